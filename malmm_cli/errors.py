@@ -1,0 +1,52 @@
+"""Everything a user can cause; caught once, in the command line, and printed as one line.
+
+MalmmError
+├── UsageError     wrong option, name or value                     exit 2
+├── MediaError     a file that cannot be used as a video           exit 2
+├── OutputError    a result that cannot be written                 exit 1, or 2 if it exists
+├── ModelError     model files missing, broken or of another kind  exit 1
+└── CapacityError  too little memory, disk or context              exit 1
+"""
+
+from __future__ import annotations
+
+__all__ = ["CapacityError", "MalmmError", "MediaError", "ModelError", "OutputError", "UsageError"]
+
+
+class MalmmError(Exception):
+    """`message` says what was given and what is allowed; `hint` what to do next.
+
+    `kind` is the short name that JSON output carries ("NotAVideo"); by default the class's own.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None, kind: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.kind = kind or type(self).__name__
+
+
+class UsageError(MalmmError):
+    """A wrong option, name or value."""
+
+    exit_code = 2
+
+
+class MediaError(MalmmError):
+    """A file that cannot be used as a video."""
+
+    exit_code = 2
+
+
+class OutputError(MalmmError):
+    """A result that cannot be written."""
+
+
+class ModelError(MalmmError):
+    """Model files that are missing, broken or of another kind."""
+
+
+class CapacityError(MalmmError):
+    """Too little memory, disk or room in the language model's context."""

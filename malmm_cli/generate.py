@@ -1,0 +1,98 @@
+"""Visual tokens and prompts → text, by the frozen language model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from malmm_cli.errors import CapacityError
+from malmm_cli.models import InstructBlip
+
+__all__ = ["Decoding", "generate"]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the language model is searched; the reference's values for captions.
+
+    `sample` draws instead of taking the likeliest, at `temperature` and from the smallest set of
+    tokens that holds `top_p` of the probability; `seed` makes that repeatable.
+    """
+
+    max_new_tokens: int = 50
+    beams: int = 5
+    length_penalty: float = 1.0
+    repetition_penalty: float = 1.5
+    sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+@torch.no_grad()
+def generate(
+    model: InstructBlip, tokens: Tensor, prompts: Sequence[str], decoding: Decoding
+) -> list[list[str]]:
+    """Candidates for each prompt, the best first; as many as there are beams.
+
+    tokens (B, n, D) are the Q-Former's for B prompts. Raises CapacityError where tokens, prompt
+    and answer together are more than the language model reads.
+    """
+    embeds, mask = model.embed(tokens, prompts)
+    _check_context(model, tokens.shape[1], embeds.shape[1], decoding.max_new_tokens)
+    search: dict[str, Any] = {}  # transformers complains of options that the search does not use
+    if decoding.beams > 1:
+        search |= {"length_penalty": decoding.length_penalty}
+    if decoding.sample:
+        search |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    with _seeded(decoding.seed, embeds.device), warnings.catch_warnings():
+        # Input ids beside the embeddings would put the prompt under the repetition penalty, which
+        # the reference does not do; transformers warns that they are missing.
+        warnings.filterwarnings("ignore", message="Passing `repetition_penalty`")
+        ids = model.language_model.generate(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            max_new_tokens=decoding.max_new_tokens,
+            repetition_penalty=decoding.repetition_penalty,
+            do_sample=decoding.sample,
+            pad_token_id=model.texts.padding,
+            num_beams=decoding.beams,
+            num_return_sequences=decoding.beams,
+            **search,
+        )
+    texts = model.texts.decode(ids)
+    return [texts[i : i + decoding.beams] for i in range(0, len(texts), decoding.beams)]
+
+
+def _check_context(model: InstructBlip, visual: int, given: int, new: int) -> None:
+    limit = getattr(model.language_model.config, "max_position_embeddings", None)
+    if not model.texts.decoder_only or limit is None or given + new <= limit:
+        return  # encoder-decoders have relative positions, without a limit
+    room = limit - (given - visual) - new
+    frames = max(room // model.num_queries, 0)
+    raise CapacityError(
+        f"{visual} visual tokens, {given - visual} of the prompt and {new} new ones are "
+        f"{given + new}; the language model reads {limit}",
+        hint=f"use a memory (--memory 20 gives {model.num_queries} visual tokens for any length)"
+        + (
+            f", or at most {frames} frames without" if frames and visual > model.num_queries else ""
+        ),
+    )
+
+
+@contextmanager
+def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Draw from `seed` inside, and as if nothing had been drawn after; None changes nothing."""
+    if seed is None:
+        yield
+        return
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

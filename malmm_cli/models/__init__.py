@@ -1,0 +1,152 @@
+"""A folder of weights → a model. One file per family; the folder's config.json says which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+from malmm_cli.errors import ModelError
+from malmm_cli.models.instructblip import InstructBlip
+from malmm_cli.models.text import Texts
+from malmm_cli.models.weights import check, fill, first_line, read_json, read_state, subset
+
+__all__ = ["InstructBlip", "build", "load"]
+
+# What CLIP was trained with; every published InstructBLIP repeats it.
+_PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+
+# The published Vicuna processors name the video classes by mistake; weights are the same.
+_FAMILY = ("instructblip", "instructblipvideo")
+
+# Stored by older versions of transformers; all follow from the configuration.
+_DERIVED = ("position_ids", "rotary_emb.inv_freq")
+
+
+def load(
+    folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> InstructBlip:
+    """The model in a folder of the published layout, ready to run; raises ModelError.
+
+    Every parameter is loaded by name and shape: none missing, none left over.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    language, instruction = _read_tokenizer(folder), _read_tokenizer(folder / "qformer_tokenizer")
+    numbers = folder / "preprocessor_config.json"
+    processor = read_json(numbers) if numbers.exists() else {}
+    state = {
+        name: value for name, value in read_state(folder).items() if not name.endswith(_DERIVED)
+    }
+    model = build(
+        config,
+        state,
+        instruction,
+        language,
+        dtype=dtype,
+        pixel_mean=processor.get("image_mean", _PIXEL_MEAN),
+        pixel_std=processor.get("image_std", _PIXEL_STD),
+        name=folder,
+    )
+    return model.to(device)
+
+
+def build(
+    config: Any,
+    state: dict[str, Tensor],
+    instruction_tokenizer: Any,
+    language_tokenizer: Any,
+    *,
+    dtype: torch.dtype = torch.float32,
+    pixel_mean: tuple[float, ...] = _PIXEL_MEAN,
+    pixel_std: tuple[float, ...] = _PIXEL_STD,
+    name: Path = Path("state dict"),
+) -> InstructBlip:
+    """A model of config with the parameters of state; both tokenizers are transformers' own."""
+    table = state.get("position_embedding.weight")
+    decoder_only = bool(config.use_decoder_only_language_model)
+    languages = (
+        transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+        if decoder_only
+        else transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+    )
+
+    def theirs(kind: Any, part: Any, prefix: str) -> Any:
+        return _load_theirs(kind, part, subset(state, prefix), f"{name}: {prefix}", dtype)
+
+    model = InstructBlip(
+        config,
+        theirs(transformers.InstructBlipVisionModel, config.vision_config, "vision_model"),
+        theirs(languages[type(config.text_config)], config.text_config, "language_model"),
+        Texts(
+            instruction_tokenizer,
+            language_tokenizer,
+            decoder_only=decoder_only,
+            positions=config.qformer_config.max_position_embeddings,
+        ),
+        positions=0 if table is None else len(table),
+        pixel_mean=pixel_mean,
+        pixel_std=pixel_std,
+    )
+    fill(_ours(model.state_dict()), _ours(state), str(name))
+    return model.to(dtype).eval().requires_grad_(False)
+
+
+def _ours(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Everything but the image encoder and the language model."""
+    theirs = ("vision_model.", "language_model.")
+    return {name: value for name, value in state.items() if not name.startswith(theirs)}
+
+
+def _load_theirs(
+    kind: Any, config: Any, state: dict[str, Tensor], where: str, dtype: torch.dtype
+) -> Any:
+    """A transformers model with exactly the parameters of state, never two copies of them."""
+    logging: Any = transformers.utils.logging
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what it would print, check() says
+    logging.disable_progress_bar()
+    try:
+        model, found = kind.from_pretrained(
+            None,
+            config=config,
+            state_dict=state,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    finally:
+        logging.set_verbosity(verbosity)
+    wrong = [
+        f"{key} is {tuple(got)}, not {tuple(due)}" for key, got, due in found["mismatched_keys"]
+    ]
+    check(found["missing_keys"], found["unexpected_keys"], wrong, where)
+    return model
+
+
+def _read_config(folder: Path) -> Any:
+    content = read_json(folder / "config.json")
+    family = content.get("model_type")
+    if family not in _FAMILY:
+        raise ModelError(
+            f"{folder}: a model of type {family!r} cannot be used; known: {', '.join(_FAMILY)}"
+        )
+    try:
+        return transformers.InstructBlipConfig.from_dict({**content, "model_type": _FAMILY[0]})
+    except Exception as error:  # every version of transformers raises its own kinds
+        raise ModelError(f"{folder / 'config.json'}: {first_line(error)}") from error
+
+
+def _read_tokenizer(folder: Path) -> Any:
+    try:
+        return transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # as above
+        raise ModelError(
+            f"{folder}: its tokenizer cannot be read: {first_line(error)}",
+            hint="the language model's tokenizer lies in the model's folder, the Q-Former's in "
+            "its subfolder qformer_tokenizer",
+        ) from error

@@ -1,0 +1,240 @@
+"""InstructBLIP with a memory: image encoder, memory Q-Former, projection and language model.
+
+The image encoder and the language model are transformers' own and stay frozen; the language
+model is handed the query tokens of the last step alone, 32 whatever the video's length, where
+transformers' InstructBLIP-Video hands over 32 per frame. Reference: MA-LMM, CVPR 2024, figure 2.
+
+Letters: V videos, B prompts (B / V of each video, side by side), T frames, P patch tokens,
+C encoder width, n query tokens, D Q-Former width, E language model width, L prompt tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from malmm_cli.memory import Memory
+from malmm_cli.models.qformer import QFormer
+from malmm_cli.models.text import Texts
+
+__all__ = ["InstructBlip"]
+
+
+class InstructBlip(nn.Module):
+    """The whole model, with the published weights' parameter names.
+
+    `position_embedding` (positions, C) is MA-LMM's own and comes from fine-tuning; the published
+    weights have none.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        vision_model: Any,
+        language_model: Any,
+        texts: Texts,
+        *,
+        positions: int = 0,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.texts = texts
+        self.vision_model = vision_model
+        self.language_model = language_model
+        # the reference normalises its encoder's output with this eps; the published port with 1e-6
+        vision_model.post_layernorm.eps = 1e-5
+        self.qformer = QFormer(config.qformer_config)
+        width = config.qformer_config.hidden_size
+        self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, width))
+        self.language_projection = nn.Linear(width, config.text_config.hidden_size)
+        self.position_embedding = (
+            nn.Embedding(positions, config.qformer_config.encoder_hidden_size)
+            if positions
+            else None
+        )
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std), persistent=False)
+
+    @property
+    def image_size(self) -> int:
+        """Width and height of the frames that `encode` takes."""
+        return int(self.config.vision_config.image_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the Q-Former is."""
+        return self.query_tokens.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the Q-Former computes in."""
+        return self.query_tokens.dtype
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames (T, H, W, 3) uint8 RGB of `image_size` to features (T, P, C).
+
+        Features know nothing of prompts or of each other.
+        """
+        pixels = frames.to(self.device).permute(0, 3, 1, 2).to(self.pixel_mean.dtype) / 255
+        mean, std = self.pixel_mean[:, None, None], self.pixel_std[:, None, None]
+        return self.encode_pixels((pixels - mean) / std)
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels (T, 3, H, W) to features (T, P, C)."""
+        features: Tensor = self.vision_model(pixel_values=pixels.to(self.dtype)).last_hidden_state
+        return features
+
+    @torch.no_grad()
+    def start(
+        self,
+        prompts: Sequence[str],
+        *,
+        length: int,
+        policy: str = "mbc",
+        banks: str = "both",
+        total: int | None = None,
+    ) -> Memory:
+        """An empty memory of `length` slots for prompts; see `malmm_cli.memory` for the options.
+
+        `total` is the number of frames to come, where it is known: it places them in a position
+        table that is shorter than the video.
+        """
+        ids, mask = (x.to(self.device) for x in self.texts.instructions(prompts))
+        return self.start_from_ids(
+            ids,
+            mask,
+            length=length,
+            policy=policy,
+            banks=banks,
+            total=total,
+        )
+
+    def start_from_ids(self, ids: Tensor, mask: Tensor, **options: Any) -> Memory:
+        """`start` for prompts that the Q-Former's tokenizer has read: ids, mask (B, L) int64."""
+        return self.qformer.start(self.query_tokens, ids, mask, **options)
+
+    @torch.no_grad()
+    def remember(self, features: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Read features (V, T, P, C), T >= 1, into memory; return its tokens and it.
+
+        Tokens are (B, n, D), those of the last frame; without a memory (length 0) those of all
+        frames, (B, frames * n, D). The memory given is changed, and may be given again with the
+        frames that follow.
+        """
+        videos, frames = features.shape[:2]
+        if memory.reads_apart:
+            self._keep(self.qformer.apart(features, memory, self.num_queries), memory)
+        elif memory.keeps_nothing:
+            memory.frames += frames - 1  # nothing is kept of all but the newest
+            memory.tokens = self._step(features[:, -1], memory)
+        else:
+            for index in range(frames):
+                memory.tokens = self._step(features[:, index], memory)
+        assert memory.tokens is not None, f"no frame in features of shape {tuple(features.shape)}"
+        assert len(memory.tokens) % videos == 0, "prompts must be shared evenly among videos"
+        return memory.tokens, memory
+
+    def remember_for_training(
+        self, features: Tensor, ids: Tensor, mask: Tensor, **options: Any
+    ) -> Tensor:
+        """Tokens of features (V, T, P, C) under prompts ids, mask (B, L), with gradient.
+
+        As in the reference, earlier frames are read without gradient. The last one projects the
+        banks anew from their stored inputs, so that key and value weights learn through every
+        entry; layer 0 has its bank too, since dropout makes its input vary.
+        """
+        memory = self.start_from_ids(ids, mask, first_layer=True, **options)
+        if memory.reads_apart:
+            self._keep(self.qformer.apart(features, memory, self.num_queries), memory)
+            assert memory.tokens is not None
+            return memory.tokens
+        last = features.shape[1] - 1
+        with torch.no_grad():
+            for index in range(last):
+                memory.hidden = self.qformer.embeddings(self.query_tokens, ids)
+                self._step(features[:, index], memory)
+        memory = memory.plain()
+        memory.hidden = self.qformer.embeddings(self.query_tokens, ids)
+        return self._step(features[:, last], memory)
+
+    def embed(self, tokens: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokens (B, n, D) before prompts as the language model's input (B, n + L, E), and mask.
+
+        A decoder's prompts are padded on the left, between tokens and text, as in the reference.
+        """
+        side = "left" if self.texts.decoder_only else "right"
+        ids, mask = self.texts.prompts(prompts, side=side)
+        return self._join(tokens, ids, mask)
+
+    def loss(self, tokens: Tensor, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
+        """Cross-entropy () of answers under tokens (B, n, D) and prompts; on the answers alone."""
+        if self.texts.decoder_only:
+            ids, mask, labels = self.texts.prompts_with_answers(prompts, answers)
+            nothing = labels.new_full((len(labels), tokens.shape[1]), -100)
+            labels = torch.cat([nothing, labels], dim=1)
+        else:
+            ids, mask = self.texts.prompts(prompts, side="right")
+            labels, told = self.texts.prompts(answers, side="right")
+            labels = labels.masked_fill(told == 0, -100)
+        embeds, attention = self._join(tokens, ids, mask)
+        out = self.language_model(
+            inputs_embeds=embeds, attention_mask=attention, labels=labels.to(embeds.device)
+        )
+        loss: Tensor = out.loss
+        return loss
+
+    @property
+    def num_queries(self) -> int:
+        """Query tokens that one step gives the language model."""
+        return self.query_tokens.shape[1]
+
+    def _step(self, feature: Tensor, memory: Memory) -> Tensor:
+        """Read one frame (V, P, C) at its position in time; return its tokens (B, n, D)."""
+        if self.position_embedding is not None:
+            feature = feature + self._position(memory.frames, memory.total)
+        memory.frames += 1
+        return self.qformer.step(feature, memory, self.num_queries)
+
+    def _position(self, frame: int, total: int | None) -> Tensor:
+        """The position embedding (C,) of a frame, counted from 0.
+
+        A table too short for the video is stretched over it when the number of frames is known;
+        when it is not, frames beyond the table share its last row.
+        """
+        assert self.position_embedding is not None
+        table = self.position_embedding.weight
+        last = len(table) - 1
+        if total is None or total <= len(table):
+            return table[min(frame, last)]
+        place = min(frame / (total - 1), 1.0) * last
+        below = min(int(place), last - 1) if last else 0
+        return torch.lerp(table[below], table[min(below + 1, last)], place - below)
+
+    def _keep(self, tokens: Tensor, memory: Memory) -> None:
+        """Add the tokens (B, T, n, D) of frames that were read apart to memory."""
+        seen, new = memory.frames, tokens.shape[1]
+        if memory.policy == "average":
+            mean = tokens.mean(dim=1)
+            if memory.tokens is not None:
+                mean = torch.lerp(memory.tokens, mean, new / (seen + new))
+            memory.tokens = mean
+        else:
+            flat = tokens.flatten(1, 2)
+            memory.tokens = flat if memory.tokens is None else torch.cat([memory.tokens, flat], 1)
+        memory.frames = seen + new
+
+    def _join(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        projected = self.language_projection(tokens)
+        words = self.language_model.get_input_embeddings()
+        embedded = words(ids.to(words.weight.device))
+        projected = projected.to(embedded.device, embedded.dtype)
+        attention = torch.cat([mask.new_ones(projected.shape[:2]), mask], dim=1)
+        return torch.cat([projected, embedded], dim=1), attention.to(embedded.device)

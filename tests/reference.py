@@ -1,0 +1,140 @@
+"""The reference cases: numbers that the authors' own code gave on tiny random weights."""
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import BertTokenizer, InstructBlipConfig, LlamaTokenizer
+
+from malmm_cli.convert import rename
+from malmm_cli.models import InstructBlip, build
+
+FOLDER = Path(os.environ.get("MALMM_GOLDEN") or Path(__file__).parent / "golden" / "malmm")
+
+# The reference in float32 is itself 2e-5 away from the reference in float64.
+TOLERANCE = 5e-5
+
+
+@cache
+def index() -> dict:
+    return json.loads((FOLDER / "index.json").read_text())
+
+
+@cache
+def tensors(name: str) -> dict[str, torch.Tensor]:
+    return load_file(FOLDER / name)
+
+
+def files(prefix: str) -> list[str]:
+    """Names of the files with cases whose own name begins with prefix; none is a failure."""
+    found = [
+        name
+        for name in index()["files"]
+        if Path(name).name.startswith(prefix) and name.endswith(".safetensors")
+    ]
+    assert found, f"{FOLDER} holds no case of {prefix}"
+    return found
+
+
+def cases(prefix: str) -> list[tuple[str, str]]:
+    """(file, case) for the files that hold several cases."""
+    return [(name, case) for name in files(prefix) for case in index()["files"][name]["cases"]]
+
+
+def case(file: str, name: str) -> SimpleNamespace:
+    """The tensors of one case of a file with several, and what the index says of it."""
+    own = {
+        key.removeprefix(name + "."): value
+        for key, value in tensors(file).items()
+        if key.startswith(name + ".")
+    }
+    return SimpleNamespace(**own, about=index()["files"][file]["cases"][name])
+
+
+def whole(file: str) -> SimpleNamespace:
+    """The tensors of a file that is one case, and what the index says of it."""
+    return SimpleNamespace(**tensors(file), about=index()["files"][file])
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = TOLERANCE) -> None:
+    torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=0)
+
+
+def config() -> InstructBlipConfig:
+    """The reference's configuration in the form of the published one."""
+    qformer, vit, llm = (index()["config"][part] for part in ("qformer", "vit", "llm"))
+    return InstructBlipConfig(
+        vision_config={
+            "hidden_size": vit["hidden_size"],
+            "intermediate_size": int(vit["hidden_size"] * vit["mlp_ratio"]),
+            "num_hidden_layers": vit["num_hidden_layers"],
+            "num_attention_heads": vit["num_attention_heads"],
+            "image_size": vit["image_size"],
+            "patch_size": vit["patch_size"],
+            "layer_norm_eps": vit["layer_norm_eps"],
+        },
+        qformer_config={
+            "vocab_size": qformer["vocab_size"],
+            "hidden_size": qformer["hidden_size"],
+            "num_hidden_layers": qformer["num_hidden_layers"],
+            "num_attention_heads": qformer["num_attention_heads"],
+            "intermediate_size": qformer["intermediate_size"],
+            "max_position_embeddings": qformer["max_position_embeddings"],
+            "cross_attention_frequency": qformer["cross_attention_freq"],
+            "layer_norm_eps": qformer["layer_norm_eps"],
+            "encoder_hidden_size": qformer["encoder_width"],
+        },
+        text_config={
+            "model_type": "llama",
+            "vocab_size": llm["vocab_size"],
+            "hidden_size": llm["hidden_size"],
+            "intermediate_size": llm["intermediate_size"],
+            "num_hidden_layers": llm["num_hidden_layers"],
+            "num_attention_heads": llm["num_attention_heads"],
+            "max_position_embeddings": llm["max_position_embeddings"],
+            "rms_norm_eps": llm["rms_norm_eps"],
+            "bos_token_id": llm["bos_token_id"],
+            "eos_token_id": llm["eos_token_id"],
+            "pad_token_id": llm["pad_token_id_config"],
+        },
+        num_query_tokens=qformer["num_query_tokens"],
+    )
+
+
+@cache
+def weights(which: str) -> dict[str, torch.Tensor]:
+    """Parameters under our names: `base`, or `finetuned` laid over it."""
+    state = dict(rename(tensors("full/checkpoint_base.safetensors")))
+    if which == "finetuned":
+        state |= rename(tensors("full/checkpoint_finetuned.safetensors"))
+    return state
+
+
+def model(which: str) -> InstructBlip:
+    """A fresh model with the reference's weights and tokenizers."""
+    folder = FOLDER / "full"
+    language = LlamaTokenizer.from_pretrained(
+        folder / "llm_tokenizer", pad_token="[PAD]", local_files_only=True
+    )
+    # the files' sentencepiece model has no bytes to fall back on, which every real one has
+    language.backend_tokenizer.model.unk_token = "<unk>"
+    instruction = BertTokenizer(vocab=str(folder / "qformer_tokenizer" / "vocab.txt"))
+    return build(config(), weights(which), instruction, language)
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that the reference trains, ready for a backward pass."""
+    found = {
+        name: parameter
+        for name, parameter in module.named_parameters()
+        if not name.startswith("language_model.")
+        and (not name.startswith("vision_model.") or "post_layernorm" in name)
+    }
+    for parameter in found.values():
+        parameter.requires_grad_(True)
+    return found
