@@ -1,13 +1,15 @@
-"""The values that travel between modules: what a file holds, one picture, one piece of text."""
+"""The values that travel between modules: what a file holds, one picture, one text, one result."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the command line's help needs these classes, and no arrays
+    import numpy as np
+    from numpy.typing import NDArray
 
-__all__ = ["Frame", "MediaInfo", "Segment"]
+__all__ = ["Frame", "MediaInfo", "Result", "Segment"]
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,35 @@ class Segment:
     start: float
     end: float
     text: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """A caption, or the answer to one question, with all that it came from.
+
+    `task` is "caption" or "ask"; `question` is None for a caption. `candidates` are all texts of
+    the search, best first; `segments` cover the part of the video that was looked at. `frames`
+    counts the pictures used, from `first` to `last` seconds of `duration`. `seconds` says how long
+    each stage took.
+    """
+
+    video: str
+    task: str
+    prompt: str
+    question: str | None
+    text: str
+    candidates: tuple[str, ...]
+    segments: tuple[Segment, ...]
+    model: str
+    revision: str | None
+    device: str
+    dtype: str
+    memory: int
+    policy: str
+    banks: str
+    frames: int
+    first: float
+    last: float
+    duration: float
+    seconds: dict[str, float]
+    warnings: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 MalmmError
 ├── UsageError     wrong option, name or value                     exit 2
 ├── MediaError     a file that cannot be used as a video           exit 2
-├── OutputError    a result that cannot be written                 exit 1, or 2 if it exists
+├── OutputError    a result that cannot be written                 exit 1
 ├── ModelError     model files missing, broken or of another kind  exit 1
 └── CapacityError  too little memory, disk or context              exit 1
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,26 +12,9 @@ from torch import Tensor
 
 from malmm_cli.errors import CapacityError
 from malmm_cli.models import InstructBlip
+from malmm_cli.settings import Decoding
 
-__all__ = ["Decoding", "generate"]
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How the language model is searched; the reference's values for captions.
-
-    `sample` draws instead of taking the likeliest, at `temperature` and from the smallest set of
-    tokens that holds `top_p` of the probability; `seed` makes that repeatable.
-    """
-
-    max_new_tokens: int = 50
-    beams: int = 5
-    length_penalty: float = 1.0
-    repetition_penalty: float = 1.5
-    sample: bool = False
-    temperature: float = 1.0
-    top_p: float = 1.0
-    seed: int | None = None
+__all__ = ["generate"]
 
 
 @torch.no_grad()

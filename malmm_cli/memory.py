@@ -22,8 +22,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 __all__ = [
-    "BANKS",
-    "POLICIES",
     "Bank",
     "Memory",
     "MemoryBank",
@@ -31,9 +29,6 @@ __all__ = [
     "Project",
     "merge_most_similar",
 ]
-
-POLICIES = ("mbc", "fifo", "average", "last")
-BANKS = ("both", "visual", "query", "none")
 
 Project = Callable[[Tensor], list[Tensor]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ __all__ = ["Texts"]
 
 # The reference's max_txt_len: what the Q-Former reads of an instruction.
 INSTRUCTION_LIMIT = 128
+
+# A terminal would obey them.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 class Texts:
@@ -73,11 +77,11 @@ class Texts:
         return ids, mask, labels
 
     def decode(self, ids: Tensor) -> list[str]:
-        """Generated ids (B, L) to text."""
+        """Generated ids (B, L) to text, one line each; control characters become spaces."""
         if self.decoder_only:  # ids below </s> are <unk> and <s>, which say nothing
             ids = ids.clamp(min=self.language.eos_token_id)
         texts: list[str] = self.language.batch_decode(ids, skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        return [_CONTROL.sub(" ", text).strip() for text in texts]
 
     def _with_first_token(self, prompt: str) -> list[int]:
         if self.decoder_only:

@@ -1,0 +1,58 @@
+# All that is needed is make, a shell and Python 3.11 or newer: every target first sets up .venv,
+# and does so again when pyproject.toml or constraints.txt change. PYTHON=... names another Python.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+export HF_HUB_OFFLINE := 1
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help demo test check lint types wheel format stress clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY) ## caption and question the sample video with the bundled tiny model
+	$(BIN)/malmm caption examples/shapes.mp4 --model tiny
+	$(BIN)/malmm ask examples/shapes.mp4 "what shape is moving?" --model tiny
+
+test: $(READY) ## run the tests; ARGS="-k memory" goes to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+check: ## all that continuous integration runs: lint, types, test, wheel
+	+@.ci/run
+
+lint: $(READY) ## formatting and ruff's rules
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+
+types: $(READY) ## mypy --strict
+	$(BIN)/python -m mypy
+
+wheel: $(READY) ## build the wheel, install it elsewhere and run it there
+	tests/check_wheel.sh $(BIN)/python
+
+format: $(READY) ## put the code into ruff's format and mend what ruff can
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+stress: $(READY) ## the long runs
+	$(BIN)/python -m pytest tests/stress $(ARGS)
+
+clean: ## remove what the other targets made, .venv included
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	  "$$python" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	    && exec "$$python" -m venv --clear $(VENV); \
+	done; \
+	echo "error: no Python >= 3.11 with venv and ensurepip (Debian, Ubuntu: install python3-venv)" >&2; \
+	exit 1
+
+$(READY): $(BIN)/python pyproject.toml constraints.txt
+	@echo "setting up $(VENV): this downloads PyTorch and takes a few minutes"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)

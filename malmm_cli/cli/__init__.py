@@ -1,0 +1,73 @@
+"""The command line: options, one call, print. Nothing else in the package prints or exits.
+
+Results go to stdout, everything else to stderr. Heavy imports happen inside the commands, so that
+help is instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from malmm_cli.cli import ask, batch, bench, caption, frames, models
+from malmm_cli.cli.console import complain
+from malmm_cli.errors import MalmmError
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Captions and answers questions about long videos, with a memory of constant size.",
+)
+for command in (caption.caption, ask.ask, batch.batch, frames.frames):
+    app.command(no_args_is_help=True)(command)
+app.add_typer(models.app, name="models")
+app.add_typer(bench.app, name="bench")
+
+_ClickError: Any = typer.BadParameter.mro()[2]  # every wrong use that the parser finds
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from malmm_cli import __version__
+
+        typer.echo(f"malmm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _malmm(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print it and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` (default: the process's own) ask for; return its exit code.
+
+    0 done, 1 something failed, 2 wrong use or an input that cannot be used, 130 Ctrl-C.
+    """
+    try:
+        code = app(arguments, prog_name="malmm", standalone_mode=False)
+    except MalmmError as error:
+        complain(error.message, error.hint)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("interrupted\n")
+        return 130
+    except _ClickError as error:
+        complain(error.format_message())
+        return 2
+    return code if isinstance(code, int) else 0

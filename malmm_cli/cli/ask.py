@@ -1,0 +1,38 @@
+"""`malmm ask`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from malmm_cli.cli.options import RunOptions, with_options
+from malmm_cli.cli.running import load_model, results, shown_progress
+from malmm_cli.settings import ASK
+
+
+@with_options(ASK)
+def ask(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False)],
+    questions: Annotated[list[str], typer.Argument(metavar="QUESTION", show_default=False)],
+    *,
+    options: RunOptions,
+) -> None:
+    """Answer questions about a video, which is read once for all of them.
+
+    \b
+    malmm ask cooking.mp4 "What does she add after the eggs?"
+    malmm ask cooking.mp4 "How many eggs?" "What is fried first?" --json
+    malmm ask match.mp4 "Who scores?" --fps 2 --from 44:00 --to 46:30
+    """
+    settings = options.settings(ASK)
+    with results(options, several=len(questions) > 1) as add:
+        model = load_model(options)
+        from malmm_cli import pipeline
+
+        with shown_progress(options, video) as update:
+            answers = pipeline.ask(
+                video, questions, model=model, settings=settings, on_progress=update
+            )
+        for answer in answers:
+            add(answer)

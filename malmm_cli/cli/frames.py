@@ -1,0 +1,73 @@
+"""`malmm frames`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from malmm_cli.cli.console import emit, note, warn
+from malmm_cli.cli.options import RunOptions, with_options
+from malmm_cli.cli.running import form_of
+from malmm_cli.errors import UsageError
+from malmm_cli.settings import CAPTION
+
+_OPTIONS = (
+    *("frames", "fps", "max_frames", "start", "end", "decoder"),
+    *("format", "json", "output", "overwrite", "quiet"),
+)
+
+
+@with_options(CAPTION, only=_OPTIONS)
+def frames(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False)],
+    dump: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Save every frame there as a PNG.")
+    ] = None,
+    *,
+    options: RunOptions,
+) -> None:
+    """Show which frames of a video the model will see; -o FILE.png draws them on one sheet.
+
+    \b
+    malmm frames holiday.mp4 -o sheet.png
+    malmm frames holiday.mp4 --fps 1 --from 1:00 --to 2:00 --json
+    malmm frames holiday.mp4 --frames 20 --dump frames/
+    """
+    settings = options.settings(CAPTION)
+    form = _form(options)
+    from malmm_cli import preview
+    from malmm_cli.output import check_writable, frames_as_json
+
+    if options.output:
+        check_writable(options.output, overwrite=options.overwrite)
+    if dump and dump.exists() and (not dump.is_dir() or any(dump.iterdir())):
+        raise UsageError(
+            f"{dump}: exists and is not an empty folder", hint="name a new one", kind="OutputExists"
+        )
+    seen = preview.look(video, settings, sheet=options.output, dump=dump)
+    if form == "json":
+        content = frames_as_json(seen.info, seen.frames, seen.warnings)
+        emit(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    else:
+        emit("".join(f"{seconds:.3f}\n" for seconds, *_ in seen.frames))
+    for warning in seen.warnings:
+        warn(f"{video}: {warning}")
+    if not options.quiet:
+        info = seen.info
+        note(
+            f"{len(seen.frames)} frames of {info.duration:.2f} s, {info.width}x{info.height}, "
+            f"read by {info.decoder}"
+        )
+
+
+def _form(options: RunOptions) -> str:
+    """Text or JSON; the output's name says nothing, since it names a picture."""
+    if options.output and options.output.suffix.lower() != ".png":
+        raise UsageError(f"-o {options.output}: the sheet is a PNG", hint="name a file in .png")
+    form = form_of(options) if options.format or options.json else "text"
+    if form not in ("text", "json"):
+        raise UsageError(f"frames are listed as text or json, not as {form}")
+    return form

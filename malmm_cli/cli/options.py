@@ -1,0 +1,166 @@
+"""The options that every command which runs a model has, declared once."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from malmm_cli.errors import UsageError
+from malmm_cli.settings import BANKS, POLICIES, Settings, changed
+
+__all__ = ["RunOptions", "with_options"]
+
+_NUMBER = r"\d+(?:\.\d*)?|\.\d+"
+_CLOCK = re.compile(rf"(?:(?:(\d+):)?(\d{{1,2}}):)?({_NUMBER})")
+
+
+def _option(*flags: str, **about: Any) -> Any:
+    return typer.Option(*flags, **about)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Values of the shared options; None where the command's own settings hold."""
+
+    model: Annotated[
+        str,
+        _option("--model", "-m", envvar="MALMM_MODEL", help="Name, Hub repository or folder."),
+    ] = "vicuna-7b"
+    frames: Annotated[int | None, _option(help="Frames to look at, spread evenly.")] = None
+    fps: Annotated[float | None, _option(help="Frames a second, instead of --frames.")] = None
+    max_frames: Annotated[int | None, _option(help="At most so many, with --fps.")] = None
+    start: Annotated[
+        str | None, _option("--from", metavar="T", help="Begin at T: seconds or [HH:]MM:SS.")
+    ] = None
+    end: Annotated[str | None, _option("--to", metavar="T", help="End at T.")] = None
+    decoder: Annotated[
+        str | None, _option(metavar="auto|pyav|ffmpeg|decord", help="What reads the file.")
+    ] = None
+    memory: Annotated[int | None, _option(help="Slots of the memory; 0 for none.")] = None
+    policy: Annotated[
+        str | None, _option(metavar="|".join(POLICIES), help="What a full memory does.")
+    ] = None
+    banks: Annotated[str | None, _option(metavar="|".join(BANKS), help="Banks in use.")] = None
+    device: Annotated[str, _option(metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.")] = (
+        "auto"
+    )
+    dtype: Annotated[
+        str, _option(metavar="auto|float32|bfloat16|float16", help="Numbers to compute with.")
+    ] = "auto"
+    prompt: Annotated[str | None, _option(help="Prompt for the model.")] = None
+    max_new_tokens: Annotated[int | None, _option(help="Longest text, in tokens.")] = None
+    beams: Annotated[int | None, _option(help="Beams of the search.")] = None
+    sample: Annotated[bool, _option("--sample", help="Draw instead of taking the likeliest.")] = (
+        False
+    )
+    temperature: Annotated[float | None, _option(help="How freely to draw.")] = None
+    top_p: Annotated[float | None, _option(help="Probability to draw from.")] = None
+    length_penalty: Annotated[
+        float | None, _option(help="Above 0 favours long texts, below short ones.")
+    ] = None
+    repetition_penalty: Annotated[float | None, _option(help="Above 1 avoids repetition.")] = None
+    seed: Annotated[int | None, _option(help="Makes drawing repeatable.")] = None
+    format: Annotated[
+        str | None, _option(metavar="text|json|jsonl|srt|vtt|tsv", help="Form of the result.")
+    ] = None
+    json: Annotated[bool, _option("--json", help="The same as --format json.")] = False
+    output: Annotated[
+        Path | None, _option("-o", "--output", metavar="FILE", help="Write there, not to stdout.")
+    ] = None
+    overwrite: Annotated[bool, _option("--overwrite", help="Replace what -o names.")] = False
+    offline: Annotated[bool, _option("--offline", help="Use no network.")] = False
+    quiet: Annotated[bool, _option("-q", "--quiet", help="Say nothing but results, errors.")] = (
+        False
+    )
+    verbose: Annotated[bool, _option("-v", "--verbose", help="Say how long each stage took.")] = (
+        False
+    )
+    no_progress: Annotated[bool, _option("--no-progress", help="Show no bar.")] = False
+
+    def settings(self, base: Settings) -> Settings:
+        """The command's settings with what was asked for; UsageError where that makes no sense."""
+        if self.frames is not None and self.fps is not None:
+            raise UsageError("--frames and --fps exclude each other", hint="give one of them")
+        if self.max_frames is not None and self.fps is None:
+            raise UsageError("--max-frames goes with --fps", hint="use --frames instead")
+        changes = {name: getattr(self, name) for name in _CHANGES}
+        changes |= {
+            "start": seconds("--from", self.start),
+            "end": seconds("--to", self.end),
+            "sample": self.sample or None,
+        }
+        return changed(base, **{k: v for k, v in changes.items() if v is not None})
+
+
+_CHANGES = (
+    *("frames", "fps", "max_frames", "decoder", "memory", "policy", "banks", "prompt"),
+    *("max_new_tokens", "beams", "temperature", "top_p", "length_penalty", "repetition_penalty"),
+    "seed",
+)
+
+
+def seconds(option: str, text: str | None) -> float | None:
+    """Seconds of "75", "1:15", "0:01:15.5"; UsageError for anything else."""
+    if text is None:
+        return None
+    found = _CLOCK.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"{option} {text}: give seconds or [HH:]MM:SS, such as 75 or 1:15")
+    hours, minutes, rest = found.groups()
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(rest)
+
+
+def with_options(
+    base: Settings, *, only: tuple[str, ...] = (), without: tuple[str, ...] = ()
+) -> Callable[[Any], Any]:
+    """Give a command the shared options, or some of them; it gets them as one, `options`.
+
+    Defaults shown in the command's help are those of `base`.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(RunOptions, include_extras=True)
+        wanted = only or [field.name for field in fields(RunOptions)]
+        taken = [f for f in fields(RunOptions) if f.name in wanted and f.name not in without]
+        shared = [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=_with_default(hints[field.name], field.name, base),
+            )
+            for field in taken
+        ]
+        signature = inspect.signature(command, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.name != "options"]
+
+        @wraps(command)
+        def wrapper(**values: Any) -> None:
+            options = RunOptions(**{field.name: values.pop(field.name) for field in taken})
+            command(**values, options=options)
+
+        parameters = [*own, *shared]
+        wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+        return wrapper
+
+    return decorate
+
+
+def _with_default(hint: Any, name: str, base: Settings) -> Any:
+    """The option with the command's default in its help."""
+    value = getattr(base, name, getattr(base.decoding, name, None))
+    if name not in _CHANGES or value is None:
+        return hint
+    kind, option = hint.__origin__, hint.__metadata__[0]
+    option = copy.copy(option)
+    option.help = f"{option.help}  [default: {value}]"
+    return Annotated[kind, option]

@@ -1,0 +1,120 @@
+"""What the commands that run a model share: loading it, and where results go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from malmm_cli.cli.console import complain, emit, note, progress, warn
+from malmm_cli.cli.options import RunOptions
+from malmm_cli.errors import UsageError
+from malmm_cli.output import (
+    FORMATS,
+    HEADERS,
+    LINES,
+    Failure,
+    Item,
+    check_writable,
+    format_line,
+    format_whole,
+    open_whole,
+)
+
+if TYPE_CHECKING:
+    from malmm_cli.pipeline import Model, Progress
+
+__all__ = ["load_model", "report", "results", "shown_progress"]
+
+
+def load_model(options: RunOptions) -> Model:
+    """Load the model that was asked for, and say once what runs where."""
+    from malmm_cli import pipeline
+
+    model = pipeline.load(
+        options.model, device=options.device, dtype=options.dtype, offline=options.offline
+    )
+    if not options.quiet:
+        note(f"{model.name} on {model.device}, {model.dtype}")
+        if model.note:
+            note(f"note: {model.name} is {model.note}")
+    return model
+
+
+@contextmanager
+def shown_progress(
+    options: RunOptions, label: str, unit: str = "frames"
+) -> Iterator[Progress | None]:
+    """A progress bar, unless it was declined."""
+    shown = not (options.quiet or options.no_progress)
+    with progress(label, shown=shown, unit=unit) as update:
+        yield update
+
+
+@contextmanager
+def results(options: RunOptions, *, several: bool) -> Iterator[Callable[[Item], None]]:
+    """Takes items one by one; prints them as they come, or writes all at the end.
+
+    What is done when Ctrl-C comes is kept. Leaves with exit code 1 if some of several failed.
+    """
+    form = form_of(options)
+    if options.output:
+        check_writable(options.output, overwrite=options.overwrite)
+    streams = form in LINES and options.output is None
+    items: list[Item] = []
+
+    def add(item: Item) -> None:
+        report(item, options)
+        if streams:
+            header = "" if items else HEADERS.get(form, "")
+            emit(header + format_line(item, form, several=several))
+        items.append(item)
+
+    try:
+        yield add
+    except KeyboardInterrupt:
+        _finish(items, form, options.output, streams=streams)
+        raise
+    _finish(items, form, options.output, streams=streams)
+    if any(isinstance(item, Failure) for item in items):
+        raise typer.Exit(1)
+
+
+def report(item: Item, options: RunOptions) -> None:
+    """Say on stderr what a result does not show: failure, warnings, and times if asked for."""
+    if isinstance(item, Failure):
+        complain(item.error.message, item.error.hint)
+        return
+    if not options.quiet:
+        for warning in item.warnings:
+            warn(f"{item.video}: {warning}")
+    if options.verbose:
+        stages = ", ".join(f"{stage} {spent:.2f} s" for stage, spent in item.seconds.items())
+        note(f"{item.video}: {item.frames} of {item.duration:.1f} s of pictures; {stages}")
+
+
+def form_of(options: RunOptions) -> str:
+    """The form asked for, or that of the output's name, or plain text."""
+    form = "json" if options.json and options.format is None else options.format
+    if options.json and form != "json":
+        raise UsageError(f"--json and --format {form} exclude each other", hint="give one of them")
+    if form is None:
+        suffix = options.output.suffix[1:].lower() if options.output else ""
+        return suffix if suffix in FORMATS else "text"
+    if form not in FORMATS:
+        raise UsageError(f"unknown format {form!r}", hint=f"one of {', '.join(FORMATS)}")
+    return form
+
+
+def _finish(items: list[Item], form: str, output: Path | None, *, streams: bool) -> None:
+    if streams or not items:
+        return
+    text = format_whole(items, form)
+    if output is None:
+        emit(text)
+        return
+    with open_whole(output) as file:
+        file.write(text)

@@ -1,0 +1,117 @@
+"""From a path to pictures and their times: `probe` once, then `read` what is wanted.
+
+Backends are imported when needed, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from malmm_cli.data import Frame, MediaInfo
+from malmm_cli.errors import MediaError, UsageError
+from malmm_cli.media.files import check, shown
+
+if TYPE_CHECKING:
+    from malmm_cli.media.track import Track
+
+__all__ = ["DECODERS", "probe", "read"]
+
+DECODERS = ("auto", "pyav", "ffmpeg", "decord")
+
+
+def probe(path: str | os.PathLike[str], decoder: str = "auto") -> MediaInfo:
+    """Find the pictures of a file and their times, without decoding them where that is possible.
+
+    `auto` is PyAV, then what else may know the file: Pillow for images, an ffmpeg program for the
+    rest. A still image is a video of one picture that lasts 0 s.
+
+    Raises UsageError for an unknown decoder and MediaError for a file that shows no picture; the
+    error's `kind` is one of Missing, Folder, Empty, Unreadable, NotAVideo, CutOff, SoundOnly,
+    CoverOnly, Playlist, NoPicture.
+    """
+    if decoder not in DECODERS:
+        raise UsageError(f"unknown decoder {decoder!r}", hint=f"one of {', '.join(DECODERS)}")
+    path = os.fspath(path)
+    check(path)
+    if decoder == "auto":
+        return _probe_auto(path)
+    backend = import_module(f"malmm_cli.media.{decoder}")
+    track: Track = backend.probe(path)
+    return track
+
+
+def _probe_auto(path: str) -> Track:
+    from malmm_cli.media import pillow, pyav
+
+    try:
+        track = pyav.probe(path)
+    except MediaError as error:
+        if error.kind not in {"NotAVideo", "NoPicture"}:
+            raise
+        return pillow.probe(path) or _probe_program(path, error)
+    if len(track.seconds) == 1 and pillow.turned(path):
+        return pillow.probe(path) or track
+    return track
+
+
+def _probe_program(path: str, failure: MediaError) -> Track:
+    from malmm_cli.media import ffmpeg
+
+    try:
+        return ffmpeg.probe(path)
+    except UsageError:  # there is no such program
+        raise failure from None
+
+
+def read(
+    info: MediaInfo,
+    seconds: Sequence[float],
+    size: tuple[int, int] | None = None,
+    on_warning: Callable[[str], None] | None = None,
+) -> Iterator[Frame]:
+    """Yield the pictures at `seconds`, ascending values out of `info.seconds`, one at a time.
+
+    `size` = (width, height) resizes each to exactly that, bicubic and antialiased, aspect ratio not
+    kept; None gives the size of the display. `info` must come from `probe`.
+
+    A picture that cannot be decoded is left out, and `on_warning` is told so once, at the end.
+    Raises MediaError if nothing can be decoded.
+    """
+    from malmm_cli.media.geometry import resize
+    from malmm_cli.media.track import Track
+
+    assert isinstance(info, Track), "info must come from probe"
+    wanted = np.unique(np.searchsorted(info.seconds, seconds)).tolist()
+    missing = set(wanted)
+    backend = import_module(f"malmm_cli.media.{info.decoder}")
+    for index, pixels in backend.pictures(info, wanted):
+        missing.discard(index)
+        yield Frame(
+            seconds=float(info.seconds[index]),
+            source_seconds=float(info.stamps[index]),
+            pixels=resize(pixels, size or (info.width, info.height)),
+        )
+    if wanted and len(missing) == len(wanted):
+        message = f"{shown(info.path)}: no picture could be decoded ({info.codec})"
+        raise MediaError(message, kind="NoPicture")
+    if missing and on_warning and not info.warnings:
+        on_warning(_damage(info, wanted, missing))
+
+
+def _damage(info: MediaInfo, wanted: Sequence[int], missing: set[int]) -> str:
+    """Return the one line said about all pictures left out."""
+    found = [index for index in wanted if index not in missing]
+    before = [index for index in found if index < min(missing)]
+    after = [index for index in found if index > max(missing)]
+    begin = info.seconds[before[-1]] if before else 0.0
+    if not after:
+        whole = info.duration
+        return f"damaged: pictures end at {begin:.1f} s of {whole:.1f} s; using what is there"
+    end = info.seconds[after[0]]
+    lost = f"{len(missing)} of {len(wanted)} pictures cannot be decoded"
+    return f"damaged between {begin:.1f} s and {end:.1f} s: {lost}"

@@ -1,0 +1,224 @@
+"""The ffmpeg program, driven through ffmpeg-python: the fallback for what PyAV does not take.
+
+It needs FFmpeg 5.1 or newer: the system's, or the one in the extra `malmm[ffmpeg]`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import subprocess
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from queue import SimpleQueue
+from threading import Thread
+from typing import IO
+
+import ffmpeg
+import numpy as np
+
+from malmm_cli.errors import MediaError, UsageError
+from malmm_cli.media import pyav
+from malmm_cli.media.files import shown
+from malmm_cli.media.geometry import UPRIGHT, Pixels, display_size
+from malmm_cli.media.track import Track, clock
+
+__all__ = ["pictures", "probe"]
+
+# What one command line selects: Windows ends a command at 32,767 characters.
+AT_ONCE = 400
+WORTH_A_SEEK = 100  # pictures
+UNIT = re.compile(r"config in time_base: (\d+)/(\d+)")
+SHOWN = re.compile(r"\bn: *\d+ pts: *(-?\d+|NOPTS) .* sar:(\d+)/(\d+) s:(\d+)x(\d+) ")
+STREAM = re.compile(r"Stream #0:(?P<stream>\d+).*?: Video: (?P<codec>\w+)(?:.*?, (?P<rate>[\d.]+) fps)?")
+
+
+def probe(path: str) -> Track:
+    """Take the times of PyAV's packet scan, or where that fails those of every decoded picture."""
+    _program()
+    try:
+        track = pyav.probe(path)
+    except MediaError as error:
+        if error.kind not in {"NotAVideo", "NoPicture", "CutOff"}:
+            raise
+        return _watch(path, error)
+    if len(track.keys):
+        return replace(track, decoder="ffmpeg")
+    return _watch(path, MediaError(f"{shown(path)}: no picture could be decoded", kind="NoPicture"))
+
+
+def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
+    """Yield (index, pixels at display size) for ascending `indices`; undecodable ones are left out."""
+    for first in range(0, len(indices), AT_ONCE):
+        wanted = indices[first : first + AT_ONCE]
+        seek = len(track.keys) and wanted[0] > WORTH_A_SEEK
+        start = float(track.stamps[wanted[0]]) if seek else None
+        found = _select(track, wanted, start)
+        head = next(found, None)
+        if start is not None and (head is None or head[0] != wanted[0]):
+            found.close()  # the seek landed behind its target: once more, from the beginning
+            found = _select(track, wanted, None)
+            head = next(found, None)
+        if head is not None:
+            yield head
+            yield from found
+
+
+def _program() -> str:
+    found = shutil.which("ffmpeg")
+    if found:
+        return found
+    try:
+        import imageio_ffmpeg
+
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError) as error:
+        raise UsageError(
+            "no ffmpeg program found",
+            hint="install FFmpeg 5.1 or newer, or run `pip install 'malmm[ffmpeg]'`",
+        ) from error
+
+
+# --- one run of the program
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What the program says of a picture it shows; `seconds` is NaN where it knows no time."""
+
+    seconds: float
+    aspect: float
+    size: tuple[int, int]
+
+
+class _Run:
+    """The program at work: raw pictures on stdout, a line about each on stderr."""
+
+    def __init__(
+        self, path: str, filters: str, stream: int | None = None, start: float | None = None, **output: str
+    ) -> None:
+        source: dict[str, object] = {"protocol_whitelist": "file"}
+        if start is not None:
+            source |= {"seek_timestamp": 1, "noaccurate_seek": None, "ss": f"{start:.6f}"}
+        # without a number the program chooses the stream
+        which = {"an": None, "sn": None, "dn": None} if stream is None else {"map": f"0:{stream}"}
+        command = ffmpeg.input("file:" + path, **source).output(
+            "pipe:", vf=filters, fps_mode="passthrough", **which, **output
+        )
+        options = ["-nostdin", "-hide_banner", "-nostats", "-loglevel", "info", "-copyts"]
+        self._process: subprocess.Popen[bytes] = ffmpeg.run_async(
+            command, cmd=[_program(), *options], pipe_stdout=True, pipe_stderr=True
+        )
+        self.shown: SimpleQueue[_Shown | None] = SimpleQueue()  # None at the end
+        self.lines: list[str] = []  # the first of what else it says
+        self._reader = Thread(target=self._listen, args=(self._process.stderr,), daemon=True)
+        self._reader.start()
+
+    def read(self, size: int) -> bytes:
+        assert self._process.stdout is not None
+        return self._process.stdout.read(size)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def _listen(self, pipe: IO[bytes]) -> None:
+        unit = 1.0
+        for raw in pipe:
+            line = raw.decode("utf-8", "replace")
+            if found := UNIT.search(line):
+                unit = int(found[1]) / int(found[2])
+            elif found := SHOWN.search(line):
+                stamp, *rest = found.groups()
+                up, down, width, height = map(int, rest)
+                seconds = float("nan") if stamp == "NOPTS" else int(stamp) * unit
+                self.shown.put(_Shown(seconds, up / down if down else 0.0, (width, height)))
+            elif len(self.lines) < 100:
+                self.lines.append(line)
+        self.shown.put(None)
+
+
+# --- times
+
+
+def _watch(path: str, failure: MediaError) -> Track:
+    """Decode everything once, for the times; raises `failure` if there is no picture."""
+    run = _Run(path, "showinfo=checksum=0", format="null")
+    try:
+        seen = list(iter(run.shown.get, None))
+    finally:
+        run.close()
+    named = next(filter(None, map(STREAM.search, run.lines)), None)
+    if not seen or named is None:
+        raise failure
+    stamps = np.array([picture.seconds for picture in seen])
+    seconds, gap = clock(stamps, float(named["rate"] or 25))
+    stamps = np.where(np.isnan(stamps), seconds, stamps)
+    width, height = display_size(*seen[0].size, seen[0].aspect)
+    return Track(
+        path=path,
+        decoder="ffmpeg",
+        width=width,
+        height=height,
+        duration=float(seconds[-1]) + gap,
+        source_start=float(stamps[0]),
+        seconds=seconds,
+        container="",
+        codec=named["codec"],
+        stream=int(named["stream"]),
+        turn=UPRIGHT,
+        plain=False,
+        stamps=stamps,
+        marks=np.arange(len(stamps)),
+        keys=np.empty(0, np.int64),
+    )
+
+
+# --- pictures
+
+
+def _select(
+    track: Track, indices: Sequence[int], start: float | None
+) -> Generator[tuple[int, Pixels]]:
+    """Let the program pick out the pictures `indices`, and yield those that come."""
+    if len(track.keys):
+        name, places = "t", track.stamps
+    else:
+        name, places = "n", track.marks.astype(np.float64)
+    slack = float(np.diff(places).min()) / 3 if len(places) > 1 else 1e-3
+    ranges = [(places[index] - slack, places[index] + slack) for index in indices]
+    filters = f"select='{_among(name, ranges)}',showinfo=checksum=0,scale={track.width}:{track.height}"
+    run = _Run(track.path, filters, track.stream, start, format="rawvideo", pix_fmt="rgb24")
+    shape = (track.height, track.width, 3)
+    order = iter(indices)
+    try:
+        while len(data := run.read(math.prod(shape))) == math.prod(shape):
+            picture = run.shown.get()
+            assert picture is not None
+            if len(track.keys):  # some may be missing: go by time
+                index = int(np.abs(track.stamps - picture.seconds).argmin())
+            else:
+                index = next(order)
+            yield index, np.frombuffer(data, np.uint8).reshape(shape)
+    finally:
+        run.close()
+
+
+def _among(name: str, ranges: Sequence[tuple[float, float]]) -> str:
+    """Return an expression, true where `name` lies in one of the ascending `ranges`.
+
+    Halved again and again: a flat sum of a hundred terms is more than FFmpeg's parser takes, and
+    this one also costs a picture few comparisons.
+    """
+    if len(ranges) == 1:
+        low, high = ranges[0]
+        return f"between({name},{low:.6f},{high:.6f})"
+    half = len(ranges) // 2
+    middle = (ranges[half - 1][1] + ranges[half][0]) / 2
+    left, right = _among(name, ranges[:half]), _among(name, ranges[half:])
+    return f"if(lt({name},{middle:.6f}),{left},{right})"

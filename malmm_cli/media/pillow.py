@@ -1,0 +1,79 @@
+"""Pillow, for animated WebP, which FFmpeg does not read, and photographs that EXIF data turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, ImageSequence
+
+from malmm_cli.media.geometry import UPRIGHT, Pixels
+from malmm_cli.media.track import Track
+
+__all__ = ["pictures", "probe", "turned"]
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+
+def probe(path: str) -> Track | None:
+    """Return the pictures of an image file, or None if Pillow does not take it for one."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            lengths = [_milliseconds(frame) for frame in _frames(image)]
+            width, height = ImageOps.exif_transpose(image).size
+            kind = str(image.format)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    ends = np.cumsum(lengths) / 1000
+    seconds = np.concatenate([[0.0], ends[:-1]])
+    return Track(
+        path=path,
+        decoder="pillow",
+        width=width,
+        height=height,
+        duration=float(ends[-1]),
+        source_start=0.0,
+        seconds=seconds,
+        container=kind,
+        codec=kind,
+        stream=0,
+        turn=UPRIGHT,
+        plain=True,
+        stamps=seconds,
+        marks=np.arange(len(seconds)),
+        keys=np.empty(0, np.int64),
+    )
+
+
+def turned(path: str) -> bool:
+    """Say whether this is an image whose EXIF data ask to turn it."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except OSError:
+        return False
+
+
+def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
+    """Yield (index, upright pixels) for ascending `indices`."""
+    wanted = set(indices)
+    with Image.open(track.path, formats=FORMATS) as image:
+        for index, frame in enumerate(_frames(image)):
+            if index in wanted:
+                yield index, _rgb(ImageOps.exif_transpose(frame))
+
+
+def _frames(image: Image.Image) -> Iterator[Image.Image]:
+    """Yield the pictures of an animation; further pages of other formats are no pictures in time."""
+    return iter(ImageSequence.Iterator(image)) if image.format == "WEBP" else iter([image])
+
+
+def _milliseconds(frame: Image.Image) -> float:
+    frame.load()
+    return float(frame.info.get("duration", 0))
+
+
+def _rgb(image: Image.Image) -> Pixels:
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,334 @@
+"""PyAV, the decoder of choice: read every packet's time, then seek to what is wanted.
+
+No number in a header is believed. A scan over the packets, which decodes nothing, finds the time of
+each picture and the pictures that decoding can start at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from malmm_cli.errors import MediaError
+from malmm_cli.media.files import head, playlist, shown
+from malmm_cli.media.geometry import UPRIGHT, Pixels, Turn, display_size, turn, turn_of, turned_by
+from malmm_cli.media.track import Track, clock
+
+__all__ = ["pictures", "probe"]
+
+# FFmpeg's own lines stay off because PyAV's log level is never set: at any level but None its threads
+# take the interpreter's lock to log, and closing a file that is still being decoded can hang.
+
+PLAYLISTS = {"concat", "dash", "hls", "imf", "sdp", "webvtt"}
+NOT_MOVING = {"tty", "bin", "xbin", "adf", "idf"}  # text, drawn as a picture
+# Each picture of these is painted over the one before, whatever its packet says of itself.
+CUMULATIVE = {"gif", "apng"}
+CONTAINERS = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}  # at byte 4 of MP4 and MOV
+WORTH_A_SEEK = 24  # pictures; a seek throws away what the decoder's threads have begun
+
+
+def probe(path: str) -> Track:
+    """Scan the packets of `path`; raises MediaError if it shows no picture."""
+    with _open(path) as container:
+        numbers = _video_streams(path, container)
+    for number in numbers:
+        scan = _scan(path, number)
+        if scan.stamps:
+            with _open(path) as container:
+                stream = _stream(container, number)
+                first = next(_decoded(container, stream), None)
+                if first is not None:
+                    return _track(path, container, stream, scan, first)
+    raise MediaError(f"{shown(path)}: no picture could be decoded", kind="NoPicture")
+
+
+def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
+    """Yield (index, upright pixels) for ascending `indices`; what cannot be decoded is left out."""
+    reader = _Reader(track)
+    try:
+        for index in indices:
+            frame = reader.at(int(track.marks[index]))
+            if frame is not None:
+                yield index, turn(frame.to_ndarray(format="rgb24"), track.turn)
+    finally:
+        reader.close()
+
+
+# --- opening
+
+
+def _open(path: str) -> InputContainer:
+    # `file:` keeps a name like `a:b.mp4` from being an address; the whitelist keeps lists of files
+    # from reaching the network
+    options = {"protocol_whitelist": "file"}
+    try:
+        container = av.open("file:" + path, options=options, metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise _no_container(path) from error
+    if container.format.name in PLAYLISTS:
+        container.close()
+        raise playlist(path)
+    return container
+
+
+def _no_container(path: str) -> MediaError:
+    if head(path)[4:8] in CONTAINERS:
+        return MediaError(
+            f"{shown(path)}: broken: its index (moov) is missing",
+            hint="the recording was cut off or is not complete yet",
+            kind="CutOff",
+        )
+    return MediaError(f"{shown(path)}: not a video (no known format)", kind="NotAVideo")
+
+
+def _video_streams(path: str, container: InputContainer) -> list[int]:
+    """Return the numbers of the picture streams, the one to show first.
+
+    FFmpeg's own choice: a default flag outweighs five million pixels, then the larger, the earlier.
+    """
+    covers = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    streams = [s for s in container.streams.video if not s.disposition & covers]
+    if not streams or container.format.name in NOT_MOVING:
+        raise _no_pictures(path, container)
+
+    def weight(stream: VideoStream) -> int:
+        default = bool(stream.disposition & av.stream.Disposition.default)
+        return stream.width * stream.height + 5_000_000 * default
+
+    return [s.index for s in sorted(streams, key=weight, reverse=True) if s.codec_context]
+
+
+def _no_pictures(path: str, container: InputContainer) -> MediaError:
+    if container.format.name in NOT_MOVING or not (
+        container.streams.video or container.streams.audio
+    ):
+        return MediaError(f"{shown(path)}: not a video (no pictures, no sound)", kind="NotAVideo")
+    if container.streams.video:
+        return MediaError(f"{shown(path)}: only a cover picture", kind="CoverOnly")
+    return MediaError(f"{shown(path)}: no picture track, sound only", kind="SoundOnly")
+
+
+def _stream(container: InputContainer, number: int) -> VideoStream:
+    stream = container.streams[number]
+    assert isinstance(stream, VideoStream)
+    stream.thread_type = "AUTO"
+    return stream
+
+
+# --- scanning
+
+
+@dataclass
+class _Scan:
+    """What the packets say of the pictures, in decoding order."""
+
+    stamps: list[int] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)  # stamps of the pictures decoding can start at
+    end: int = 0  # when the last picture leaves the screen
+    trusted: bool = True  # every picture has a timestamp, and they do not start over
+    plain: bool = True
+    cut: bool = False  # the file ends within a packet
+
+
+def _scan(path: str, number: int) -> _Scan:
+    scan = _Scan()
+    newest = None
+    with _open(path) as container:
+        stream = _stream(container, number)
+        vp8 = stream.codec_context.name == "vp8"
+        for packet in _packets(container, stream):
+            scan.cut = packet.is_corrupt
+            if packet.dts is not None:
+                scan.trusted &= newest is None or packet.dts >= newest
+                newest = packet.dts
+            if packet.pts is None:
+                scan.trusted = False
+                scan.stamps.append(0)
+                continue
+            if packet.is_keyframe:
+                scan.keys.append(packet.pts)
+            scan.plain &= not packet.is_discard and packet.pts >= max(scan.keys[-1:], default=0)
+            if packet.is_discard or (vp8 and not memoryview(packet)[0] & 0x10):
+                continue  # cut away by an edit list, or a reference picture that is never shown
+            scan.stamps.append(packet.pts)
+            scan.end = max(scan.end, packet.pts + (packet.duration or 0))
+        if container.format.name in CUMULATIVE:
+            scan.keys = scan.keys[:1]
+    if scan.cut:
+        scan.stamps.pop()  # half a picture
+    return scan
+
+
+def _track(
+    path: str, container: InputContainer, stream: VideoStream, scan: _Scan, first: VideoFrame
+) -> Track:
+    """Join the scan and the look of the first picture."""
+    rate = float(stream.guessed_rate or stream.average_rate or 25)
+    if scan.trusted:
+        marks = np.unique(np.array(scan.stamps, np.int64))
+        keys = np.unique(np.array(scan.keys, np.int64))
+        unit = float(stream.time_base or 1)
+        stamps = marks * unit
+        seconds, gap = clock(stamps, rate)
+        gap = scan.end * unit - stamps[-1] or gap
+    else:
+        stamps = _count(path, stream.index)
+        seconds, gap = clock(stamps, rate)
+        stamps = np.where(np.isnan(stamps), seconds, stamps)
+        marks, keys = np.arange(len(stamps)), np.empty(0, np.int64)
+    how = _turn(first)
+    aspect = float(stream.sample_aspect_ratio or 0)
+    width, height = display_size(first.width, first.height, aspect, how)
+    still = container.format.name.endswith("_pipe") or container.format.name == "image2"
+    duration = 0.0 if still else float(seconds[-1] + gap)
+    return Track(
+        path=path,
+        decoder="pyav",
+        width=width,
+        height=height,
+        duration=duration,
+        source_start=float(stamps[0]),
+        seconds=seconds,
+        warnings=_cut_off(stream, duration) if scan.cut else (),
+        container=container.format.name,
+        codec=stream.codec_context.name,
+        stream=stream.index,
+        turn=how,
+        plain=scan.plain,
+        stamps=stamps,
+        marks=marks,
+        keys=keys,
+    )
+
+
+def _cut_off(stream: VideoStream, duration: float) -> tuple[str, ...]:
+    promised = float((stream.duration or 0) * (stream.time_base or 0))
+    whole = f" of {promised:.1f} s" if promised > duration else ""
+    return (f"damaged: pictures end at {duration:.1f} s{whole}; using what is there",)
+
+
+def _count(path: str, number: int) -> NDArray[np.float64]:
+    """Decode every picture and return the timestamps, NaN where there is none."""
+    with _open(path) as container:
+        frames = _decoded(container, _stream(container, number))
+        times = (float("nan") if frame.time is None else frame.time for frame in frames)
+        return np.fromiter(times, np.float64)
+
+
+# --- reading
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """Yield the packets that hold something, up to the first that cannot be read."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:
+            return
+        if packet is None:
+            return
+        if packet.size:  # an empty one repeats a picture (AVI) or ends the stream (PyAV's own)
+            yield packet
+
+
+def _decoded(
+    container: InputContainer, stream: VideoStream, *, from_key: bool = False
+) -> Iterator[VideoFrame]:
+    """Yield the pictures from here on, passing over what cannot be decoded."""
+    for packet in _packets(container, stream):
+        if from_key and not packet.is_keyframe:
+            continue
+        from_key = False
+        yield from _decode(stream, packet)
+    yield from _decode(stream, None)
+
+
+def _decode(stream: VideoStream, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+    try:
+        return stream.decode(packet)
+    except av.FFmpegError:
+        return []
+
+
+class _Reader:
+    """Walks forward through a file, by seeks where that saves work."""
+
+    BEFORE, BEHIND = -(2**63), 2**63  # marks of no picture
+
+    def __init__(self, track: Track) -> None:
+        self._track = track
+        self._keys = track.keys
+        self._start()
+
+    def close(self) -> None:
+        self._container.close()
+
+    def at(self, mark: int) -> VideoFrame | None:
+        """Return the picture `mark`, not before the last one asked for, or None if there is none."""
+        if self._mark < mark:
+            self._approach(mark)
+        while self._mark < mark:
+            self._next()
+        return self._frame if self._mark == mark else None
+
+    def _start(self) -> None:
+        self._container = _open(self._track.path)
+        self._stream = _stream(self._container, self._track.stream)
+        self._run = _decoded(self._container, self._stream)
+        self._count = 0
+        self._mark, self._frame = self.BEFORE, None
+
+    def _next(self) -> None:
+        self._frame = next(self._run, None)
+        if self._frame is None:
+            self._mark = self.BEHIND
+        elif not len(self._track.keys):  # pictures go by number
+            self._mark = self._count
+            self._count += 1
+        elif self._frame.pts is not None:
+            self._mark = self._frame.pts
+
+    def _approach(self, mark: int) -> None:
+        """Move to a picture at or before `mark`, if going on from here would decode much more."""
+        behind = int(np.searchsorted(self._keys, mark, "right"))
+        if not behind:
+            return
+        marks = self._track.marks
+        saved = np.searchsorted(marks, self._keys[behind - 1]) - np.searchsorted(marks, self._mark)
+        if saved < WORTH_A_SEEK:
+            return
+        # A seek may land behind its target (MPEG-TS), and a key picture may not be decodable alone.
+        for key in self._keys[max(behind - 2, 0) : behind][::-1]:
+            if self._seek(int(key)) and self._mark <= mark:
+                return
+        # Seeks do not work in this file: from its beginning, and from here on without them.
+        self.close()
+        self._keys = self._keys[:0]
+        self._start()
+
+    def _seek(self, mark: int) -> bool:
+        try:
+            self._container.seek(mark, stream=self._stream)
+        except av.FFmpegError:
+            return False
+        self._run = _decoded(self._container, self._stream, from_key=True)
+        self._next()
+        return True
+
+
+def _turn(frame: VideoFrame) -> Turn:
+    """Return how to turn this picture. To be asked once: side data makes reference cycles."""
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV stumbles over kinds of side data newer than itself
+        return turned_by(frame.rotation)
+    return turn_of(np.frombuffer(matrix, np.int32)) if matrix else UPRIGHT

@@ -1,0 +1,102 @@
+"""Everything that decides a result besides the video, the model and the question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from malmm_cli.errors import UsageError
+
+__all__ = ["ASK", "BANKS", "CAPTION", "POLICIES", "Decoding", "Settings", "changed"]
+
+POLICIES = ("mbc", "fifo", "average", "last")
+BANKS = ("both", "visual", "query", "none")
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the language model is searched; the reference's values for captions.
+
+    `sample` draws instead of taking the likeliest, at `temperature` and from the smallest set of
+    tokens that holds `top_p` of the probability; `seed` makes that repeatable.
+    """
+
+    max_new_tokens: int = 50
+    beams: int = 5
+    length_penalty: float = 1.0
+    repetition_penalty: float = 1.5
+    sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which frames to look at, how to remember them, what to ask and how to search for the text.
+
+    `frames` in all, or `fps` a second with at most `max_frames`, between `start` and `end` seconds;
+    `memory` slots, 0 for none; the `prompt` has {} in the place of a question.
+    """
+
+    prompt: str
+    frames: int | None = 100
+    fps: float | None = None
+    max_frames: int | None = None
+    start: float | None = None
+    end: float | None = None
+    decoder: str = "auto"
+    memory: int = 20
+    policy: str = "mbc"
+    banks: str = "both"
+    decoding: Decoding = field(default_factory=Decoding)
+
+
+# The reference's prompts and numbers (MA-LMM, run_scripts and default configuration).
+CAPTION = Settings(prompt="what does the video describe?")
+ASK = Settings(
+    prompt="Question: {} Short answer:",
+    frames=20,
+    memory=10,
+    decoding=Decoding(max_new_tokens=9, length_penalty=0.0),
+)
+
+
+def changed(settings: Settings, **changes: Any) -> Settings:
+    """Settings with some fields changed, those of `decoding` among them; checked."""
+    own = {
+        name: changes.pop(name)
+        for name in list(changes)
+        if name in {f.name for f in fields(Settings)}
+    }
+    if own.get("fps") is not None and "frames" not in own:
+        own["frames"] = None
+    settings = replace(settings, **own)
+    settings = replace(settings, decoding=replace(settings.decoding, **changes))
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    for name, value, allowed in (
+        ("policy", settings.policy, POLICIES),
+        ("banks", settings.banks, BANKS),
+    ):
+        if value not in allowed:
+            raise UsageError(f"unknown {name} {value!r}", hint=f"one of {', '.join(allowed)}")
+    decoding = settings.decoding
+    for name, number, least in (
+        ("memory", settings.memory, 0),
+        ("max-new-tokens", decoding.max_new_tokens, 1),
+        ("beams", decoding.beams, 1),
+    ):
+        if number < least:
+            raise UsageError(f"--{name} {number}: at least {least} is needed")
+    if not decoding.temperature > 0:
+        raise UsageError(f"--temperature {decoding.temperature:g}: a number above 0 is needed")
+    if not 0 < decoding.top_p <= 1:
+        raise UsageError(f"--top-p {decoding.top_p:g}: a number above 0 and up to 1 is needed")
+    if not decoding.repetition_penalty > 0:
+        raise UsageError("--repetition-penalty: a number above 0 is needed; 1 changes nothing")
+    if not settings.prompt.strip():
+        raise UsageError("the prompt is empty")

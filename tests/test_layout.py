@@ -1,0 +1,221 @@
+"""The shape of the code: who imports whom, who prints, how long things are.
+
+`complaints` reads one file's source; the tests give it every file of the package, and a wrong
+line of each kind to see that it notices.
+"""
+
+import ast
+import fnmatch
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+PACKAGE = REPOSITORY / "malmm_cli"
+
+# a file imports only modules listed below it
+ORDER = [
+    *["__main__", "cli", "distributed", "batch", "train", "evaluate", "search", "bench"],
+    *["pipeline", "output", "hub", "convert", "generate", "models", "memory", "media"],
+    *["sampling", "synthetic", "metrics", "settings", "data", "errors"],
+]
+
+# beyond that order: modules that stay apart, and what only some may import
+APART = {"models": {"media", "sampling", "output", "hub"}}
+OWNERS = {
+    "av": {"media", "synthetic"},
+    "decord": {"media"},
+    "ffmpeg": {"media"},
+    "imageio_ffmpeg": {"media"},
+    "huggingface_hub": {"hub"},
+    "click": {"cli", "__main__"},
+    "rich": {"cli", "__main__"},
+    "typer": {"cli", "__main__"},
+}
+# inside models: __init__ → one file per family → these; nothing on the same level
+BELOW_FAMILIES = {"device", "qformer", "text", "weights"}
+
+LONGEST_FILE, LONGEST_FUNCTION = 350, 60
+
+
+def complaints(path: str, source: str) -> Iterator[str]:
+    """What breaks a rule in one file; `path` is relative to the package."""
+    tree = ast.parse(source)
+    module = Path(path).parts[0].removesuffix(".py")
+    if module == "__init__":  # gathers the public names, lazily: tested below
+        pass
+    elif module not in ORDER:
+        yield f"{module} has no place yet: put it into ORDER of {Path(__file__).name}"
+    else:
+        for name in imported_names(path, tree):
+            yield from import_complaints(path, module, name)
+    if module not in ("cli", "__main__"):
+        yield from output_complaints(tree)
+    yield from length_complaints(source, tree)
+
+
+def imported_names(path: str, tree: ast.AST) -> Iterator[str]:
+    """Yield every imported name in full, also inside functions: "torch.Tensor"."""
+    here = ["malmm_cli", *Path(path).parts[:-1]]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level + 1] if node.level else []
+            base = [*base, *([node.module] if node.module else [])]
+            yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+def import_complaints(path: str, module: str, name: str) -> Iterator[str]:
+    root, *rest = name.split(".")
+    if root in OWNERS and module not in OWNERS[root]:
+        yield f"imports {root}, which only {' and '.join(sorted(OWNERS[root]))} may"
+    if module == "memory" and root != "torch" and root not in sys.stdlib_module_names:
+        yield f"imports {name}: memory knows nothing but torch"
+    if root != "malmm_cli" or rest == ["__version__"]:
+        return
+    other = rest[0] if rest else "malmm_cli"
+    if other not in ORDER:
+        yield f"imports {name}, which is no module of ORDER"
+    elif other in APART.get(module, ()):
+        yield f"imports {other}, which {module} must never see"
+    elif other != module and ORDER.index(other) < ORDER.index(module):
+        yield f"imports {other}, which stands above {module}"
+    elif other == module == "models":
+        yield from family_complaints(Path(path).stem, rest[1:])
+
+
+def family_complaints(file: str, rest: list[str]) -> Iterator[str]:
+    def level(name: str) -> int:
+        return 0 if name == "__init__" else 2 if name in BELOW_FAMILIES else 1
+
+    files = BELOW_FAMILIES | {path.stem for path in (PACKAGE / "models").glob("*.py")}
+    other = rest[0] if files.intersection(rest[:1]) else "__init__"
+    if level(other) <= level(file):
+        yield f"imports models/{other}: inside models, __init__ → families → helpers"
+
+
+def output_complaints(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id="print"), keywords=keywords):
+                if not any(keyword.arg == "file" for keyword in keywords):
+                    yield f"line {node.lineno} prints; only cli does"
+            case ast.Attribute(value=ast.Name(id="sys"), attr="exit" | "stdout" | "stderr"):
+                yield f"line {node.lineno} uses sys.{node.attr}; only cli does"
+            case ast.ImportFrom(module="sys"):
+                yield f"line {node.lineno}: write `import sys`, so that its use shows"
+            case ast.Name(id="SystemExit" | "exit" | "quit") | ast.Attribute(attr="_exit"):
+                yield f"line {node.lineno} exits; only cli does"
+
+
+def length_complaints(source: str, tree: ast.AST) -> Iterator[str]:
+    lines = source.count("\n")
+    if lines > LONGEST_FILE:
+        yield f"has {lines} lines, more than {LONGEST_FILE}: does it still do one job?"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            if lines > LONGEST_FUNCTION:
+                yield f"{node.name} has {lines} lines, more than {LONGEST_FUNCTION}"
+
+
+def test_the_package_keeps_the_rules():
+    files = sorted(PACKAGE.rglob("*.py"))
+    assert files
+    found = [
+        f"malmm_cli/{path}: {complaint}"
+        for path, source in ((str(f.relative_to(PACKAGE)), f.read_text("utf-8")) for f in files)
+        for complaint in complaints(path, source)
+    ]
+    assert not found, "\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "expected"),
+    [
+        ("helpers.py", "", "no place yet"),
+        ("memory.py", "import numpy", "nothing but torch"),
+        ("memory.py", "from malmm_cli.errors import UsageError", "nothing but torch"),
+        ("data.py", "from malmm_cli.pipeline import caption", "stands above data"),
+        ("data.py", "def f():\n    from . import cli", "stands above data"),
+        ("data.py", "import malmm_cli.cli.ask", "stands above data"),
+        ("pipeline.py", "from malmm_cli import caption", "no module of ORDER"),
+        ("models/qformer.py", "from malmm_cli.media import read", "must never see"),
+        ("models/qformer.py", "from ..sampling import uniform", "must never see"),
+        ("models/qformer.py", "from .instructblip import InstructBlip", "families"),
+        ("models/blip2.py", "from malmm_cli.models import instructblip", "families"),
+        ("models/blip2.py", "from malmm_cli.models import load", "__init__"),
+        ("models/text.py", "from malmm_cli.models.weights import check", "families"),
+        ("pipeline.py", "import av.container", "only media and synthetic"),
+        ("pipeline.py", "import ffmpeg", "only media"),
+        ("convert.py", "from huggingface_hub import snapshot_download", "only hub"),
+        ("pipeline.py", "from rich.progress import Progress", "only __main__ and cli"),
+        ("pipeline.py", "import typer", "only __main__ and cli"),
+        ("pipeline.py", "print('done')", "prints"),
+        ("pipeline.py", "import sys\nsys.exit(1)", "sys.exit"),
+        ("pipeline.py", "import sys\nprint('done', file=sys.stderr)", "sys.stderr"),
+        ("pipeline.py", "from sys import exit", "import sys"),
+        ("pipeline.py", "raise SystemExit(1)", "exits"),
+        ("pipeline.py", "import os\nos._exit(1)", "exits"),
+        ("data.py", "x = 1\n" * 351, "351 lines"),
+        ("data.py", "def f():\n" + "    x = 1\n" * 60, "f has 61 lines"),
+    ],
+)
+def test_a_broken_rule_is_noticed(path, source, expected):
+    assert expected in "\n".join(complaints(path, source))
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("__init__.py", "from malmm_cli.pipeline import caption"),
+        ("cli.py", "import rich, sys, malmm_cli.pipeline\nprint(1)\nsys.exit(0)"),
+        ("cli/ask.py", "from malmm_cli.cli.options import Model"),
+        ("pipeline.py", "from malmm_cli import __version__, media"),
+        ("media/pyav.py", "import av\nfrom malmm_cli.data import Frame"),
+        ("models/__init__.py", "from malmm_cli.models.qformer import QFormer"),
+        ("output.py", "def write(file):\n    print('text', file=file)"),
+        ("memory.py", "import math, torch\nfrom torch.nn import functional as F"),
+        ("data.py", "x = 1\n" * 350),
+        ("data.py", "def f():\n" + "    x = 1\n" * 59),
+    ],
+)
+def test_what_the_rules_allow(path, source):
+    assert not list(complaints(path, source))
+
+
+def test_importing_the_command_line_is_light():
+    heavy = {"torch", "transformers", "av", "numpy", "PIL"}
+    code = f"import sys, malmm_cli, malmm_cli.cli; print(*{heavy} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert not run.stdout.split(), f"--help would wait for: {run.stdout}"
+
+
+def repository_files() -> Iterator[Path]:
+    """Yield the files git would take: all but .git and what .gitignore names."""
+    ignored = [".git", *(REPOSITORY / ".gitignore").read_text().split()]
+    patterns = [pattern.strip("/") for pattern in ignored]
+
+    def kept(name: str) -> bool:
+        return not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+    for folder, folders, files in os.walk(REPOSITORY):
+        folders[:] = filter(kept, folders)
+        yield from (Path(folder, name) for name in filter(kept, files))
+
+
+def test_no_file_names_a_place_outside_the_repository():
+    strangers = [b"../" + b"shared", b"/wor" + b"k/"]
+    found = [
+        f"{path.relative_to(REPOSITORY)}: {stranger.decode()}"
+        for path in repository_files()
+        for stranger in strangers
+        if stranger in path.read_bytes()
+    ]
+    assert not found, "\n" + "\n".join(found)
