@@ -9,7 +9,12 @@ from types import SimpleNamespace
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import BertTokenizer, InstructBlipConfig, LlamaTokenizer
+from transformers import (
+    BertTokenizer,
+    InstructBlipConfig,
+    LlamaTokenizer,
+    T5ForConditionalGeneration,
+)
 
 from malmm_cli.convert import rename
 from malmm_cli.models import InstructBlip, build
@@ -65,8 +70,8 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = TOLERANCE
     torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=0)
 
 
-def config() -> InstructBlipConfig:
-    """The reference's configuration in the form of the published one."""
+def config(language: str = "vicuna") -> InstructBlipConfig:
+    """The reference's configuration in the form of the published one, or with a T5 instead."""
     qformer, vit, llm = (index()["config"][part] for part in ("qformer", "vit", "llm"))
     return InstructBlipConfig(
         vision_config={
@@ -89,7 +94,9 @@ def config() -> InstructBlipConfig:
             "layer_norm_eps": qformer["layer_norm_eps"],
             "encoder_hidden_size": qformer["encoder_width"],
         },
-        text_config={
+        text_config=T5
+        if language == "flan-t5"
+        else {
             "model_type": "llama",
             "vocab_size": llm["vocab_size"],
             "hidden_size": llm["hidden_size"],
@@ -106,6 +113,20 @@ def config() -> InstructBlipConfig:
     )
 
 
+# The reference has no encoder-decoder: its Q-Former is what it can be held against.
+T5 = {
+    "model_type": "t5",
+    "vocab_size": 60,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 1,
+    "num_heads": 4,
+    "feed_forward_proj": "gated-gelu",
+    "tie_word_embeddings": False,
+}
+
+
 @cache
 def weights(which: str) -> dict[str, torch.Tensor]:
     """Parameters under our names: `base`, or `finetuned` laid over it."""
@@ -115,16 +136,22 @@ def weights(which: str) -> dict[str, torch.Tensor]:
     return state
 
 
-def model(which: str) -> InstructBlip:
+def model(which: str, language: str = "vicuna") -> InstructBlip:
     """A fresh model with the reference's weights and tokenizers."""
-    folder = FOLDER / "full"
-    language = LlamaTokenizer.from_pretrained(
+    folder, about, state = FOLDER / "full", config(language), weights(which)
+    if language == "flan-t5":
+        t5 = T5ForConditionalGeneration(about.text_config).state_dict()
+        state = {k: v for k, v in state.items() if not k.startswith("language_")}
+        state |= {f"language_model.{name}": value for name, value in t5.items()}
+        state["language_projection.weight"] = torch.zeros(32, about.qformer_config.hidden_size)
+        state["language_projection.bias"] = torch.zeros(32)
+    words = LlamaTokenizer.from_pretrained(
         folder / "llm_tokenizer", pad_token="[PAD]", local_files_only=True
     )
     # the files' sentencepiece model has no bytes to fall back on, which every real one has
-    language.backend_tokenizer.model.unk_token = "<unk>"
+    words.backend_tokenizer.model.unk_token = "<unk>"
     instruction = BertTokenizer(vocab=str(folder / "qformer_tokenizer" / "vocab.txt"))
-    return build(config(), weights(which), instruction, language)
+    return build(about, state, instruction, words)
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:

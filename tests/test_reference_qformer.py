@@ -118,3 +118,13 @@ def test_gradients(file):
     for name in exactly_zero:
         ours = parameters[name].grad
         assert ours is None or not ours.any(), name
+
+
+@pytest.mark.parametrize("file", MEMORY)
+def test_encoder_decoders_have_the_same_tokens(file):
+    """A Flan-T5 behind the reference's Q-Former changes nothing before it."""
+    given, net = whole(file), model("finetuned", language="flan-t5")
+    assert net.language_model.config.is_encoder_decoder
+    memory = start(net, given, first_layer=False)
+    tokens, _ = net.remember(given.features, memory)
+    close(tokens, given.query_output)
