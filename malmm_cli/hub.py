@@ -26,7 +26,7 @@ _WANTED = [
     "spiece.model",
     "qformer_tokenizer/*",
 ]
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,11 @@ def locate(name: str, *, offline: bool = False) -> Located:
         if known.repository is None:
             return Located(name, Path(__file__).parent / "assets" / name, note=known.note)
         return _fetch(name, known.repository, offline=offline)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return Located(name, folder)
-    if folder.exists():
+    folder = os.path.expanduser(name)
+    if os.path.isdir(folder):
+        return Located(name, Path(folder))
+    if os.path.exists(folder):
         raise UsageError(f"{name}: a model is a folder, this is a file")
-    if name.startswith((".", "~", "/")) or os.sep not in name.replace("/", os.sep):
-        raise _unknown(name)
     if not _REPOSITORY.fullmatch(name):
         raise _unknown(name)
     return _fetch(name, name, offline=offline)
@@ -103,9 +101,11 @@ def _unknown(name: str) -> UsageError:
 
 
 def _fetch(name: str, repository: str, *, offline: bool) -> Located:
+    from httpx import HTTPError
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
     )
@@ -124,7 +124,9 @@ def _fetch(name: str, repository: str, *, offline: bool) -> Located:
         ) from error
     except RepositoryNotFoundError as error:
         raise _refused(f"the Hub has no repository {repository}", "check the spelling") from error
-    except OSError as error:
+    except HFValidationError:
+        raise _unknown(name) from None
+    except (OSError, HTTPError) as error:
         raise _refused(f"{repository} cannot be fetched: {error}", "try again") from error
     return Located(name, Path(folder), revision=Path(folder).name)
 

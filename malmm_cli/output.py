@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,9 +18,11 @@ __all__ = [
     "HEADERS",
     "LINES",
     "SCHEMA",
+    "SUBTITLES",
     "Failure",
     "as_json",
     "check_writable",
+    "encoded",
     "format_line",
     "format_whole",
     "frames_as_json",
@@ -80,11 +82,11 @@ def format_line(item: Item, form: str, *, several: bool) -> str:
     return LINES[form](item, several)
 
 
-def format_whole(items: Sequence[Item], form: str) -> str:
-    """All items in any of FORMATS."""
+def format_whole(items: Sequence[Item], form: str, *, several: bool) -> str:
+    """All items in any of FORMATS; `several` says that more than one was asked for."""
     if form in WHOLE:
-        return WHOLE[form](items)
-    lines = [format_line(item, form, several=len(items) > 1) for item in items]
+        return WHOLE[form](items, several)
+    lines = [format_line(item, form, several=several) for item in items]
     return HEADERS.get(form, "") + "".join(lines)
 
 
@@ -92,7 +94,7 @@ def _text(item: Item, several: bool) -> str:
     """The text alone; where there are several, behind its question or its video."""
     if isinstance(item, Failure):
         return ""
-    return f"{item.question or item.video}\t{item.text}\n" if several else f"{item.text}\n"
+    return f"{_cell(item.question or item.video)}\t{item.text}\n" if several else f"{item.text}\n"
 
 
 def _jsonl(item: Item, several: bool) -> str:
@@ -106,16 +108,20 @@ def _tsv(item: Item, several: bool) -> str:
         (item.video, f"{s.start:.3f}", f"{s.end:.3f}", item.question or "", s.text)
         for s in item.segments
     ]
-    return "".join("\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows)
+    return "".join("\t".join(map(_cell, row)) + "\n" for row in rows)
 
 
-def _json(items: Sequence[Item]) -> str:
+def _cell(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _json(items: Sequence[Item], several: bool) -> str:
     objects = [as_json(item) for item in items]
-    content = objects[0] if len(objects) == 1 else objects
+    content = objects if several else objects[0]
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def _srt(items: Sequence[Item]) -> str:
+def _srt(items: Sequence[Item], several: bool) -> str:
     cues = enumerate(_segments(items), start=1)
     return "\n".join(
         f"{number}\n{_stamp(s.start, ',')} --> {_stamp(s.end, ',')}\n{s.text}\n"
@@ -123,7 +129,7 @@ def _srt(items: Sequence[Item]) -> str:
     )
 
 
-def _vtt(items: Sequence[Item]) -> str:
+def _vtt(items: Sequence[Item], several: bool) -> str:
     cues = "\n".join(
         f"{_stamp(s.start, '.')} --> {_stamp(s.end, '.')}\n{_escape(s.text)}\n"
         for s in _segments(items)
@@ -138,14 +144,12 @@ def _escape(text: str) -> str:
 
 LINES: dict[str, Callable[[Item, bool], str]] = {"text": _text, "jsonl": _jsonl, "tsv": _tsv}
 HEADERS = {"tsv": "video\tstart\tend\tquestion\ttext\n"}
-WHOLE: dict[str, Callable[[Sequence[Item]], str]] = {"json": _json, "srt": _srt, "vtt": _vtt}
+SUBTITLES: dict[str, Callable[[Sequence[Item], bool], str]] = {"srt": _srt, "vtt": _vtt}
+WHOLE = {"json": _json, **SUBTITLES}
 FORMATS = ("text", "json", "jsonl", "srt", "vtt", "tsv")
 
 
 def _segments(items: Sequence[Item]) -> list[Segment]:
-    """The segments of one video's results; subtitles of several make no sense."""
-    if len({item.video for item in items}) > 1:
-        raise UsageError("subtitles are for one video", hint="give one, or use --format jsonl")
     return [s for item in items if isinstance(item, Result) for s in item.segments]
 
 
@@ -166,53 +170,83 @@ def frames_as_json(
 
 def check_writable(path: Path, *, overwrite: bool) -> None:
     """Raise before any work is done for an output that stands in the way or has no place."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"{path}: is a folder", hint="name a file in it")
-    if path.exists() and not overwrite:
+    if os.path.isfile(path) and not overwrite:
         raise UsageError(
             f"{path}: exists", hint="--overwrite replaces it, -o names another", kind="OutputExists"
         )
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise UsageError(f"{path}: there is no folder {path.parent}", hint="make it first")
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"{path}: the folder cannot be written to")
+    with told(path), suppress(FileNotFoundError):
+        path.stat()  # a name that the disk does not take
 
 
 @contextmanager
-def open_whole(path: Path) -> Iterator[IO[str]]:
-    """A file that appears under its name when all is written, and not at all otherwise."""
+def told(path: Path) -> Iterator[None]:
+    """Turns what the system says about writing to path into OutputError."""
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        yield
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            yield file
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        Path(name).unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise OutputError(f"{path}: cannot be written: {reason}") from error
+
+
+@contextmanager
+def open_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file that appears under its name when all is written, and not at all otherwise.
+
+    Where the name is that of a device or a pipe, it is written to.
+    """
+    path = Path(os.path.realpath(path))
+    with told(path):
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+            return
+        handle, name = tempfile.mkstemp(prefix=".malmm-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+            os.chmod(name, 0o666 & ~umask())
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
 
 
 @contextmanager
 def open_lines(path: Path) -> Iterator[Callable[[str], None]]:
-    """Writes whole lines as they come; what stands in the file is always complete."""
-    try:
-        with path.open("w", encoding="utf-8") as file:
+    """Writes whole lines as they come, from the first on; those in the file are always complete."""
+    with ExitStack() as stack:
+        file: IO[bytes] | None = None
+        complete = 0
 
-            def write(line: str) -> None:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
+        def write(line: str) -> None:
+            nonlocal file, complete
+            with told(path):
+                file = file or stack.enter_context(path.open("wb", buffering=0))
+                rest = encoded(line)
+                try:
+                    while rest:
+                        rest = rest[file.write(rest) :]
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(complete)
+                    raise
+                complete = file.tell()
 
-            yield write
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+        yield write
 
 
-def _umask() -> int:
+def encoded(text: str) -> bytes:
+    """UTF-8; bytes in the name of a file that are no text are escaped, as JSON does it."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def umask() -> int:
+    """What new files may not be to others."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

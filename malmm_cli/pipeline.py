@@ -16,13 +16,13 @@ from torch import Tensor
 
 from malmm_cli import hub, media, models
 from malmm_cli.data import Frame, MediaInfo, Result, Segment
-from malmm_cli.errors import MediaError, UsageError
+from malmm_cli.errors import CapacityError, MediaError
 from malmm_cli.generate import generate
 from malmm_cli.models import InstructBlip
 from malmm_cli.models.device import pick_device, pick_dtype
 from malmm_cli.models.text import Texts
 from malmm_cli.sampling import choose
-from malmm_cli.settings import ASK, CAPTION, Settings, changed
+from malmm_cli.settings import ASK, CAPTION, Settings, changed, prompts_for
 
 __all__ = ["Model", "Watched", "ask", "caption", "load", "watch"]
 
@@ -57,6 +57,22 @@ class Watched:
     warnings: list[str] = field(default_factory=list)
 
 
+@contextmanager
+def _capacity() -> Iterator[None]:
+    """Tell of too little memory by CapacityError; PyTorch has several ways to say so."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not (known or "allocate memory" in str(error)):
+            raise
+        raise CapacityError(
+            "there is not enough memory",
+            hint="fewer beams, a smaller --memory or another --model need less",
+        ) from error
+
+
+@_capacity()
 def load(
     name: str = "vicuna-7b", *, device: str = "auto", dtype: str = "auto", offline: bool = False
 ) -> Model:
@@ -105,11 +121,7 @@ def ask(
     if isinstance(questions, str):
         questions = [questions]
     settings = changed(settings, **changes)
-    if not questions or not all(question.strip() for question in questions):
-        raise UsageError("a question is empty", hint='ask, for example, "what does she add?"')
-    if "{}" not in settings.prompt:
-        raise UsageError(f"the prompt {settings.prompt!r} has no {{}} for the question")
-    prompts = [settings.prompt.replace("{}", question) for question in questions]
+    prompts = prompts_for(questions, settings)
     return _results(video, prompts, list(questions), model, settings, on_progress)
 
 
@@ -141,7 +153,7 @@ def watch(
     seen = Watched(info, seconds=clock.seconds, warnings=list(info.warnings))
     memory = net.start(
         prompts,
-        length=settings.memory,
+        length=min(settings.memory, len(times)),  # slots that cannot fill up need no room
         policy=settings.policy,
         banks=settings.banks,
         total=len(times),
@@ -165,6 +177,7 @@ def watch(
         yield seen
 
 
+@_capacity()
 def _results(
     video: str | Path,
     prompts: list[str],

@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw
 
 from malmm_cli import media
 from malmm_cli.data import Frame, MediaInfo
-from malmm_cli.errors import OutputError, UsageError
+from malmm_cli.errors import UsageError
+from malmm_cli.output import open_whole, told, umask
 from malmm_cli.sampling import choose
 from malmm_cli.settings import Settings
 
@@ -79,20 +80,16 @@ def _folder(path: Path | None) -> Iterator[Path | None]:
     if path is None:
         yield None
         return
-    try:
-        place = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be made: {error.strerror}") from error
-    try:
-        yield place
-        place.chmod(0o755)
-        if path.is_dir():
-            path.rmdir()
-        os.replace(place, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with told(path):
+        place = Path(tempfile.mkdtemp(prefix=".malmm-", dir=path.parent))
+        try:
+            yield place
+            place.chmod(0o777 & ~umask())
+            if path.is_dir():
+                path.rmdir()
+            os.replace(place, path)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _thumbnail(frame: Frame) -> Image.Image:
@@ -117,12 +114,5 @@ def _save_sheet(thumbnails: list[Image.Image], path: Path) -> None:
     for number, picture in enumerate(thumbnails):
         row, column = divmod(number, columns)
         sheet.paste(picture, (column * width + 2, row * height + 2))
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            sheet.save(file, format="PNG")
-        os.replace(name, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with open_whole(path) as file:
+        sheet.save(file, format="PNG")

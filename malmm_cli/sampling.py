@@ -28,8 +28,8 @@ def choose(
     `frames` = N spreads N instants from the first to the last picture and takes the picture nearest
     to each; N = 1 takes the middle. `fps` = R takes the picture on the screen at the instants k/R;
     where these are more than `max_frames`, they are thinned out evenly. With neither, every picture
-    is chosen. `start` and `end`, in seconds, restrict all of this to the pictures between them, both
-    included, or to the one on the screen at `start` where none begins between them.
+    is chosen. `start` and `end`, in seconds, restrict all of this to the pictures from one to the
+    other, both included, or to the one on the screen at `start` where none begins between them.
 
     Returns ascending values out of `seconds`, none twice. Raises UsageError for values that make no
     sense and for a `start` behind the end of the video.
@@ -95,12 +95,9 @@ def _on_screen(
     """
     slack = min(ROUNDING, 0.25 / fps)
     appears = np.maximum(seconds - begin - slack, -slack)
-    leaves = np.append(appears[1:], max(stop - begin - slack, 0.0))
+    leaves = np.append(appears[1:], max(stop - begin - slack, slack))  # a still has instant 0
     # the first instant not before a time t is number ceil(t * fps)
-    taken = np.ceil(appears * fps) < np.ceil(np.minimum(leaves, leaves[-1]) * fps)
-    if not taken.any():  # a still: its one instant is 0
-        taken[np.searchsorted(seconds, begin + slack, "right") - 1] = True
-    return np.flatnonzero(taken)
+    return np.flatnonzero(np.ceil(appears * fps) < np.ceil(np.minimum(leaves, leaves[-1]) * fps))
 
 
 def _nearest(seconds: NDArray[np.float64], number: int) -> NDArray[np.int64]:

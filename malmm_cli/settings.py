@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from malmm_cli.errors import UsageError
 
-__all__ = ["ASK", "BANKS", "CAPTION", "POLICIES", "Decoding", "Settings", "changed"]
+__all__ = ["ASK", "BANKS", "CAPTION", "POLICIES", "Decoding", "Settings", "changed", "prompts_for"]
 
 POLICIES = ("mbc", "fifo", "average", "last")
 BANKS = ("both", "visual", "query", "none")
@@ -77,6 +79,17 @@ def changed(settings: Settings, **changes: Any) -> Settings:
     return settings
 
 
+def prompts_for(questions: Sequence[str], settings: Settings) -> list[str]:
+    """The prompt of each question; UsageError for one that is empty or has no place in it."""
+    if not questions or not all(question.strip() for question in questions):
+        raise UsageError("a question is empty", hint='ask, for example, "what does she add?"')
+    for question in questions:
+        _check_text("question", question)
+    if "{}" not in settings.prompt:
+        raise UsageError(f"the prompt {settings.prompt!r} has no {{}} for the question")
+    return [settings.prompt.replace("{}", question) for question in questions]
+
+
 def _check(settings: Settings) -> None:
     for name, value, allowed in (
         ("policy", settings.policy, POLICIES),
@@ -84,19 +97,43 @@ def _check(settings: Settings) -> None:
     ):
         if value not in allowed:
             raise UsageError(f"unknown {name} {value!r}", hint=f"one of {', '.join(allowed)}")
-    decoding = settings.decoding
+    _check_numbers(settings, settings.decoding)
+    if not settings.prompt.strip():
+        raise UsageError("the prompt is empty")
+    _check_text("prompt", settings.prompt)
+
+
+def _check_numbers(settings: Settings, decoding: Decoding) -> None:
     for name, number, least in (
+        ("frames", settings.frames, 1),
+        ("max-frames", settings.max_frames, 1),
         ("memory", settings.memory, 0),
         ("max-new-tokens", decoding.max_new_tokens, 1),
         ("beams", decoding.beams, 1),
     ):
-        if number < least:
+        if number is not None and number < least:
             raise UsageError(f"--{name} {number}: at least {least} is needed")
-    if not decoding.temperature > 0:
-        raise UsageError(f"--temperature {decoding.temperature:g}: a number above 0 is needed")
+    for name, value in (
+        ("fps", settings.fps),
+        ("temperature", decoding.temperature),
+        ("repetition-penalty", decoding.repetition_penalty),
+    ):
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"--{name} {value:g}: a number above 0 is needed")
     if not 0 < decoding.top_p <= 1:
         raise UsageError(f"--top-p {decoding.top_p:g}: a number above 0 and up to 1 is needed")
-    if not decoding.repetition_penalty > 0:
-        raise UsageError("--repetition-penalty: a number above 0 is needed; 1 changes nothing")
-    if not settings.prompt.strip():
-        raise UsageError("the prompt is empty")
+    if not math.isfinite(decoding.length_penalty):
+        raise UsageError(f"--length-penalty {decoding.length_penalty:g}: a number is needed")
+    if decoding.seed is not None and not 0 <= decoding.seed < 2**64:
+        raise UsageError(f"--seed {decoding.seed}: 0 to {2**64 - 1} is possible")
+    start = settings.start or 0.0
+    if settings.end is not None and not settings.end > start:
+        raise UsageError(f"--to {settings.end:g} s must come after --from {start:g} s")
+
+
+def _check_text(what: str, text: str) -> None:
+    """Raise UsageError for bytes on the command line that are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the {what} {text!r} is not text in this system's encoding") from None

@@ -1,9 +1,11 @@
-"""What README and examples/ show, run as a reader would, in a folder with a copy of examples/.
+"""What README and examples/ show, run as a reader would run it, in a folder of its own.
 
 ```console blocks: lines that begin with `$ ` are commands; those that need neither network nor
-a large model are run by the shell. ```python blocks are all run.
+a large model are run by the shell. ```python blocks are all run, and so are the scripts of
+examples/, by the indented commands of their docstrings.
 """
 
+import ast
 import os
 import re
 import shutil
@@ -17,7 +19,7 @@ REPOSITORY = Path(__file__).parents[1]
 README = REPOSITORY / "README.md"
 
 RUNNABLE = re.compile(r"^malmm (.*--(model[ =]tiny|version|help)\b|frames\b|models\b(?! pull))")
-SHELL = 'malmm() { "$PYTHON" -m malmm_cli "$@"; }\n'
+SHELL = 'malmm() { python -m malmm_cli "$@"; }\npython() { "$PYTHON" "$@"; }\n'
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -28,6 +30,12 @@ def commands(text: str) -> list[str]:
     """The commands of all console blocks; a line that ends in a backslash goes on in the next."""
     console = "".join(blocks(text, "console")).replace("\\\n", " ")
     return [line[2:].split("  #")[0].strip() for line in console.splitlines() if line[:2] == "$ "]
+
+
+def usage(script: Path) -> str:
+    """The indented commands of a script's docstring."""
+    docstring = ast.get_docstring(ast.parse(script.read_text("utf-8"))) or ""
+    return "\n".join(line for line in docstring.splitlines() if line.startswith("    "))
 
 
 TEXT = README.read_text("utf-8") if README.exists() else ""
@@ -74,10 +82,12 @@ def test_python(code, folder):
     assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
 
 
-@pytest.mark.parametrize("script", sorted(p.name for p in REPOSITORY.glob("examples/*.py")))
+@pytest.mark.parametrize("script", sorted(REPOSITORY.glob("examples/*.py")), ids=lambda p: p.name)
 def test_examples(script, folder):
-    done = run([sys.executable, f"examples/{script}"], folder)
-    assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+    commands = usage(script)
+    assert f"python examples/{script.name}" in commands
+    done = run(["sh", "-ec", SHELL + commands], folder)
+    assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
 
 
 def test_which_commands_are_run():

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from malmm_cli.cli import ask, batch, bench, caption, frames, models
-from malmm_cli.cli.console import complain
+from malmm_cli.cli.console import complain, note, set_encodings
 from malmm_cli.errors import MalmmError
 
 __all__ = ["app", "run"]
@@ -21,13 +21,12 @@ __all__ = ["app", "run"]
 app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Captions and answers questions about long videos, with a memory of constant size.",
 )
 for command in (caption.caption, ask.ask, batch.batch, frames.frames):
-    app.command(no_args_is_help=True)(command)
+    app.command()(command)
 app.add_typer(models.app, name="models")
 app.add_typer(bench.app, name="bench")
 
@@ -59,15 +58,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
     0 done, 1 something failed, 2 wrong use or an input that cannot be used, 130 Ctrl-C.
     """
+    set_encodings()
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(arguments, prog_name="malmm", standalone_mode=False)
+        code = app(list(given) or ["--help"], prog_name="malmm", standalone_mode=False)
     except MalmmError as error:
         complain(error.message, error.hint)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("interrupted\n")
-        return 130
+        code = 130
     except _ClickError as error:
-        complain(error.format_message())
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "malmm"
+        complain(error.format_message(), f"`{path} -h` shows how it is used")
         return 2
+    except SystemExit:  # Typer's answer to a reader of help that went away
+        return 0
+    if code == 130:
+        note("interrupted")
     return code if isinstance(code, int) else 0

@@ -8,7 +8,7 @@ import typer
 
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import load_model, results, shown_progress
-from malmm_cli.settings import ASK
+from malmm_cli.settings import ASK, prompts_for
 
 
 @with_options(ASK)
@@ -26,8 +26,9 @@ def ask(
     malmm ask match.mp4 "Who scores?" --fps 2 --from 44:00 --to 46:30
     """
     settings = options.settings(ASK)
-    with results(options, several=len(questions) > 1) as add:
-        model = load_model(options)
+    prompts_for(questions, settings)  # what is wrong with them is told before the model is loaded
+    with results(options, questions=len(questions)) as add:
+        model = load_model(options, [video])
         from malmm_cli import pipeline
 
         with shown_progress(options, video) as update:

@@ -9,7 +9,7 @@ import typer
 
 from malmm_cli.cli.console import emit, note
 
-app = typer.Typer(help="Measure, on this machine.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Measure, on this machine.", rich_markup_mode=None)
 
 
 @app.callback()

@@ -27,14 +27,14 @@ def caption(
     malmm caption lecture.mkv --from 10:00 --to 25:30 --json
     """
     settings = options.settings(CAPTION)
-    several = len(videos) > 1
-    with results(options, several=several) as add:
-        model = load_model(options)
+    with results(options, videos=len(videos)) as add:
+        model = load_model(options, videos)
         from malmm_cli import batch, pipeline
 
         def work(video: str) -> Result:
             with shown_progress(options, video) as update:
                 return pipeline.caption(video, model=model, settings=settings, on_progress=update)
 
-        for item in batch.run(videos, work, "caption") if several else map(work, videos):
+        alone = len(videos) == 1  # then its error is the command's
+        for item in map(work, videos) if alone else batch.run(videos, work, "caption"):
             add(item)

@@ -5,15 +5,26 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 
 import typer
 
-__all__ = ["complain", "emit", "note", "progress", "warn"]
+__all__ = ["complain", "emit", "note", "progress", "set_encodings", "warn"]
+
+
+def set_encodings() -> None:
+    """Results are UTF-8 wherever they go; names of files that are no text get through."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
 
 
 def emit(text: str) -> None:
-    """Print a result. A reader that went away ends the command, and well."""
+    """Print a result. A reader that went away, or never was, ends the command, and well."""
+    if sys.stdout is None:
+        raise typer.Exit(0)
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -25,19 +36,22 @@ def emit(text: str) -> None:
 
 def complain(message: str, hint: str | None = None) -> None:
     """Print an error as one plain line, and what to do about it as another."""
-    sys.stderr.write(f"error: {_line(message)}\n")
+    note(f"error: {message}")
     if hint:
-        sys.stderr.write(f"hint: {_line(hint)}\n")
+        note(f"hint: {hint}")
 
 
 def warn(message: str) -> None:
     """Print a warning as one line."""
-    sys.stderr.write(f"warning: {_line(message)}\n")
+    note(f"warning: {message}")
 
 
 def note(message: str) -> None:
-    """Print one line that is good to know."""
-    sys.stderr.write(f"{_line(message)}\n")
+    """Print one line that is good to know; what a terminal would obey is escaped."""
+    line = " ".join(message.split())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    with suppress(OSError, AttributeError):  # nobody reads, or there is no stderr: work goes on
+        sys.stderr.write(f"{shown}\n")
 
 
 @contextmanager
@@ -67,7 +81,3 @@ def progress(
             bar.update(task, completed=done, total=total, rate=rate)
 
         yield update
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())

@@ -8,7 +8,7 @@ import typer
 
 from malmm_cli.cli.console import emit
 
-app = typer.Typer(help="Which models there are.", no_args_is_help=False, rich_markup_mode=None)
+app = typer.Typer(help="Which models there are.", rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)

@@ -115,7 +115,7 @@ def seconds(option: str, text: str | None) -> float | None:
     if found is None:
         raise UsageError(f"{option} {text}: give seconds or [HH:]MM:SS, such as 75 or 1:15")
     hours, minutes, rest = found.groups()
-    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(rest)
+    return float(hours or 0) * 3600 + float(minutes or 0) * 60 + float(rest)
 
 
 def with_options(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -16,9 +15,11 @@ from malmm_cli.output import (
     FORMATS,
     HEADERS,
     LINES,
+    SUBTITLES,
     Failure,
     Item,
     check_writable,
+    encoded,
     format_line,
     format_whole,
     open_whole,
@@ -30,9 +31,16 @@ if TYPE_CHECKING:
 __all__ = ["load_model", "report", "results", "shown_progress"]
 
 
-def load_model(options: RunOptions) -> Model:
-    """Load the model that was asked for, and say once what runs where."""
+def load_model(options: RunOptions, videos: Sequence[str] = ()) -> Model:
+    """Load the model that was asked for, and say once what runs where.
+
+    A video that is alone and cannot be one is told before, since loading may be a long download.
+    """
     from malmm_cli import pipeline
+    from malmm_cli.media.files import check
+
+    if len(videos) == 1:
+        check(videos[0])
 
     model = pipeline.load(
         options.model, device=options.device, dtype=options.dtype, offline=options.offline
@@ -55,16 +63,31 @@ def shown_progress(
 
 
 @contextmanager
-def results(options: RunOptions, *, several: bool) -> Iterator[Callable[[Item], None]]:
+def results(
+    options: RunOptions, *, videos: int = 1, questions: int = 1
+) -> Iterator[Callable[[Item], None]]:
     """Takes items one by one; prints them as they come, or writes all at the end.
 
     What is done when Ctrl-C comes is kept. Leaves with exit code 1 if some of several failed.
     """
     form = form_of(options)
+    if form in SUBTITLES and videos > 1:
+        raise UsageError("subtitles are for one video", hint="give one, or use --format jsonl")
     if options.output:
         check_writable(options.output, overwrite=options.overwrite)
     streams = form in LINES and options.output is None
+    several = videos * questions > 1
     items: list[Item] = []
+
+    def finish() -> None:
+        if streams or not items:
+            return
+        text = format_whole(items, form, several=several)
+        if options.output is None:
+            emit(text)
+            return
+        with open_whole(options.output) as file:
+            file.write(encoded(text))
 
     def add(item: Item) -> None:
         report(item, options)
@@ -76,9 +99,9 @@ def results(options: RunOptions, *, several: bool) -> Iterator[Callable[[Item], 
     try:
         yield add
     except KeyboardInterrupt:
-        _finish(items, form, options.output, streams=streams)
+        finish()
         raise
-    _finish(items, form, options.output, streams=streams)
+    finish()
     if any(isinstance(item, Failure) for item in items):
         raise typer.Exit(1)
 
@@ -107,14 +130,3 @@ def form_of(options: RunOptions) -> str:
     if form not in FORMATS:
         raise UsageError(f"unknown format {form!r}", hint=f"one of {', '.join(FORMATS)}")
     return form
-
-
-def _finish(items: list[Item], form: str, output: Path | None, *, streams: bool) -> None:
-    if streams or not items:
-        return
-    text = format_whole(items, form)
-    if output is None:
-        emit(text)
-        return
-    with open_whole(output) as file:
-        file.write(text)

@@ -20,7 +20,7 @@ import numpy as np
 
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.media import pyav
-from malmm_cli.media.files import shown
+from malmm_cli.media.files import PLAYLISTS, TEXTS, shown
 from malmm_cli.media.geometry import UPRIGHT, Pixels, display_size
 from malmm_cli.media.track import Track, clock
 
@@ -31,7 +31,10 @@ AT_ONCE = 400
 WORTH_A_SEEK = 100  # pictures
 UNIT = re.compile(r"config in time_base: (\d+)/(\d+)")
 SHOWN = re.compile(r"\bn: *\d+ pts: *(-?\d+|NOPTS) .* sar:(\d+)/(\d+) s:(\d+)x(\d+) ")
-STREAM = re.compile(r"Stream #0:(?P<stream>\d+).*?: Video: (?P<codec>\w+)(?:.*?, (?P<rate>[\d.]+) fps)?")
+INPUT = re.compile(r"^Input #0, (\S+), from", re.M)
+STREAM = re.compile(
+    r"Stream #0:(?P<stream>\d+).*?: Video: (?P<codec>\w+)(?:.*?, (?P<rate>[\d.]+) fps)?"
+)
 
 
 def probe(path: str) -> Track:
@@ -49,7 +52,7 @@ def probe(path: str) -> Track:
 
 
 def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
-    """Yield (index, pixels at display size) for ascending `indices`; undecodable ones are left out."""
+    """Yield (index, pixels at display size) for ascending `indices`, but for undecodable ones."""
     for first in range(0, len(indices), AT_ONCE):
         wanted = indices[first : first + AT_ONCE]
         seek = len(track.keys) and wanted[0] > WORTH_A_SEEK
@@ -96,7 +99,12 @@ class _Run:
     """The program at work: raw pictures on stdout, a line about each on stderr."""
 
     def __init__(
-        self, path: str, filters: str, stream: int | None = None, start: float | None = None, **output: str
+        self,
+        path: str,
+        filters: str,
+        stream: int | None = None,
+        start: float | None = None,
+        **output: str,
     ) -> None:
         source: dict[str, object] = {"protocol_whitelist": "file"}
         if start is not None:
@@ -153,8 +161,9 @@ def _watch(path: str, failure: MediaError) -> Track:
         seen = list(iter(run.shown.get, None))
     finally:
         run.close()
-    named = next(filter(None, map(STREAM.search, run.lines)), None)
-    if not seen or named is None:
+    lines = "".join(run.lines)
+    source, named = INPUT.search(lines), STREAM.search(lines)
+    if not seen or source is None or named is None or source[1] in PLAYLISTS | TEXTS:
         raise failure
     stamps = np.array([picture.seconds for picture in seen])
     seconds, gap = clock(stamps, float(named["rate"] or 25))
@@ -168,7 +177,7 @@ def _watch(path: str, failure: MediaError) -> Track:
         duration=float(seconds[-1]) + gap,
         source_start=float(stamps[0]),
         seconds=seconds,
-        container="",
+        container=source[1],
         codec=named["codec"],
         stream=int(named["stream"]),
         turn=UPRIGHT,
@@ -192,7 +201,9 @@ def _select(
         name, places = "n", track.marks.astype(np.float64)
     slack = float(np.diff(places).min()) / 3 if len(places) > 1 else 1e-3
     ranges = [(places[index] - slack, places[index] + slack) for index in indices]
-    filters = f"select='{_among(name, ranges)}',showinfo=checksum=0,scale={track.width}:{track.height}"
+    filters = (
+        f"select='{_among(name, ranges)}',showinfo=checksum=0,scale={track.width}:{track.height}"
+    )
     run = _Run(track.path, filters, track.stream, start, format="rawvideo", pix_fmt="rgb24")
     shape = (track.height, track.width, 3)
     order = iter(indices)

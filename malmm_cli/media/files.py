@@ -8,7 +8,7 @@ import stat
 
 from malmm_cli.errors import MediaError, UsageError
 
-__all__ = ["check", "head", "shown"]
+__all__ = ["PLAYLISTS", "TEXTS", "check", "head", "playlist", "shown"]
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # Text that names other files. FFmpeg would follow it wherever it points.
@@ -16,9 +16,13 @@ PLAYLIST = re.compile(
     rb"#EXTM3U|ffconcat version|<\?xml.{0,400}<MPD|<MPD|v=0\r?\n|\[playlist\]", re.S
 )
 
+# FFmpeg's names for such text, and for text that it would draw as a picture
+PLAYLISTS = {"concat", "dash", "hls", "imf", "sdp", "webvtt"}
+TEXTS = {"tty", "bin", "xbin", "adf", "idf"}
+
 
 def check(path: str) -> None:
-    """Raise MediaError, or UsageError for what is no path at all, unless `path` is a file to try."""
+    """Raise MediaError, or UsageError for what is no path, unless `path` is a file to try."""
     if path == "-":
         raise UsageError("-: standard input is not taken", hint="save the video to a file first")
     if URL.match(path) and not os.path.exists(path):

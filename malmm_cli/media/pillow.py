@@ -49,7 +49,7 @@ def turned(path: str) -> bool:
     """Say whether this is an image whose EXIF data ask to turn it."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+            return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
     except OSError:
         return False
 
@@ -64,7 +64,7 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
 
 
 def _frames(image: Image.Image) -> Iterator[Image.Image]:
-    """Yield the pictures of an animation; further pages of other formats are no pictures in time."""
+    """Yield the pictures of an animation; the pages of other formats are no pictures in time."""
     return iter(ImageSequence.Iterator(image)) if image.format == "WEBP" else iter([image])
 
 

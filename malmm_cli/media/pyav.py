@@ -6,8 +6,10 @@ each picture and the pictures that decoding can start at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import av
 import numpy as np
@@ -18,20 +20,19 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from malmm_cli.errors import MediaError
-from malmm_cli.media.files import head, playlist, shown
+from malmm_cli.media.files import PLAYLISTS, TEXTS, head, playlist, shown
 from malmm_cli.media.geometry import UPRIGHT, Pixels, Turn, display_size, turn, turn_of, turned_by
 from malmm_cli.media.track import Track, clock
 
 __all__ = ["pictures", "probe"]
 
-# FFmpeg's own lines stay off because PyAV's log level is never set: at any level but None its threads
-# take the interpreter's lock to log, and closing a file that is still being decoded can hang.
+# PyAV's log level is left alone: unset, it is silent; at any level, the decoder's threads want the
+# interpreter's lock to log, and closing a file that is still being decoded can wait for ever.
 
-PLAYLISTS = {"concat", "dash", "hls", "imf", "sdp", "webvtt"}
-NOT_MOVING = {"tty", "bin", "xbin", "adf", "idf"}  # text, drawn as a picture
 # Each picture of these is painted over the one before, whatever its packet says of itself.
 CUMULATIVE = {"gif", "apng"}
 CONTAINERS = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}  # at byte 4 of MP4 and MOV
+SLACK = 1.0  # seconds that a header may promise too much
 WORTH_A_SEEK = 24  # pictures; a seek throws away what the decoder's threads have begun
 
 
@@ -57,7 +58,7 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
         for index in indices:
             frame = reader.at(int(track.marks[index]))
             if frame is not None:
-                yield index, turn(frame.to_ndarray(format="rgb24"), track.turn)
+                yield index, turn(_rgb(frame), track.turn)
     finally:
         reader.close()
 
@@ -96,7 +97,7 @@ def _video_streams(path: str, container: InputContainer) -> list[int]:
     """
     covers = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
     streams = [s for s in container.streams.video if not s.disposition & covers]
-    if not streams or container.format.name in NOT_MOVING:
+    if not streams or container.format.name in TEXTS:
         raise _no_pictures(path, container)
 
     def weight(stream: VideoStream) -> int:
@@ -107,9 +108,7 @@ def _video_streams(path: str, container: InputContainer) -> list[int]:
 
 
 def _no_pictures(path: str, container: InputContainer) -> MediaError:
-    if container.format.name in NOT_MOVING or not (
-        container.streams.video or container.streams.audio
-    ):
+    if container.format.name in TEXTS or not (container.streams.video or container.streams.audio):
         return MediaError(f"{shown(path)}: not a video (no pictures, no sound)", kind="NotAVideo")
     if container.streams.video:
         return MediaError(f"{shown(path)}: only a cover picture", kind="CoverOnly")
@@ -162,7 +161,9 @@ def _scan(path: str, number: int) -> _Scan:
             scan.end = max(scan.end, packet.pts + (packet.duration or 0))
         if container.format.name in CUMULATIVE:
             scan.keys = scan.keys[:1]
-    if scan.cut:
+        if _reordered_avi(container, stream):
+            scan.trusted = False
+    if scan.cut and len(scan.stamps) > 1:
         scan.stamps.pop()  # half a picture
     return scan
 
@@ -176,11 +177,13 @@ def _track(
         marks = np.unique(np.array(scan.stamps, np.int64))
         keys = np.unique(np.array(scan.keys, np.int64))
         unit = float(stream.time_base or 1)
-        stamps = marks * unit
+        stamps = marks.astype(np.float64) * unit
         seconds, gap = clock(stamps, rate)
         gap = scan.end * unit - stamps[-1] or gap
     else:
         stamps = _count(path, stream.index)
+        if _reordered_avi(container, stream):
+            stamps.sort()
         seconds, gap = clock(stamps, rate)
         stamps = np.where(np.isnan(stamps), seconds, stamps)
         marks, keys = np.arange(len(stamps)), np.empty(0, np.int64)
@@ -197,7 +200,7 @@ def _track(
         duration=duration,
         source_start=float(stamps[0]),
         seconds=seconds,
-        warnings=_cut_off(stream, duration) if scan.cut else (),
+        warnings=_cut_off(stream, float(stamps[0]), duration, scan.cut),
         container=container.format.name,
         codec=stream.codec_context.name,
         stream=stream.index,
@@ -209,8 +212,19 @@ def _track(
     )
 
 
-def _cut_off(stream: VideoStream, duration: float) -> tuple[str, ...]:
+def _reordered_avi(container: InputContainer, stream: VideoStream) -> bool:
+    """AVI has no times of showing: for these codecs FFmpeg guesses the right ones, out of order."""
+    reordered = stream.codec_context.has_b_frames and stream.codec_context.name in {"h264", "hevc"}
+    return container.format.name == "avi" and reordered
+
+
+def _cut_off(stream: VideoStream, start: float, duration: float, cut: bool) -> tuple[str, ...]:
+    """Return the warning due to a file that ends before its pictures do."""
     promised = float((stream.duration or 0) * (stream.time_base or 0))
+    if tag := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):
+        promised = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - start  # Matroska
+    if not cut and promised <= duration + SLACK:
+        return ()
     whole = f" of {promised:.1f} s" if promised > duration else ""
     return (f"damaged: pictures end at {duration:.1f} s{whole}; using what is there",)
 
@@ -273,7 +287,7 @@ class _Reader:
         self._container.close()
 
     def at(self, mark: int) -> VideoFrame | None:
-        """Return the picture `mark`, not before the last one asked for, or None if there is none."""
+        """Return the picture `mark`, or None if there is none; marks must ascend."""
         if self._mark < mark:
             self._approach(mark)
         while self._mark < mark:
@@ -285,7 +299,8 @@ class _Reader:
         self._stream = _stream(self._container, self._track.stream)
         self._run = _decoded(self._container, self._stream)
         self._count = 0
-        self._mark, self._frame = self.BEFORE, None
+        self._mark = self.BEFORE
+        self._frame: VideoFrame | None = None
 
     def _next(self) -> None:
         self._frame = next(self._run, None)
@@ -325,10 +340,16 @@ class _Reader:
         return True
 
 
+def _rgb(frame: VideoFrame) -> Pixels:
+    return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+
+
 def _turn(frame: VideoFrame) -> Turn:
     """Return how to turn this picture. To be asked once: side data makes reference cycles."""
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        matrix = cast("Mapping[str, bytes]", frame.side_data)["DISPLAYMATRIX"]
+    except KeyError:
+        return UPRIGHT
     except ValueError:  # PyAV stumbles over kinds of side data newer than itself
         return turned_by(frame.rotation)
-    return turn_of(np.frombuffer(matrix, np.int32)) if matrix else UPRIGHT
+    return turn_of(np.frombuffer(matrix, np.int32))

@@ -37,10 +37,10 @@ class Track(MediaInfo):
 
 
 def clock(stamps: NDArray[np.float64], rate: float) -> tuple[NDArray[np.float64], float]:
-    """Turn the timestamps (T,) of decoded pictures into times that ascend from 0, and their usual gap.
+    """Return times (T,) that ascend from 0 for the `stamps` (T,) of pictures, and the usual gap.
 
-    Timestamps may be NaN, for unknown, or start over where streams were joined; a picture then comes
-    one gap after the one before: the median one, or 1/`rate` where nothing is known.
+    Timestamps may be NaN, for unknown, or start over where streams were joined. A picture then
+    comes one gap after the last: the median one, or 1/`rate` where nothing is known.
     """
     steps = np.diff(stamps)
     good = steps > 0

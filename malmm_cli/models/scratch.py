@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import save_torch_state_dict
 from torch import Tensor, nn
 
 from malmm_cli.models.qformer import QFormer
+from malmm_cli.models.weights import write_state
 
 __all__ = ["tiny_config", "write"]
 
@@ -110,9 +110,7 @@ def write(
     # words come before letters and bytes to the untrained tongue too
     state["language_model.lm_head.weight"][_without_words(language, known)] *= 0.2
     state = {name: value.to(dtype) for name, value in state.items()}
-    save_torch_state_dict(
-        state, folder, filename_pattern="model{suffix}.safetensors", max_shard_size=max_shard_size
-    )
+    write_state(folder, state, max_shard_size=max_shard_size)
 
 
 def _shapes(config: Any, positions: int) -> Iterator[tuple[str, torch.Size]]:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from malmm_cli.errors import ModelError
 
-__all__ = ["check", "fill", "first_line", "read_json", "read_state", "subset"]
+__all__ = ["check", "fill", "first_line", "read_json", "read_state", "subset", "write_state"]
 
 _INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
@@ -61,6 +62,13 @@ def read_state(folder: Path) -> dict[str, Tensor]:
                 hint="the file is damaged or cut off: fetch it again",
             ) from error
     return state
+
+
+def write_state(folder: Path, state: dict[str, Tensor], *, max_shard_size: str = "5GB") -> None:
+    """Write state as published: one file, or shards of at most that size with an index."""
+    save_torch_state_dict(
+        state, folder, filename_pattern="model{suffix}.safetensors", max_shard_size=max_shard_size
+    )
 
 
 def subset(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

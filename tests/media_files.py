@@ -1,0 +1,106 @@
+"""Small video files whose pictures carry their own number, written with PyAV."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+WIDTH, HEIGHT = 96, 64
+BITS = 8
+
+
+def picture(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
+    """Top left red, top right green, below the bits of `number` as boxes, the lowest first."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 2, : width // 2, 0] = 255
+    pixels[: height // 2, width // 2 :, 1] = 255
+    for bit in range(BITS):
+        if number >> bit & 1:
+            pixels[height // 2 :, bit * width // BITS : (bit + 1) * width // BITS] = 255
+    return pixels
+
+
+def number_of(pixels: np.ndarray) -> int:
+    """Read the number of a picture of any size."""
+    height, width = pixels.shape[:2]
+    row = pixels[height * 3 // 4].astype(int).sum(1)
+    return sum((int(row[int((bit + 0.5) * width / BITS)]) > 380) << bit for bit in range(BITS))
+
+
+def write_video(
+    path: Path,
+    count: int = 50,
+    *,
+    codec: str = "libx264",
+    rate: Fraction | int = 25,
+    stamps: Sequence[int] | None = None,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    pixel_format: str = "yuv420p",
+    aspect: Fraction | None = None,
+    gop: int = 10,
+    first: int = 0,
+    options: dict[str, str] | None = None,
+    container: str | None = None,
+    muxer: dict[str, str] | None = None,
+) -> Path:
+    """Write pictures `first`, `first` + 1, ...; `stamps` are their times in milliseconds."""
+    if codec == "libx264":
+        options = {"preset": "ultrafast", "bf": "0", **(options or {})}
+    with av.open(str(path), "w", format=container, options=muxer or {}) as output:
+        stream = output.add_stream(codec, rate=rate, options=options or {})
+        stream.width, stream.height = size
+        stream.pix_fmt = pixel_format
+        stream.codec_context.gop_size = gop
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if stamps is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(picture(first + number, *size), format="rgb24")
+            frame = frame.reformat(format=pixel_format)
+            frame.pts = stamps[number] if stamps is not None else number
+            frame.time_base = Fraction(1, 1000) if stamps is not None else 1 / Fraction(rate)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def write_sound(path: Path, codec: str = "pcm_s16le") -> Path:
+    """Write a second of silence."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=16000, layout="mono")
+        shape = (1, stream.codec_context.frame_size or 1600)
+        samples = np.zeros(shape, np.int16 if codec == "pcm_s16le" else np.float32)
+        kind = "s16" if codec == "pcm_s16le" else "fltp"
+        for number in range(10):
+            frame = av.AudioFrame.from_ndarray(samples, format=kind, layout="mono")
+            frame.sample_rate, frame.pts = 16000, number * shape[1]
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def write_cover(path: Path, image: Path) -> Path:
+    """Write an MP3 file of silence with `image` as its cover."""
+    write_sound(path, "libmp3lame")
+    sound = path.read_bytes()
+    body = b"\x00image/jpeg\x00\x03\x00" + image.read_bytes()
+    frame = b"APIC" + struct.pack(">I", len(body)) + b"\x00\x00" + body
+    length = bytes(len(frame) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    path.write_bytes(b"ID3\x03\x00\x00" + length + frame + sound)
+    return path
+
+
+def set_matrix(path: Path, a: float, b: float, c: float, d: float) -> Path:
+    """Overwrite the display matrix of an MP4 file: x' = a x + c y, y' = b x + d y."""
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 44
+    values = [round(value * 65536) for value in (a, b, 0, c, d, 0, 0, 0)]
+    data[start : start + 36] = struct.pack(">9i", *values, 1 << 30)
+    path.write_bytes(data)
+    return path
