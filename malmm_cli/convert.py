@@ -1,17 +1,28 @@
-"""The authors' checkpoints (LAVIS parameter names) under the names that we load.
+"""The authors' checkpoints (LAVIS parameter names) → folders that we load.
 
-Pure and idempotent: names that are ours already pass through, so converting twice changes nothing.
+Renaming is pure and idempotent: names that are ours already pass through, so converting what was
+converted changes nothing.
 """
 
 from __future__ import annotations
 
+import pickle
 import re
+import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
-__all__ = ["rename"]
+from malmm_cli.errors import ModelError
+from malmm_cli.models.weights import check, first_line, read_state, write_state
+
+__all__ = ["Converted", "convert", "rename"]
 
 # Buffers that older versions stored; they follow from the configuration.
 _DROPPED = re.compile(r"(^|\.)(position_ids|rotary_emb\.inv_freq)$")
@@ -39,6 +50,60 @@ _RENAMED = [
     (r"^image_pe\.", "position_embedding."),
 ]
 _QKV_PARTS = re.compile(_BLOCK + r"attn\.(q_bias|v_bias)$")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """How many tensors of the new folder come from the checkpoint, and how many from the base."""
+
+    taken: int
+    kept: int
+
+
+def convert(checkpoint: Path, base: Path, folder: Path) -> Converted:
+    """Lay a checkpoint over the model in `base`, and write the whole into the new `folder`.
+
+    Configuration and tokenizers are those of base. A checkpoint may hold everything, or trained
+    parameters alone. Raises ModelError, naming them, for tensors that base does not know or that
+    have another shape; MA-LMM's position table is its own and always taken.
+    """
+    laid = rename(read_checkpoint(checkpoint))
+    state = rename(read_state(base))
+    unknown = laid.keys() - state.keys() - {"position_embedding.weight"}
+    wrong = [
+        f"{name} is {tuple(value.shape)}, not {tuple(state[name].shape)}"
+        for name, value in laid.items()
+        if name in state and value.shape != state[name].shape
+    ]
+    check((), unknown, wrong, f"{checkpoint} over {base}")
+    kept = state.keys() - laid.keys()
+    for path in base.iterdir():
+        if path.is_dir():
+            shutil.copytree(path, folder / path.name)
+        elif not path.name.startswith("model"):
+            shutil.copy(path, folder / path.name)
+    write_state(folder, state | laid)
+    return Converted(taken=len(laid), kept=len(kept))
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .pth (unpickled with weights only: no code can run) or .safetensors file."""
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path}: holds more than tensors, and could run code: {first_line(error)}",
+            hint="only files that torch.load reads with weights_only=True are taken",
+        ) from error
+    except (OSError, RuntimeError, EOFError, SafetensorError) as error:
+        raise ModelError(f"{path}: cannot be read: {first_line(error)}") from error
+    state = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ModelError(f"{path}: holds no state dict, neither bare nor under 'model'")
+    return state
 
 
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from malmm_cli.models.qformer import QFormer
 from malmm_cli.models.weights import write_state
 
-__all__ = ["tiny_config", "write"]
+__all__ = ["published_config", "shapes", "tiny_config", "write"]
 
 _BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 _SHARED = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # T5's `shared`
@@ -26,10 +26,14 @@ _LETTERS = [*string.ascii_letters, *string.digits, *string.punctuation]
 
 
 def tiny_config(language: str) -> Any:
-    """About a million parameters; `language` is "vicuna" (a decoder) or "flan-t5"."""
+    """About a million parameters; `language` is "vicuna" (a decoder) or "flan-t5".
+
+    `write` makes room for more words where its tokenizers have more.
+    """
     text: dict[str, Any] = {
         "vicuna": {
             "model_type": "llama",
+            "vocab_size": 8,
             "hidden_size": 96,
             "intermediate_size": 256,
             "num_hidden_layers": 3,
@@ -41,6 +45,7 @@ def tiny_config(language: str) -> Any:
         },
         "flan-t5": {
             "model_type": "t5",
+            "vocab_size": 8,
             "d_model": 96,
             "d_kv": 24,
             "d_ff": 192,
@@ -64,6 +69,7 @@ def tiny_config(language: str) -> Any:
             "patch_size": 8,
         },
         qformer_config={
+            "vocab_size": 8,
             "hidden_size": 96,
             "num_hidden_layers": 4,
             "num_attention_heads": 4,
@@ -73,6 +79,41 @@ def tiny_config(language: str) -> Any:
         },
         text_config=text,
         num_query_tokens=8,
+    )
+
+
+def published_config(name: str) -> Any:
+    """The configuration of a published model by its short name, as its files have it."""
+    vicuna: dict[str, Any] = {
+        "model_type": "llama",
+        "vocab_size": 32064,
+        "max_position_embeddings": 2048,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    flan_t5: dict[str, Any] = {
+        "model_type": "t5",
+        "vocab_size": 32128,
+        "d_kv": 64,
+        "num_layers": 24,
+        "num_decoder_layers": 24,
+        "feed_forward_proj": "gated-gelu",
+        "tie_word_embeddings": False,
+        "decoder_start_token_id": 0,
+    }
+    text = {
+        "vicuna-7b": {**vicuna, "hidden_size": 4096, "intermediate_size": 11008}
+        | {"num_hidden_layers": 32, "num_attention_heads": 32},
+        "vicuna-13b": {**vicuna, "hidden_size": 5120, "intermediate_size": 13824}
+        | {"num_hidden_layers": 40, "num_attention_heads": 40},
+        "flan-t5-xl": {**flan_t5, "d_model": 2048, "d_ff": 5120, "num_heads": 32},
+        "flan-t5-xxl": {**flan_t5, "d_model": 4096, "d_ff": 10240, "num_heads": 64},
+    }[name]
+    return transformers.InstructBlipConfig(
+        vision_config={},  # transformers' own defaults are the published sizes
+        qformer_config={"vocab_size": 30523},
+        text_config=text,
+        num_query_tokens=32,
     )
 
 
@@ -98,22 +139,23 @@ def write(
     else:
         language = _language_unigram(known)
     instruction = _instruction_wordpiece(known)
-    config.text_config.vocab_size = len(language)
-    config.qformer_config.vocab_size = len(instruction)
+    for part, tokenizer in ((config.text_config, language), (config.qformer_config, instruction)):
+        part.vocab_size = max(part.vocab_size, len(tokenizer))
     config.architectures = ["InstructBlipForConditionalGeneration"]
     language.save_pretrained(folder)
     instruction.save_pretrained(folder / "qformer_tokenizer")
     _write_json(folder / "config.json", _published(config))
     _write_json(folder / "preprocessor_config.json", _processor(config))
     generator = torch.Generator().manual_seed(seed)
-    state = {name: _random(name, shape, generator) for name, shape in _shapes(config, positions)}
+    state = {
+        name: _random(name, shape, generator).to(dtype) for name, shape in shapes(config, positions)
+    }
     # words come before letters and bytes to the untrained tongue too
     state["language_model.lm_head.weight"][_without_words(language, known)] *= 0.2
-    state = {name: value.to(dtype) for name, value in state.items()}
     write_state(folder, state, max_shard_size=max_shard_size)
 
 
-def _shapes(config: Any, positions: int) -> Iterator[tuple[str, torch.Size]]:
+def shapes(config: Any, positions: int = 0) -> Iterator[tuple[str, torch.Size]]:
     """Name and shape of every parameter, in the order of the published files."""
     decoder_only = config.use_decoder_only_language_model
     auto: Any = (
