@@ -44,9 +44,13 @@ def run(videos: Iterable[str], work: Callable[[str], Result], task: str) -> Iter
     """The result of each video or, where it has none, the failure; one bad video hurts no other."""
     for video in videos:
         try:
-            yield work(video)
+            item: Item = work(video)
         except MalmmError as error:
-            yield Failure(video, task, error)
+            item = Failure(video, task, error)
+        except Exception as error:  # a fault of ours, or a file stranger than we thought
+            told = MalmmError(f"{video}: {type(error).__name__}: {error}", kind="Unexpected")
+            item = Failure(video, task, told)
+        yield item
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import pickle
 import re
 import shutil
+import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +94,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             content: Any = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            mapped = zipfile.is_zipfile(path)  # what older versions of torch wrote is not
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about odd pickles, which fail just below
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path}: holds more than tensors, and could run code: {first_line(error)}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,11 +22,13 @@ __all__ = [
     "SUBTITLES",
     "Failure",
     "as_json",
+    "check_new_folder",
     "check_writable",
     "encoded",
     "format_line",
     "format_whole",
     "frames_as_json",
+    "new_folder",
     "open_lines",
     "open_whole",
 ]
@@ -176,16 +179,33 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
         raise UsageError(
             f"{path}: exists", hint="--overwrite replaces it, -o names another", kind="OutputExists"
         )
+    if os.path.isfile(path) or not os.path.exists(path):  # neither device nor pipe
+        _check_place(path)
+
+
+def check_new_folder(path: Path) -> None:
+    """Raise before any work is done for a folder that is not empty or has no place."""
+    with _told(path):
+        if os.path.exists(path) and not (os.path.isdir(path) and not os.listdir(path)):
+            raise UsageError(
+                f"{path}: exists and is not an empty folder",
+                hint="name a new one",
+                kind="OutputExists",
+            )
+    _check_place(path)
+
+
+def _check_place(path: Path) -> None:
     if not os.path.isdir(path.parent):
         raise UsageError(f"{path}: there is no folder {path.parent}", hint="make it first")
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"{path}: the folder cannot be written to")
-    with told(path), suppress(FileNotFoundError):
+    with _told(path), suppress(FileNotFoundError):
         path.stat()  # a name that the disk does not take
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def _told(path: Path) -> Iterator[None]:
     """Turns what the system says about writing to path into OutputError."""
     try:
         yield
@@ -200,8 +220,8 @@ def open_whole(path: Path) -> Iterator[IO[bytes]]:
 
     Where the name is that of a device or a pipe, it is written to.
     """
-    path = Path(os.path.realpath(path))
-    with told(path):
+    with _told(path):
+        path = Path(os.path.realpath(path))
         if path.exists() and not path.is_file():
             with path.open("wb") as file:
                 yield file
@@ -210,10 +230,25 @@ def open_whole(path: Path) -> Iterator[IO[bytes]]:
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file
-            os.chmod(name, 0o666 & ~umask())
+            os.chmod(name, 0o666 & ~_umask())
             os.replace(name, path)
         finally:
             Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears under its name when all is in it, and not at all otherwise."""
+    with _told(path):
+        place = Path(tempfile.mkdtemp(prefix=".malmm-", dir=path.parent))
+        try:
+            yield place
+            place.chmod(0o777 & ~_umask())
+            if path.is_dir():
+                path.rmdir()
+            os.replace(place, path)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager
@@ -225,7 +260,7 @@ def open_lines(path: Path) -> Iterator[Callable[[str], None]]:
 
         def write(line: str) -> None:
             nonlocal file, complete
-            with told(path):
+            with _told(path):
                 file = file or stack.enter_context(path.open("wb", buffering=0))
                 rest = encoded(line)
                 try:
@@ -245,8 +280,7 @@ def encoded(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def umask() -> int:
-    """What new files may not be to others."""
+def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask

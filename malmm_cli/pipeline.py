@@ -74,24 +74,46 @@ def _capacity() -> Iterator[None]:
 
 @_capacity()
 def load(
-    name: str = "vicuna-7b", *, device: str = "auto", dtype: str = "auto", offline: bool = False
+    name: str = "vicuna-7b",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    offline: bool = False,
+    on_note: Callable[[str], None] | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Model:
-    """A model by short name, Hub repository or folder, ready on a device.
+    """A model by short name, Hub repository or folder, ready on a device; downloaded if need be.
 
-    Raises UsageError for a name, device or dtype that is not there, ModelError for broken files.
+    `on_note` and `on_progress` are told of a download: a line; a file, its bytes here and its size.
+    Raises UsageError for a name, device or dtype that is not there, ModelError for broken files,
+    CapacityError for too little disk or memory.
     """
     where = pick_device(device)
     number = pick_dtype(dtype, where)
-    located = hub.locate(name, offline=offline)
+    dtype = str(number).removeprefix("torch.")
+    located = hub.locate(
+        name,
+        offline=offline,
+        on_note=on_note,
+        on_progress=on_progress,
+        check_memory=lambda n: hub.check_memory(name, n, dtype, _memory(where)),
+    )
     net = models.load(located.folder, device=where, dtype=number)
     return Model(
         net=net,
         name=located.name,
         revision=located.revision,
         device=str(where),
-        dtype=str(number).removeprefix("torch."),
+        dtype=dtype,
         note=located.note,
     )
+
+
+def _memory(device: torch.device) -> int | None:
+    """Bytes of memory that a device has for a model."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return hub.machine_memory()
 
 
 def caption(

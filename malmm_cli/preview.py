@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +11,7 @@ from PIL import Image, ImageDraw
 from malmm_cli import media
 from malmm_cli.data import Frame, MediaInfo
 from malmm_cli.errors import UsageError
-from malmm_cli.output import open_whole, told, umask
+from malmm_cli.output import new_folder, open_whole
 from malmm_cli.sampling import choose
 from malmm_cli.settings import Settings
 
@@ -59,7 +55,7 @@ def look(
         )
     seen = Seen(info, warnings=list(info.warnings))
     thumbnails = []
-    with _folder(dump) as place:
+    with new_folder(dump) if dump else nullcontext() as place:
         for number, frame in enumerate(
             media.read(info, times.tolist(), None, seen.warnings.append)
         ):
@@ -72,24 +68,6 @@ def look(
     if sheet:
         _save_sheet(thumbnails, sheet)
     return seen
-
-
-@contextmanager
-def _folder(path: Path | None) -> Iterator[Path | None]:
-    """A folder that appears under its name when all is in it."""
-    if path is None:
-        yield None
-        return
-    with told(path):
-        place = Path(tempfile.mkdtemp(prefix=".malmm-", dir=path.parent))
-        try:
-            yield place
-            place.chmod(0o777 & ~umask())
-            if path.is_dir():
-                path.rmdir()
-            os.replace(place, path)
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
 
 
 def _thumbnail(frame: Frame) -> Image.Image:

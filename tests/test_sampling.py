@@ -53,6 +53,7 @@ def test_frames_of_a_changing_rate_are_the_nearest_in_time() -> None:
 def test_an_instant_between_two_pictures_goes_to_the_even_one() -> None:
     seconds = np.array([0.0, 4.0, 6.0, 10.0, 10.5, 20.0])  # the middle of the first four is 5 s
     assert numbers(seconds, frames=3, end=10.0) == [0, 2, 3]
+    assert numbers(np.array([0.0, 1.0, 4.0, 6.0, 10.0]), frames=3) == [0, 2, 4]
 
 
 def test_more_frames_than_there_are_gives_all_and_never_one_twice() -> None:

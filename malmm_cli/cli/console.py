@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import TextIOWrapper
+from typing import TextIO
 
 import typer
 
-__all__ = ["complain", "emit", "note", "progress", "set_encodings", "warn"]
+from malmm_cli.errors import OutputError
+
+__all__ = ["complain", "download_progress", "emit", "note", "progress", "set_encodings", "warn"]
 
 
 def set_encodings() -> None:
@@ -29,9 +32,11 @@ def emit(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        # what is still buffered must not raise again when the interpreter ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget(sys.stdout)
         raise typer.Exit(0) from None
+    except OSError as error:
+        _forget(sys.stdout)
+        raise OutputError(f"the result cannot be written: {error.strerror}") from error
 
 
 def complain(message: str, hint: str | None = None) -> None:
@@ -50,8 +55,17 @@ def note(message: str) -> None:
     """Print one line that is good to know; what a terminal would obey is escaped."""
     line = " ".join(message.split())
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    with suppress(OSError, AttributeError):  # nobody reads, or there is no stderr: work goes on
+    if sys.stderr is None:
+        return
+    try:
         sys.stderr.write(f"{shown}\n")
+    except BrokenPipeError:  # nobody reads it any more; work goes on
+        _forget(sys.stderr)
+
+
+def _forget(stream: TextIO) -> None:
+    """What is still buffered must not raise again when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager
@@ -79,5 +93,42 @@ def progress(
             speed = bar.tasks[0].speed
             rate = f"{speed:.1f} {unit}/s" if speed else ""
             bar.update(task, completed=done, total=total, rate=rate)
+
+        yield update
+
+
+@contextmanager
+def download_progress(*, shown: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+    """Bars of the file that is coming and of all, on a terminal; call it with (file, done, size).
+
+    It has to be called once for each file before the first one grows.
+    """
+    if not (shown and sys.stderr.isatty()):
+        yield None
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns = (
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+        bars.TimeRemainingColumn(),
+    )
+    files: dict[str, tuple[int, int]] = {}
+    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+
+        def update(file: str, done: int, size: int) -> None:
+            if not files:
+                bar.add_task("", total=None)
+                bar.add_task("all files", total=None)
+            files[file] = (done, size)
+            arrived, whole = map(sum, zip(*files.values(), strict=True))
+            current, everything = bar.task_ids
+            if bar.tasks[0].description != file:
+                bar.reset(current, description=file)
+            bar.update(current, completed=done, total=size)
+            bar.update(everything, completed=arrived, total=whole)
 
         yield update

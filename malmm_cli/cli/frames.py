@@ -39,14 +39,12 @@ def frames(
     settings = options.settings(CAPTION)
     form = _form(options)
     from malmm_cli import preview
-    from malmm_cli.output import check_writable, frames_as_json
+    from malmm_cli.output import check_new_folder, check_writable, frames_as_json
 
     if options.output:
         check_writable(options.output, overwrite=options.overwrite)
-    if dump and dump.exists() and (not dump.is_dir() or any(dump.iterdir())):
-        raise UsageError(
-            f"{dump}: exists and is not an empty folder", hint="name a new one", kind="OutputExists"
-        )
+    if dump:
+        check_new_folder(dump)
     seen = preview.look(video, settings, sheet=options.output, dump=dump)
     if form == "json":
         content = frames_as_json(seen.info, seen.frames, seen.warnings)

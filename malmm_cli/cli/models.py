@@ -2,56 +2,140 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json as json_format
+from typing import Annotated, Any
 
 import typer
 
-from malmm_cli.cli.console import emit
+from malmm_cli.cli.console import download_progress, emit, note
+from malmm_cli.errors import CapacityError
 
-app = typer.Typer(help="Which models there are.", rich_markup_mode=None)
+app = typer.Typer(help="List, fetch and describe models.", rich_markup_mode=None)
+
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Name = Annotated[str, typer.Argument(metavar="NAME|HUB_ID|FOLDER", show_default=False)]
 
 
 @app.callback(invoke_without_command=True)
-def models(context: typer.Context) -> None:
-    """List the models that have a short name; any Hub repository or folder works too."""
+def models(context: typer.Context, json: _Json = False) -> None:
+    """List the models that have a short name; any Hub repository or folder works too.
+
+    \b
+    malmm models
+    malmm models pull flan-t5-xl
+    malmm models info vicuna-7b --json
+    """
     if context.invoked_subcommand is None:
-        list_models()
+        list_models(json=json)
 
 
 @app.command("list")
-def list_models(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+def list_models(json: _Json = False) -> None:
+    """List the models that have a short name, what they take, and whether they are here."""
+    from malmm_cli import hub
+
+    rows = [hub.describe(name) for name in hub.KNOWN]
+    emit(_json(rows) if json else _table(rows))
+
+
+@app.command("info")
+def info(name: _Name, json: _Json = False) -> None:
+    """Say what is known of a model, and what is on this machine of it; needs no network."""
+    from malmm_cli import hub
+
+    about = hub.describe(name)
+    emit(_json(about) if json else _lines(about))
+
+
+@app.command("pull")
+def pull(
+    name: Annotated[str, typer.Argument(metavar="NAME|HUB_ID", show_default=False)],
+    json: _Json = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Use no network.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Say nothing but results, errors.")
+    ] = False,
+    no_progress: Annotated[bool, typer.Option("--no-progress", help="Show no bar.")] = False,
 ) -> None:
-    """List the models that have a short name, and whether they are on this machine."""
-    from malmm_cli.hub import KNOWN, is_cached
+    """Fetch what is missing of a model, compare what is here with the Hub; print its folder.
 
-    rows = [
-        {
-            "name": known.name,
-            "repository": known.repository,
-            "licence": known.licence,
-            "here": is_cached(known),
-            "note": known.note,
-        }
-        for known in KNOWN.values()
-    ]
-    if json:
-        import json as json_format
+    \b
+    malmm models pull vicuna-7b
+    malmm models pull Salesforce/instructblip-flan-t5-xl
+    """
+    from malmm_cli import hub
 
-        emit(json_format.dumps(rows, indent=2) + "\n")
-        return
-    lines = [("name", "repository", "licence", "here", "note")]
+    def check_memory(parameters: int) -> None:
+        try:
+            hub.check_memory(name, parameters, "float16", hub.machine_memory())
+        except CapacityError as error:  # it may be for another machine
+            note(f"note: {error.message}")
+
+    with download_progress(shown=not (quiet or no_progress)) as update:
+        located = hub.locate(
+            name,
+            offline=offline,
+            verify=True,
+            on_note=None if quiet else note,
+            on_progress=update,
+            check_memory=None if quiet else check_memory,
+        )
+    emit(_json(hub.describe(name)) if json else f"{located.folder}\n")
+
+
+def _json(content: Any) -> str:
+    return json_format.dumps(content, indent=2) + "\n"
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    lines = [("name", "repository", "download", "float32", "half", "licence", "revision", "here")]
     lines += [
         (
-            str(row["name"]),
-            str(row["repository"] or "in this package"),
-            str(row["licence"]),
+            row["name"],
+            row["repository"] or "in this package",
+            _size(row["download"]),
+            _size(row["memory"]["float32"]),
+            _size(row["memory"]["float16"]),
+            row["licence"].split(" (")[0],
+            _revision(row)[:7],
             "yes" if row["here"] else "no",
-            str(row["note"]),
         )
         for row in rows
     ]
-    widths = [max(len(line[column]) for line in lines) for column in range(5)]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        emit("  ".join(cells).rstrip() + "\n")
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = [
+        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines
+    ]
+    return "".join("  ".join(line).rstrip() + "\n" for line in padded)
+
+
+def _lines(about: dict[str, Any]) -> str:
+    memory = ", ".join(f"{dtype} {_size(size)}" for dtype, size in about["memory"].items())
+    fields = {
+        "name": about["name"],
+        "note": about["note"],
+        "repository": about["repository"],
+        "revision": _revision(about),
+        "licence": about["licence"],
+        "parameters": about["parameters"] and f"{about['parameters']:,}",
+        "download": about["download"] and f"about {_size(about['download'])}",
+        "memory": about["parameters"] and f"{memory}, for the weights",
+        "folder": about["folder"] or "not on this machine",
+        "stored": ", ".join(about["stored"] or ()),
+    }
+    shards = [(name, _size(size)) for name, size in (about["shards"] or {}).items()]
+    return "".join(f"{label:<11} {value}\n" for label, value in [*fields.items(), *shards] if value)
+
+
+def _revision(about: dict[str, Any]) -> str:
+    if about["pinned"]:
+        return f"{about['revision']} (pinned)"
+    if about["repository"]:
+        return f"{about['revision']} (main when it was fetched)" if about["revision"] else "main"
+    return ""
+
+
+def _size(size: int | None) -> str:
+    from malmm_cli.hub import size_text
+
+    return size_text(size) if size else ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from malmm_cli.cli.console import complain, emit, note, progress, warn
+from malmm_cli.cli.console import complain, download_progress, emit, note, progress, warn
 from malmm_cli.cli.options import RunOptions
 from malmm_cli.errors import UsageError
 from malmm_cli.output import (
@@ -42,9 +42,15 @@ def load_model(options: RunOptions, videos: Sequence[str] = ()) -> Model:
     if len(videos) == 1:
         check(videos[0])
 
-    model = pipeline.load(
-        options.model, device=options.device, dtype=options.dtype, offline=options.offline
-    )
+    with download_progress(shown=not (options.quiet or options.no_progress)) as update:
+        model = pipeline.load(
+            options.model,
+            device=options.device,
+            dtype=options.dtype,
+            offline=options.offline,
+            on_note=None if options.quiet else note,
+            on_progress=update,
+        )
     if not options.quiet:
         note(f"{model.name} on {model.device}, {model.dtype}")
         if model.note:
@@ -73,9 +79,10 @@ def results(
     form = form_of(options)
     if form in SUBTITLES and videos > 1:
         raise UsageError("subtitles are for one video", hint="give one, or use --format jsonl")
-    if options.output:
-        check_writable(options.output, overwrite=options.overwrite)
-    streams = form in LINES and options.output is None
+    output = None if str(options.output) == "-" else options.output
+    if output:
+        check_writable(output, overwrite=options.overwrite)
+    streams = form in LINES and output is None
     several = videos * questions > 1
     items: list[Item] = []
 
@@ -83,10 +90,10 @@ def results(
         if streams or not items:
             return
         text = format_whole(items, form, several=several)
-        if options.output is None:
+        if output is None:
             emit(text)
             return
-        with open_whole(options.output) as file:
+        with open_whole(output) as file:
             file.write(encoded(text))
 
     def add(item: Item) -> None:

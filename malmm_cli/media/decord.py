@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +26,7 @@ from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.media import pyav
 from malmm_cli.media.files import shown
 from malmm_cli.media.geometry import Pixels
+from malmm_cli.media.packets import open_file, packets_of, stream_of
 from malmm_cli.media.track import Track
 
 __all__ = ["pictures", "probe"]
@@ -32,6 +34,7 @@ __all__ = ["pictures", "probe"]
 CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 CODECS = {"h264", "hevc", "vp8", "libvpx", "vp9", "libvpx-vp9", "mpeg4"}
 BATCH = 2**27  # bytes of pictures it may hold
+IDR = 5  # the kind of unit in H.264 that nothing after it looks back beyond
 TIMEOUT = 60.0  # seconds for one picture
 HEADER = struct.Struct("=qqdqq")  # pictures in the file, index, seconds, height, width
 
@@ -47,9 +50,32 @@ def probe(path: str) -> Track:
     if track.container not in CONTAINERS or track.codec not in CODECS:
         raise _refusal(path, f"is not for {track.codec} in {track.container.split(',')[0]}")
     mirrored = sum(track.turn) % 2 == 1
-    if not track.plain or not len(track.keys) or track.warnings or mirrored:
+    sound = track.plain and not track.fields and len(track.keys) and not track.warnings
+    if not sound or mirrored or not _starts_anew(track):
         raise _refusal(path, "gives wrong pictures from cut, damaged, mirrored or open-GOP files")
     return replace(track, decoder="decord")
+
+
+def _starts_anew(track: Track) -> bool:
+    """Say whether decoding can start cleanly at each key picture.
+
+    H.264 also has keys from which pictures only recover in time (intra refresh), and decord takes
+    them for clean ones.
+    """
+    if track.codec != "h264":
+        return True
+    with open_file(track.path) as container:
+        packets = packets_of(container, stream_of(container, track.stream))
+        return all(IDR in _units(bytes(packet)) for packet in packets if packet.is_keyframe)
+
+
+def _units(packet: bytes) -> set[int]:
+    """Return the kinds of the units in an H.264 packet, each behind its length in four bytes."""
+    kinds, start = set(), 0
+    while start + 4 < len(packet):
+        kinds.add(packet[start + 4] & 31)
+        start += 4 + int.from_bytes(packet[start : start + 4], "big")
+    return kinds
 
 
 def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
@@ -72,7 +98,7 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        with process.stdin:
+        with suppress(BrokenPipeError), process.stdin:
             process.stdin.write(json.dumps(request).encode())
         for index in indices:
             yield index, _receive(track, process, index)

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from threading import Thread
@@ -32,9 +33,7 @@ WORTH_A_SEEK = 100  # pictures
 UNIT = re.compile(r"config in time_base: (\d+)/(\d+)")
 SHOWN = re.compile(r"\bn: *\d+ pts: *(-?\d+|NOPTS) .* sar:(\d+)/(\d+) s:(\d+)x(\d+) ")
 INPUT = re.compile(r"^Input #0, (\S+), from", re.M)
-STREAM = re.compile(
-    r"Stream #0:(?P<stream>\d+).*?: Video: (?P<codec>\w+)(?:.*?, (?P<rate>[\d.]+) fps)?"
-)
+USED = re.compile(r"Stream #0:(\d+) -> #0:0 \((\w+)")  # of those, the one shown
 
 
 def probe(path: str) -> Track:
@@ -46,7 +45,7 @@ def probe(path: str) -> Track:
         if error.kind not in {"NotAVideo", "NoPicture", "CutOff"}:
             raise
         return _watch(path, error)
-    if len(track.keys):
+    if len(track.keys) and not track.fields:
         return replace(track, decoder="ffmpeg")
     return _watch(path, MediaError(f"{shown(path)}: no picture could be decoded", kind="NoPicture"))
 
@@ -56,16 +55,15 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
     for first in range(0, len(indices), AT_ONCE):
         wanted = indices[first : first + AT_ONCE]
         seek = len(track.keys) and wanted[0] > WORTH_A_SEEK
-        start = float(track.stamps[wanted[0]]) if seek else None
-        found = _select(track, wanted, start)
-        head = next(found, None)
-        if start is not None and (head is None or head[0] != wanted[0]):
-            found.close()  # the seek landed behind its target: once more, from the beginning
-            found = _select(track, wanted, None)
-            head = next(found, None)
-        if head is not None:
-            yield head
-            yield from found
+        if seek:
+            with closing(_select(track, wanted, float(track.stamps[wanted[0]]))) as found:
+                head = next(found, None)
+                if head is not None and head[0] == wanted[0]:
+                    yield head
+                    yield from found
+                    continue
+        # nothing to seek to, or the seek landed behind its target: from the beginning
+        yield from _select(track, wanted, None)
 
 
 def _program() -> str:
@@ -162,11 +160,12 @@ def _watch(path: str, failure: MediaError) -> Track:
     finally:
         run.close()
     lines = "".join(run.lines)
-    source, named = INPUT.search(lines), STREAM.search(lines)
-    if not seen or source is None or named is None or source[1] in PLAYLISTS | TEXTS:
+    source, used = INPUT.search(lines), USED.search(lines)
+    if not seen or source is None or used is None or source[1] in PLAYLISTS | TEXTS:
         raise failure
+    rate = re.search(rf"Stream #0:{used[1]}\b.*, ([\d.]+) fps", lines)
     stamps = np.array([picture.seconds for picture in seen])
-    seconds, gap = clock(stamps, float(named["rate"] or 25))
+    seconds, gap = clock(stamps, float(rate[1]) if rate else 25.0)
     stamps = np.where(np.isnan(stamps), seconds, stamps)
     width, height = display_size(*seen[0].size, seen[0].aspect)
     return Track(
@@ -178,8 +177,8 @@ def _watch(path: str, failure: MediaError) -> Track:
         source_start=float(stamps[0]),
         seconds=seconds,
         container=source[1],
-        codec=named["codec"],
-        stream=int(named["stream"]),
+        codec=used[2],
+        stream=int(used[1]),
         turn=UPRIGHT,
         plain=False,
         stamps=stamps,

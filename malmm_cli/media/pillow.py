@@ -60,7 +60,7 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
     with Image.open(track.path, formats=FORMATS) as image:
         for index, frame in enumerate(_frames(image)):
             if index in wanted:
-                yield index, _rgb(ImageOps.exif_transpose(frame))
+                yield index, np.asarray(ImageOps.exif_transpose(frame).convert("RGB"))
 
 
 def _frames(image: Image.Image) -> Iterator[Image.Image]:
@@ -71,9 +71,3 @@ def _frames(image: Image.Image) -> Iterator[Image.Image]:
 def _milliseconds(frame: Image.Image) -> float:
     frame.load()
     return float(frame.info.get("duration", 0))
-
-
-def _rgb(image: Image.Image) -> Pixels:
-    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
-    return np.asarray(image.convert("RGB"))

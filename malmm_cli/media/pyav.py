@@ -8,46 +8,50 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import cast
 
 import av
 import numpy as np
 from av.container import InputContainer
-from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from malmm_cli.errors import MediaError
-from malmm_cli.media.files import PLAYLISTS, TEXTS, head, playlist, shown
+from malmm_cli.media.files import shown
 from malmm_cli.media.geometry import UPRIGHT, Pixels, Turn, display_size, turn, turn_of, turned_by
+from malmm_cli.media.packets import (
+    open_file,
+    packets_of,
+    picture_streams,
+    pictures_of,
+    stream_of,
+)
 from malmm_cli.media.track import Track, clock
 
 __all__ = ["pictures", "probe"]
 
-# PyAV's log level is left alone: unset, it is silent; at any level, the decoder's threads want the
-# interpreter's lock to log, and closing a file that is still being decoded can wait for ever.
-
-# Each picture of these is painted over the one before, whatever its packet says of itself.
-CUMULATIVE = {"gif", "apng"}
-CONTAINERS = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}  # at byte 4 of MP4 and MOV
 SLACK = 1.0  # seconds that a header may promise too much
 WORTH_A_SEEK = 24  # pictures; a seek throws away what the decoder's threads have begun
 
 
 def probe(path: str) -> Track:
     """Scan the packets of `path`; raises MediaError if it shows no picture."""
-    with _open(path) as container:
-        numbers = _video_streams(path, container)
+    with open_file(path) as container:
+        numbers = picture_streams(path, container)
     for number in numbers:
         scan = _scan(path, number)
         if scan.stamps:
-            with _open(path) as container:
-                stream = _stream(container, number)
-                first = next(_decoded(container, stream), None)
+            with open_file(path) as container:
+                stream = stream_of(container, number)
+                frames = pictures_of(container, stream)
+                first = next(frames, None)
                 if first is not None:
-                    return _track(path, container, stream, scan, first)
+                    scan.plain &= len(numbers) == 1
+                    track = _track(path, container, stream, scan, first)
+                    return _by_fields(track) if _has_fields(track, first, frames) else track
     raise MediaError(f"{shown(path)}: no picture could be decoded", kind="NoPicture")
 
 
@@ -63,65 +67,6 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
         reader.close()
 
 
-# --- opening
-
-
-def _open(path: str) -> InputContainer:
-    # `file:` keeps a name like `a:b.mp4` from being an address; the whitelist keeps lists of files
-    # from reaching the network
-    options = {"protocol_whitelist": "file"}
-    try:
-        container = av.open("file:" + path, options=options, metadata_errors="replace")
-    except av.FFmpegError as error:
-        raise _no_container(path) from error
-    if container.format.name in PLAYLISTS:
-        container.close()
-        raise playlist(path)
-    return container
-
-
-def _no_container(path: str) -> MediaError:
-    if head(path)[4:8] in CONTAINERS:
-        return MediaError(
-            f"{shown(path)}: broken: its index (moov) is missing",
-            hint="the recording was cut off or is not complete yet",
-            kind="CutOff",
-        )
-    return MediaError(f"{shown(path)}: not a video (no known format)", kind="NotAVideo")
-
-
-def _video_streams(path: str, container: InputContainer) -> list[int]:
-    """Return the numbers of the picture streams, the one to show first.
-
-    FFmpeg's own choice: a default flag outweighs five million pixels, then the larger, the earlier.
-    """
-    covers = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
-    streams = [s for s in container.streams.video if not s.disposition & covers]
-    if not streams or container.format.name in TEXTS:
-        raise _no_pictures(path, container)
-
-    def weight(stream: VideoStream) -> int:
-        default = bool(stream.disposition & av.stream.Disposition.default)
-        return stream.width * stream.height + 5_000_000 * default
-
-    return [s.index for s in sorted(streams, key=weight, reverse=True) if s.codec_context]
-
-
-def _no_pictures(path: str, container: InputContainer) -> MediaError:
-    if container.format.name in TEXTS or not (container.streams.video or container.streams.audio):
-        return MediaError(f"{shown(path)}: not a video (no pictures, no sound)", kind="NotAVideo")
-    if container.streams.video:
-        return MediaError(f"{shown(path)}: only a cover picture", kind="CoverOnly")
-    return MediaError(f"{shown(path)}: no picture track, sound only", kind="SoundOnly")
-
-
-def _stream(container: InputContainer, number: int) -> VideoStream:
-    stream = container.streams[number]
-    assert isinstance(stream, VideoStream)
-    stream.thread_type = "AUTO"
-    return stream
-
-
 # --- scanning
 
 
@@ -131,7 +76,8 @@ class _Scan:
 
     stamps: list[int] = field(default_factory=list)
     keys: list[int] = field(default_factory=list)  # stamps of the pictures decoding can start at
-    end: int = 0  # when the last picture leaves the screen
+    order: list[int] = field(default_factory=list)  # when to decode them, as far as they say so
+    end: int = -(2**63)  # when the last picture leaves the screen
     trusted: bool = True  # every picture has a timestamp, and they do not start over
     plain: bool = True
     cut: bool = False  # the file ends within a packet
@@ -139,15 +85,14 @@ class _Scan:
 
 def _scan(path: str, number: int) -> _Scan:
     scan = _Scan()
-    newest = None
-    with _open(path) as container:
-        stream = _stream(container, number)
+    with open_file(path) as container:
+        stream = stream_of(container, number)
         vp8 = stream.codec_context.name == "vp8"
-        for packet in _packets(container, stream):
+        for packet in packets_of(container, stream):
             scan.cut = packet.is_corrupt
             if packet.dts is not None:
-                scan.trusted &= newest is None or packet.dts >= newest
-                newest = packet.dts
+                scan.trusted &= not scan.order or packet.dts >= scan.order[-1]
+                scan.order.append(packet.dts)
             if packet.pts is None:
                 scan.trusted = False
                 scan.stamps.append(0)
@@ -159,12 +104,9 @@ def _scan(path: str, number: int) -> _Scan:
                 continue  # cut away by an edit list, or a reference picture that is never shown
             scan.stamps.append(packet.pts)
             scan.end = max(scan.end, packet.pts + (packet.duration or 0))
-        if container.format.name in CUMULATIVE:
-            scan.keys = scan.keys[:1]
-        if _reordered_avi(container, stream):
-            scan.trusted = False
+        scan.trusted &= not _reordered_avi(container, stream)
     if scan.cut and len(scan.stamps) > 1:
-        scan.stamps.pop()  # half a picture
+        scan.end = scan.stamps.pop()  # half a picture
     return scan
 
 
@@ -173,17 +115,18 @@ def _track(
 ) -> Track:
     """Join the scan and the look of the first picture."""
     rate = float(stream.guessed_rate or stream.average_rate or 25)
+    unit = float(stream.time_base or 1)
     if scan.trusted:
         marks = np.unique(np.array(scan.stamps, np.int64))
         keys = np.unique(np.array(scan.keys, np.int64))
-        unit = float(stream.time_base or 1)
         stamps = marks.astype(np.float64) * unit
         seconds, gap = clock(stamps, rate)
-        gap = scan.end * unit - stamps[-1] or gap
+        if scan.end > marks[-1]:  # else no packet knows its duration
+            gap = scan.end * unit - stamps[-1]
     else:
         stamps = _count(path, stream.index)
-        if _reordered_avi(container, stream):
-            stamps.sort()
+        if _reordered_avi(container, stream) and len(stamps) == len(scan.order):
+            stamps = np.array(scan.order) * unit
         seconds, gap = clock(stamps, rate)
         stamps = np.where(np.isnan(stamps), seconds, stamps)
         marks, keys = np.arange(len(stamps)), np.empty(0, np.int64)
@@ -212,8 +155,23 @@ def _track(
     )
 
 
+def _has_fields(track: Track, first: VideoFrame, frames: Iterator[VideoFrame]) -> bool:
+    """Say whether, of the first second or so, packets have timestamps that no picture has."""
+    if not first.interlaced_frame or not len(track.keys):
+        return False
+    shown = {frame.pts for frame in (first, *islice(frames, 30)) if frame.pts is not None}
+    begun = range(min(shown), max(shown))
+    return any(mark in begun and mark not in shown for mark in track.marks.tolist())
+
+
+def _by_fields(track: Track) -> Track:
+    """Drop keys that directly follow another: second fields, from which no picture can be made."""
+    places = np.searchsorted(track.marks, track.keys)
+    return replace(track, fields=True, keys=track.keys[np.diff(places, prepend=-2) > 1])
+
+
 def _reordered_avi(container: InputContainer, stream: VideoStream) -> bool:
-    """AVI has no times of showing: for these codecs FFmpeg guesses the right ones, out of order."""
+    """AVI has times of decoding alone; those of showing that FFmpeg guesses for these are wrong."""
     reordered = stream.codec_context.has_b_frames and stream.codec_context.name in {"h264", "hevc"}
     return container.format.name == "avi" and reordered
 
@@ -231,46 +189,13 @@ def _cut_off(stream: VideoStream, start: float, duration: float, cut: bool) -> t
 
 def _count(path: str, number: int) -> NDArray[np.float64]:
     """Decode every picture and return the timestamps, NaN where there is none."""
-    with _open(path) as container:
-        frames = _decoded(container, _stream(container, number))
+    with open_file(path) as container:
+        frames = pictures_of(container, stream_of(container, number))
         times = (float("nan") if frame.time is None else frame.time for frame in frames)
         return np.fromiter(times, np.float64)
 
 
 # --- reading
-
-
-def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """Yield the packets that hold something, up to the first that cannot be read."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.FFmpegError:
-            return
-        if packet is None:
-            return
-        if packet.size:  # an empty one repeats a picture (AVI) or ends the stream (PyAV's own)
-            yield packet
-
-
-def _decoded(
-    container: InputContainer, stream: VideoStream, *, from_key: bool = False
-) -> Iterator[VideoFrame]:
-    """Yield the pictures from here on, passing over what cannot be decoded."""
-    for packet in _packets(container, stream):
-        if from_key and not packet.is_keyframe:
-            continue
-        from_key = False
-        yield from _decode(stream, packet)
-    yield from _decode(stream, None)
-
-
-def _decode(stream: VideoStream, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
-    try:
-        return stream.decode(packet)
-    except av.FFmpegError:
-        return []
 
 
 class _Reader:
@@ -290,14 +215,23 @@ class _Reader:
         """Return the picture `mark`, or None if there is none; marks must ascend."""
         if self._mark < mark:
             self._approach(mark)
+        before: tuple[int, VideoFrame | None] = (self.BEFORE, None)
         while self._mark < mark:
+            before = (self._mark, self._frame)
             self._next()
-        return self._frame if self._mark == mark else None
+        if self._mark == mark:
+            return self._frame
+        return before[1] if self._track.fields and self._follows(before[0], mark) else None
+
+    def _follows(self, first: int, second: int) -> bool:
+        """Say whether these two are neighbours, so that they may be the fields of one picture."""
+        marks = self._track.marks
+        return bool(np.searchsorted(marks, second) - np.searchsorted(marks, first) == 1)
 
     def _start(self) -> None:
-        self._container = _open(self._track.path)
-        self._stream = _stream(self._container, self._track.stream)
-        self._run = _decoded(self._container, self._stream)
+        self._container = open_file(self._track.path)
+        self._stream = stream_of(self._container, self._track.stream)
+        self._run = pictures_of(self._container, self._stream)
         self._count = 0
         self._mark = self.BEFORE
         self._frame: VideoFrame | None = None
@@ -335,7 +269,7 @@ class _Reader:
             self._container.seek(mark, stream=self._stream)
         except av.FFmpegError:
             return False
-        self._run = _decoded(self._container, self._stream, from_key=True)
+        self._run = pictures_of(self._container, self._stream, from_key=True)
         self._next()
         return True
 

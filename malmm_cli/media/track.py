@@ -22,8 +22,10 @@ class Track(MediaInfo):
     seconds, where `seconds` counts from the first picture and never jumps back. `marks` (T,) int64
     name the pictures in the decoder's own terms: their timestamps in units of the stream, or, where
     those cannot be trusted, their numbers. `keys`, ascending, are the marks decoding can start at;
-    where there are none the file is decoded from its beginning. `plain` says that every packet is a
-    picture, and that none is shown before the key picture it follows.
+    where there are none the file is decoded from its beginning. `plain` says that the file has
+    one stream of pictures, that every packet is a picture, and none is shown before the key picture
+    it follows; `fields` that some pictures are two packets, the lines of odd and of even number,
+    each with a time and a mark of its own.
     """
 
     container: str
@@ -31,6 +33,7 @@ class Track(MediaInfo):
     stream: int
     turn: Turn
     plain: bool
+    fields: bool = False
     stamps: NDArray[np.float64] = field(repr=False)
     marks: NDArray[np.int64] = field(repr=False)
     keys: NDArray[np.int64] = field(repr=False)

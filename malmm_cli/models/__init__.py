@@ -28,11 +28,18 @@ _DERIVED = ("position_ids", "rotary_emb.inv_freq")
 
 
 def load(
-    folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    folder: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    quantize: str | None = None,
+    spread: bool = False,
 ) -> InstructBlip:
     """The model in a folder of the published layout, ready to run; raises ModelError.
 
-    Every parameter is loaded by name and shape: none missing, none left over.
+    Every parameter is loaded by name and shape: none missing, none left over. The language model
+    alone may be stored in fewer bits (`quantize` "8bit" or "4bit"), or be spread over all devices
+    of the machine (`spread`); both need packages that malmm does not always bring.
     """
     folder = Path(folder)
     config = _read_config(folder)

@@ -1,0 +1,42 @@
+"""`malmm convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from malmm_cli.cli.console import note
+from malmm_cli.errors import UsageError
+
+
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="OUT_FOLDER", show_default=False)],
+    base: Annotated[
+        str, typer.Option(metavar="NAME|FOLDER", help="Model that it is laid over.")
+    ] = "vicuna-7b",
+    offline: Annotated[bool, typer.Option("--offline", help="Use no network.")] = False,
+) -> None:
+    """Turn a checkpoint of the authors' training code into a folder for --model.
+
+    Whole checkpoints and those of trained parameters alone (a .pth with {"model": ...}) are laid
+    over a base model, which gives configuration, tokenizers and everything that was frozen.
+
+    \b
+    malmm convert checkpoint_best.pth my-model
+    malmm convert checkpoint_best.pth my-model --base flan-t5-xl
+    malmm caption video.mp4 --model ./my-model
+    """
+    if not checkpoint.is_file():
+        raise UsageError(f"{checkpoint}: there is no such file")
+    from malmm_cli import convert as converting
+    from malmm_cli import hub
+    from malmm_cli.output import check_new_folder, new_folder
+
+    check_new_folder(folder)
+    located = hub.locate(base, offline=offline)
+    with new_folder(folder) as place:
+        done = converting.convert(checkpoint, located.folder, place)
+    note(f"{folder}: {done.taken} tensors of {checkpoint}, {done.kept} of {located.name}")

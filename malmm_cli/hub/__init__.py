@@ -1,0 +1,181 @@
+"""A name → a folder of weights: bundled, on this disk, or fetched from the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from malmm_cli.errors import CapacityError, UsageError
+from malmm_cli.hub.download import Download, cached
+from malmm_cli.hub.known import DTYPE_BYTES, KNOWN, Known, nearest
+from malmm_cli.hub.snapshot import read_weights, size_text
+
+__all__ = [
+    "KNOWN",
+    "Located",
+    "check_memory",
+    "describe",
+    "locate",
+    "machine_memory",
+    "size_text",
+]
+
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_ASSETS = Path(__file__).parents[1] / "assets"
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where a model lies; `revision` is the Hub's commit, None for what never was there."""
+
+    name: str
+    folder: Path
+    revision: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What a name stands for: a folder or a repository, and what is known of it."""
+
+    known: Known | None
+    folder: Path | None = None
+    repository: str = ""
+
+    @property
+    def revision(self) -> str | None:
+        return self.known.revision if self.known else None
+
+
+def locate(
+    name: str,
+    *,
+    offline: bool = False,
+    verify: bool = False,
+    on_note: Callable[[str], None] | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+    check_memory: Callable[[int], None] | None = None,
+) -> Located:
+    """The folder for a short name, a Hub repository or a folder's path; fetched when need be.
+
+    `verify` compares what is here with the Hub's hashes; the last three are those of `Download`.
+    Raises UsageError for a name that is none of these, ModelError where nothing can be fetched,
+    CapacityError where there is no room for it.
+    """
+    named = _find(name)
+    note = named.known.note if named.known else ""
+    if named.folder:
+        return Located(name, named.folder, note=note)
+    folder = Download(
+        name=name,
+        repository=named.repository,
+        revision=named.revision,
+        licence=named.known.licence if named.known else None,
+        parameters=named.known.parameters if named.known else None,
+        on_note=on_note or _ignore,
+        on_progress=on_progress or _ignore,
+        check_memory=check_memory or _ignore,
+    ).run(offline=offline, verify=verify)
+    return Located(name, folder, revision=folder.name, note=note)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """All that is known of a model without a network; of its files too, where they are here.
+
+    Sizes are in bytes; those of a model that is not here are about right, or None if unknown.
+    """
+    named = _find(name)
+    known = named.known
+    folder = named.folder or cached(named.repository, named.revision)
+    weights = read_weights(folder) if folder else None
+    parameters = weights.parameters if weights else known.parameters if known else None
+    return {
+        "name": name,
+        "repository": named.repository or None,
+        "revision": folder.name if folder and named.repository else named.revision,
+        "pinned": named.revision is not None,
+        "licence": known.licence if known else None,
+        "parameters": parameters,
+        "download": known.download if known else None,
+        "memory": {
+            dtype: None if parameters is None else parameters * size
+            for dtype, size in DTYPE_BYTES.items()
+        },
+        "here": folder is not None,
+        "folder": str(folder) if folder else None,
+        "shards": weights.shards if weights else None,
+        "stored": weights.dtypes if weights else None,
+        "note": known.note if known else "",
+    }
+
+
+def check_memory(name: str, parameters: int, dtype: str, memory: int | None) -> None:
+    """Raise CapacityError if the weights alone take more memory than there is."""
+    need = parameters * DTYPE_BYTES[dtype]
+    if memory is None or need <= memory:
+        return
+    fits = [
+        *(f"--dtype {other}" for other, n in DTYPE_BYTES.items() if parameters * n <= memory),
+        *(
+            f"--model {k.name} --dtype {other}"
+            for k in KNOWN.values()
+            for other, n in DTYPE_BYTES.items()
+            if k.repository and k.parameters < parameters and k.parameters * n <= memory
+        ),
+        "--model tiny",
+    ]
+    raise CapacityError(
+        f"{name} in {dtype} takes {size_text(need)} of memory, and there are {size_text(memory)}",
+        hint=f"what would fit: {fits[0]}",
+    )
+
+
+def machine_memory() -> int | None:
+    """Bytes of memory of this machine, None where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows has no such question
+        return None
+
+
+def _find(name: str) -> _Named:
+    known = KNOWN.get(name)
+    if known is None:
+        folder = os.path.expanduser(name)
+        if os.path.isdir(folder):
+            return _Named(None, Path(folder))
+        if os.path.exists(folder):
+            raise UsageError(f"{name}: a model is a folder, this is a file")
+        if not _is_repository(name):
+            raise UsageError(
+                f"unknown model {name!r}",
+                hint=f"{nearest(name, KNOWN)}known: {', '.join(KNOWN)}, a Hub repository "
+                "(owner/name) or a folder",
+                kind="UnknownModel",
+            )
+        known = next((k for k in KNOWN.values() if k.repository == name), None)
+    elif known.repository is None:
+        return _Named(known, _ASSETS / name)
+    return _Named(known, repository=known.repository or name if known else name)
+
+
+def _is_repository(name: str) -> bool:
+    """Whether the Hub would take it for a repository's name."""
+    if not _REPOSITORY.fullmatch(name):
+        return False
+    from huggingface_hub import utils
+
+    client: Any = utils
+    try:
+        client.validate_repo_id(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _ignore(*_: Any) -> None:
+    pass

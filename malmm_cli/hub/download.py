@@ -1,0 +1,284 @@
+"""A repository of the Hugging Face Hub → a folder in the Hub client's own cache.
+
+Metadata, tokens, addresses, locks and the layout of the cache are the client's; the bytes are
+fetched here. The client's own download throws away what a broken line has left (since 1.31) and
+compares no hash.
+
+    blobs/<hash>.incomplete  → whole, hash compared →  blobs/<hash>  ←  snapshots/<commit>/<file>
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from malmm_cli.errors import CapacityError, MalmmError, ModelError
+from malmm_cli.hub.faults import explained, http_error, may_pass, status_of
+from malmm_cli.hub.snapshot import File, is_complete, size_text, wanted
+
+__all__ = ["Download", "cached"]
+
+# Seconds before each new try while nothing arrives; whatever arrives starts the row anew.
+WAITS = (1, 3, 6)
+
+# Where the commit that `main` was at the first download is recorded, in the cache's own form.
+_RECORD = "malmm"
+
+_Result = TypeVar("_Result")
+
+
+def cached(repository: str, revision: str | None) -> Path | None:
+    """The repository's folder if all of it is on this machine; the folder's name is the commit.
+
+    Without a revision, the recorded one, or else what another program has taken `main` for.
+    """
+    storage = _storage(repository)
+    commits = [revision] if revision else [_commit(storage, ref) for ref in (_RECORD, "main")]
+    folders = [storage / "snapshots" / commit for commit in commits if commit]
+    return next(filter(is_complete, folders), None)
+
+
+@dataclass(frozen=True)
+class Download:
+    """A repository to be had, at a commit or, without one, at what `main` was the first time.
+
+    `on_note` is told what is good to know; `on_progress` a file, its bytes that are here and its
+    size: once for each file that is due, then as they arrive. `check_memory` is given the number of
+    parameters before the first byte, where it is known, and may raise.
+    """
+
+    name: str
+    repository: str
+    revision: str | None
+    licence: str | None
+    parameters: int | None
+    on_note: Callable[[str], None]
+    on_progress: Callable[[str, int, int], None]
+    check_memory: Callable[[int], None]
+
+    def run(self, *, offline: bool = False, verify: bool = False) -> Path:
+        """The folder of all its files; what is missing or, if asked for, wrong is fetched.
+
+        Without `verify`, what is here is taken as it is, and no network is touched.
+        """
+        from huggingface_hub import constants
+
+        offline = offline or constants.HF_HUB_OFFLINE
+        folder = cached(self.repository, self.revision)
+        if folder and (offline or not verify):
+            return folder
+        if offline:
+            raise ModelError(
+                f"{self.name}: {self.repository} is not on this machine, or not all of it, and "
+                "offline use was asked for",
+                hint="run it once without --offline and HF_HUB_OFFLINE, give a folder, or try "
+                "--model tiny",
+                kind="NotCached",
+            )
+        try:
+            with self._lock():
+                folder = cached(self.repository, self.revision)
+                return folder if folder and not verify else self._fetch(verify=verify)
+        except MalmmError:
+            raise
+        except Exception as error:  # every version of the client raises its own kinds
+            raise explained(error, self.repository) from error
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """One process at a time; the others wait, and then find everything here."""
+        lock = _client().WeakFileLock
+        storage = _storage(self.repository)
+        path = storage.parent / ".locks" / storage.name / "malmm.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(lock(path, timeout=0.1))
+            except TimeoutError:
+                self.on_note(f"{self.name}: another process is downloading it; waiting")
+                stack.enter_context(lock(path))
+            yield
+
+    def _fetch(self, *, verify: bool) -> Path:
+        storage = _storage(self.repository)
+        info = self._patiently(self._metadata)
+        commit = str(info.sha)
+        folder = storage / "snapshots" / commit
+        files = wanted(info.siblings or [], self.repository)
+        due = [file for file in files if not file.is_at(folder / file.name, verify=verify)]
+        blobs = {file: storage / "blobs" / file.hash for file in due}
+        there = {file: file.is_at(blob, verify=verify) for file, blob in blobs.items()}
+        if due:
+            here = {f: f.size if there[f] else _size(_part(blobs[f])) for f in due}
+            self._check(sum(f.size - here[f] for f in due), info)
+            self._announce(here, info)
+        if not self.revision:
+            _record(storage, commit)
+        for file, blob in blobs.items():
+            if not there[file]:
+                self._bring(file, blob, commit)
+            _link(folder / file.name, blob)
+            self.on_progress(file.name, file.size, file.size)
+        if not is_complete(folder):
+            raise ModelError(
+                f"{self.repository} is not complete on the Hub", hint="take another model"
+            )
+        return folder
+
+    def _metadata(self) -> Any:
+        from huggingface_hub import HfApi, constants
+
+        return HfApi().model_info(
+            self.repository,
+            revision=self.revision or _commit(_storage(self.repository), _RECORD) or "main",
+            files_metadata=True,
+            timeout=constants.HF_HUB_ETAG_TIMEOUT,
+        )
+
+    def _check(self, due: int, info: Any) -> None:
+        """Raise before the first byte if what is due cannot be stored, or not be used."""
+        parameters = self.parameters or getattr(info.safetensors, "total", None)
+        if due and parameters:
+            self.check_memory(parameters)
+        cache = _storage(self.repository).parent
+        free = shutil.disk_usage(next(p for p in (cache, *cache.parents) if p.exists())).free
+        if free < due:
+            raise CapacityError(
+                f"{self.name}: {size_text(due)} have to be downloaded, and {cache} has room for "
+                f"{size_text(free)}",
+                hint="free some room, or let HF_HOME name a folder on a larger disk",
+            )
+
+    def _announce(self, here: dict[File, int], info: Any) -> None:
+        """Say how much is to come, from where to where, and on what terms."""
+        whole = sum(file.size for file in here)
+        rest = whole - sum(here.values())
+        licence = self.licence or getattr(info.card_data, "license", None)
+        self.on_note(
+            f"{self.name}: downloading {size_text(rest)}"
+            + (f" of {size_text(whole)}, the rest is here," if rest < whole else "")
+            + f" from {self.repository}, revision {str(info.sha)[:7]}"
+            + ("" if self.revision else " (now its main, and recorded)")
+            + f"; licence: {licence or 'see its page on the Hub'}"
+        )
+        for file, size in here.items():
+            self.on_progress(file.name, size, file.size)
+
+    def _bring(self, file: File, blob: Path, commit: str) -> None:
+        """Fetch what is missing of a file, compare its hash, and only then give it its name."""
+        part = _part(blob)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        try:
+            while (before := _size(part)) < file.size:
+                self._patiently(partial(self._stream, file, part, commit), lambda: _size(part))
+                if _size(part) <= before:  # nothing more comes
+                    break
+        except Exception as error:
+            if status_of(error) != 416:  # the Hub says that there is no more
+                raise
+        if not file.is_at(part, verify=True):
+            wrong = f"has {_size(part)} bytes, not {file.size}"
+            if _size(part) == file.size:
+                wrong = "does not have the hash that the Hub gives"
+            part.unlink()
+            raise ModelError(
+                f"{self.repository}: {file.name} {wrong}; it was deleted",
+                hint="run it again; if it stays so, something on the way changes files",
+                kind="DamagedDownload",
+            )
+        os.replace(part, blob)
+
+    def _stream(self, file: File, part: Path, commit: str) -> None:
+        """Append to part what the Hub sends from there on, until it ends or the line breaks."""
+        from huggingface_hub import constants, hf_hub_url
+
+        client, done = _client(), _size(part)
+        own = {"Accept-Encoding": "identity", "Range": f"bytes={done}-"}
+        with client.get_session().stream(
+            "GET",
+            hf_hub_url(self.repository, file.name, revision=commit),
+            headers={**client.build_hf_headers(), **own},
+            timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+        ) as response:
+            client.hf_raise_for_status(response)
+            with part.open("ab") as out:
+                if done and response.status_code != 206:  # it starts from the beginning again
+                    done = out.truncate(0)
+                for chunk in response.iter_bytes():
+                    out.write(chunk)
+                    done += len(chunk)
+                    self.on_progress(file.name, done, file.size)
+                    if done > file.size:
+                        break
+
+    def _patiently(
+        self, work: Callable[[], _Result], moved: Callable[[], int] | None = None
+    ) -> _Result:
+        """Do the work, again after a pause while what is wrong may pass.
+
+        `moved` tells how far it has come: patience begins anew when it has come further. Without
+        it, a Hub that cannot be reached at all is told at once.
+        """
+        waits, before = iter(WAITS), moved and moved()
+        while True:
+            try:
+                return work()
+            except http_error() as error:
+                if moved and moved() != before:
+                    waits, before = iter(WAITS), moved()
+                wait = next(waits, None)
+                if wait is None or not may_pass(error, started=moved is not None):
+                    raise
+                reason = explained(error, self.repository).message
+            self.on_note(f"{reason}; trying again in {wait} s")
+            time.sleep(wait)
+
+
+def _client() -> Any:
+    """The client's own tools, of which it declares few to type checkers."""
+    from huggingface_hub import utils
+
+    return utils
+
+
+def _storage(repository: str) -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+
+
+def _commit(storage: Path, ref: str) -> str | None:
+    path = storage / "refs" / ref
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+
+
+def _record(storage: Path, commit: str) -> None:
+    path = storage / "refs" / _RECORD
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(commit, encoding="utf-8")
+
+
+def _part(blob: Path) -> Path:
+    return blob.with_name(f"{blob.name}.incomplete")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _link(place: Path, blob: Path) -> None:
+    """Let place name the blob; where there are no links it moves there, as the client has it."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    try:
+        place.symlink_to(os.path.relpath(blob, place.parent))
+    except OSError:
+        os.replace(blob, place)

@@ -1,0 +1,83 @@
+"""The models that have a short name, and what is known of them before they are here."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = ["DTYPE_BYTES", "KNOWN", "Known", "nearest"]
+
+# Bytes that a parameter takes.
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Known:
+    """A model with a short name; `repository` is None for the one inside the package.
+
+    `revision` is the Hub's commit where one is known from a public source, `stored` the number
+    type of the published files.
+    """
+
+    name: str
+    repository: str | None
+    licence: str
+    parameters: int
+    stored: str
+    revision: str | None = None
+    note: str = ""
+
+    @property
+    def download(self) -> int:
+        """About how many bytes have to be downloaded."""
+        return self.parameters * DTYPE_BYTES[self.stored] if self.repository else 0
+
+
+_RESEARCH = "research only (LLaMA licence)"
+
+# Parameters were counted on models built without weights from the published configurations.
+KNOWN = {
+    known.name: known
+    for known in (
+        Known(
+            "vicuna-7b",
+            "Salesforce/instructblip-vicuna-7b",
+            _RESEARCH,
+            7_913_726_720,
+            "float16",
+            revision="19103d0c5b5263c8a7891012e08573439fb6607f",
+        ),
+        Known(
+            "vicuna-13b",
+            "Salesforce/instructblip-vicuna-13b",
+            _RESEARCH,
+            14_192_093_952,
+            "float16",
+        ),
+        Known(
+            "flan-t5-xl",
+            "Salesforce/instructblip-flan-t5-xl",
+            "MIT",
+            4_022_969_088,
+            "float32",
+            revision="bf9bd58cb3bb06e88c03b80f9cc346b90094bc6d",
+        ),
+        Known(
+            "flan-t5-xxl",
+            "Salesforce/instructblip-flan-t5-xxl",
+            "MIT",
+            12_310_119_168,
+            "float32",
+        ),
+        Known(
+            "tiny", None, "MIT", 1_266_240, "float16", note="untrained: its words mean nothing yet"
+        ),
+    )
+}
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """A question, "did you mean …? ", or nothing where no known name is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"did you mean {near[0]}? " if near else ""

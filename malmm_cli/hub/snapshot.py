@@ -1,0 +1,129 @@
+"""The files of one model: which of a repository are wanted, and what lies in a folder."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from malmm_cli.errors import ModelError
+
+__all__ = ["File", "Weights", "is_complete", "read_weights", "size_text", "wanted"]
+
+INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
+
+# Named files and shards: never a pickle, never code.
+_NAMED = {
+    *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
+    *("tokenizer.json", "tokenizer.model", "spiece.model", "tokenizer_config.json"),
+    *("special_tokens_map.json", "added_tokens.json", "qformer_tokenizer/vocab.txt"),
+    *("qformer_tokenizer/tokenizer.json", "qformer_tokenizer/tokenizer_config.json"),
+    *("qformer_tokenizer/special_tokens_map.json", "qformer_tokenizer/added_tokens.json"),
+    *(INDEX, WHOLE),
+}
+_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors", re.ASCII)
+_NEEDED = ("config.json", "tokenizer*", "qformer_tokenizer/*", "model*.safetensors")
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as the Hub lists it; `hash` is SHA-256 for large ones and git's own for others."""
+
+    name: str
+    size: int
+    hash: str
+
+    def is_at(self, path: Path, *, verify: bool = False) -> bool:
+        """Whether path holds this file, judged by its size or, if asked for, by its hash."""
+        if not path.is_file() or path.stat().st_size != self.size:
+            return False
+        return not verify or self._hash_of(path) == self.hash
+
+    def _hash_of(self, path: Path) -> str:
+        def start() -> Any:
+            if len(self.hash) == 64:
+                return hashlib.sha256()
+            return hashlib.sha1(f"blob {self.size}\0".encode(), usedforsecurity=False)
+
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, start).hexdigest()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the headers of a folder's weight files say."""
+
+    shards: dict[str, int]
+    parameters: int
+    dtypes: dict[str, int]
+
+
+def wanted(siblings: list[Any], repository: str) -> list[File]:
+    """The files to fetch of all that a repository lists, small ones first; raises ModelError."""
+    files = {
+        s.rfilename: File(s.rfilename, int(s.size), str(s.lfs.sha256 if s.lfs else s.blob_id))
+        for s in siblings
+        if s.rfilename in _NAMED or _SHARD.fullmatch(s.rfilename)
+    }
+    lacking = [pattern for pattern in _NEEDED if not fnmatch.filter(files, pattern)]
+    if lacking:
+        raise ModelError(
+            f"{repository} is no InstructBLIP model in safetensors: it lacks {', '.join(lacking)}",
+            hint="only safetensors are read, since other kinds can run code",
+        )
+    if INDEX in files:
+        files.pop(WHOLE, None)
+    return sorted(files.values(), key=lambda file: (file.name.endswith(".safetensors"), file.name))
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder has configuration, tokenizers and all weights."""
+    shards = _shards(folder)
+    return all(any(folder.glob(pattern)) for pattern in _NEEDED) and all(
+        (folder / name).is_file() for name in shards or [""]
+    )
+
+
+def read_weights(folder: Path) -> Weights:
+    """Sizes, parameters and number types, without reading the weights; raises ModelError."""
+    shards, dtypes = {}, Counter[str]()
+    for name in _shards(folder):
+        try:
+            with (folder / name).open("rb") as file:
+                shards[name] = (folder / name).stat().st_size
+                length = min(int.from_bytes(file.read(8), "little"), shards[name])
+                header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            for tensor in header.values():
+                dtypes[tensor["dtype"]] += math.prod(tensor["shape"])
+        except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+            raise ModelError(
+                f"{folder / name}: cannot be read: {error}",
+                hint="the file is missing or damaged: `malmm models pull NAME` mends downloads",
+            ) from error
+    return Weights(shards, sum(dtypes.values()), dict(dtypes))
+
+
+def size_text(size: int) -> str:
+    """A number of bytes for people: 15.8 GB."""
+    for unit, one in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= one:
+            return f"{size / one:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def _shards(folder: Path) -> list[str]:
+    """Names of the weight files; none where the index cannot be read."""
+    if not (folder / INDEX).is_file():
+        return [WHOLE]
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        return sorted(set(index["weight_map"].values()))
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return []

@@ -1,0 +1,112 @@
+"""A file as PyAV sees it: opening it, choosing its picture stream, walking its packets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from malmm_cli.errors import MediaError
+from malmm_cli.media.files import PLAYLISTS, TEXTS, head, playlist, shown
+
+__all__ = ["open_file", "packets_of", "picture_streams", "pictures_of", "stream_of"]
+
+# PyAV's log level is left alone: unset, it is silent; at any level, the decoder's threads want the
+# interpreter's lock to log, and closing a file that is still being decoded can wait for ever.
+
+CONTAINERS = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}  # at byte 4 of MP4 and MOV
+
+
+def open_file(path: str) -> InputContainer:
+    """Open a file, or say in a MediaError what it is instead."""
+    # `file:` keeps a name like `a:b.mp4` from being an address; the whitelist keeps lists of files
+    # from reaching the network
+    options = {"protocol_whitelist": "file"}
+    try:
+        container = av.open("file:" + path, options=options, metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise _no_container(path) from error
+    if container.format.name in PLAYLISTS:
+        container.close()
+        raise playlist(path)
+    return container
+
+
+def _no_container(path: str) -> MediaError:
+    if head(path)[4:8] in CONTAINERS:
+        return MediaError(
+            f"{shown(path)}: broken: its index (moov) is missing",
+            hint="the recording was cut off or is not complete yet",
+            kind="CutOff",
+        )
+    return MediaError(f"{shown(path)}: not a video (no known format)", kind="NotAVideo")
+
+
+def picture_streams(path: str, container: InputContainer) -> list[int]:
+    """Return the numbers of the picture streams, the one to show first.
+
+    FFmpeg's own choice: a default flag outweighs five million pixels, then the larger, the earlier.
+    """
+    covers = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    streams = [s for s in container.streams.video if not s.disposition & covers]
+    if not streams or container.format.name in TEXTS:
+        raise _no_pictures(path, container)
+
+    def weight(stream: VideoStream) -> int:
+        default = bool(stream.disposition & av.stream.Disposition.default)
+        return stream.width * stream.height + 5_000_000 * default
+
+    return [s.index for s in sorted(streams, key=weight, reverse=True) if s.codec_context]
+
+
+def _no_pictures(path: str, container: InputContainer) -> MediaError:
+    if container.format.name in TEXTS or not (container.streams.video or container.streams.audio):
+        return MediaError(f"{shown(path)}: not a video (no pictures, no sound)", kind="NotAVideo")
+    if container.streams.video:
+        return MediaError(f"{shown(path)}: only a cover picture", kind="CoverOnly")
+    return MediaError(f"{shown(path)}: no picture track, sound only", kind="SoundOnly")
+
+
+def stream_of(container: InputContainer, number: int) -> VideoStream:
+    """Return a picture stream by its number, to be decoded in several threads."""
+    stream = container.streams[number]
+    assert isinstance(stream, VideoStream)
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """Yield the packets that hold something, up to the first that cannot be read."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:
+            return
+        if packet is None:
+            return
+        if packet.size:  # an empty one repeats a picture (AVI) or ends the stream (PyAV's own)
+            yield packet
+
+
+def pictures_of(
+    container: InputContainer, stream: VideoStream, *, from_key: bool = False
+) -> Iterator[VideoFrame]:
+    """Yield the pictures from here on, passing over what cannot be decoded."""
+    for packet in packets_of(container, stream):
+        if from_key and not packet.is_keyframe:
+            continue
+        from_key = False
+        yield from _decode(stream, packet)
+    yield from _decode(stream, None)
+
+
+def _decode(stream: VideoStream, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+    try:
+        return stream.decode(packet)
+    except av.FFmpegError:
+        return []

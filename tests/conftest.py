@@ -1,0 +1,125 @@
+"""What the tests of the command line share: models, videos, and a way to run commands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from media_files import write_video
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
+
+SAMPLE = Path(__file__).parents[1] / "examples" / "shapes.mp4"
+WORDS = "a what where which colour shape moves left right red green blue circle square".split()
+
+# Options of a run that takes a fraction of a second and prints its result alone.
+FAST = ("--model", "tiny", "--frames", "4", "--beams", "2", "--max-new-tokens", "4", "-q")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory) -> Path:
+    """Two seconds of video."""
+    return write_video(tmp_path_factory.mktemp("videos") / "clip.mp4")
+
+
+@pytest.fixture(scope="session")
+def write_model(tmp_path_factory) -> Callable[..., Path]:
+    """Writes a random model of either language model's kind; options are those of `scratch`."""
+    from malmm_cli.models import scratch
+
+    def write(language: str, context: int | None = None, **options) -> Path:
+        folder = tmp_path_factory.mktemp("models") / language
+        config = scratch.tiny_config(language)
+        if context:
+            config.text_config.max_position_embeddings = context
+        scratch.write(folder, config, WORDS, **options)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def vicuna_folder(write_model) -> Path:
+    return write_model("vicuna")
+
+
+@pytest.fixture(scope="session")
+def t5_folder(write_model) -> Path:
+    return write_model("flan-t5")
+
+
+@pytest.fixture(scope="session")
+def load_once():
+    """`malmm_cli.models.load`, which reads each folder once in all tests."""
+    from malmm_cli import models
+
+    read, loaded = models.load, {}
+
+    def load(folder, **options):
+        key = (folder, *options.items())
+        if key not in loaded:
+            loaded[key] = read(folder, **options)
+        return loaded[key]
+
+    return load
+
+
+@pytest.fixture
+def one_thread():
+    """Small models are fastest on one thread, above all where other tests run beside."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def malmm(monkeypatch, capsys, load_once, one_thread) -> Callable[..., Done]:
+    """Runs the command line in this process."""
+    from malmm_cli import cli, models
+
+    monkeypatch.setattr(models, "load", load_once)
+    monkeypatch.delenv("MALMM_MODEL", raising=False)
+
+    def run(*arguments: str | Path) -> Done:
+        capsys.readouterr()
+        code = cli.run([str(argument) for argument in arguments])
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def refused(malmm, tmp_path, monkeypatch) -> Callable[..., str]:
+    """Runs a command in an own folder; it must fail with one plain line, and write nothing."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path, code: int, says: str, hint: str | None = None) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        done = malmm(*arguments)
+        error, *hints = done.err.splitlines()
+        assert error.startswith("error: "), done.err
+        assert says in error
+        assert all(line.startswith("hint: ") for line in hints), done.err
+        assert len(hints) <= 1, done.err
+        assert hint is None or hint in "".join(hints)
+        assert done.out == ""
+        assert done.code == code
+        assert sorted(tmp_path.rglob("*")) == before, "something was written"
+        return done.err
+
+    return run

@@ -1,0 +1,62 @@
+"""Small models in exactly the form of the published repositories, for a server to serve."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import torch
+
+from malmm_cli.models import scratch
+
+VICUNA = "Salesforce/instructblip-vicuna-7b"
+FLAN_T5 = "Salesforce/instructblip-flan-t5-xl"
+SMALL = "someone/small"
+
+WORDS = "a what does the video describe red green blue circle square moves left right".split()
+
+# What lies beside the wanted files and must stay there.
+NEVER = (
+    *("README.md", ".gitattributes", "modeling_custom.py", "model.fp16.safetensors"),
+    *("pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json", "tokenizer.py"),
+    *("qformer_tokenizer/tokenization.py", "model.safetensors"),
+)
+
+
+def publish(root: Path, repository: str) -> Path:
+    """Write the small model of that repository: Vicuna as of old, Flan-T5 as of late.
+
+    Old: `image_token_index`, the video classes named by mistake, float16. New: `image_token_id`,
+    float32. Both in shards with an index, with a pickle and program text beside them.
+    """
+    folder = root / repository
+    old = repository == VICUNA
+    scratch.write(
+        folder,
+        scratch.tiny_config("vicuna" if old else "flan-t5"),
+        WORDS,
+        seed=3,
+        dtype=torch.float16 if old else torch.float32,
+        max_shard_size="1MB" if old else "2MB",
+    )
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config.pop("image_token_index", None)
+    config.pop("image_token_id", None)
+    config |= {"image_token_index": 32001} if old else {"image_token_id": 32100}
+    if old:
+        config["architectures"] = ["InstructBlipVideoForConditionalGeneration"]
+        config["model_type"] = "instructblipvideo"
+    kind = "InstructBlipVideoProcessor" if old else "InstructBlipProcessor"
+    contents = {
+        "config.json": config,
+        "processor_config.json": {"processor_class": kind, "num_query_tokens": 8},
+        "generation_config.json": {"_from_model_config": True},
+        "special_tokens_map.json": {},
+        "qformer_tokenizer/special_tokens_map.json": {},
+    }
+    for name, content in contents.items():
+        (folder / name).write_text(json.dumps(content, indent=2), "utf-8")
+    for name in NEVER:
+        (folder / name).write_bytes(pickle.dumps("this must not be fetched"))
+    return folder

@@ -1,0 +1,122 @@
+"""Real processes that are interrupted, or whose readers go away, end cleanly with what is done.
+
+The child interrupts itself, at a point that no clock could hit.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import FAST, SAMPLE
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and pipes are POSIX's")
+
+# A shell may have started us with SIGINT ignored, which children inherit.
+START = """
+import os, signal, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
+interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)
+{setup}
+from malmm_cli.__main__ import main
+main()
+"""
+
+WHILE_DECODING = """
+from malmm_cli import media
+read = media.read
+def read_some(*arguments):
+    for number, frame in enumerate(read(*arguments)):
+        number == 2 and interrupt()
+        yield frame
+media.read = read_some
+"""
+
+WHILE_GENERATING = """
+from malmm_cli import pipeline
+generate = pipeline.generate
+def generate_for_a_while(*arguments):
+    threading.Timer(0.3, interrupt).start()
+    return generate(*arguments)
+pipeline.generate = generate_for_a_while
+"""
+
+WHILE_AT_THE_SECOND = """
+from malmm_cli import pipeline
+caption, done = pipeline.caption, []
+def caption_once(*arguments, **options):
+    done.append(1)
+    len(done) == 2 and interrupt()
+    return caption(*arguments, **options)
+pipeline.caption = caption_once
+"""
+
+
+def start(setup, *arguments, folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
+    code = START.format(setup=setup)
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        stdout=stdout,
+        stderr=stderr,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("setup", [WHILE_DECODING, WHILE_GENERATING])
+def test_ctrl_c(tmp_path, setup):
+    long = ["--frames=16", "--max-new-tokens=900", "-o", "out.json"]
+    done = start(setup, "caption", SAMPLE, *FAST, *long, folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_keeps_what_is_done(tmp_path):
+    (tmp_path / "a.mp4").symlink_to(SAMPLE)
+    (tmp_path / "b.mp4").symlink_to(SAMPLE)
+    done = start(WHILE_AT_THE_SECOND, "batch", ".", *FAST, "-o", "out.jsonl", folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+    (line,) = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert json.loads(line)["video"] == "a.mp4"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.fixture
+def unread():
+    """The end of a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["models"], ["frames", SAMPLE, "-q"]]
+)
+def test_a_reader_of_stdout_that_went_away(tmp_path, unread, arguments):
+    done = start("", *arguments, folder=tmp_path, stdout=unread)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_stdout_that_never_was(tmp_path):
+    setup = "import sys; sys.stdout = None"  # what Python does with `>&-`
+    done = start(setup, "frames", SAMPLE, "-q", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_reader_of_stderr_that_went_away(tmp_path, unread):
+    done = start("", "frames", SAMPLE, "--frames=2", folder=tmp_path, stderr=unread)
+    assert (done.returncode, done.stdout) == (0, "0.000\n59.950\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_disk_behind_stdout(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = start("", "frames", SAMPLE, "-q", folder=tmp_path, stdout=full)
+    assert done.returncode == 1
+    assert done.stderr == "error: the result cannot be written: No space left on device\n"
