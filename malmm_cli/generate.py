@@ -56,16 +56,20 @@ def _check_context(model: InstructBlip, visual: int, given: int, new: int) -> No
     limit = getattr(model.language_model.config, "max_position_embeddings", None)
     if not model.texts.decoder_only or limit is None or given + new <= limit:
         return  # encoder-decoders have relative positions, without a limit
-    room = limit - (given - visual) - new
-    frames = max(room // model.num_queries, 0)
+    told = f"{visual} visual tokens, {given - visual} of the prompt and {new} new ones"
     raise CapacityError(
-        f"{visual} visual tokens, {given - visual} of the prompt and {new} new ones are "
-        f"{given + new}; the language model reads {limit}",
-        hint=f"use a memory (--memory 20 gives {model.num_queries} visual tokens for any length)"
-        + (
-            f", or at most {frames} frames without" if frames and visual > model.num_queries else ""
-        ),
+        f"{told} are {given + new}; the language model reads {limit}",
+        hint=_way_out(model.num_queries, visual, limit - (given - visual) - new),
     )
+
+
+def _way_out(one_frame: int, visual: int, room: int) -> str:
+    """What to do where `visual` tokens do not fit into `room`."""
+    if visual == one_frame:
+        return "shorten the prompt, or lower --max-new-tokens"
+    frames = max(room // one_frame, 0)
+    less = f", or at most {frames} frames without" if frames else ""
+    return f"use a memory: --memory 20 gives {one_frame} visual tokens for any length{less}"
 
 
 @contextmanager

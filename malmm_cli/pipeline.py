@@ -78,6 +78,7 @@ def load(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    quantize: str | None = None,
     offline: bool = False,
     on_note: Callable[[str], None] | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
@@ -98,7 +99,7 @@ def load(
         on_progress=on_progress,
         check_memory=lambda n: hub.check_memory(name, n, dtype, _memory(where)),
     )
-    net = models.load(located.folder, device=where, dtype=number)
+    net = models.load(located.folder, device=where, dtype=number, quantize=quantize)
     return Model(
         net=net,
         name=located.name,

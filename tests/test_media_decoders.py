@@ -8,9 +8,10 @@ from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
-from media_files import number_of, set_matrix, write_sound, write_video
+from media_files import number_of, set_matrix, write_fields, write_sound, write_video
 
 from malmm_cli import media
 from malmm_cli.data import Frame
@@ -92,6 +93,11 @@ def test_the_program_counts_what_has_no_timestamps(tmp_path: Path) -> None:
     assert numbers(read(path, "ffmpeg", [0, 7, 29])) == [0, 7, 29]
     info = media.probe(path, "ffmpeg")
     assert info.seconds == pytest.approx(np.arange(30) / 25)
+
+
+def test_the_program_shows_fields_as_one_picture(tmp_path: Path) -> None:
+    path = write_fields(tmp_path / "a.ts", 20)
+    assert numbers(read(path, "ffmpeg", list(range(20)))) == list(range(20))
 
 
 def test_many_pictures_take_several_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +201,24 @@ def test_decord_refuses_edit_lists_and_mirrors(tmp_path: Path) -> None:
     edited = write_video(tmp_path / "a.mp4", stamps=[40 * number for number in range(-15, 35)])
     mirrored = set_matrix(write_video(tmp_path / "b.mp4"), -1, 0, 0, 1)
     for path in (edited, mirrored):
+        with pytest.raises(MediaError, match="decord"):
+            media.probe(path, "decord")
+
+
+@needs_decord
+def test_decord_refuses_fields_and_cut_files_and_second_streams(tmp_path: Path) -> None:
+    fields = write_fields(tmp_path / "a.mp4", 20)
+    cut = write_video(tmp_path / "b.mkv", 100)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    two = tmp_path / "c.mkv"
+    with av.open(str(write_video(tmp_path / "one.mp4", 5))) as source, av.open(two, "w") as output:
+        copies = [output.add_stream_from_template(source.streams.video[0]) for _ in range(2)]
+        for packet in source.demux(video=0):
+            for copy in copies if packet.size else []:
+                packet.stream = copy
+                output.mux(packet)
+    for path in (fields, cut, two):
+        assert len(media.probe(path).seconds) > 0
         with pytest.raises(MediaError, match="decord"):
             media.probe(path, "decord")
 

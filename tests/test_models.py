@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from malmm_cli.errors import CapacityError, ModelError
+from malmm_cli.errors import CapacityError, ModelError, UsageError
 from malmm_cli.generate import generate
 from malmm_cli.models import load, scratch
 from malmm_cli.settings import Decoding
@@ -332,3 +332,37 @@ def test_strict_loading_names_what_is_wrong(folders, tmp_path):
         save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(ModelError, match=named):
             load(folder)
+
+
+@pytest.mark.parametrize("language", ["vicuna", "flan-t5"])
+@pytest.mark.parametrize("quantize", ["8bit", "4bit"])
+@pytest.mark.filterwarnings("ignore:MatMul8bitLt")
+def test_quantised_language_model(folders, language, quantize):
+    """The language model alone lies in fewer bits: given the same, it says nearly the same."""
+    pytest.importorskip("bitsandbytes", reason="pip install 'malmm[quantize]'")
+    whole, small = load(folders / language), load(folders / language, quantize=quantize)
+    torch.manual_seed(6)
+    frames = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
+    due, got = (watch(net, net.encode(frames)[None]) for net in (whole, small))
+    assert torch.equal(due, got)
+    sizes = [net.language_model.get_memory_footprint() for net in (whole, small)]
+    assert sizes[1] < 0.7 * sizes[0]
+    start = {"decoder_input_ids": torch.tensor([[0]])} if language == "flan-t5" else {}
+    logits = []
+    for net in (whole, small):
+        embeds, mask = net.embed(got, PROMPTS[:1])
+        with torch.no_grad():
+            out = net.language_model(inputs_embeds=embeds, attention_mask=mask, **start)
+        logits.append(out.logits[:, -1].float())
+    near = {"8bit": 0.1, "4bit": 0.5}[quantize]  # random weights take rounding worst
+    assert (logits[0] - logits[1]).norm() < near * logits[0].norm()
+    assert generate(small, got, PROMPTS[:1], Decoding(max_new_tokens=3))[0][0]
+
+
+def test_quantisation_that_cannot_be(folders, monkeypatch):
+    with pytest.raises(UsageError, match="unknown quantization '2bit'"):
+        load(folders / "vicuna", quantize="2bit")
+    monkeypatch.setattr("malmm_cli.models.device.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="accelerate and bitsandbytes must be installed") as caught:
+        load(folders / "vicuna", quantize="4bit")
+    assert "malmm[quantize]" in caught.value.hint

@@ -34,7 +34,7 @@ def list_models(json: _Json = False) -> None:
     """List the models that have a short name, what they take, and whether they are here."""
     from malmm_cli import hub
 
-    rows = [hub.describe(name) for name in hub.KNOWN]
+    rows = [hub.describe(name, files=False) for name in hub.KNOWN]
     emit(_json(rows) if json else _table(rows))
 
 

@@ -55,6 +55,9 @@ class RunOptions:
     dtype: Annotated[
         str, _option(metavar="auto|float32|bfloat16|float16", help="Numbers to compute with.")
     ] = "auto"
+    quantize: Annotated[
+        str | None, _option(metavar="8bit|4bit", help="Store the language model in fewer bits.")
+    ] = None
     prompt: Annotated[str | None, _option(help="Prompt for the model.")] = None
     max_new_tokens: Annotated[int | None, _option(help="Longest text, in tokens.")] = None
     beams: Annotated[int | None, _option(help="Beams of the search.")] = None

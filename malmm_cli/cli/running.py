@@ -47,6 +47,7 @@ def load_model(options: RunOptions, videos: Sequence[str] = ()) -> Model:
             options.model,
             device=options.device,
             dtype=options.dtype,
+            quantize=options.quantize,
             offline=options.offline,
             on_note=None if options.quiet else note,
             on_progress=update,

@@ -83,15 +83,15 @@ def locate(
     return Located(name, folder, revision=folder.name, note=note)
 
 
-def describe(name: str) -> dict[str, Any]:
-    """All that is known of a model without a network; of its files too, where they are here.
+def describe(name: str, *, files: bool = True) -> dict[str, Any]:
+    """All that is known of a model without a network; of its `files` too, where they are here.
 
     Sizes are in bytes; those of a model that is not here are about right, or None if unknown.
     """
     named = _find(name)
     known = named.known
     folder = named.folder or cached(named.repository, named.revision)
-    weights = read_weights(folder) if folder else None
+    weights = read_weights(folder) if folder and files else None
     parameters = weights.parameters if weights else known.parameters if known else None
     return {
         "name": name,

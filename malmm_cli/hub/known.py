@@ -71,7 +71,7 @@ KNOWN = {
             "float32",
         ),
         Known(
-            "tiny", None, "MIT", 1_266_240, "float16", note="untrained: its words mean nothing yet"
+            "tiny", None, "MIT", 1_465_024, "float16", note="untrained: its words mean nothing yet"
         ),
     )
 }

@@ -102,6 +102,8 @@ def read_weights(folder: Path) -> Weights:
             header.pop("__metadata__", None)
             for tensor in header.values():
                 dtypes[tensor["dtype"]] += math.prod(tensor["shape"])
+            if 8 + length + max(t["data_offsets"][1] for t in header.values()) != shards[name]:
+                raise ValueError("it is cut off")
         except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
             raise ModelError(
                 f"{folder / name}: cannot be read: {error}",

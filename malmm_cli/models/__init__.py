@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ import transformers
 from torch import Tensor
 
 from malmm_cli.errors import ModelError
+from malmm_cli.models.device import language_options
 from malmm_cli.models.instructblip import InstructBlip
 from malmm_cli.models.text import Texts
 from malmm_cli.models.weights import check, fill, first_line, read_json, read_state, subset
@@ -22,6 +25,8 @@ _PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
 # The published Vicuna processors name the video classes by mistake; weights are the same.
 _FAMILY = ("instructblip", "instructblipvideo")
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt")
 
 # Stored by older versions of transformers; all follow from the configuration.
 _DERIVED = ("position_ids", "rotary_emb.inv_freq")
@@ -42,6 +47,7 @@ def load(
     of the machine (`spread`); both need packages that malmm does not always bring.
     """
     folder = Path(folder)
+    options = language_options(device, dtype, quantize=quantize, spread=spread)
     config = _read_config(folder)
     language, instruction = _read_tokenizer(folder), _read_tokenizer(folder / "qformer_tokenizer")
     numbers = folder / "preprocessor_config.json"
@@ -58,8 +64,12 @@ def load(
         pixel_mean=processor.get("image_mean", _PIXEL_MEAN),
         pixel_std=processor.get("image_std", _PIXEL_STD),
         name=folder,
+        language_options=options,
     )
-    return model.to(device)
+    model.move_to(device)
+    if not options:
+        model.language_model.to(device)
+    return model
 
 
 def build(
@@ -72,8 +82,12 @@ def build(
     pixel_mean: tuple[float, ...] = _PIXEL_MEAN,
     pixel_std: tuple[float, ...] = _PIXEL_STD,
     name: Path = Path("state dict"),
+    language_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> InstructBlip:
-    """A model of config with the parameters of state; both tokenizers are transformers' own."""
+    """A model of config with the parameters of state; both tokenizers are transformers' own.
+
+    `language_options` go to transformers when it loads the language model.
+    """
     table = state.get("position_embedding.weight")
     decoder_only = bool(config.use_decoder_only_language_model)
     languages = (
@@ -82,13 +96,15 @@ def build(
         else transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
     )
 
-    def theirs(kind: Any, part: Any, prefix: str) -> Any:
-        return _load_theirs(kind, part, subset(state, prefix), f"{name}: {prefix}", dtype)
+    def theirs(prefix: str, kind: Any, part: Any, options: Mapping[str, Any]) -> Any:
+        options = {"dtype": dtype, **options}
+        return _load_theirs(kind, part, subset(state, prefix), f"{name}: {prefix}", options)
 
+    encoder, language = transformers.InstructBlipVisionModel, languages[type(config.text_config)]
     model = InstructBlip(
         config,
-        theirs(transformers.InstructBlipVisionModel, config.vision_config, "vision_model"),
-        theirs(languages[type(config.text_config)], config.text_config, "language_model"),
+        theirs("vision_model", encoder, config.vision_config, {}),
+        theirs("language_model", language, config.text_config, language_options),
         Texts(
             instruction_tokenizer,
             language_tokenizer,
@@ -100,7 +116,8 @@ def build(
         pixel_std=pixel_std,
     )
     fill(_ours(model.state_dict()), _ours(state), str(name))
-    return model.to(dtype).eval().requires_grad_(False)
+    model.move_to(dtype)
+    return model.eval().requires_grad_(False)
 
 
 def _ours(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -110,7 +127,7 @@ def _ours(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _load_theirs(
-    kind: Any, config: Any, state: dict[str, Tensor], where: str, dtype: torch.dtype
+    kind: Any, config: Any, state: dict[str, Tensor], where: str, options: Mapping[str, Any]
 ) -> Any:
     """A transformers model with exactly the parameters of state, never two copies of them."""
     logging: Any = transformers.utils.logging
@@ -122,9 +139,9 @@ def _load_theirs(
             None,
             config=config,
             state_dict=state,
-            dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
+            **options,
         )
     finally:
         logging.set_verbosity(verbosity)
@@ -153,6 +170,9 @@ def _read_config(folder: Path) -> Any:
 
 def _read_tokenizer(folder: Path) -> Any:
     try:
+        if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+            # transformers would make up an empty tokenizer
+            raise FileNotFoundError(f"none of {', '.join(_TOKENIZER_FILES)} is there")
         return transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # as above
         raise ModelError(

@@ -1,12 +1,18 @@
-"""Which device and number type to compute with, where "auto" leaves the choice to us."""
+"""Which device and number type to compute with, and in how many bits the language model lies."""
 
 from __future__ import annotations
+
+import logging
+from importlib.util import find_spec
+from typing import Any
 
 import torch
 
 from malmm_cli.errors import UsageError
 
-__all__ = ["pick_device", "pick_dtype"]
+__all__ = ["QUANTIZED", "language_options", "pick_device", "pick_dtype"]
+
+QUANTIZED = ("8bit", "4bit")
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -35,3 +41,46 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in _DTYPES:
         raise UsageError(f"unknown dtype {name!r}", hint=f"auto or one of {', '.join(_DTYPES)}")
     return _DTYPES[name]
+
+
+def language_options(
+    device: str | torch.device,
+    dtype: torch.dtype,
+    *,
+    quantize: str | None = None,
+    spread: bool = False,
+) -> dict[str, Any]:
+    """What transformers is to be told when it loads the language model; mostly nothing.
+
+    `quantize` stores its linear layers in 8 or 4 bits (bitsandbytes: LLM.int8(); NF4 with a
+    computation in `dtype`). `spread` puts its layers on all GPUs and, where they are full, on the
+    CPU (accelerate). Raises UsageError for a value or package that is not there.
+    """
+    if quantize is None and not spread:
+        return {}
+    if quantize is not None and quantize not in QUANTIZED:
+        raise UsageError(
+            f"unknown quantization {quantize!r}", hint=f"one of {', '.join(QUANTIZED)}"
+        )
+    packages = ["accelerate", *(["bitsandbytes"] if quantize else [])]
+    absent = [package for package in packages if find_spec(package) is None]
+    if absent:
+        raise UsageError(
+            f"{' and '.join(absent)} must be installed for this",
+            hint="pip install 'malmm[quantize]'",
+        )
+    options: dict[str, Any] = {"device_map": "auto" if spread else {"": torch.device(device)}}
+    if quantize is not None:
+        options["quantization_config"] = _quantization(quantize, dtype)
+    return options
+
+
+def _quantization(quantize: str, dtype: torch.dtype) -> Any:
+    import transformers
+
+    # it would tell of every layer at every step that numbers are rounded, which was asked for
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    config: Any = transformers.BitsAndBytesConfig
+    if quantize == "8bit":
+        return config(load_in_8bit=True)
+    return config(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)

@@ -77,6 +77,15 @@ class InstructBlip(nn.Module):
         """The type that the Q-Former computes in."""
         return self.query_tokens.dtype
 
+    def move_to(self, place: torch.device | str | torch.dtype) -> None:
+        """Move to a device or number type all but the language model, which is loaded in place."""
+        for part in (self.vision_model, self.qformer, self.language_projection):
+            part.to(place)
+        if self.position_embedding is not None:
+            self.position_embedding.to(place)
+        self.query_tokens.data = self.query_tokens.data.to(place)
+        self.pixel_mean, self.pixel_std = self.pixel_mean.to(place), self.pixel_std.to(place)
+
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
         """Frames (T, H, W, 3) uint8 RGB of `image_size` to features (T, P, C).
@@ -233,8 +242,7 @@ class InstructBlip(nn.Module):
 
     def _join(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         projected = self.language_projection(tokens)
-        words = self.language_model.get_input_embeddings()
-        embedded = words(ids.to(words.weight.device))
+        embedded = self.language_model.get_input_embeddings()(ids.to(self.device))
         projected = projected.to(embedded.device, embedded.dtype)
         attention = torch.cat([mask.new_ones(projected.shape[:2]), mask], dim=1)
         return torch.cat([projected, embedded], dim=1), attention.to(embedded.device)

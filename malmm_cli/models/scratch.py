@@ -34,7 +34,7 @@ def tiny_config(language: str) -> Any:
         "vicuna": {
             "model_type": "llama",
             "vocab_size": 8,
-            "hidden_size": 96,
+            "hidden_size": 128,  # 4 bits come in blocks of 64
             "intermediate_size": 256,
             "num_hidden_layers": 3,
             "num_attention_heads": 4,
@@ -46,9 +46,9 @@ def tiny_config(language: str) -> Any:
         "flan-t5": {
             "model_type": "t5",
             "vocab_size": 8,
-            "d_model": 96,
-            "d_kv": 24,
-            "d_ff": 192,
+            "d_model": 128,
+            "d_kv": 32,
+            "d_ff": 256,
             "num_layers": 2,
             "num_decoder_layers": 2,
             "num_heads": 4,

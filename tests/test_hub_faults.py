@@ -1,0 +1,172 @@
+"""What can go wrong with a download: one line, the next step, the exit code, nothing half-done."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import hub_client
+import pytest
+from hub_client import WEIGHTS, content, same
+from hub_models import SMALL, VICUNA
+from hub_server import METADATA, HubServer, Repository
+
+root, hub, client = hub_client.root, hub_client.hub, hub_client.client
+
+
+@pytest.mark.parametrize(
+    ("file", "fault", "says", "next_step", "tries"),
+    [
+        (METADATA, "gated", "is given to those who have agreed to its terms", "hf auth login", 1),
+        (METADATA, "unauthorised", "does not accept the token", "hf auth login", 1),
+        (METADATA, "forbidden", "refuses access", "hf auth login", 1),
+        (METADATA, "no revision", "does not have this revision", "newer version", 1),
+        (METADATA, "limited", "wants fewer requests", "wait", 4),
+        (METADATA, "error", "the Hub answers with error 500", "run it again", 4),
+        (WEIGHTS, "gated", "is given to those who have agreed to its terms", "hf auth login", 1),
+        (WEIGHTS, "no file", "does not have what it lists", "later", 1),
+        (WEIGHTS, "limited", "wants fewer requests", "wait", 4),
+    ],
+)
+def test_an_answer_that_is_a_refusal(client, hub, file, fault, says, next_step, tries):
+    hub.fail(file, fault)
+    error, hint = client.refused("models", "pull", SMALL)
+    assert says in error
+    assert SMALL in error
+    assert next_step in hint
+    asked = content(hub) or [r for r in hub.requests if r.path.startswith("/api/models/")]
+    assert len(asked) == tries
+    assert not list((client.storage / "snapshots").rglob("*.safetensors"))
+
+
+def test_a_repository_that_is_not_there(client):
+    error, hint = client.refused("models", "pull", "someone/nothing", code=2)
+    assert error == "the Hub has no repository someone/nothing that you may see"
+    assert hint.startswith("check the spelling")
+    _, hint = client.refused("models", "pull", "Salesforce/instructblip-vicuna7b", code=2)
+    assert hint.startswith(f"did you mean {VICUNA}? ")
+
+
+def test_a_name_that_nothing_has(client, hub):
+    _, hint = client.refused("models", "pull", "vicuna7b", code=2)
+    assert hint.startswith("did you mean vicuna-7b? ")
+    assert not hub.requests
+
+
+def test_a_hub_that_does_not_answer(client, hub):
+    hub.fail(METADATA, "silent", seconds=2)
+    once = "malmm_cli.hub.download.WAITS = (0.05,)"
+    error, hint = client.refused("models", "pull", SMALL, before=once, HF_HUB_ETAG_TIMEOUT="1")
+    assert error == "someone/small: the Hub does not answer in time"
+    assert "check the connection" in hint
+
+
+def test_a_hub_that_cannot_be_reached(client, hub):
+    address = hub.url.rsplit(":", 1)[0] + ":9"
+    error, hint = client.refused("models", "pull", SMALL, HF_ENDPOINT=address)
+    assert error.startswith("someone/small: the Hub cannot be reached: ")
+    assert "--model tiny" in hint
+
+
+def test_somebody_else_who_answers(client, hub):
+    hub.fail(METADATA, "html")
+    error, hint = client.refused("models", "pull", SMALL)
+    assert error == "someone/small: what answers is not the Hub"
+    assert "login page" in hint
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("flipped", "does not have the hash that the Hub gives"),
+        ("short", "has 2554246 bytes, not 2554256"),
+        ("long", "bytes, not 2554256"),
+    ],
+)
+def test_a_file_that_is_another(client, hub, root, fault, says):
+    hub.fail(WEIGHTS, fault)
+    error, hint = client.refused("models", "pull", SMALL)
+    assert error.startswith(f"someone/small: {WEIGHTS} ")
+    assert says in error
+    assert error.endswith("; it was deleted")
+    assert "run it again" in hint
+    assert not list(client.storage.rglob("*.incomplete"))
+    assert not list((client.storage / "snapshots").rglob(WEIGHTS))
+    if fault == "flipped":
+        hub.heal()
+        same(client.pull()[0].strip(), root / SMALL)
+
+
+def test_no_room_is_told_before_the_first_byte(client, hub):
+    little = "shutil.disk_usage = lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6)"
+    error, hint = client.refused("models", "pull", SMALL, before=little)
+    assert "2.6 MB have to be downloaded" in error
+    assert error.endswith("has room for 1.0 MB")
+    assert "HF_HOME" in hint
+    assert not hub.sent()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_no_room_in_the_middle(client, hub, root):
+    part = client.storage / "blobs" / (Repository(root / SMALL).hash(WEIGHTS) + ".incomplete")
+    part.parent.mkdir(parents=True)
+    part.symlink_to("/dev/full")
+    error, hint = client.refused("models", "pull", SMALL)
+    assert error == "someone/small cannot be stored: [Errno 28] No space left on device"
+    assert hint.startswith("free some room")
+
+
+def test_too_little_memory_is_told_before_the_first_byte(client, hub, clip):
+    command = ("caption", clip, "--model", "vicuna-7b", "--device", "cpu")
+    error, hint = client.refused(*command, before="hub.machine_memory = lambda: 20 * 10**9")
+    assert error == "vicuna-7b in float32 takes 31.7 GB of memory, and there are 20.0 GB"
+    assert hint == "what would fit: --dtype bfloat16"
+    assert not hub.sent()
+
+
+def test_offline(client, hub):
+    for options, environment in ((("--offline",), {}), ((), {"HF_HUB_OFFLINE": "1"})):
+        error, hint = client.refused("models", "pull", SMALL, *options, **environment)
+        assert "is not on this machine" in error
+        assert "--model tiny" in hint
+    assert not hub.requests
+
+
+def test_half_a_model_is_none(client, hub, root):
+    folder = Path(client("models", "pull", "flan-t5-xl")[0].strip())
+    (gone,) = folder.glob("model-00002-*")
+    gone.resolve().unlink()
+    assert json.loads(client("models", "info", "flan-t5-xl", "--json")[0])["here"] is False
+    error, _ = client.refused("models", "pull", "flan-t5-xl", "--offline")
+    assert "or not all of it" in error
+    hub.requests.clear()
+    client("models", "pull", "flan-t5-xl")
+    assert hub.sent() == {gone.name: 1}
+
+
+def test_pull_mends_what_is_damaged(client, hub, root):
+    folder = Path(client.pull()[0].strip())
+    weights = folder / WEIGHTS
+    weights.write_bytes(bytes(weights.stat().st_size))
+    hub.requests.clear()
+    client.pull()
+    assert len(content(hub)) == sum(hub.sent().values()) == 1
+    same(folder, root / SMALL)
+
+
+def test_a_repository_of_pickles(client, hub, root, tmp_path):
+    shutil.copytree(root / SMALL, other := tmp_path / "other" / "someone" / "pickled")
+    (other / WEIGHTS).rename(other / "pytorch_model.bin")
+    with HubServer(tmp_path / "other") as server:
+        error, hint = client.refused("models", "pull", "someone/pickled", HF_ENDPOINT=server.url)
+        assert not server.sent()
+    assert "it lacks model*.safetensors" in error
+    assert "can run code" in hint
+
+
+def test_a_token_goes_to_the_hub_alone(client, hub):
+    hub.fail(WEIGHTS, "cut", after=10**6, times=1)
+    out, err = client.pull(HF_TOKEN="hf_secret")
+    assert "hf_secret" not in out + err
+    tokens = {r.host.split(":")[0]: r.token for r in hub.requests}
+    assert tokens == {"127.0.0.1": "Bearer hf_secret", "localhost": None}

@@ -1,0 +1,147 @@
+"""`malmm models`: what is said of models that are here and of those that are not."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from malmm_cli import hub
+from malmm_cli.errors import CapacityError
+from malmm_cli.hub.known import KNOWN
+
+TINY = Path(hub.__file__).parents[1] / "assets" / "tiny"
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+
+
+def test_the_list_says_what_each_takes(malmm):
+    header, *lines = malmm("models", "list").out.splitlines()
+    rows = {line.split()[0]: line for line in lines}
+    assert header.split() == "name repository download float32 half licence revision here".split()
+    vicuna = "Salesforce/instructblip-vicuna-7b 15.8 GB 31.7 GB 15.8 GB research only 19103d0 no"
+    assert rows["vicuna-7b"].split() == ["vicuna-7b", *vicuna.split()]
+    flan_t5 = "Salesforce/instructblip-flan-t5-xxl 49.2 GB 49.2 GB 24.6 GB MIT main no"
+    assert rows["flan-t5-xxl"].split() == ["flan-t5-xxl", *flan_t5.split()]
+    assert rows["tiny"].split() == "tiny in this package 5.1 MB 2.5 MB MIT yes".split()
+
+
+def test_the_list_is_that_of_the_plain_command(malmm):
+    assert malmm("models", "--json") == malmm("models", "list", "--json")
+    rows = json.loads(malmm("models", "--json").out)
+    abouts = [json.loads(malmm("models", "info", name, "--json").out) for name in KNOWN]
+    files = {"shards": None, "stored": None}
+    assert rows == [about | files for about in abouts]
+
+
+def test_info_of_a_model_that_is_not_here(malmm):
+    for name in ("vicuna-13b", "Salesforce/instructblip-vicuna-13b"):
+        about = json.loads(malmm("models", "info", name, "--json").out)
+        assert about == {
+            "name": name,
+            "repository": "Salesforce/instructblip-vicuna-13b",
+            "revision": None,
+            "pinned": False,
+            "licence": "research only (LLaMA licence)",
+            "parameters": 14_192_093_952,
+            "download": 28_384_187_904,
+            "memory": {
+                "float32": 56_768_375_808,
+                "bfloat16": 28_384_187_904,
+                "float16": 28_384_187_904,
+            },
+            "here": False,
+            "folder": None,
+            "shards": None,
+            "stored": None,
+            "note": "",
+        }
+    lines = malmm("models", "info", "vicuna-7b").out.splitlines()
+    assert "revision    19103d0c5b5263c8a7891012e08573439fb6607f (pinned)" in lines
+    assert "download    about 15.8 GB" in lines
+    assert "folder      not on this machine" in lines
+
+
+def test_info_of_what_nothing_is_known_of(malmm):
+    about = json.loads(malmm("models", "info", "someone/model", "--json").out)
+    assert (about["here"], about["licence"], about["parameters"]) == (False, None, None)
+    assert about["memory"] == {"float32": None, "bfloat16": None, "float16": None}
+    lines = malmm("models", "info", "someone/model").out.splitlines()
+    assert [line.split()[0] for line in lines] == ["name", "repository", "revision", "folder"]
+
+
+def test_info_reads_the_files_that_are_here(malmm, t5_folder, write_model):
+    about = json.loads(malmm("models", "info", "tiny", "--json").out)
+    assert about["parameters"] == KNOWN["tiny"].parameters
+    assert about["stored"] == {"F16": KNOWN["tiny"].parameters}
+    assert about["shards"] == {"model.safetensors": (TINY / "model.safetensors").stat().st_size}
+    sharded = write_model("flan-t5", max_shard_size="1MB")
+    whole, parts = (
+        json.loads(malmm("models", "info", folder, "--json").out) for folder in (t5_folder, sharded)
+    )
+    assert len(parts["shards"]) > 1
+    assert parts["parameters"] == whole["parameters"]
+    assert parts["folder"] == str(sharded)
+    assert "parameters" in malmm("models", "info", sharded).out
+
+
+def test_info_of_damaged_weights(malmm, tmp_path):
+    shutil.copytree(TINY, folder := tmp_path / "model")
+    weights = folder / "model.safetensors"
+    cut = weights.read_bytes()[:-1]
+    for damage in (
+        lambda: weights.write_bytes(cut),
+        lambda: weights.write_bytes(b"\xff" * 100),
+        weights.unlink,
+    ):
+        damage()
+        done = malmm("models", "info", folder)
+        assert (done.code, done.out) == (1, "")
+        assert done.err.startswith(f"error: {weights}: cannot be read: ")
+        assert "malmm models pull" in done.err
+
+
+def test_pull_of_what_is_no_download(malmm):
+    assert malmm("models", "pull", "tiny").out == f"{TINY}\n"
+    assert json.loads(malmm("models", "pull", "tiny", "--json").out)["folder"] == str(TINY)
+
+
+@pytest.mark.parametrize("command", ["info", "pull"])
+def test_names_of_nothing(refused, command):
+    refused("models", command, "vicuna7b", code=2, says="unknown model", hint="mean vicuna-7b?")
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "gigabytes", "hint"),
+    [
+        ("vicuna-7b", "float32", 20, "--dtype bfloat16"),
+        ("vicuna-7b", "float16", 12, "--model flan-t5-xl --dtype bfloat16"),
+        ("vicuna-13b", "bfloat16", 16, "--model vicuna-7b --dtype bfloat16"),
+        ("flan-t5-xl", "float16", 4, "--model tiny"),
+    ],
+)
+def test_what_would_fit_is_named(name, dtype, gigabytes, hint):
+    with pytest.raises(CapacityError) as caught:
+        hub.check_memory(name, KNOWN[name].parameters, dtype, gigabytes * 10**9)
+    assert f"there are {gigabytes}.0 GB" in caught.value.message
+    assert caught.value.hint == f"what would fit: {hint}"
+
+
+def test_what_fits_is_let_through():
+    parameters = KNOWN["vicuna-7b"].parameters
+    hub.check_memory("vicuna-7b", parameters, "float16", 2 * parameters)
+    hub.check_memory("vicuna-7b", parameters, "float32", None)
+    assert hub.machine_memory() is None or hub.machine_memory() > 10**8
+
+
+@pytest.mark.parametrize("name", [name for name, known in KNOWN.items() if known.repository])
+def test_parameters_are_those_of_the_published_configuration(name):
+    from math import prod
+
+    from malmm_cli.models import scratch
+
+    shapes = scratch.shapes(scratch.published_config(name))
+    assert sum(prod(shape) for _, shape in shapes) == KNOWN[name].parameters
