@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from hub_models import FLAN_T5, SMALL, VICUNA, publish
+from hub_models import FLAN_T5, SMALL, VICUNA, publish, publish_small
 from hub_server import HubServer
 
 from malmm_cli.hub.known import KNOWN
 
 WEIGHTS = "model.safetensors"
-TINY = Path(__file__).parents[1] / "malmm_cli" / "assets" / "tiny"
 PROGRAM = """
 import os, shutil, sys
 import malmm_cli.hub.download
@@ -31,7 +29,7 @@ def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hub")
     for repository in (VICUNA, FLAN_T5):
         publish(folder, repository)
-    shutil.copytree(TINY, folder / SMALL)
+    publish_small(folder)
     return folder
 
 

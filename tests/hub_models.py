@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from malmm_cli.models import scratch
 
@@ -59,4 +60,15 @@ def publish(root: Path, repository: str) -> Path:
         (folder / name).write_text(json.dumps(content, indent=2), "utf-8")
     for name in NEVER:
         (folder / name).write_bytes(pickle.dumps("this must not be fetched"))
+    return folder
+
+
+def publish_small(root: Path) -> Path:
+    """Write a repository of few files, whose weights belong to no model: 2.5 MB of noise."""
+    folder = root / SMALL
+    for name in ("config.json", "tokenizer.json", "qformer_tokenizer/tokenizer.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps({"name": name}), "utf-8")
+    noise = torch.randint(0, 256, (2_500_000,), generator=torch.Generator().manual_seed(1))
+    save_file({"noise": noise.to(torch.uint8)}, folder / "model.safetensors")
     return folder

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from malmm_cli import hub
 from malmm_cli.errors import CapacityError
@@ -26,15 +27,14 @@ def test_the_list_says_what_each_takes(malmm):
     assert rows["vicuna-7b"].split() == ["vicuna-7b", *vicuna.split()]
     flan_t5 = "Salesforce/instructblip-flan-t5-xxl 49.2 GB 49.2 GB 24.6 GB MIT main no"
     assert rows["flan-t5-xxl"].split() == ["flan-t5-xxl", *flan_t5.split()]
-    assert rows["tiny"].split() == "tiny in this package 5.1 MB 2.5 MB MIT yes".split()
+    assert rows["tiny"].split()[:4] == "tiny in this package".split()
+    assert rows["tiny"].split()[-2:] == ["MIT", "yes"]
 
 
 def test_the_list_is_that_of_the_plain_command(malmm):
     assert malmm("models", "--json") == malmm("models", "list", "--json")
     rows = json.loads(malmm("models", "--json").out)
-    abouts = [json.loads(malmm("models", "info", name, "--json").out) for name in KNOWN]
-    files = {"shards": None, "stored": None}
-    assert rows == [about | files for about in abouts]
+    assert rows == [json.loads(malmm("models", "info", name, "--json").out) for name in KNOWN]
 
 
 def test_info_of_a_model_that_is_not_here(malmm):
@@ -75,8 +75,10 @@ def test_info_of_what_nothing_is_known_of(malmm):
 
 def test_info_reads_the_files_that_are_here(malmm, t5_folder, write_model):
     about = json.loads(malmm("models", "info", "tiny", "--json").out)
-    assert about["parameters"] == KNOWN["tiny"].parameters
-    assert about["stored"] == {"F16": KNOWN["tiny"].parameters}
+    state = load_file(TINY / "model.safetensors")
+    assert about["parameters"] == sum(value.numel() for value in state.values())
+    assert about["stored"] == {"F16": about["parameters"]}
+    assert about["memory"]["float32"] == 4 * about["parameters"]
     assert about["shards"] == {"model.safetensors": (TINY / "model.safetensors").stat().st_size}
     sharded = write_model("flan-t5", max_shard_size="1MB")
     whole, parts = (

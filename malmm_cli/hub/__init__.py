@@ -91,7 +91,7 @@ def describe(name: str, *, files: bool = True) -> dict[str, Any]:
     named = _find(name)
     known = named.known
     folder = named.folder or cached(named.repository, named.revision)
-    weights = read_weights(folder) if folder and files else None
+    weights = read_weights(folder) if folder and (files or not named.repository) else None
     parameters = weights.parameters if weights else known.parameters if known else None
     return {
         "name": name,
@@ -124,7 +124,7 @@ def check_memory(name: str, parameters: int, dtype: str, memory: int | None) -> 
             f"--model {k.name} --dtype {other}"
             for k in KNOWN.values()
             for other, n in DTYPE_BYTES.items()
-            if k.repository and k.parameters < parameters and k.parameters * n <= memory
+            if k.parameters and k.parameters < parameters and k.parameters * n <= memory
         ),
         "--model tiny",
     ]

@@ -17,13 +17,13 @@ class Known:
     """A model with a short name; `repository` is None for the one inside the package.
 
     `revision` is the Hub's commit where one is known from a public source, `stored` the number
-    type of the published files.
+    type of the published files, `parameters` None where they can be counted on this disk.
     """
 
     name: str
     repository: str | None
     licence: str
-    parameters: int
+    parameters: int | None
     stored: str
     revision: str | None = None
     note: str = ""
@@ -31,7 +31,7 @@ class Known:
     @property
     def download(self) -> int:
         """About how many bytes have to be downloaded."""
-        return self.parameters * DTYPE_BYTES[self.stored] if self.repository else 0
+        return (self.parameters or 0) * DTYPE_BYTES[self.stored]
 
 
 _RESEARCH = "research only (LLaMA licence)"
@@ -70,9 +70,7 @@ KNOWN = {
             12_310_119_168,
             "float32",
         ),
-        Known(
-            "tiny", None, "MIT", 1_465_024, "float16", note="untrained: its words mean nothing yet"
-        ),
+        Known("tiny", None, "MIT", None, "float16", note="untrained: its words mean nothing yet"),
     )
 }
 

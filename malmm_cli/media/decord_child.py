@@ -33,11 +33,12 @@ def main() -> None:
             batch.append((index, seconds, reader[index].asnumpy()))
         del reader
         if any(pixels.shape[2] != 3 for _, _, pixels in batch):  # seen where the width is 16
-            sys.exit("not RGB")
+            raise ValueError("not RGB")
         for index, seconds, pixels in batch:
             out.write(HEADER.pack(length, index, seconds, *pixels.shape[:2]))
             out.write(pixels.tobytes())
         out.flush()
 
 
-main()
+if __name__ == "__main__":
+    main()
