@@ -17,8 +17,9 @@ demo: $(READY) ## caption and question the sample video with the bundled tiny mo
 	$(BIN)/malmm caption examples/shapes.mp4 --model tiny
 	$(BIN)/malmm ask examples/shapes.mp4 "what shape is moving?" --model tiny
 
+# one thread in each process: the tests' models are too small to be shared out among several
 test: $(READY) ## run the tests; ARGS="-k memory" goes to pytest
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
 check: ## all that continuous integration runs: lint, types, test, wheel
 	+@.ci/run
