@@ -2,6 +2,8 @@
 
 `step` times one step of the memory Q-Former at true sizes: in the form that is used, in the naive
 form that projects the whole bank anew, and beside transformers' Q-Former, which has no memory.
+`model` builds a published model at its true size with random weights, stores it in the published
+form, and loads and runs it.
 """
 
 from __future__ import annotations
@@ -13,31 +15,88 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from malmm_cli import models
 from malmm_cli.errors import MalmmError
+from malmm_cli.generate import generate
 from malmm_cli.memory import Memory, PlainBank
+from malmm_cli.models import scratch
+from malmm_cli.models.device import pick_device, pick_dtype
 from malmm_cli.models.qformer import QFormer
+from malmm_cli.settings import Decoding
 
-__all__ = ["FORMS", "machine", "measure_step", "step"]
-
-FORMS = ("slots", "naive", "none")
+__all__ = ["machine", "measure_model", "measure_step", "model", "step"]
 
 # Published InstructBLIP: 257 patch tokens of width 1408, 32 query tokens; 16 tokens of question.
 _PATCHES, _WIDTH, _QUERIES, _WORDS = 257, 1408, 32, 16
 
+# Frames encoded at a time when a whole model is measured.
+_CHUNK = 16
+
 
 def step(lengths: Sequence[int], *, threads: int = 2, repeats: int = 9) -> Iterator[dict[str, Any]]:
     """Rows of seconds per frame and peak memory: without a memory first, then for each length."""
-    base = _in_child("none", 0, threads, repeats)
+    how = (str(threads), str(repeats))
+    base = _in_child("none", "0", *how)
     yield {**base, "ratio": 1.0}
     for length in lengths:
         for form in ("slots", "naive"):
-            row = _in_child(form, length, threads, repeats)
+            row = _in_child(form, str(length), *how)
             yield {**row, "ratio": round(row["seconds"] / base["seconds"], 2)}
+
+
+def model(name: str, folder: Path, *, frames: int, device: str, dtype: str) -> dict[str, Any]:
+    """Write a random model of a published size into folder, unless it is there, and measure it."""
+    if not (folder / "config.json").exists():
+        number = pick_dtype(dtype, pick_device(device))
+        scratch.write(folder, scratch.published_config(name), ["word"], dtype=number)
+    return _in_child("model", str(folder), str(frames), device, dtype)
+
+
+def measure_model(folder: str, frames: int, device: str, dtype: str) -> dict[str, Any]:
+    """Seconds to load and of each stage, and peak memory, in this process."""
+    where = pick_device(device)
+    spent = {}
+    start = time.perf_counter()
+    net = models.load(folder, device=where, dtype=pick_dtype(dtype, where))
+    spent["load"] = time.perf_counter() - start
+    prompts = ["what does the video describe?"]
+    memory = net.start(prompts, length=20, total=frames)
+    spent |= {"encode": 0.0, "remember": 0.0}
+    for first in range(0, frames, _CHUNK):
+        shape = (min(_CHUNK, frames - first), net.image_size, net.image_size, 3)
+        start = time.perf_counter()
+        features = net.encode(torch.randint(0, 256, shape, dtype=torch.uint8))
+        _wait(where)
+        middle = time.perf_counter()
+        tokens, memory = net.remember(features[None], memory)
+        _wait(where)
+        spent["encode"] += middle - start
+        spent["remember"] += time.perf_counter() - middle
+    start = time.perf_counter()
+    generate(net, tokens, prompts, Decoding(max_new_tokens=20))
+    _wait(where)
+    spent["generate"] = time.perf_counter() - start
+    on_gpu = where.type == "cuda"
+    return {
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "frames": frames,
+        "device": torch.cuda.get_device_name(where) if on_gpu else str(where),
+        "dtype": str(net.dtype).removeprefix("torch."),
+        "seconds": {stage: round(seconds, 2) for stage, seconds in spent.items()},
+        "peak_mib": _peak_mib(),
+        "peak_device_mib": torch.cuda.max_memory_allocated(where) // 2**20 if on_gpu else 0,
+    }
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def machine() -> dict[str, Any]:
@@ -128,13 +187,13 @@ def _transformers_step() -> Callable[[], Tensor]:
     return run
 
 
-def _in_child(form: str, length: int, threads: int, repeats: int) -> dict[str, Any]:
-    arguments = [form, str(length), str(threads), str(repeats)]
+def _in_child(*arguments: str) -> dict[str, Any]:
+    """What measuring in a process of its own gave: peak memory is then that of one thing alone."""
     command = [sys.executable, "-m", "malmm_cli.bench", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise MalmmError(f"measuring {form} at M = {length} failed: {last}")
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise MalmmError(f"measuring {' '.join(arguments)} failed: {last}")
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return row
 
@@ -160,6 +219,9 @@ def _processor() -> str:
 
 
 if __name__ == "__main__":
-    _form, _length, _threads, _repeats = sys.argv[1:]
-    _row = measure_step(_form, int(_length), threads=int(_threads), repeats=int(_repeats))
+    match sys.argv[1:]:
+        case ["model", _folder, _frames, _device, _dtype]:
+            _row = measure_model(_folder, int(_frames), _device, _dtype)
+        case [_form, _length, _threads, _repeats]:
+            _row = measure_step(_form, int(_length), threads=int(_threads), repeats=int(_repeats))
     sys.stdout.write(json.dumps(_row) + "\n")

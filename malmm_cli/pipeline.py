@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from malmm_cli.models.text import Texts
 from malmm_cli.sampling import choose
 from malmm_cli.settings import ASK, CAPTION, Settings, changed, prompts_for
 
-__all__ = ["Model", "Watched", "ask", "caption", "load", "watch"]
+__all__ = ["Model", "Watched", "ask", "caption", "free_memory", "load", "watch"]
 
 # Frames decoded and encoded at a time: enough to keep a processor busy, few enough to hold.
 CHUNK = 16
@@ -90,16 +91,27 @@ def load(
     CapacityError for too little disk or memory.
     """
     where = pick_device(device)
-    number = pick_dtype(dtype, where)
+    known = hub.describe(name, files=False)["parameters"]
+    number = pick_dtype(dtype, where, parameters=known, free=free_memory(where))
     dtype = str(number).removeprefix("torch.")
+
+    def spread(parameters: int) -> bool:
+        return _spread(name, parameters, where, dtype, quantize)
+
     located = hub.locate(
         name,
         offline=offline,
         on_note=on_note,
         on_progress=on_progress,
-        check_memory=lambda n: hub.check_memory(name, n, dtype, _memory(where)),
+        check_memory=spread,
     )
-    net = models.load(located.folder, device=where, dtype=number, quantize=quantize)
+    net = models.load(
+        located.folder,
+        device=where,
+        dtype=number,
+        quantize=quantize,
+        spread=spread(hub.describe(name)["parameters"]),
+    )
     return Model(
         net=net,
         name=located.name,
@@ -110,10 +122,29 @@ def load(
     )
 
 
-def _memory(device: torch.device) -> int | None:
-    """Bytes of memory that a device has for a model."""
+def _spread(
+    name: str, parameters: int, device: torch.device, dtype: str, quantize: str | None
+) -> bool:
+    """Whether the language model must be spread over all devices, for want of room on one.
+
+    Raises CapacityError, which says how much is missing and what would fit, where that is no way.
+    """
+    try:
+        hub.check_memory(name, parameters, dtype, free_memory(device), quantize)
+    except CapacityError:
+        if device.type != "cuda" or find_spec("accelerate") is None:
+            raise
+        gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+        everything = sum(map(free_memory, [*gpus, torch.device("cpu")]))
+        hub.check_memory(name, parameters, dtype, everything, quantize)
+        return True
+    return False
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of memory that are free for a model on a device."""
     if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
+        return int(torch.cuda.mem_get_info(device)[0])
     return hub.machine_memory()
 
 

@@ -41,7 +41,7 @@ class Fault:
 
     cut: after so many bytes the line breaks; slow: 1/100 of the file every `seconds`; flipped: its
     last byte is another; short, long: it is not as large as listed; silent: no answer; html: a
-    page of somebody else.
+    page of somebody else; down: no answer from then on.
     """
 
     kind: str
@@ -112,6 +112,9 @@ class HubServer:
 
     def __exit__(self, *_: object) -> None:
         self._end.cancel()
+        self.stop()
+
+    def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
 
@@ -193,6 +196,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(*ERRORS[fault.kind])
         elif fault and fault.kind == "silent":
             time.sleep(fault.seconds)
+            self.close_connection = True
+        elif fault and fault.kind == "down":
+            self.hub.stop()
             self.close_connection = True
         elif fault and fault.kind == "html":
             self._send(b"<html>Welcome to this hotel</html>", {"Content-Type": "text/html"})

@@ -14,28 +14,35 @@ from hub_server import METADATA, HubServer, Repository
 root, hub, client = hub_client.root, hub_client.hub, hub_client.client
 
 
+REFUSALS = {
+    "gated": ("is given to those who have agreed to its terms", "hf auth login", 1),
+    "unauthorised": ("does not accept the token", "hf auth login", 1),
+    "forbidden": ("refuses access", "hf auth login", 1),
+    "no revision": ("does not have this revision", "newer version", 1),
+    "limited": ("wants fewer requests", "wait", 4),
+    "error": ("the Hub answers with error 500", "run it again", 4),
+    "no file": ("does not have what it lists", "later", 1),
+}
+
+
 @pytest.mark.parametrize(
-    ("file", "fault", "says", "next_step", "tries"),
-    [
-        (METADATA, "gated", "is given to those who have agreed to its terms", "hf auth login", 1),
-        (METADATA, "unauthorised", "does not accept the token", "hf auth login", 1),
-        (METADATA, "forbidden", "refuses access", "hf auth login", 1),
-        (METADATA, "no revision", "does not have this revision", "newer version", 1),
-        (METADATA, "limited", "wants fewer requests", "wait", 4),
-        (METADATA, "error", "the Hub answers with error 500", "run it again", 4),
-        (WEIGHTS, "gated", "is given to those who have agreed to its terms", "hf auth login", 1),
-        (WEIGHTS, "no file", "does not have what it lists", "later", 1),
-        (WEIGHTS, "limited", "wants fewer requests", "wait", 4),
-    ],
+    ("file", "faults"), [(METADATA, [*REFUSALS][:-1]), (WEIGHTS, ["gated", "limited", "no file"])]
 )
-def test_an_answer_that_is_a_refusal(client, hub, file, fault, says, next_step, tries):
-    hub.fail(file, fault)
-    error, hint = client.refused("models", "pull", SMALL)
-    assert says in error
-    assert SMALL in error
-    assert next_step in hint
-    asked = content(hub) or [r for r in hub.requests if r.path.startswith("/api/models/")]
-    assert len(asked) == tries
+def test_answers_that_are_refusals(client, hub, file, faults):
+    for fault in faults:  # one after the other: a try too few or too many would meet the next
+        hub.fail(file, fault, times=REFUSALS[fault][2])
+    several = f"for _ in range({len(faults) - 1}): cli.run(sys.argv[1:])"
+    out, err = client("models", "pull", SMALL, code=1, before=several)
+    told = [line for line in err.splitlines() if line.startswith(("error", "hint"))]
+    assert err.count("trying again") == sum(REFUSALS[fault][2] - 1 for fault in faults)
+    for fault, error, hint in zip(faults, told[::2], told[1::2], strict=True):
+        says, next_step, _ = REFUSALS[fault]
+        assert error.startswith("error: ")
+        assert SMALL in error
+        assert says in error
+        assert hint.startswith("hint: ")
+        assert next_step in hint
+    assert out == ""
     assert not list((client.storage / "snapshots").rglob("*.safetensors"))
 
 
@@ -63,9 +70,20 @@ def test_a_hub_that_does_not_answer(client, hub):
 
 def test_a_hub_that_cannot_be_reached(client, hub):
     address = hub.url.rsplit(":", 1)[0] + ":9"
-    error, hint = client.refused("models", "pull", SMALL, HF_ENDPOINT=address)
-    assert error.startswith("someone/small: the Hub cannot be reached: ")
+    _, err = client("models", "pull", SMALL, code=1, HF_ENDPOINT=address)
+    error, hint = err.splitlines()  # and nothing that it was waited for
+    assert error.startswith("error: someone/small: the Hub cannot be reached: ")
     assert "--model tiny" in hint
+
+
+def test_a_hub_that_goes_away_is_waited_for(client, hub):
+    hub.fail(WEIGHTS, "down")
+    _, err = client("models", "pull", SMALL, code=1)
+    _, broke, *waits, error, hint = err.splitlines()
+    assert "the line to the Hub broke" in broke
+    assert len(waits) == 2
+    assert all("cannot be reached" in line for line in [*waits, error])
+    assert "what has arrived is kept" in hint
 
 
 def test_somebody_else_who_answers(client, hub):
@@ -118,9 +136,11 @@ def test_no_room_in_the_middle(client, hub, root):
 
 
 def test_too_little_memory_is_told_before_the_first_byte(client, hub, clip):
-    command = ("caption", clip, "--model", "vicuna-7b", "--device", "cpu")
+    command = ("caption", clip, "--model", "vicuna-7b", "--device", "cpu", "--dtype", "float32")
     error, hint = client.refused(*command, before="hub.machine_memory = lambda: 20 * 10**9")
-    assert error == "vicuna-7b in float32 takes 31.7 GB of memory, and there are 20.0 GB"
+    assert error == (
+        "vicuna-7b in float32 takes 31.7 GB of memory, and 20.0 GB are free: 11.7 GB too little"
+    )
     assert hint == "what would fit: --dtype bfloat16"
     assert not hub.sent()
 

@@ -20,7 +20,7 @@ PACKAGE = REPOSITORY / "malmm_cli"
 # a file imports only modules listed below it
 ORDER = [
     *["__main__", "cli", "distributed", "batch", "train", "evaluate", "search", "bench"],
-    *["pipeline", "preview", "output", "hub", "convert", "generate", "models", "memory"],
+    *["doctor", "pipeline", "preview", "output", "hub", "convert", "generate", "models", "memory"],
     *["media", "sampling", "synthetic", "metrics", "settings", "data", "errors"],
 ]
 

@@ -9,6 +9,7 @@ import transformers
 from malmm_cli.errors import CapacityError, ModelError, UsageError
 from malmm_cli.generate import generate
 from malmm_cli.models import load, scratch
+from malmm_cli.models.device import pick_dtype
 from malmm_cli.settings import Decoding
 
 WORDS = [
@@ -366,3 +367,11 @@ def test_quantisation_that_cannot_be(folders, monkeypatch):
     with pytest.raises(UsageError, match="accelerate and bitsandbytes must be installed") as caught:
         load(folders / "vicuna", quantize="4bit")
     assert "malmm[quantize]" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("free", "due"), [(None, torch.float32), (40, torch.float32), (39, torch.bfloat16)]
+)
+def test_numbers_on_a_cpu_fit_its_memory(free, due):
+    assert pick_dtype("auto", torch.device("cpu"), parameters=10, free=free) == due
+    assert pick_dtype("float32", torch.device("cpu"), parameters=10, free=free) == torch.float32

@@ -120,15 +120,17 @@ def test_names_of_nothing(refused, command):
     ("name", "dtype", "gigabytes", "hint"),
     [
         ("vicuna-7b", "float32", 20, "--dtype bfloat16"),
-        ("vicuna-7b", "float16", 12, "--model flan-t5-xl --dtype bfloat16"),
-        ("vicuna-13b", "bfloat16", 16, "--model vicuna-7b --dtype bfloat16"),
+        ("vicuna-7b", "float16", 12, "--quantize 8bit --dtype float16"),
+        ("vicuna-7b", "float16", 8, "--quantize 4bit --dtype float16"),
+        ("flan-t5-xxl", "float16", 9, "--model flan-t5-xl --dtype bfloat16"),
+        ("vicuna-13b", "bfloat16", 17, "--quantize 8bit --dtype float16"),
         ("flan-t5-xl", "float16", 4, "--model tiny"),
     ],
 )
 def test_what_would_fit_is_named(name, dtype, gigabytes, hint):
     with pytest.raises(CapacityError) as caught:
         hub.check_memory(name, KNOWN[name].parameters, dtype, gigabytes * 10**9)
-    assert f"there are {gigabytes}.0 GB" in caught.value.message
+    assert f"{gigabytes}.0 GB are free: " in caught.value.message
     assert caught.value.hint == f"what would fit: {hint}"
 
 
@@ -136,7 +138,7 @@ def test_what_fits_is_let_through():
     parameters = KNOWN["vicuna-7b"].parameters
     hub.check_memory("vicuna-7b", parameters, "float16", 2 * parameters)
     hub.check_memory("vicuna-7b", parameters, "float32", None)
-    assert hub.machine_memory() is None or hub.machine_memory() > 10**8
+    assert hub.machine_memory() > 10**8
 
 
 @pytest.mark.parametrize("name", [name for name, known in KNOWN.items() if known.repository])

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from malmm_cli.cli import ask, batch, bench, caption, convert, frames, models
+from malmm_cli.cli import ask, batch, bench, caption, convert, doctor, frames, models
 from malmm_cli.cli.console import complain, note, set_encodings
 from malmm_cli.errors import MalmmError
 
@@ -25,7 +25,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Captions and answers questions about long videos, with a memory of constant size.",
 )
-for command in (caption.caption, ask.ask, batch.batch, frames.frames, convert.convert):
+_COMMANDS = (caption.caption, ask.ask, batch.batch, frames.frames, convert.convert, doctor.doctor)
+for command in _COMMANDS:
     app.command()(command)
 app.add_typer(models.app, name="models")
 app.add_typer(bench.app, name="bench")

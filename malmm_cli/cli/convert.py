@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from malmm_cli.cli.console import note
+from malmm_cli.cli.console import download_progress, note
 from malmm_cli.errors import UsageError
 
 
@@ -36,7 +36,8 @@ def convert(
     from malmm_cli.output import check_new_folder, new_folder
 
     check_new_folder(folder)
-    located = hub.locate(base, offline=offline)
+    with download_progress(shown=True) as update:
+        located = hub.locate(base, offline=offline, on_note=note, on_progress=update)
     with new_folder(folder) as place:
         done = converting.convert(checkpoint, located.folder, place)
     note(f"{folder}: {done.taken} tensors of {checkpoint}, {done.kept} of {located.name}")

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from malmm_cli.errors import CapacityError, UsageError
-from malmm_cli.hub.download import Download, cached
-from malmm_cli.hub.known import DTYPE_BYTES, KNOWN, Known, nearest
+from malmm_cli.hub.download import Download, cache_folder, cached
+from malmm_cli.hub.known import DTYPE_BYTES, KNOWN, Known, memory_needed, nearest
 from malmm_cli.hub.snapshot import read_weights, size_text
 
 __all__ = [
     "KNOWN",
     "Located",
+    "cache_folder",
     "check_memory",
     "describe",
     "locate",
@@ -58,7 +59,7 @@ def locate(
     verify: bool = False,
     on_note: Callable[[str], None] | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
-    check_memory: Callable[[int], None] | None = None,
+    check_memory: Callable[[int], Any] | None = None,
 ) -> Located:
     """The folder for a short name, a Hub repository or a folder's path; fetched when need be.
 
@@ -113,33 +114,38 @@ def describe(name: str, *, files: bool = True) -> dict[str, Any]:
     }
 
 
-def check_memory(name: str, parameters: int, dtype: str, memory: int | None) -> None:
-    """Raise CapacityError if the weights alone take more memory than there is."""
-    need = parameters * DTYPE_BYTES[dtype]
+def check_memory(
+    name: str, parameters: int, dtype: str, memory: int | None, quantize: str | None = None
+) -> None:
+    """Raise CapacityError, saying what would fit, if weights alone take more than memory bytes."""
+    need = memory_needed(parameters, dtype, quantize)
     if memory is None or need <= memory:
         return
-    fits = [
-        *(f"--dtype {other}" for other, n in DTYPE_BYTES.items() if parameters * n <= memory),
-        *(
-            f"--model {k.name} --dtype {other}"
-            for k in KNOWN.values()
-            for other, n in DTYPE_BYTES.items()
-            if k.parameters and k.parameters < parameters and k.parameters * n <= memory
-        ),
-        "--model tiny",
+    choices = [(f"--dtype {other}", memory_needed(parameters, other)) for other in DTYPE_BYTES]
+    choices += [
+        (f"--quantize {bits} --dtype float16", memory_needed(parameters, "float16", bits))
+        for bits in ("8bit", "4bit")
     ]
+    choices += [
+        (f"--model {known.name} --dtype {other}", memory_needed(known.parameters, other))
+        for known in KNOWN.values()
+        if known.parameters
+        for other in DTYPE_BYTES
+    ]
+    fits = [choice for choice, takes in choices if takes <= memory]
+    form = dtype if quantize is None else f"{dtype} and {quantize}"
     raise CapacityError(
-        f"{name} in {dtype} takes {size_text(need)} of memory, and there are {size_text(memory)}",
-        hint=f"what would fit: {fits[0]}",
+        f"{name} in {form} takes {size_text(need)} of memory, and {size_text(memory)} are free: "
+        f"{size_text(need - memory)} too little",
+        hint=f"what would fit: {fits[0] if fits else '--model tiny'}",
     )
 
 
-def machine_memory() -> int | None:
-    """Bytes of memory of this machine, None where it does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # Windows has no such question
-        return None
+def machine_memory() -> int:
+    """Bytes of memory of this machine that are free for use."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
 
 
 def _find(name: str) -> _Named:

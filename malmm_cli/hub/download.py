@@ -23,7 +23,7 @@ from malmm_cli.errors import CapacityError, MalmmError, ModelError
 from malmm_cli.hub.faults import explained, http_error, may_pass, status_of
 from malmm_cli.hub.snapshot import File, is_complete, size_text, wanted
 
-__all__ = ["Download", "cached"]
+__all__ = ["Download", "cache_folder", "cached"]
 
 # Seconds before each new try while nothing arrives; whatever arrives starts the row anew.
 WAITS = (1, 3, 6)
@@ -32,6 +32,13 @@ WAITS = (1, 3, 6)
 _RECORD = "malmm"
 
 _Result = TypeVar("_Result")
+
+
+def cache_folder() -> Path:
+    """Where downloads lie; it need not be there yet. HF_HUB_CACHE or HF_HOME move it."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
 
 
 def cached(repository: str, revision: str | None) -> Path | None:
@@ -61,7 +68,7 @@ class Download:
     parameters: int | None
     on_note: Callable[[str], None]
     on_progress: Callable[[str, int, int], None]
-    check_memory: Callable[[int], None]
+    check_memory: Callable[[int], Any]
 
     def run(self, *, offline: bool = False, verify: bool = False) -> Path:
         """The folder of all its files; what is missing or, if asked for, wrong is fetched.
@@ -96,7 +103,7 @@ class Download:
         """One process at a time; the others wait, and then find everything here."""
         lock = _client().WeakFileLock
         storage = _storage(self.repository)
-        path = storage.parent / ".locks" / storage.name / "malmm.lock"
+        path = cache_folder() / ".locks" / storage.name / "malmm.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             try:
@@ -147,7 +154,7 @@ class Download:
         parameters = self.parameters or getattr(info.safetensors, "total", None)
         if due and parameters:
             self.check_memory(parameters)
-        cache = _storage(self.repository).parent
+        cache = cache_folder()
         free = shutil.disk_usage(next(p for p in (cache, *cache.parents) if p.exists())).free
         if free < due:
             raise CapacityError(
@@ -250,9 +257,7 @@ def _client() -> Any:
 
 
 def _storage(repository: str) -> Path:
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    return cache_folder() / f"models--{repository.replace('/', '--')}"
 
 
 def _commit(storage: Path, ref: str) -> str | None:

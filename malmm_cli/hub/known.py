@@ -6,10 +6,17 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["DTYPE_BYTES", "KNOWN", "Known", "nearest"]
+__all__ = ["DTYPE_BYTES", "KNOWN", "Known", "memory_needed", "nearest"]
 
 # Bytes that a parameter takes.
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+# Bytes that a parameter of a quantised language model takes, with the numbers that scale blocks
+# and the embeddings, which stay as they are.
+_QUANTIZED_BYTES = {"8bit": 1.1, "4bit": 0.7}
+
+# What every published model has beside its language model: encoder, Q-Former and projection.
+_BESIDE_LANGUAGE = 1_175_000_000
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,14 @@ KNOWN = {
         Known("tiny", None, "MIT", None, "float16", note="untrained: its words mean nothing yet"),
     )
 }
+
+
+def memory_needed(parameters: int, dtype: str, quantize: str | None = None) -> int:
+    """About how many bytes of memory weights take."""
+    if quantize is None:
+        return parameters * DTYPE_BYTES[dtype]
+    beside = min(_BESIDE_LANGUAGE, parameters // 2)
+    return round(beside * DTYPE_BYTES[dtype] + (parameters - beside) * _QUANTIZED_BYTES[quantize])
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -15,11 +15,12 @@ import numpy as np
 from malmm_cli.data import Frame, MediaInfo
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.media.files import check, shown
+from malmm_cli.media.inventory import decoders
 
 if TYPE_CHECKING:
     from malmm_cli.media.track import Track
 
-__all__ = ["DECODERS", "probe", "read"]
+__all__ = ["DECODERS", "decoders", "probe", "read"]
 
 DECODERS = ("auto", "pyav", "ffmpeg", "decord")
 

@@ -25,7 +25,7 @@ from malmm_cli.media.files import PLAYLISTS, TEXTS, shown
 from malmm_cli.media.geometry import UPRIGHT, Pixels, display_size
 from malmm_cli.media.track import Track, clock
 
-__all__ = ["pictures", "probe"]
+__all__ = ["pictures", "probe", "program"]
 
 # What one command line selects: Windows ends a command at 32,767 characters.
 AT_ONCE = 400
@@ -38,7 +38,7 @@ USED = re.compile(r"Stream #0:(\d+) -> #0:0 \((\w+)")  # of those, the one shown
 
 def probe(path: str) -> Track:
     """Take the times of PyAV's packet scan, or where that fails those of every decoded picture."""
-    _program()
+    program()
     try:
         track = pyav.probe(path)
     except MediaError as error:
@@ -66,7 +66,8 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
         yield from _select(track, wanted, None)
 
 
-def _program() -> str:
+def program() -> str:
+    """Path of an ffmpeg program: the system's, or the extra's; UsageError where there is none."""
     found = shutil.which("ffmpeg")
     if found:
         return found
@@ -114,7 +115,7 @@ class _Run:
         )
         options = ["-nostdin", "-hide_banner", "-nostats", "-loglevel", "info", "-copyts"]
         self._process: subprocess.Popen[bytes] = ffmpeg.run_async(
-            command, cmd=[_program(), *options], pipe_stdout=True, pipe_stderr=True
+            command, cmd=[program(), *options], pipe_stdout=True, pipe_stderr=True
         )
         self.shown: SimpleQueue[_Shown | None] = SimpleQueue()  # None at the end
         self.lines: list[str] = []  # the first of what else it says

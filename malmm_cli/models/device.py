@@ -31,11 +31,17 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The number type of that name; by itself float32 on a CPU and half precision elsewhere."""
+def pick_dtype(
+    name: str, device: torch.device, *, parameters: int | None = None, free: int | None = None
+) -> torch.dtype:
+    """The number type of that name; "auto" is float32 on a CPU and half precision elsewhere.
+
+    On a CPU too, "auto" is half precision where `parameters` in float32 exceed `free` bytes.
+    """
     if name == "auto":
+        tight = parameters is not None and free is not None and 4 * parameters > free
         if device.type == "cpu":
-            return torch.float32
+            return torch.bfloat16 if tight else torch.float32
         bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if bfloat16 else torch.float16
     if name not in _DTYPES:

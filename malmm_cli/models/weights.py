@@ -49,7 +49,7 @@ def read_state(folder: Path) -> dict[str, Tensor]:
     if missing:
         raise ModelError(
             f"{folder}: weights are missing: {_some(missing)}",
-            hint="fetch the model again; only .safetensors files are read",
+            hint="`malmm models pull NAME` fetches them; only .safetensors files are read",
         )
     state: dict[str, Tensor] = {}
     for name in shards:
@@ -59,7 +59,7 @@ def read_state(folder: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise ModelError(
                 f"{folder / name}: cannot be read: {first_line(error)}",
-                hint="the file is damaged or cut off: fetch it again",
+                hint="the file is damaged or cut off: `malmm models pull NAME` fetches it again",
             ) from error
     return state
 
@@ -69,6 +69,8 @@ def write_state(folder: Path, state: dict[str, Tensor], *, max_shard_size: str =
     save_torch_state_dict(
         state, folder, filename_pattern="model{suffix}.safetensors", max_shard_size=max_shard_size
     )
+    for path in folder.glob("model*.safetensors"):
+        path.chmod(0o644)  # as any other file; they come as their owner's alone
 
 
 def subset(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,0 +1,29 @@
+"""`malmm doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from malmm_cli.cli.console import emit
+
+
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what this machine has for running models, what would fit, and what to do otherwise."""
+    import json as json_format
+
+    from malmm_cli.doctor import examine
+
+    if json:
+        findings = [asdict(finding) for finding in examine()]
+        emit(json_format.dumps(findings, indent=2) + "\n")
+        return
+    for finding in examine():
+        mark = "ok" if finding.good else "--"
+        emit(f"{mark}  {finding.what:<13} {finding.found}\n")
+        if finding.advice:
+            emit(f"    {'':<13} → {finding.advice}\n")

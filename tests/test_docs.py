@@ -1,0 +1,44 @@
+"""docs/commands.md is what `--help` says; `python tests/test_docs.py` writes it anew."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+PAGE = REPOSITORY / "docs" / "commands.md"
+COMMANDS = [
+    [],
+    *(["caption"], ["ask"], ["batch"], ["frames"], ["convert"], ["doctor"]),
+    *(["models"], ["models", "list"], ["models", "pull"], ["models", "info"]),
+    *(["bench"], ["bench", "step"], ["bench", "model"]),
+]
+
+
+def told(command: list[str]) -> str:
+    environment = {**os.environ, "COLUMNS": "100", "PYTHONPATH": str(REPOSITORY)}
+    environment.pop("MALMM_MODEL", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "malmm_cli", *command, "--help"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+
+
+def reference() -> str:
+    parts = ["# Commands\n\nWhat `--help` says; a test keeps the two together.\n"]
+    for command in COMMANDS:
+        name = " ".join(["malmm", *command])
+        parts.append(f"## {name}\n\n```\n{told(command)}\n```\n")
+    return "\n".join(parts)
+
+
+def test_the_command_reference_is_true():
+    assert PAGE.read_text("utf-8") == reference(), "run `python tests/test_docs.py`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(reference(), "utf-8")
