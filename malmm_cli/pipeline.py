@@ -91,7 +91,7 @@ def load(
     CapacityError for too little disk or memory.
     """
     where = pick_device(device)
-    known = hub.describe(name, files=False)["parameters"]
+    known = hub.describe(name)["parameters"]
     number = pick_dtype(dtype, where, parameters=known, free=free_memory(where))
     dtype = str(number).removeprefix("torch.")
 
