@@ -20,9 +20,9 @@ from malmm_cli.data import Frame, MediaInfo, Result, Segment
 from malmm_cli.errors import CapacityError, MediaError
 from malmm_cli.generate import generate
 from malmm_cli.models import InstructBlip
-from malmm_cli.models.device import pick_device, pick_dtype
+from malmm_cli.models.device import language_options, pick_device, pick_dtype
 from malmm_cli.models.text import Texts
-from malmm_cli.sampling import choose
+from malmm_cli.sampling import choose_for
 from malmm_cli.settings import ASK, CAPTION, Settings, changed, prompts_for
 
 __all__ = ["Model", "Watched", "ask", "caption", "free_memory", "load", "watch"]
@@ -94,6 +94,7 @@ def load(
     known = hub.describe(name)["parameters"]
     number = pick_dtype(dtype, where, parameters=known, free=free_memory(where))
     dtype = str(number).removeprefix("torch.")
+    language_options(where, number, quantize=quantize)  # refuses what is wrong before a download
 
     def spread(parameters: int) -> bool:
         return _spread(name, parameters, where, dtype, quantize)
@@ -195,15 +196,7 @@ def watch(
     clock = _Clock(net.device)
     with clock("open"):
         info = media.probe(video, settings.decoder)
-        times = choose(
-            info.seconds,
-            info.duration,
-            frames=settings.frames,
-            fps=settings.fps,
-            max_frames=settings.max_frames,
-            start=settings.start,
-            end=settings.end,
-        )
+        times = choose_for(info, settings)
     seen = Watched(info, seconds=clock.seconds, warnings=list(info.warnings))
     memory = net.start(
         prompts,

@@ -12,7 +12,7 @@ from malmm_cli import media
 from malmm_cli.data import Frame, MediaInfo
 from malmm_cli.errors import UsageError
 from malmm_cli.output import new_folder, open_whole
-from malmm_cli.sampling import choose
+from malmm_cli.sampling import choose_for
 from malmm_cli.settings import Settings
 
 __all__ = ["Seen", "look"]
@@ -39,15 +39,7 @@ def look(
     Both appear whole or not at all. `dump` must not exist, or be empty.
     """
     info = media.probe(video, settings.decoder)
-    times = choose(
-        info.seconds,
-        info.duration,
-        frames=settings.frames,
-        fps=settings.fps,
-        max_frames=settings.max_frames,
-        start=settings.start,
-        end=settings.end,
-    )
+    times = choose_for(info, settings)
     if sheet and len(times) > _MOST_ON_SHEET:
         raise UsageError(
             f"{sheet}: a sheet holds {_MOST_ON_SHEET} pictures at most, not {len(times)}",

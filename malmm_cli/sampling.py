@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from malmm_cli.data import MediaInfo
 from malmm_cli.errors import UsageError
+from malmm_cli.settings import Settings
 
-__all__ = ["choose"]
+__all__ = ["choose", "choose_for"]
 
 # Containers round timestamps, most coarsely to milliseconds, and each difference holds two of them.
 ROUNDING = 0.001 + 1e-6
@@ -68,6 +70,19 @@ def _check(
         raise UsageError(f"--from {start:g}: times count from the first picture, at 0")
     if end is not None and not end > (start or 0.0):
         raise UsageError(f"--to {end:g} s must come after --from {start or 0:g} s")
+
+
+def choose_for(info: MediaInfo, settings: Settings) -> NDArray[np.float64]:
+    """`choose` from the pictures of a file what settings ask for."""
+    return choose(
+        info.seconds,
+        info.duration,
+        frames=settings.frames,
+        fps=settings.fps,
+        max_frames=settings.max_frames,
+        start=settings.start,
+        end=settings.end,
+    )
 
 
 def _range(
