@@ -131,7 +131,7 @@ def test_options_of_models(refused, options, says):
     refused("caption", SAMPLE, "--model=tiny", "-q", *options, code=2, says=says)
 
 
-@pytest.mark.parametrize("option", ["policy", "banks", "decoder", "device", "dtype", "format"])
+@pytest.mark.parametrize("option", ["policy", "banks", "decoder", "device", "dtype", "quantize", "format"])
 def test_an_unknown_value_is_answered_by_the_known_ones(refused, option):
     known = {
         "policy": "mbc, fifo, average, last",
@@ -139,6 +139,7 @@ def test_an_unknown_value_is_answered_by_the_known_ones(refused, option):
         "decoder": "auto, pyav, ffmpeg, decord",
         "device": "cpu",
         "dtype": "float32, bfloat16, float16",
+        "quantize": "8bit, 4bit",
         "format": "text, json, jsonl, srt, vtt, tsv",
     }
     refused("caption", SAMPLE, *FAST, f"--{option}=x", code=2, says="'x'", hint=known[option])
