@@ -42,12 +42,10 @@ _CHUNK = 16
 def step(lengths: Sequence[int], *, threads: int = 2, repeats: int = 9) -> Iterator[dict[str, Any]]:
     """Rows of seconds per frame and peak memory: without a memory first, then for each length."""
     how = (str(threads), str(repeats))
-    base = _in_child("none", "0", *how)
-    yield {**base, "ratio": 1.0}
+    yield _in_child("none", "0", *how)
     for length in lengths:
         for form in ("slots", "naive"):
-            row = _in_child(form, str(length), *how)
-            yield {**row, "ratio": round(row["seconds"] / base["seconds"], 2)}
+            yield _in_child(form, str(length), *how)
 
 
 def model(name: str, folder: Path, *, frames: int, device: str, dtype: str) -> dict[str, Any]:
@@ -114,24 +112,35 @@ def machine() -> dict[str, Any]:
 
 
 def measure_step(form: str, length: int, *, threads: int, repeats: int) -> dict[str, Any]:
-    """Median seconds of a step with a full bank, in this process, and its peak memory in MiB."""
+    """Median seconds of a step with a full bank, in this process, and its peak memory in MiB.
+
+    `ratio` is to transformers' step, the two timed in turn, pair by pair, so that it holds when the
+    machine's speed drifts.
+    """
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     run = _transformers_step() if form == "none" else _our_step(form, length)
     run()
-    spent = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        spent.append(time.perf_counter() - start)
+    peak = _peak_mib()
+    other = _transformers_step()
+    other()
+    pairs = [(_seconds(run), _seconds(other)) for _ in range(repeats)]
+    spent = [ours for ours, _ in pairs]
     return {
         "form": form,
         "memory": length,
         "seconds": round(statistics.median(spent), 4),
         "fastest": round(min(spent), 4),
         "slowest": round(max(spent), 4),
-        "peak_mib": _peak_mib(),
+        "ratio": round(statistics.median(ours / theirs for ours, theirs in pairs), 2),
+        "peak_mib": peak,
     }
+
+
+def _seconds(run: Callable[[], Tensor]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def _our_step(form: str, length: int) -> Callable[[], Tensor]:
