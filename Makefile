@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 export HF_HUB_OFFLINE := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check lint types wheel format stress clean
+.PHONY: help demo test check lint types wheel format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -37,9 +37,6 @@ wheel: $(READY) ## build the wheel, install it elsewhere and run it there
 format: $(READY) ## put the code into ruff's format and mend what ruff can
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
-
-stress: $(READY) ## the long runs
-	$(BIN)/python -m pytest tests/stress $(ARGS)
 
 clean: ## remove what the other targets made, .venv included
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from malmm_cli.cli import run
-
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    try:
+        from malmm_cli.cli import run
+    except KeyboardInterrupt:  # in the first moments
+        sys.exit(130)
     sys.exit(run())
 
 

@@ -14,7 +14,7 @@ from malmm_cli.errors import CapacityError
 from malmm_cli.models import InstructBlip
 from malmm_cli.settings import Decoding
 
-__all__ = ["generate"]
+__all__ = ["check_context", "generate"]
 
 
 @torch.no_grad()
@@ -27,7 +27,7 @@ def generate(
     and answer together are more than the language model reads.
     """
     embeds, mask = model.embed(tokens, prompts)
-    _check_context(model, tokens.shape[1], embeds.shape[1], decoding.max_new_tokens)
+    check_context(model, tokens.shape[1], prompts, decoding.max_new_tokens)
     search: dict[str, Any] = {}  # transformers complains of options that the search does not use
     if decoding.beams > 1:
         search |= {"length_penalty": decoding.length_penalty}
@@ -52,14 +52,16 @@ def generate(
     return [texts[i : i + decoding.beams] for i in range(0, len(texts), decoding.beams)]
 
 
-def _check_context(model: InstructBlip, visual: int, given: int, new: int) -> None:
+def check_context(model: InstructBlip, visual: int, prompts: Sequence[str], new: int) -> None:
+    """Raise CapacityError if so many visual tokens, the prompts and new tokens do not fit."""
     limit = getattr(model.language_model.config, "max_position_embeddings", None)
-    if not model.texts.decoder_only or limit is None or given + new <= limit:
+    given = model.texts.prompts(prompts, side="left")[0].shape[1]
+    if not model.texts.decoder_only or limit is None or visual + given + new <= limit:
         return  # encoder-decoders have relative positions, without a limit
-    told = f"{visual} visual tokens, {given - visual} of the prompt and {new} new ones"
+    told = f"{visual} visual tokens, {given} of the prompt and {new} new ones"
     raise CapacityError(
-        f"{told} are {given + new}; the language model reads {limit}",
-        hint=_way_out(model.num_queries, visual, limit - (given - visual) - new),
+        f"{told} are {visual + given + new}; the language model reads {limit}",
+        hint=_way_out(model.num_queries, visual, limit - given - new),
     )
 
 

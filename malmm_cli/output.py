@@ -171,8 +171,11 @@ def frames_as_json(
     }
 
 
-def check_writable(path: Path, *, overwrite: bool) -> None:
+def check_writable(path: Path, *, overwrite: bool, inputs: Sequence[str] = ()) -> None:
     """Raise before any work is done for an output that stands in the way or has no place."""
+    for given in inputs:
+        if os.path.exists(path) and os.path.exists(given) and os.path.samefile(path, given):
+            raise UsageError(f"{path}: is the video itself", hint="-o names another file")
     if os.path.isdir(path):
         raise UsageError(f"{path}: is a folder", hint="name a file in it")
     if os.path.isfile(path) and not overwrite:
@@ -221,11 +224,11 @@ def open_whole(path: Path) -> Iterator[IO[bytes]]:
     Where the name is that of a device or a pipe, it is written to.
     """
     with _told(path):
-        path = Path(os.path.realpath(path))
         if path.exists() and not path.is_file():
             with path.open("wb") as file:
                 yield file
             return
+        path = Path(os.path.realpath(path))
         handle, name = tempfile.mkstemp(prefix=".malmm-", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -252,25 +255,31 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def open_lines(path: Path) -> Iterator[Callable[[str], None]]:
-    """Writes whole lines as they come, from the first on; those in the file are always complete."""
+def open_lines(path: Path, *, overwrite: bool = False) -> Iterator[Callable[[str], None]]:
+    """Writes whole lines as they come, from the first on; those in the file are always complete.
+
+    A file that came up meanwhile, another run's perhaps, is not overwritten unless asked for.
+    """
     with ExitStack() as stack:
         file: IO[bytes] | None = None
         complete = 0
+        mode = "wb" if overwrite or (path.exists() and not path.is_file()) else "xb"
 
         def write(line: str) -> None:
             nonlocal file, complete
             with _told(path):
-                file = file or stack.enter_context(path.open("wb", buffering=0))
+                file = file or stack.enter_context(path.open(mode, buffering=0))
                 rest = encoded(line)
                 try:
                     while rest:
                         rest = rest[file.write(rest) :]
-                    os.fsync(file.fileno())
+                    if path.is_file():  # neither device nor pipe
+                        os.fsync(file.fileno())
+                        complete = file.tell()
                 except OSError:
-                    file.truncate(complete)
+                    if path.is_file():
+                        file.truncate(complete)
                     raise
-                complete = file.tell()
 
         yield write
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from malmm_cli import hub, media, models
 from malmm_cli.data import Frame, MediaInfo, Result, Segment
-from malmm_cli.errors import CapacityError, MediaError
-from malmm_cli.generate import generate
+from malmm_cli.errors import CapacityError, MediaError, ModelError
+from malmm_cli.generate import check_context, generate
 from malmm_cli.models import InstructBlip
 from malmm_cli.models.device import language_options, pick_device, pick_dtype
 from malmm_cli.models.text import Texts
@@ -90,6 +90,7 @@ def load(
     Raises UsageError for a name, device or dtype that is not there, ModelError for broken files,
     CapacityError for too little disk or memory.
     """
+    name = str(name)
     where = pick_device(device)
     known = hub.describe(name)["parameters"]
     number = pick_dtype(dtype, where, parameters=known, free=free_memory(where))
@@ -173,8 +174,7 @@ def ask(
     **changes: Any,
 ) -> list[Result]:
     """Answers to questions about a video, which is decoded and encoded once for all of them."""
-    if isinstance(questions, str):
-        questions = [questions]
+    questions = [questions] if isinstance(questions, str) else list(questions)
     settings = changed(settings, **changes)
     prompts = prompts_for(questions, settings)
     return _results(video, prompts, list(questions), model, settings, on_progress)
@@ -189,8 +189,8 @@ def watch(
 ) -> Iterator[Watched]:
     """Decode, encode and remember a video chunk by chunk; yields what was seen after each.
 
-    Memory does not grow with the length of the video or the number of frames. The same object is
-    yielded each time.
+    Memory does not grow with the length of the video or the number of frames, save for the tokens
+    of every frame when there is no memory (length 0). The same object is yielded each time.
     """
     net = model.net
     clock = _Clock(net.device)
@@ -198,6 +198,9 @@ def watch(
         info = media.probe(video, settings.decoder)
         times = choose_for(info, settings)
     seen = Watched(info, seconds=clock.seconds, warnings=list(info.warnings))
+    if settings.memory == 0 and settings.policy in ("mbc", "fifo"):
+        visual = len(times) * net.num_queries
+        check_context(net, visual, prompts, settings.decoding.max_new_tokens)
     memory = net.start(
         prompts,
         length=min(settings.memory, len(times)),  # slots that cannot fill up need no room
@@ -238,6 +241,11 @@ def _results(
         pass
     if seen is None or seen.tokens is None:
         raise MediaError(f"{video}: no picture could be decoded", kind="NoPicture")
+    if not seen.tokens.isfinite().all():
+        raise ModelError(
+            f"{model.name} gave numbers that are none (NaN or infinite) in {model.dtype}",
+            hint="try --dtype float32 or bfloat16; if it stays so, the weights are broken",
+        )
     with _Clock(model.net.device, seen.seconds)("generate"):
         found = generate(model.net, seen.tokens, prompts, settings.decoding)
     return [

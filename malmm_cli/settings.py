@@ -9,8 +9,19 @@ from typing import Any
 
 from malmm_cli.errors import UsageError
 
-__all__ = ["ASK", "BANKS", "CAPTION", "POLICIES", "Decoding", "Settings", "changed", "prompts_for"]
+__all__ = [
+    "ASK",
+    "BANKS",
+    "CAPTION",
+    "DECODERS",
+    "POLICIES",
+    "Decoding",
+    "Settings",
+    "changed",
+    "prompts_for",
+]
 
+DECODERS = ("auto", "pyav", "ffmpeg", "decord")
 POLICIES = ("mbc", "fifo", "average", "last")
 BANKS = ("both", "visual", "query", "none")
 
@@ -92,6 +103,7 @@ def prompts_for(questions: Sequence[str], settings: Settings) -> list[str]:
 
 def _check(settings: Settings) -> None:
     for name, value, allowed in (
+        ("decoder", settings.decoder, DECODERS),
         ("policy", settings.policy, POLICIES),
         ("banks", settings.banks, BANKS),
     ):
@@ -122,8 +134,12 @@ def _check_numbers(settings: Settings, decoding: Decoding) -> None:
             raise UsageError(f"--{name} {value:g}: a number above 0 is needed")
     if not 0 < decoding.top_p <= 1:
         raise UsageError(f"--top-p {decoding.top_p:g}: a number above 0 and up to 1 is needed")
-    if not math.isfinite(decoding.length_penalty):
-        raise UsageError(f"--length-penalty {decoding.length_penalty:g}: a number is needed")
+    if not abs(decoding.length_penalty) <= 100:  # it is an exponent
+        raise UsageError(f"--length-penalty {decoding.length_penalty:g}: -100 to 100 is possible")
+    if decoding.temperature < 1e-3:
+        raise UsageError(f"--temperature {decoding.temperature:g}: at least 0.001 is needed")
+    if decoding.beams > 1000:
+        raise UsageError(f"--beams {decoding.beams}: at most 1000 are possible")
     if decoding.seed is not None and not 0 <= decoding.seed < 2**64:
         raise UsageError(f"--seed {decoding.seed}: 0 to {2**64 - 1} is possible")
     start = settings.start or 0.0

@@ -3,11 +3,13 @@
 import errno
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from conftest import FAST, SAMPLE
 from media_files import write_cover, write_sound
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from malmm_cli import pipeline
 
@@ -131,7 +133,9 @@ def test_options_of_models(refused, options, says):
     refused("caption", SAMPLE, "--model=tiny", "-q", *options, code=2, says=says)
 
 
-@pytest.mark.parametrize("option", ["policy", "banks", "decoder", "device", "dtype", "quantize", "format"])
+@pytest.mark.parametrize(
+    "option", ["policy", "banks", "decoder", "device", "dtype", "quantize", "format"]
+)
 def test_an_unknown_value_is_answered_by_the_known_ones(refused, option):
     known = {
         "policy": "mbc, fifo, average, last",
@@ -354,3 +358,22 @@ def test_a_folder_in_several_files_is_a_model_like_any_other(malmm, sharded, vic
     whole = malmm("caption", SAMPLE, *FAST, "--model", vicuna_folder)
     assert malmm("caption", SAMPLE, *FAST, "--model", sharded) == whole
     assert whole.code == 0
+
+
+def test_the_video_is_never_overwritten(refused, tmp_path):
+    video = shutil.copy(SAMPLE, tmp_path / "mine.mp4")
+    before = Path(video).read_bytes()
+    for option in ([], ["--overwrite"]):
+        refused("caption", video, *FAST, "-o", video, *option, code=2, says="is the video itself")
+    assert Path(video).read_bytes() == before
+
+
+def test_numbers_that_are_none_are_no_answer(refused, sharded, tmp_path):
+    """Weights that overflow say so instead of saying nothing."""
+    folder = shutil.copytree(sharded, tmp_path / "model")
+    for shard in folder.glob("*.safetensors"):
+        state = load_file(shard)
+        if "query_tokens" in state:
+            state["query_tokens"] = state["query_tokens"] * float("nan")
+            save_file(state, shard, metadata={"format": "pt"})
+    refused("caption", SAMPLE, *FAST[2:], f"--model={folder}", code=1, says="NaN")

@@ -165,3 +165,12 @@ def test_a_name_in_a_message_stays_on_its_line(tmp_path: Path) -> None:
     if os.uname().sysname == "Linux":
         (tmp_path / os.fsdecode(b"bad\xff.mp4")).touch()
         failure(tmp_path / os.fsdecode(b"bad\xff.mp4")).message.encode()
+
+
+def test_a_name_is_no_pattern(tmp_path: Path) -> None:
+    """FFmpeg would read img001.png and its like for img%03d.png."""
+    for name, grey in (("img%03d.png", 0), ("img001.png", 99), ("img002.png", 255)):
+        Image.new("L", (16, 16), grey).save(tmp_path / name)
+    info = media.probe(str(tmp_path / "img%03d.png"))
+    (frame,) = media.read(info, info.seconds.tolist())
+    assert frame.pixels.max() == 0

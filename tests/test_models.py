@@ -375,3 +375,12 @@ def test_quantisation_that_cannot_be(folders, monkeypatch):
 def test_numbers_on_a_cpu_fit_its_memory(free, due):
     assert pick_dtype("auto", torch.device("cpu"), parameters=10, free=free) == due
     assert pick_dtype("float32", torch.device("cpu"), parameters=10, free=free) == torch.float32
+
+
+def test_a_long_instruction_is_cut_on_the_left(net):
+    """The end of a prompt, where the question is, reaches the Q-Former; as in the reference."""
+    ids, _ = net.texts.instructions(["red " * 300 + "circle"])
+    kept = net.texts.instruction.convert_ids_to_tokens(ids[0].tolist())
+    assert len(kept) == net.texts.instruction_limit
+    assert kept[0] == "[CLS]"
+    assert kept[-2:] == ["circle", "[SEP]"]

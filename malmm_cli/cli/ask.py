@@ -27,8 +27,8 @@ def ask(
     """
     settings = options.settings(ASK)
     prompts_for(questions, settings)  # what is wrong with them is told before the model is loaded
-    with results(options, questions=len(questions)) as add:
-        model = load_model(options, [video])
+    with results(options, [video], questions=len(questions)) as add:
+        model = load_model(options, [video], settings)
         from malmm_cli import pipeline
 
         with shown_progress(options, video) as update:

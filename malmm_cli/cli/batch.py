@@ -43,11 +43,14 @@ def batch(
     from malmm_cli import pipeline
     from malmm_cli.output import Failure, check_writable, format_line, open_lines
 
-    videos = batches.find_videos(inputs, sys.stdin)
-    check_writable(output, overwrite=options.overwrite)
+    videos = batches.find_videos(inputs, sys.stdin or ())
+    check_writable(output, overwrite=options.overwrite, inputs=videos)
     model = load_model(options)
     failed = done = 0
-    with open_lines(output) as write, shown_progress(options, "", unit="videos") as update:
+    with (
+        open_lines(output, overwrite=options.overwrite) as write,
+        shown_progress(options, "", unit="videos") as update,
+    ):
         items = batches.run(
             videos, lambda video: pipeline.caption(video, model=model, settings=settings), "caption"
         )

@@ -27,8 +27,8 @@ def caption(
     malmm caption lecture.mkv --from 10:00 --to 25:30 --json
     """
     settings = options.settings(CAPTION)
-    with results(options, videos=len(videos)) as add:
-        model = load_model(options, videos)
+    with results(options, videos) as add:
+        model = load_model(options, videos, settings)
         from malmm_cli import batch, pipeline
 
         def work(video: str) -> Result:

@@ -59,7 +59,7 @@ def note(message: str) -> None:
         return
     try:
         sys.stderr.write(f"{shown}\n")
-    except BrokenPipeError:  # nobody reads it any more; work goes on
+    except OSError:  # nobody reads it, or it cannot be kept; work goes on
         _forget(sys.stderr)
 
 

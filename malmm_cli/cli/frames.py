@@ -42,7 +42,7 @@ def frames(
     from malmm_cli.output import check_new_folder, check_writable, frames_as_json
 
     if options.output:
-        check_writable(options.output, overwrite=options.overwrite)
+        check_writable(options.output, overwrite=options.overwrite, inputs=[video])
     if dump:
         check_new_folder(dump)
     seen = preview.look(video, settings, sheet=options.output, dump=dump)

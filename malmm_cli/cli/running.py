@@ -24,6 +24,7 @@ from malmm_cli.output import (
     format_whole,
     open_whole,
 )
+from malmm_cli.settings import Settings
 
 if TYPE_CHECKING:
     from malmm_cli.pipeline import Model, Progress
@@ -31,16 +32,19 @@ if TYPE_CHECKING:
 __all__ = ["load_model", "report", "results", "shown_progress"]
 
 
-def load_model(options: RunOptions, videos: Sequence[str] = ()) -> Model:
+def load_model(
+    options: RunOptions, videos: Sequence[str] = (), settings: Settings | None = None
+) -> Model:
     """Load the model that was asked for, and say once what runs where.
 
-    A video that is alone and cannot be one is told before, since loading may be a long download.
+    A video that is alone and cannot be used as settings say is told before, since loading may be a
+    long download.
     """
-    from malmm_cli import pipeline
-    from malmm_cli.media.files import check
+    from malmm_cli import media, pipeline
+    from malmm_cli.sampling import choose_for
 
-    if len(videos) == 1:
-        check(videos[0])
+    if len(videos) == 1 and settings is not None:
+        choose_for(media.probe(videos[0], settings.decoder), settings)
 
     with download_progress(shown=not (options.quiet or options.no_progress)) as update:
         model = pipeline.load(
@@ -71,20 +75,20 @@ def shown_progress(
 
 @contextmanager
 def results(
-    options: RunOptions, *, videos: int = 1, questions: int = 1
+    options: RunOptions, videos: Sequence[str], *, questions: int = 1
 ) -> Iterator[Callable[[Item], None]]:
     """Takes items one by one; prints them as they come, or writes all at the end.
 
     What is done when Ctrl-C comes is kept. Leaves with exit code 1 if some of several failed.
     """
     form = form_of(options)
-    if form in SUBTITLES and videos > 1:
+    if form in SUBTITLES and len(videos) > 1:
         raise UsageError("subtitles are for one video", hint="give one, or use --format jsonl")
     output = None if str(options.output) == "-" else options.output
     if output:
-        check_writable(output, overwrite=options.overwrite)
+        check_writable(output, overwrite=options.overwrite, inputs=videos)
     streams = form in LINES and output is None
-    several = videos * questions > 1
+    several = len(videos) * questions > 1
     items: list[Item] = []
 
     def finish() -> None:
@@ -124,7 +128,7 @@ def report(item: Item, options: RunOptions) -> None:
             warn(f"{item.video}: {warning}")
     if options.verbose:
         stages = ", ".join(f"{stage} {spent:.2f} s" for stage, spent in item.seconds.items())
-        note(f"{item.video}: {item.frames} of {item.duration:.1f} s of pictures; {stages}")
+        note(f"{item.video}: {item.frames} frames of {item.duration:.1f} s; {stages}")
 
 
 def form_of(options: RunOptions) -> str:

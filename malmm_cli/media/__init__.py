@@ -16,13 +16,12 @@ from malmm_cli.data import Frame, MediaInfo
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.media.files import check, shown
 from malmm_cli.media.inventory import decoders
+from malmm_cli.settings import DECODERS
 
 if TYPE_CHECKING:
     from malmm_cli.media.track import Track
 
 __all__ = ["DECODERS", "decoders", "probe", "read"]
-
-DECODERS = ("auto", "pyav", "ffmpeg", "decord")
 
 
 def probe(path: str | os.PathLike[str], decoder: str = "auto") -> MediaInfo:
@@ -49,6 +48,8 @@ def probe(path: str | os.PathLike[str], decoder: str = "auto") -> MediaInfo:
 def _probe_auto(path: str) -> Track:
     from malmm_cli.media import pillow, pyav
 
+    if "%" in path and (image := pillow.probe(path)):
+        return image  # FFmpeg would take its name for a pattern, and read other files
     try:
         track = pyav.probe(path)
     except MediaError as error:

@@ -60,7 +60,14 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
     with Image.open(track.path, formats=FORMATS) as image:
         for index, frame in enumerate(_frames(image)):
             if index in wanted:
-                yield index, np.asarray(ImageOps.exif_transpose(frame).convert("RGB"))
+                yield index, np.asarray(ImageOps.exif_transpose(_eight_bits(frame)).convert("RGB"))
+
+
+def _eight_bits(frame: Image.Image) -> Image.Image:
+    """Return sixteen bits of grey as eight; convert() would clip them."""
+    if not frame.mode.startswith("I"):
+        return frame
+    return Image.fromarray((np.asarray(frame) // 256).astype(np.uint8))
 
 
 def _frames(image: Image.Image) -> Iterator[Image.Image]:

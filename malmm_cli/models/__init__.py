@@ -26,6 +26,8 @@ _PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 # The published Vicuna processors name the video classes by mistake; weights are the same.
 _FAMILY = ("instructblip", "instructblipvideo")
 
+_PIXELS = {"image_mean": _PIXEL_MEAN, "image_std": _PIXEL_STD}
+
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt")
 
 # Stored by older versions of transformers; all follow from the configuration.
@@ -55,17 +57,26 @@ def load(
     state = {
         name: value for name, value in read_state(folder).items() if not name.endswith(_DERIVED)
     }
-    model = build(
-        config,
-        state,
-        instruction,
-        language,
-        dtype=dtype,
-        pixel_mean=processor.get("image_mean", _PIXEL_MEAN),
-        pixel_std=processor.get("image_std", _PIXEL_STD),
-        name=folder,
-        language_options=options,
-    )
+    mean, std = (processor.get(key, due) for key, due in _PIXELS.items())
+    if not _are_three_numbers(mean) or not _are_three_numbers(std) or 0 in std:
+        raise ModelError(f"{numbers}: image_mean and image_std must be three numbers each")
+    try:
+        model = build(
+            config,
+            state,
+            instruction,
+            language,
+            dtype=dtype,
+            pixel_mean=mean,
+            pixel_std=std,
+            name=folder,
+            language_options=options,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+        raise ModelError(
+            f"{folder}: its configuration makes no model: {first_line(error)}"
+        ) from error
+    _check_vocabularies(model, folder)
     model.move_to(device)
     if not options:
         model.language_model.to(device)
@@ -153,6 +164,24 @@ def _load_theirs(
         missing.add("lm_head.weight")  # Flan-T5 has its own; transformers would tie it silently
     check(missing, found["unexpected_keys"], wrong, where)
     return model
+
+
+def _are_three_numbers(values: Any) -> bool:
+    return (
+        isinstance(values, list | tuple)
+        and len(values) == 3
+        and all(isinstance(value, int | float) for value in values)
+    )
+
+
+def _check_vocabularies(model: InstructBlip, folder: Path) -> None:
+    """Raise ModelError if a tokenizer knows words that have no embedding."""
+    for what, words, rows in (
+        ("tokenizer", model.texts.language, model.config.text_config.vocab_size),
+        ("qformer_tokenizer", model.texts.instruction, model.config.qformer_config.vocab_size),
+    ):
+        if len(words) > rows:
+            raise ModelError(f"{folder}: its {what} has {len(words)} words, the model {rows}")
 
 
 def _read_config(folder: Path) -> Any:

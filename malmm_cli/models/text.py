@@ -29,6 +29,7 @@ class Texts:
     def __init__(
         self, instruction: Any, language: Any, *, decoder_only: bool, positions: int
     ) -> None:
+        instruction.truncation_side = "left"  # the reference's; a folder's tokenizer may say right
         self.instruction = instruction
         self.language = language
         self.decoder_only = decoder_only

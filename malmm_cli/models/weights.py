@@ -6,6 +6,7 @@ Only safetensors are read: a pickle can run code.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,16 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_state(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a folder by name, mapped from disk: one file, or shards with an index."""
     if (folder / _INDEX).exists():
-        shards = sorted(set(read_json(folder / _INDEX).get("weight_map", {}).values()))
+        places = read_json(folder / _INDEX).get("weight_map")
+        if not isinstance(places, dict) or not all(isinstance(p, str) for p in places.values()):
+            raise ModelError(f"{folder / _INDEX}: says of no tensor in which file it is")
+        shards = sorted(set(places.values()))
     else:
         shards = [_WHOLE]
     missing = [name for name in shards if not (folder / name).is_file()]
+    for name in shards:
+        if name not in missing and not os.access(folder / name, os.R_OK):
+            raise ModelError(f"{folder / name}: cannot be read: permission denied")
     if missing:
         raise ModelError(
             f"{folder}: weights are missing: {_some(missing)}",
