@@ -23,6 +23,10 @@ __version__ = "0.1.0"
 _HOMES = {"MalmmError": "errors", "Result": "data", "Segment": "data"}
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:
     """Import on first use: torch takes seconds, and `malmm --help` needs none of it."""
     if name not in __all__:

@@ -384,3 +384,28 @@ def test_a_long_instruction_is_cut_on_the_left(net):
     assert len(kept) == net.texts.instruction_limit
     assert kept[0] == "[CLS]"
     assert kept[-2:] == ["circle", "[SEP]"]
+
+
+def test_a_configuration_that_makes_no_model(folders, tmp_path):
+    import json
+    import shutil
+
+    folder = shutil.copytree(folders / "vicuna", tmp_path / "odd")
+    config = json.loads((folder / "config.json").read_text())
+    config["qformer_config"]["num_attention_heads"] = 5
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="96 cannot be shared among 5 heads"):
+        load(folder)
+
+
+def test_spread_over_all_devices_says_the_same(folders):
+    """accelerate places the language model's layers; here all of them land on the CPU."""
+    pytest.importorskip("accelerate", reason="pip install 'malmm[quantize]'")
+    torch.manual_seed(7)
+    frames = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
+    texts = []
+    for spread in (False, True):
+        net = load(folders / "vicuna", spread=spread)
+        tokens = watch(net, net.encode(frames)[None])
+        texts.append(generate(net, tokens, PROMPTS[:1], Decoding(max_new_tokens=5)))
+    assert texts[0] == texts[1]

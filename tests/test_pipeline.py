@@ -8,7 +8,7 @@ from conftest import SAMPLE
 
 import malmm_cli
 from malmm_cli import media, models, pipeline
-from malmm_cli.errors import MediaError, UsageError
+from malmm_cli.errors import CapacityError, MediaError, UsageError
 from malmm_cli.memory import MemoryBank
 from malmm_cli.settings import CAPTION, changed
 
@@ -146,3 +146,19 @@ def test_a_video_without_a_picture_that_can_be_decoded(model, monkeypatch):
     monkeypatch.setattr(media, "read", lambda *_: iter([]))
     with pytest.raises(MediaError, match="no picture could be decoded"):
         malmm_cli.caption(SAMPLE, model=model)
+
+
+def test_the_language_model_is_spread_where_one_gpu_is_too_small(monkeypatch):
+    """By the sizes alone: there is no GPU here."""
+    gpu = pipeline.torch.device("cuda", 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    room = {"cuda": 10 * 10**9, "cpu": 5 * 10**9}
+    monkeypatch.setattr(pipeline, "free_memory", lambda device: room[device.type])
+    assert not pipeline._spread("some", 4 * 10**9, gpu, "float16", None)
+    assert pipeline._spread("some", 10 * 10**9, gpu, "float16", None)
+    assert not pipeline._spread("some", 10 * 10**9, gpu, "float16", "4bit")
+    with pytest.raises(CapacityError, match=r"5\.0 GB too little"):
+        pipeline._spread("some", 15 * 10**9, gpu, "float16", None)
+    monkeypatch.setattr(pipeline, "find_spec", lambda name: None)
+    with pytest.raises(CapacityError, match=r"10\.0 GB too little"):
+        pipeline._spread("some", 10 * 10**9, gpu, "float16", None)

@@ -197,6 +197,8 @@ class _MultiHead(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.heads = config.num_attention_heads
+        if width % self.heads:
+            raise ValueError(f"a width of {width} cannot be shared among {self.heads} heads")
         self.dropout = config.attention_probs_dropout_prob
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(context_width, width)
