@@ -92,6 +92,7 @@ def test_a_video_damaged_in_the_middle_gives_what_is_there_and_one_warning(malmm
         (["--from=noon"], "--from noon"),
         (["--from=-5"], "--from -5"),
         (["--from=1e3"], "--from 1e3"),
+        (["--from=1:75"], "--from 1:75"),
         (["--to=0"], "--to 0"),
         (["--from=1:00", "--to=30"], "--to 30"),
         (["--from=99:00:00"], "behind the end"),

@@ -16,13 +16,17 @@ from malmm_cli.settings import CAPTION
 
 _OPTIONS = (
     *("frames", "fps", "max_frames", "start", "end", "decoder"),
-    *("format", "json", "output", "overwrite", "quiet"),
+    *("format", "json", "overwrite", "quiet"),
 )
 
 
 @with_options(CAPTION, only=_OPTIONS)
 def frames(
     video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False)],
+    sheet: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="SHEET.png", help="Draw all on one sheet."),
+    ] = None,
     dump: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Save every frame there as a PNG.")
     ] = None,
@@ -37,15 +41,15 @@ def frames(
     malmm frames holiday.mp4 --frames 20 --dump frames/
     """
     settings = options.settings(CAPTION)
-    form = _form(options)
+    form = _form(options, sheet)
     from malmm_cli import preview
     from malmm_cli.output import check_new_folder, check_writable, frames_as_json
 
-    if options.output:
-        check_writable(options.output, overwrite=options.overwrite, inputs=[video])
+    if sheet:
+        check_writable(sheet, overwrite=options.overwrite, inputs=[video])
     if dump:
         check_new_folder(dump)
-    seen = preview.look(video, settings, sheet=options.output, dump=dump)
+    seen = preview.look(video, settings, sheet=sheet, dump=dump)
     if form == "json":
         content = frames_as_json(seen.info, seen.frames, seen.warnings)
         emit(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
@@ -61,10 +65,10 @@ def frames(
         )
 
 
-def _form(options: RunOptions) -> str:
-    """Text or JSON; the output's name says nothing, since it names a picture."""
-    if options.output and options.output.suffix.lower() != ".png":
-        raise UsageError(f"-o {options.output}: the sheet is a PNG", hint="name a file in .png")
+def _form(options: RunOptions, sheet: Path | None) -> str:
+    """Text or JSON; the sheet's name says nothing, since it names a picture."""
+    if sheet and sheet.suffix.lower() != ".png":
+        raise UsageError(f"-o {sheet}: the sheet is a PNG", hint="name a file in .png")
     form = form_of(options) if options.format or options.json else "text"
     if form not in ("text", "json"):
         raise UsageError(f"frames are listed as text or json, not as {form}")

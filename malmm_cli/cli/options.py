@@ -115,10 +115,13 @@ def seconds(option: str, text: str | None) -> float | None:
     if text is None:
         return None
     found = _CLOCK.fullmatch(text.strip())
-    if found is None:
+    parts = [float(part) for part in found.groups() if part] if found else []
+    if not parts or any(part >= 60 for part in parts[1:]):
         raise UsageError(f"{option} {text}: give seconds or [HH:]MM:SS, such as 75 or 1:15")
-    hours, minutes, rest = found.groups()
-    return float(hours or 0) * 3600 + float(minutes or 0) * 60 + float(rest)
+    total = 0.0
+    for part in parts:
+        total = total * 60 + part
+    return total
 
 
 def with_options(
