@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from malmm_cli.errors import ModelError
-from malmm_cli.models.weights import check, first_line, read_state, write_state
+from malmm_cli.models.weights import check, first_line, read_state, write_state, wrong_shapes
 
 __all__ = ["Converted", "convert", "rename"]
 
@@ -71,12 +71,7 @@ def convert(checkpoint: Path, base: Path, folder: Path) -> Converted:
     laid = rename(read_checkpoint(checkpoint))
     state = rename(read_state(base))
     unknown = laid.keys() - state.keys() - {"position_embedding.weight"}
-    wrong = [
-        f"{name} is {tuple(value.shape)}, not {tuple(state[name].shape)}"
-        for name, value in laid.items()
-        if name in state and value.shape != state[name].shape
-    ]
-    check((), unknown, wrong, f"{checkpoint} over {base}")
+    check((), unknown, wrong_shapes(laid, state), f"{checkpoint} over {base}")
     kept = state.keys() - laid.keys()
     for path in base.iterdir():
         if path.is_dir():

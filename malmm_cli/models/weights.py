@@ -18,7 +18,16 @@ from torch import Tensor
 
 from malmm_cli.errors import ModelError
 
-__all__ = ["check", "fill", "first_line", "read_json", "read_state", "subset", "write_state"]
+__all__ = [
+    "check",
+    "fill",
+    "first_line",
+    "read_json",
+    "read_state",
+    "subset",
+    "write_state",
+    "wrong_shapes",
+]
 
 _INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
@@ -109,14 +118,19 @@ def check(
         )
 
 
+def wrong_shapes(state: Mapping[str, Tensor], due: Mapping[str, Tensor]) -> list[str]:
+    """What is said of each tensor whose shape is not that of its namesake in due."""
+    return [
+        f"{name} is {tuple(value.shape)}, not {tuple(due[name].shape)}"
+        for name, value in state.items()
+        if name in due and value.shape != due[name].shape
+    ]
+
+
 @torch.no_grad()
 def fill(parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
     """Copy state into parameters, name for name and shape for shape; ModelError otherwise."""
-    wrong = [
-        f"{name} is {tuple(value.shape)}, not {tuple(parameters[name].shape)}"
-        for name, value in state.items()
-        if name in parameters and value.shape != parameters[name].shape
-    ]
+    wrong = wrong_shapes(state, parameters)
     check(parameters.keys() - state.keys(), state.keys() - parameters.keys(), wrong, where)
     for name, parameter in parameters.items():
         parameter.copy_(state[name])
