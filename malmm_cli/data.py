@@ -9,7 +9,7 @@ if TYPE_CHECKING:  # the command line's help needs these classes, and no arrays
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Frame", "MediaInfo", "Result", "Segment"]
+__all__ = ["Frame", "MediaInfo", "Result", "Segment", "Task"]
 
 
 @dataclass(frozen=True)
@@ -80,3 +80,24 @@ class Result:
     duration: float
     seconds: dict[str, float]
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question or prompt about one video, as a line of a data set has it.
+
+    Neither `question` nor `prompt` means a caption. Any of `answers` is right; `choices` are those
+    to choose from. `evidence` says from when to when the answer can be seen, `start` and `end` what
+    part of the video to look at, all in seconds from the first picture.
+    """
+
+    id: str
+    video: str
+    question: str | None = None
+    prompt: str | None = None
+    answers: tuple[str, ...] = ()
+    kind: str | None = None
+    choices: tuple[str, ...] = ()
+    evidence: tuple[float, float] | None = None
+    start: float | None = None
+    end: float | None = None

@@ -21,7 +21,7 @@ PACKAGE = REPOSITORY / "malmm_cli"
 ORDER = [
     *["__main__", "cli", "distributed", "batch", "train", "evaluate", "search", "bench"],
     *["doctor", "pipeline", "preview", "output", "hub", "convert", "generate", "models", "memory"],
-    *["media", "sampling", "synthetic", "metrics", "settings", "data", "errors"],
+    *["media", "sampling", "synthetic", "tasks", "metrics", "settings", "data", "errors"],
 ]
 
 # beyond that order: modules that stay apart, and what only some may import
