@@ -2,21 +2,22 @@
 
     python examples/make_sample.py
 
-First a scenario: which shape, in which colour, moves how, from when to when. The seed alone
+First a scenario: which shape, in which colour, does what, from when to when. The seed alone
 decides, so everybody who runs this gets the same minute. Then pictures of it, one by one, and
 never more than one in memory. Then the file.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from malmm_cli.synthetic import render, scenario, write_mp4
 
 SECONDS, FPS, SIZE = 60, 20, (320, 240)
 
-events = scenario(seed=484, seconds=SECONDS)
-for event in events:
-    print(f"{event.start:5.1f} s  {event.colour} {event.shape}, {event.motion}")
+scene = replace(scenario(seed=37, seconds=SECONDS, events=6), noise=0.0)
+for event in scene.events:
+    print(f"{event.start:5.1f} s  {event}")
 
 path = Path(__file__).with_name("shapes.mp4")
-write_mp4(render(events, SECONDS, FPS, SIZE), path, FPS)
+write_mp4(render(scene, FPS, SIZE), path, FPS)
 print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")

@@ -1,120 +1,334 @@
-from itertools import pairwise
+import json
+import re
+from collections import Counter, defaultdict
+from dataclasses import replace
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 
 from malmm_cli.errors import OutputError, UsageError
-from malmm_cli.synthetic import COLOURS, MOTIONS, SHAPES, Event, render, scenario, write_mp4
+from malmm_cli.synthetic import (
+    COLOURS,
+    MOTIONS,
+    SHAPES,
+    Event,
+    Scene,
+    World,
+    caption,
+    held_out,
+    intended_frames,
+    picture,
+    questions,
+    render,
+    scenario,
+    words,
+    write_dataset,
+    write_mp4,
+)
+from malmm_cli.synthetic.drawing import PAINT
+from malmm_cli.tasks import read_tasks
 
 
-def test_the_seed_decides():
-    assert scenario(3, 60) == scenario(3, 60)
-    assert scenario(3, 60) != scenario(4, 60)
+def of(*events, seconds=4.0, **about):
+    """A scene of these events alone, before a plain background."""
+    return Scene(seed=0, seconds=seconds, events=events, **about)
 
 
-def test_a_scenario_is_the_same_on_every_machine():
-    assert scenario(484, 60)[:2] == [
-        Event(0.0, 5.32, "star", "orange", "in waves"),
-        Event(5.32, 10.37, "heart", "pink", "from right to left"),
-    ]
+def one(colour="red", shape="square", motion="spins", start=0.0, end=4.0, **place):
+    return Event(start, end, colour, shape, motion, **place)
 
 
-@pytest.mark.parametrize("seconds", [1, 7.5, 60, 3600])
-def test_events_follow_each_other_and_fill_the_time(seconds):
-    events = scenario(0, seconds)
-    assert events[0].start == 0
-    assert events[-1].end == seconds
-    assert all(a.end == b.start for a, b in pairwise(events))
-    for a, b in pairwise(events):
-        assert a.shape != b.shape
-        assert a.colour != b.colour
-        assert a.motion != b.motion
+class TestScenario:
+    def test_the_seed_decides(self):
+        assert scenario(3, 60) == scenario(3, 60)
+        assert scenario(3, 60) != scenario(4, 60)
+        assert scenario(3, 60, split="train") != scenario(3, 60, split="test")
+
+    def test_is_the_same_on_every_machine(self):
+        assert caption(scenario(37, 60, events=6)) == (
+            "a purple triangle blinks, a red star rises, a yellow heart vanishes, "
+            "a black moon spins, a blue cross vanishes, a pink triangle moves left"
+        )
+
+    @pytest.mark.parametrize("seconds", [10, 60, 120, 600, 1200])
+    def test_events_follow_each_other_and_last_two_steps_of_the_frames_intended(self, seconds):
+        for seed in range(20):
+            scene = scenario(seed, seconds)
+            step = seconds / (intended_frames(seconds) - 1)
+            assert scene.events[0].start >= 0
+            assert scene.events[-1].end <= seconds
+            assert all(a.end <= b.start for a, b in pairwise(scene.events))
+            assert all(event.end - event.start >= 2 * step for event in scene.events)
+            assert len({event.name for event in scene.events}) == len(scene.events)
+
+    def test_two_minutes_hold_five_to_twelve_events(self):
+        counts = {len(scenario(seed, 120).events) for seed in range(200)}
+        assert counts == set(range(5, 13))
+        assert all(len(scenario(seed, 1200).events) <= 12 for seed in range(50))
+
+    def test_held_out_combinations_are_in_no_video_but_tests(self):
+        def looks(split):
+            scenes = [scenario(seed, 120, split=split) for seed in range(150)]
+            return [(e.colour, e.shape, e.motion) for scene in scenes for e in scene.events]
+
+        assert not any(held_out(*look) for look in looks("train") + looks("validation"))
+        shown = [held_out(*look) for look in looks("test")]
+        assert 0.4 < sum(shown) / len(shown) < 0.7
+
+    def test_every_pair_of_a_held_out_combination_is_trained(self):
+        kept = [c for c in product(COLOURS, SHAPES, MOTIONS) if not held_out(*c)]
+        assert len(kept) == 320
+        for a, b in ((0, 1), (0, 2), (1, 2)):
+            lists = (COLOURS, SHAPES, MOTIONS)
+            assert {(c[a], c[b]) for c in kept} >= set(product(lists[a], lists[b]))
+
+    def test_what_does_not_fit_is_told(self):
+        with pytest.raises(UsageError, match="90 events in 60 s: 1 to 18 are possible"):
+            scenario(0, 60, events=90)
+        with pytest.raises(UsageError, match="a video of 5 s"):
+            scenario(0, 5)
+        with pytest.raises(UsageError, match="unknown colour 'mauve'"):
+            scenario(0, 60, colours=["mauve"])
+        with pytest.raises(UsageError, match="unknown split"):
+            scenario(0, 60, split="dev")
 
 
-def one(shape="circle", colour="red", motion="from left to right", start=0.0, end=4.0):
-    return Event(start, end, shape, colour, motion)
+class TestPictures:
+    def test_are_rgb_of_the_size_asked_for_and_as_many_as_time_times_rate(self):
+        pictures = list(render(of(one(), seconds=2), fps=5, size=(64, 48)))
+        assert len(pictures) == 10
+        assert {(p.shape, p.dtype) for p in pictures} == {((48, 64, 3), np.dtype(np.uint8))}
+
+    def test_the_same_moment_is_the_same_picture_whatever_was_drawn_before(self):
+        scene = scenario(5, 30)
+        assert scene.noise > 0
+        later = picture(scene, 20.0)
+        assert (list(render(scene, 1))[20] == later).all()
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    @pytest.mark.parametrize("motion", MOTIONS)
+    def test_the_shape_is_where_and_as_large_as_its_motion_says(self, shape, motion):
+        background = picture(of(), 0.0, (320, 240)).astype(int)
+        event = one("black", shape, motion, x=0.4, y=0.6, radius=0.15)
+        middle, wide = [], []
+        for second in (0.9, 3.5):  # filled, where it blinks
+            now = picture(of(event), second, (320, 240)).astype(int)
+            seen = np.abs(now - background).max(2) > 8
+            rows, columns = np.nonzero(seen)
+            middle.append((columns.mean() / 320, rows.mean() / 240))
+            wide.append(seen.sum())
+        (x0, y0), (x1, y1) = middle
+        moved = {
+            "moves left": (-1, 0),
+            "moves right": (1, 0),
+            "rises": (0, -1),
+            "falls": (0, 1),
+        }.get(motion, (0, 0))
+        assert (x1 - x0, y1 - y0) == pytest.approx([0.286 * way for way in moved], abs=0.05)
+        assert (wide[1] > 1.5 * wide[0]) == (motion == "grows")
+
+    def test_what_vanishes_fades_and_what_blinks_is_hollow_half_of_the_time(self):
+        spot = (60, 80)
+        fading = [
+            int(picture(of(one("black", motion="vanishes")), s)[spot].max()) for s in (0, 1, 2, 3)
+        ]
+        assert fading == sorted(fading)
+        assert fading[-1] > fading[0] + 80
+        blinking = [
+            int(picture(of(one("black", motion="blinks")), k / 9 * 4 + 0.2)[spot].max()) > 60
+            for k in range(2, 9)
+        ]
+        assert blinking == [False, True] * 3 + [False]
+
+    def test_every_colour_is_itself(self):
+        for name in COLOURS:
+            assert tuple(picture(of(one(name, motion="rises")), 2.0)[60, 80]) == PAINT[name]
+
+    def test_a_cut_changes_the_background(self):
+        scene = of(cuts=(0.0, 2.0), backgrounds=(1, 2))
+        before, after = picture(scene, 1.9).astype(int), picture(scene, 2.0).astype(int)
+        assert np.abs(before - after).mean() > 3
+        assert (picture(scene, 0.0) == before).all()
 
 
-def test_pictures_are_rgb_of_the_size_asked_for_and_as_many_as_time_times_rate():
-    pictures = list(render([one()], seconds=2, fps=5, size=(64, 48)))
-    assert len(pictures) == 10
-    assert {(p.shape, p.dtype) for p in pictures} == {((48, 64, 3), np.dtype(np.uint8))}
+class TestTelling:
+    def test_a_caption_names_every_event_in_order(self):
+        scene = of(one("orange", "moon", "falls", 0, 1), one("red", "star", "spins", 2, 3))
+        assert caption(scene) == "an orange moon falls, a red star spins"
+
+    @pytest.mark.parametrize("seed", range(30))
+    def test_answers_are_true_and_evidence_holds_what_they_are_about(self, seed):
+        scene = scenario(seed, 90, split="train")
+        by_name = {event.name: event for event in scene.events}
+        for asked in questions(scene, 20):
+            question, answer = asked.question, asked.answer
+            named = [n for n in re.findall(r"[a-z]+ [a-z]+", question) if n in by_name]
+            if found := re.fullmatch(r"what does the (.*) do\?", question):
+                event = by_name.get(found[1])
+                assert answer == (event.motion if event else "nothing")
+            elif found := re.fullmatch(r"is there an? (.*)\?", question):
+                assert answer == ("yes" if found[1] in by_name else "no")
+            elif found := re.fullmatch(r"what comes right (after|before) the (.*)\?", question):
+                step = 1 if found[1] == "after" else -1
+                names = [event.name for event in scene.events]
+                assert answer == names[names.index(found[2]) + step]
+            elif question.startswith("which comes first"):
+                assert len(re.findall("the ", question)) == 3
+                listed = [n for n in by_name if n in question]
+                assert answer == min(listed, key=lambda n: by_name[n].start)
+            elif found := re.fullmatch(r"what colour is the (.*) that (.*)\?", question):
+                fits = [e for e in scene.events if (e.shape, e.motion) == found.groups()]
+                assert [event.colour for event in fits] == [answer]
+            elif found := re.fullmatch(r"what shape is the (.*) thing that (.*)\?", question):
+                fits = [e for e in scene.events if (e.colour, e.motion) == found.groups()]
+                assert [event.shape for event in fits] == [answer]
+            elif found := re.fullmatch(r"what comes (first|last)\?", question):
+                assert answer == scene.events[0 if found[1] == "first" else -1].name
+            else:
+                assert question.startswith("how many")
+            start, end = asked.evidence
+            assert all(start <= by_name[n].start and by_name[n].end <= end for n in named)
+
+    def test_counts_are_true(self):
+        scene = of(
+            one("red", "star", "spins", 0, 1),
+            one("red", "moon", "falls", 1, 2),
+            one("blue", "star", "rises", 2, 3),
+        )
+        told = {a.question: a.answer for k in range(20) for a in questions(scene, 40, seed=k)}
+        counts = {question: answer for question, answer in told.items() if "how many" in question}
+        assert counts["how many shapes are red?"] == "two"
+        assert counts["how many stars are there?"] == "two"
+        assert counts["how many crosses are there?"] == "zero"
+
+    def test_questions_alone_do_not_give_their_answers_away(self):
+        """The most frequent answer to each question, its names left out, is seldom right."""
+
+        def template(question):
+            names = "|".join((*COLOURS, *SHAPES, *MOTIONS, "crosses"))
+            return re.sub(rf"\b({names})s?\b", "_", question)
+
+        def asked(split, seeds):
+            scenes = (scenario(seed, 60 + seed % 61, split=split) for seed in seeds)
+            return [one for scene in scenes for one in questions(scene, 10)]
+
+        known = defaultdict(Counter)
+        for question in asked("train", range(1500)):
+            known[template(question.question)][question.answer] += 1
+        guessed = asked("test", range(400))
+        right = 0.0
+        for question in guessed:
+            if question.kind == "compared":
+                right += 1 / 3  # the names to choose from stand in the question
+            else:
+                right += known[template(question.question)].most_common(1)[0][0] == question.answer
+        assert right / len(guessed) < 0.35
+
+    def test_every_word_is_known(self):
+        known = set(words())
+        for seed in range(50):
+            scene = scenario(seed, 120)
+            texts = [caption(scene)]
+            texts += [f"{a.question} {a.answer}" for a in questions(scene, 20)]
+            assert set(re.findall("[a-z]+", " ".join(texts))) <= known
 
 
-def seen_colour(picture, background):
-    """Columns and rows, as shares, where the picture differs clearly from the background."""
-    difference = np.abs(picture.astype(int) - background).max(axis=2) > 60
-    rows, columns = np.nonzero(difference)
-    return columns / picture.shape[1], rows / picture.shape[0]
+class TestFiles:
+    def test_give_back_their_pictures_and_their_times(self, tmp_path):
+        av = pytest.importorskip("av")
+        scene = replace(scenario(1, 10), noise=0.0)
+        pictures = list(render(scene, fps=12.5))
+        path = tmp_path / "clip.mp4"
+        write_mp4(iter(pictures), path, fps=12.5)
+        with av.open(str(path)) as file:
+            decoded = [(f.time, f.to_ndarray(format="rgb24")) for f in file.decode(video=0)]
+            stream = file.streams.video[0]
+            assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+        assert [time for time, _ in decoded] == pytest.approx([k / 12.5 for k in range(125)])
+        for (_, read), drawn in zip(decoded, pictures, strict=True):
+            assert np.abs(read.astype(int) - drawn).mean() < 4
+        assert path.read_bytes().index(b"moov") < path.read_bytes().index(b"mdat")
+        assert [file.name for file in tmp_path.iterdir()] == ["clip.mp4"]
+
+    def test_are_written_whole_or_not_at_all(self, tmp_path):
+        def breaks():
+            yield from render(of(one()), 5, (64, 48))
+            raise KeyboardInterrupt
+
+        path = tmp_path / "clip.mp4"
+        path.write_bytes(b"before")
+        with pytest.raises(KeyboardInterrupt):
+            write_mp4(breaks(), path, fps=5)
+        assert path.read_bytes() == b"before"
+        assert [file.name for file in tmp_path.iterdir()] == ["clip.mp4"]
+
+    def test_what_cannot_be_written_says_why(self, tmp_path):
+        with pytest.raises(UsageError, match="at least one frame"):
+            write_mp4([], tmp_path / "clip.mp4", fps=5)
+        for size in [(63, 48), (64, 47)]:
+            with pytest.raises(UsageError, match="even, not {}x{}".format(*size)):
+                write_mp4(render(of(), 1, size), tmp_path / "clip.mp4", fps=5)
+        with pytest.raises(OutputError, match=r"cannot write .*clip\.mp4: No such file"):
+            write_mp4(render(of(), 1, (64, 48)), tmp_path / "missing" / "clip.mp4", fps=5)
 
 
-@pytest.mark.parametrize("motion", sorted(MOTIONS))
-@pytest.mark.parametrize("shape", sorted(SHAPES))
-def test_the_shape_is_where_its_motion_says_and_whole(shape, motion):
-    background = next(render([], 1, 1)).astype(int)
-    pictures = list(render([one(shape, "purple", motion)], seconds=4, fps=4))
-    for k, done in [(2, 1 / 8), (8, 1 / 2), (12, 3 / 4)]:
-        x, y = seen_colour(pictures[k], background)
-        where = MOTIONS[motion](done)
-        assert (x.mean(), y.mean()) == pytest.approx(where, abs=0.03)
-        assert min(*x, *y) > 0
-        assert max(x.max() - where[0], where[0] - x.min()) < 0.13
+class TestDataSets:
+    WORLD = World(videos=2, seed=5, minutes=(0.2, 0.3), questions=6, fps=2)
 
+    def test_hold_videos_and_tasks_that_are_read_back(self, tmp_path):
+        folder = tmp_path / "world"
+        tasks = write_dataset(self.WORLD, folder)
+        read = read_tasks(folder / "data.jsonl")
+        assert [(t.id, t.question, t.answers, t.kind, t.evidence) for t in read] == [
+            (t.id, t.question, t.answers, t.kind, t.evidence) for t in tasks
+        ]
+        assert read[0].kind == "caption"
+        assert (read[0].question, read[0].prompt) == (None, None)
+        lines = (folder / "events.jsonl").read_text().splitlines()
+        assert [len(json.loads(line)["events"]) for line in lines] == [
+            len(self.WORLD.scene(k).events) for k in range(2)
+        ]
 
-def test_every_colour_stands_out_and_is_itself():
-    for name, rgb in COLOURS.items():
-        picture = list(render([one(colour=name, end=2.0)], seconds=2, fps=1))[1]
-        assert tuple(picture[120, 160]) == rgb
+    def test_the_same_settings_give_the_same_files(self, tmp_path):
+        write_dataset(self.WORLD, tmp_path / "a")
+        write_dataset(self.WORLD, tmp_path / "b")
+        for name in ("data.jsonl", "events.jsonl", "world.json"):
+            assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
+    def test_what_was_left_unfinished_is_finished(self, tmp_path):
+        folder = tmp_path / "world"
+        write_dataset(self.WORLD, folder)
+        (folder / "data.jsonl").unlink()
+        (folder / "videos" / "00001.mp4").unlink()
+        kept = (folder / "videos" / "00000.mp4").stat().st_mtime_ns
+        write_dataset(self.WORLD, folder)
+        assert (folder / "videos" / "00000.mp4").stat().st_mtime_ns == kept
+        assert len(read_tasks(folder / "data.jsonl")) > 2
 
-def test_edges_are_smooth():
-    background, _, picture = render([one(start=1, end=3)], seconds=3, fps=1)
-    row, plain = picture[120], background[120]
-    mixed = (row != plain).any(axis=1) & (row != COLOURS["red"]).any(axis=1)
-    assert mixed.any()
+    def test_other_settings_and_foreign_folders_are_refused(self, tmp_path):
+        write_dataset(self.WORLD, tmp_path / "world")
+        with pytest.raises(UsageError, match="holds videos of other settings"):
+            write_dataset(replace(self.WORLD, seed=6), tmp_path / "world")
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "letter.txt").write_text("mine")
+        with pytest.raises(UsageError, match="is not empty"):
+            write_dataset(self.WORLD, tmp_path / "other")
 
-
-def test_an_event_is_seen_from_its_start_up_to_its_end_and_never_outside():
-    background = next(render([], 1, 1))
-    pictures = list(render([one(start=1, end=3)], seconds=4, fps=4))
-    differs = [bool((picture != background).any()) for picture in pictures]
-    assert differs == [False] * 5 + [True] * 7 + [False] * 4  # at its very start it has no size
-
-
-def test_a_file_gives_back_its_pictures_and_their_times(tmp_path):
-    av = pytest.importorskip("av")
-    pictures = list(render(scenario(1, 2), seconds=2, fps=12.5, size=(160, 120)))
-    path = tmp_path / "clip.mp4"
-    write_mp4(iter(pictures), path, fps=12.5)
-    with av.open(str(path)) as file:
-        decoded = [(f.time, f.to_ndarray(format="rgb24")) for f in file.decode(video=0)]
-        stream = file.streams.video[0]
-        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
-    assert [time for time, _ in decoded] == pytest.approx([k / 12.5 for k in range(25)])
-    for (_, read), drawn in zip(decoded, pictures, strict=True):
-        assert np.abs(read.astype(int) - drawn).mean() < 4
-    assert path.read_bytes().index(b"moov") < path.read_bytes().index(b"mdat")
-    assert [file.name for file in tmp_path.iterdir()] == ["clip.mp4"]
-
-
-def test_a_video_is_written_whole_or_not_at_all(tmp_path):
-    def breaks():
-        yield from render(scenario(1, 5), 5, 25, (64, 48))
-        raise KeyboardInterrupt
-
-    path = tmp_path / "clip.mp4"
-    path.write_bytes(b"before")
-    with pytest.raises(KeyboardInterrupt):
-        write_mp4(breaks(), path, fps=5)
-    assert path.read_bytes() == b"before"
-    assert [file.name for file in tmp_path.iterdir()] == ["clip.mp4"]
-
-
-def test_what_cannot_be_written_says_why(tmp_path):
-    with pytest.raises(UsageError, match="at least one frame"):
-        write_mp4([], tmp_path / "clip.mp4", fps=5)
-    for size in [(63, 48), (64, 47)]:
-        with pytest.raises(UsageError, match="even, not {}x{}".format(*size)):
-            write_mp4(render([], 1, 1, size), tmp_path / "clip.mp4", fps=5)
-    with pytest.raises(OutputError, match=r"cannot write .*clip\.mp4: No such file"):
-        write_mp4(render([], 1, 1, (64, 48)), tmp_path / "missing" / "clip.mp4", fps=5)
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            ({"videos": 0}, "--videos 0"),
+            ({"minutes": (2.0, 1.0)}, "--minutes"),
+            ({"minutes": (0.01, 1.0)}, "a video of 0.6 s"),
+            ({"fps": 0.0}, "--fps 0"),
+            ({"events": 99}, "99 events"),
+            ({"questions": -1}, "--questions -1"),
+        ],
+    )
+    def test_settings_that_make_no_sense_are_told_before_anything_is_written(
+        self, tmp_path, change, told
+    ):
+        with pytest.raises(UsageError, match=told):
+            write_dataset(replace(self.WORLD, **change), tmp_path / "world")
+        assert not (tmp_path / "world").exists()

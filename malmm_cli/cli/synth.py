@@ -1,0 +1,74 @@
+"""`malmm synth`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from malmm_cli.cli.console import note, progress
+from malmm_cli.errors import UsageError
+
+
+def synth(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", show_default=False)],
+    videos: Annotated[int, typer.Option(help="How many.")] = 100,
+    seed: Annotated[int, typer.Option(help="Decides everything; other seeds, other videos.")] = 0,
+    minutes: Annotated[
+        str, typer.Option(metavar="A[-B]", help="Length of the videos: A, or from A to B.")
+    ] = "1-2",
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="train|validation|test",
+            help="Half of what happens in test videos never happens in others.",
+        ),
+    ] = "test",
+    questions: Annotated[int, typer.Option(help="Questions about each video.")] = 10,
+    events: Annotated[
+        int | None, typer.Option(help="What happens in each; else 5 to 12 in two minutes.")
+    ] = None,
+    colours: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Colours of the shapes, teal being a spare.")
+    ] = None,
+    fps: Annotated[float, typer.Option(help="Pictures a second.")] = 8.0,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+    no_progress: Annotated[bool, typer.Option("--no-progress", help="Show no bar.")] = False,
+) -> None:
+    """Make videos of a small world of coloured shapes, with captions, events and questions.
+
+    OUT gets videos/*.mp4; data.jsonl, which train and eval read; and events.jsonl, what happens
+    when. What an interrupted run left is finished by the same command.
+
+    \b
+    malmm synth world/ --videos 20 --seed 7
+    malmm synth long/ --videos 5 --minutes 10-20 --events 8
+    malmm synth lessons/ --videos 200 --split train --colours teal,red,blue
+    """
+    from malmm_cli.synthetic.dataset import World, write_dataset
+
+    world = World(
+        videos=videos,
+        seed=seed,
+        minutes=_range(minutes),
+        split=split,
+        questions=questions,
+        events=events,
+        fps=fps,
+        **({"colours": tuple(re.split(r"\s*,\s*", colours.strip()))} if colours else {}),
+    )
+    with progress("", shown=not (quiet or no_progress), unit="videos") as update:
+        tasks = write_dataset(world, folder, update)
+    if not quiet:
+        note(f"{folder}: {videos} videos, {len(tasks)} lines in data.jsonl")
+
+
+def _range(text: str) -> tuple[float, float]:
+    """From where to where in minutes: "2", "1-2", "0.5-10"."""
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)(?:-(\d+\.?\d*|\.\d+))?", text.strip())
+    if not found:
+        raise UsageError(f"--minutes {text}: a number, or two as in 1-2")
+    shortest = float(found[1])
+    return shortest, float(found[2] or shortest)
