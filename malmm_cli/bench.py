@@ -22,13 +22,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from malmm_cli import models
-from malmm_cli.errors import MalmmError
+from malmm_cli import hub, models
+from malmm_cli.errors import CapacityError, MalmmError
 from malmm_cli.generate import generate
 from malmm_cli.memory import Memory, PlainBank
 from malmm_cli.models import scratch
 from malmm_cli.models.device import pick_device, pick_dtype
 from malmm_cli.models.qformer import QFormer
+from malmm_cli.output import check_new_folder, new_folder
+from malmm_cli.room import free_memory
 from malmm_cli.settings import Decoding
 
 __all__ = ["machine", "measure_model", "measure_step", "model", "step"]
@@ -50,10 +52,27 @@ def step(lengths: Sequence[int], *, threads: int = 2, repeats: int = 9) -> Itera
 
 
 def model(name: str, folder: Path, *, frames: int, device: str, dtype: str) -> dict[str, Any]:
-    """Write a random model of a published size into folder, unless it is there, and measure it."""
-    if not (folder / "config.json").exists():
-        number = pick_dtype(dtype, pick_device(device))
-        scratch.write(folder, scratch.published_config(name), ["word"], dtype=number)
+    """Write a random model of a published size into folder, unless it is there, and measure it.
+
+    Raises CapacityError before that where this machine has too little memory for it.
+    """
+    where, there = pick_device(device), (folder / "config.json").exists()
+    parameters, free = hub.KNOWN[name].parameters or 0, free_memory(where)
+    number = pick_dtype(dtype, where, parameters=parameters, free=free)
+    dtype = str(number).removeprefix("torch.")
+    try:
+        # it is built in the machine's own memory, whatever the device
+        for room in (free,) if there else (free, hub.machine_memory()):
+            hub.check_memory(name, parameters, dtype, room)
+    except CapacityError as error:
+        raise CapacityError(
+            error.message,
+            hint="measure a smaller model, with --dtype bfloat16, or on a larger machine",
+        ) from error
+    if not there:
+        check_new_folder(folder)
+        with new_folder(folder) as place:
+            scratch.write(place, scratch.published_config(name), ["word"], dtype=number)
     return _in_child("model", str(folder), str(frames), device, dtype)
 
 

@@ -11,22 +11,32 @@ import re
 import shutil
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from malmm_cli.errors import ModelError
+from malmm_cli.folder import read_config, read_header
+from malmm_cli.models import check_state
 from malmm_cli.models.weights import check, first_line, read_state, write_state, wrong_shapes
 
-__all__ = ["Converted", "convert", "rename"]
+__all__ = ["Converted", "convert", "lay_over", "listed", "read_checkpoint", "rename"]
 
-# Buffers that older versions stored; they follow from the configuration.
-_DROPPED = re.compile(r"(^|\.)(position_ids|rotary_emb\.inv_freq)$")
+_TOKENIZER = "qformer_tokenizer"  # the one folder in that of a model
+
+# Buffers that older versions stored, which follow from the configuration, and second names of T5's
+# `shared`.
+_DROPPED = re.compile(
+    r"(^|\.)(position_ids|rotary_emb\.inv_freq)$"
+    r"|^(t5_model|language_model)\.(encoder|decoder)\.embed_tokens\.weight$"
+)
 
 _BLOCK = r"^visual_encoder\.blocks\.(\d+)\."
 _LAYER = r"^Qformer\.bert\.encoder\.layer\.(\d+)\."
@@ -53,62 +63,179 @@ _RENAMED = [
 _QKV_PARTS = re.compile(_BLOCK + r"attn\.(q_bias|v_bias)$")
 
 
+# What a checkpoint holds as a whole or not at all; a name belongs to the first that it begins with.
+_PARTS = (
+    *("vision_model.post_layernorm", "vision_model", "qformer", "query_tokens"),
+    *("language_projection", "language_model"),
+)
+_TABLE = "position_embedding.weight"
+
+_BASE = "is --base the model that the checkpoint was trained from? nothing else is taken"
+_ANOTHER = "take another checkpoint, or save this one again"
+_NUMBERS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
 @dataclass(frozen=True)
 class Converted:
-    """How many tensors of the new folder come from the checkpoint, and how many from the base."""
+    """What became of a checkpoint.
+
+    `taken` counts its tensors; `kept` those of the base, by the parts of the model that they are
+    all of; `positions` are the rows of the position table, 0 where neither of the two has one.
+    """
 
     taken: int
-    kept: int
+    kept: dict[str, int]
+    positions: int
 
 
 def convert(checkpoint: Path, base: Path, folder: Path) -> Converted:
     """Lay a checkpoint over the model in `base`, and write the whole into the new `folder`.
 
     Configuration and tokenizers are those of base. A checkpoint may hold everything, or trained
-    parameters alone. Raises ModelError, naming them, for tensors that base does not know or that
-    have another shape; MA-LMM's position table is its own and always taken.
+    parameters alone, but each part of the model whole or not at all. Raises ModelError, naming
+    them, for tensors that are missing, that base does not know or that do not fit its
+    configuration; MA-LMM's position table is its own and always taken.
     """
-    laid = rename(read_checkpoint(checkpoint))
-    state = rename(read_state(base))
-    unknown = laid.keys() - state.keys() - {"position_embedding.weight"}
-    check((), unknown, wrong_shapes(laid, state), f"{checkpoint} over {base}")
-    kept = state.keys() - laid.keys()
+    return lay_over(read_checkpoint(checkpoint), base, folder, where=f"{checkpoint} over {base}")
+
+
+def lay_over(laid: Mapping[str, Tensor], base: Path, folder: Path, *, where: str) -> Converted:
+    """`convert` for tensors that were read and renamed already."""
+    read_config(base)  # that base is of another kind says more than that no tensor fits
+    state = rename(read_state(base), where=str(base))
+    unknown = laid.keys() - state.keys() - {_TABLE}
+    shapes = {name: value.shape for name, value in state.items() if name != _TABLE}
+    check((), unknown, wrong_shapes(laid, shapes), where, hint=_BASE, most=len(unknown))
+    _check_parts(laid, state, where)
+    whole = {**state, **laid}
+    check_state(whole, base, where=where, hint=_BASE)
+    _check_numbers(whole, where)
     for path in base.iterdir():
-        if path.is_dir():
+        if path.is_dir() and path.name == _TOKENIZER:
             shutil.copytree(path, folder / path.name)
-        elif not path.name.startswith("model"):
+        elif path.is_file() and not path.name.startswith("model"):
             shutil.copy(path, folder / path.name)
-    write_state(folder, state | laid)
-    return Converted(taken=len(laid), kept=len(kept))
+    write_state(folder, whole)
+    return Converted(
+        taken=len(laid),
+        kept=_gathered(state.keys() - laid.keys(), state.keys()),
+        positions=len(whole[_TABLE]) if _TABLE in whole else 0,
+    )
+
+
+def _check_parts(laid: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
+    """Raise ModelError for a part of the model of which laid has something, but not all."""
+
+    def part_of(name: str) -> str:
+        return next((part for part in _PARTS if name.startswith(part)), name)
+
+    for part in dict.fromkeys(map(part_of, laid)):
+        due = {name for name in state if part_of(name) == part}
+        if missing := due - laid.keys():
+            names = ", ".join(listed(_gathered(missing, state.keys())))
+            raise ModelError(
+                f"{where}: the checkpoint has {len(due - missing)} of the {len(due)} tensors of "
+                f"{part}; missing {names}",
+                hint="a checkpoint must hold a part whole or not at all; is this --base the model "
+                "that it was trained from?",
+            )
+
+
+def _check_numbers(state: Mapping[str, Tensor], where: str) -> None:
+    """Raise ModelError for tensors that hold no numbers to compute with."""
+    for name, value in state.items():
+        if value.dtype not in _NUMBERS:
+            raise ModelError(
+                f"{where}: {name} is {str(value.dtype).removeprefix('torch.')}",
+                hint="weights are floating point numbers: take a checkpoint that is not quantised",
+            )
+    if broken := {name for name, value in state.items() if not value.isfinite().all()}:
+        names = ", ".join(listed(_gathered(broken, state.keys())))
+        raise ModelError(
+            f"{where}: numbers that are none (NaN or infinite) in {names}", hint=_ANOTHER
+        )
+
+
+def listed(parts: Mapping[str, int]) -> list[str]:
+    """Names of tensors and of parts, these with how many they have."""
+    return [name if count == 1 else f"{name} ({count} tensors)" for name, count in parts.items()]
+
+
+def _gathered(names: Set[str], known: Set[str]) -> dict[str, int]:
+    """How many of names lie under each name that stands for some of them and no other known one."""
+    found: dict[str, list[str]] = {}
+    others = {prefix for name in known - names for prefix in _prefixes(name)}
+    for name in sorted(names):
+        found.setdefault(next(p for p in _prefixes(name) if p not in others), []).append(name)
+    return {part if len(under) > 1 else under[0]: len(under) for part, under in found.items()}
+
+
+def _prefixes(name: str) -> list[str]:
+    """a.b.c → a, a.b, a.b.c."""
+    return list(accumulate(name.split("."), "{}.{}".format))
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .pth (unpickled with weights only: no code can run) or .safetensors file."""
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            mapped = zipfile.is_zipfile(path)  # what older versions of torch wrote is not
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about odd pickles, which fail just below
-                content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path}: holds more than tensors, and could run code",
-            hint="only files that torch.load reads with weights_only=True are taken",
-        ) from error
-    except Exception as error:  # torch raises all kinds on files that are something else
-        raise ModelError(f"{path}: cannot be read: {first_line(error)}") from error
+    """The tensors of a .pth or .safetensors file, by our names; raises ModelError."""
+    content = _unpickled(path) if path.suffix != ".safetensors" else _loaded(path)
     state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ModelError(f"{path}: holds no state dict, neither bare nor under 'model'")
-    return state
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise ModelError(
+            f"{path}: holds no state dict, neither bare nor under 'model'",
+            hint="take a file of the authors' training code: a .pth with {'model': {name: tensor}}",
+        )
+    renamed = rename(state, where=str(path))
+    if not renamed:
+        raise ModelError(f"{path}: holds no tensors", hint=_ANOTHER)
+    return renamed
 
 
-def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _loaded(path: Path) -> Any:
+    read_header(path)  # tells what is wrong in words for people
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: cannot be read: {first_line(error)}", hint=_ANOTHER) from error
+
+
+def _unpickled(path: Path) -> Any:
+    """What a .pth file holds, unpickled with weights only: no code can run."""
+    try:
+        mapped = zipfile.is_zipfile(path)  # what older versions of torch wrote is not
+        with path.open("rb") as file:
+            start = file.read(4)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd pickles, which fail just below
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise ModelError(f"{path}: cannot be read: {reason}", hint=_ANOTHER) from error
+    except Exception as error:  # torch raises all kinds on files that are something else
+        if isinstance(error, pickle.UnpicklingError) and (
+            "GLOBAL" in str(error) or start.startswith(b"\x80")
+        ):
+            raise ModelError(
+                f"{path}: holds more than tensors, and could run code",
+                hint="only files that torch.load reads with weights_only=True are taken",
+            ) from error
+        if not start or (start == b"PK\3\4" and not mapped):
+            raise ModelError(
+                f"{path}: is {'cut off or damaged' if start else 'empty'}",
+                hint="copy it again from where it came",
+            ) from error
+        raise ModelError(
+            f"{path}: is no checkpoint",
+            hint="take what torch.save or safetensors has written: a .pth or .safetensors file",
+        ) from error
+
+
+def rename(state: Mapping[str, Tensor], *, where: str = "state dict") -> dict[str, Tensor]:
     """State dict of LAVIS names, whole or of trained parameters alone, to one of our names.
 
-    The encoder's separate query and value biases become one of query, key (always zero) and value.
+    The encoder's separate query and value biases become one of query, key (always zero) and value;
+    ModelError where there is only one of the two.
     """
     renamed = {}
     for name, value in state.items():
@@ -117,9 +244,13 @@ def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         part = _QKV_PARTS.match(name)
         if part is None:
             renamed[_rename_one(name)] = value
-        elif part[2] == "q_bias":
-            v_bias = state[name.removesuffix("q_bias") + "v_bias"]
-            bias = torch.cat([value, torch.zeros_like(value), v_bias])
+            continue
+        kind, other = part[2], {"q_bias": "v_bias", "v_bias": "q_bias"}[part[2]]
+        beside = state.get(name.removesuffix(kind) + other)
+        if beside is None:
+            raise ModelError(f"{where}: has {name} without {other}", hint=_ANOTHER)
+        if kind == "q_bias":
+            bias = torch.cat([value, torch.zeros_like(value), beside])
             renamed[f"vision_model.encoder.layers.{part[1]}.self_attn.qkv.bias"] = bias
     return renamed
 

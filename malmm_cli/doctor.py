@@ -12,9 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from malmm_cli import hub, media
-from malmm_cli.errors import CapacityError
+from malmm_cli.errors import CapacityError, ModelError
 from malmm_cli.models.device import pick_device, pick_dtype
-from malmm_cli.pipeline import free_memory
+from malmm_cli.room import free_memory
 
 __all__ = ["Finding", "examine"]
 
@@ -80,17 +80,35 @@ def _extra(package: str) -> Finding:
 
 
 def _cache() -> Finding:
-    folder = hub.cache_folder()
-    free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
-    return Finding("cache", f"{folder}, {hub.size_text(free)} free")
+    folder, place = hub.cache_folder(), hub.cache_place()
+    elsewhere = "let HF_HOME name another folder, to download models"
+    if not place.is_dir():
+        return Finding("cache", f"{folder}, but {place} is a file", False, elsewhere)
+    free = shutil.disk_usage(place).free
+    found = f"{folder}, {hub.size_text(free)} free"
+    if not os.access(place, os.W_OK):
+        return Finding("cache", f"{found}, but {place} cannot be written to", False, elsewhere)
+    smallest = min(known.download for known in hub.KNOWN.values() if known.repository)
+    if free < smallest:
+        advice = f"free some room, or {elsewhere}: they take {hub.size_text(smallest)} and more"
+        return Finding("cache", found, False, advice)
+    return Finding("cache", found)
 
 
 def _model(name: str) -> Finding:
-    """Whether a model is here, and in what numbers it would fit."""
-    about = hub.describe(name)
-    here = "here" if about["here"] else f"to be downloaded ({hub.size_text(about['download'])})"
+    """Whether a model is here or there is room for it, and in what numbers it would fit."""
+    try:
+        about = hub.describe(name)
+    except ModelError as error:
+        return Finding(name, error.message, good=False, advice=error.hint or "")
+    due = 0 if about["here"] else about["download"] - about["arrived"]
+    here = "here" if about["here"] else f"to be downloaded ({hub.size_text(due)})"
+    room = shutil.disk_usage(hub.cache_place()).free
     free = free_memory(pick_device())
     fits = [dtype for dtype, size in about["memory"].items() if size <= free]
+    if due > room:
+        found = f"{here}, but the disk has no room for it: {hub.size_text(room)} are free"
+        return Finding(name, found, False, "free some room, or let HF_HOME name a larger disk")
     if fits:
         return Finding(name, f"{here}; fits in {', '.join(fits)}")
     try:

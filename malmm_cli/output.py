@@ -28,6 +28,7 @@ __all__ = [
     "format_line",
     "format_whole",
     "frames_as_json",
+    "make_folder",
     "new_folder",
     "open_lines",
     "open_whole",
@@ -189,7 +190,9 @@ def check_writable(path: Path, *, overwrite: bool, inputs: Sequence[str] = ()) -
 def check_new_folder(path: Path) -> None:
     """Raise before any work is done for a folder that is not empty or has no place."""
     with _told(path):
-        if os.path.exists(path) and not (os.path.isdir(path) and not os.listdir(path)):
+        if os.path.lexists(path) and (
+            os.path.islink(path) or not os.path.isdir(path) or os.listdir(path)
+        ):
             raise UsageError(
                 f"{path}: exists and is not an empty folder",
                 hint="name a new one",
@@ -202,7 +205,7 @@ def _check_place(path: Path) -> None:
     if not os.path.isdir(path.parent):
         raise UsageError(f"{path}: there is no folder {path.parent}", hint="make it first")
     if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"{path}: the folder cannot be written to")
+        raise OutputError(f"{path}: the folder cannot be written to", hint="name another place")
     with _told(path), suppress(FileNotFoundError):
         path.stat()  # a name that the disk does not take
 
@@ -214,7 +217,9 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise OutputError(f"{path}: cannot be written: {reason}") from error
+        raise OutputError(
+            f"{path}: cannot be written: {reason}", hint="make some room, or name another place"
+        ) from error
 
 
 @contextmanager
@@ -254,21 +259,34 @@ def new_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(place, ignore_errors=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, unless it is there."""
+    with _told(path):
+        path.mkdir(exist_ok=True)
+
+
 @contextmanager
-def open_lines(path: Path, *, overwrite: bool = False) -> Iterator[Callable[[str], None]]:
+def open_lines(
+    path: Path, *, overwrite: bool = False, append: bool = False
+) -> Iterator[Callable[[str], None]]:
     """Writes whole lines as they come, from the first on; those in the file are always complete.
 
-    A file that came up meanwhile, another run's perhaps, is not overwritten unless asked for.
+    A file that came up meanwhile, another run's perhaps, is not overwritten unless asked for;
+    `append` keeps what is in it.
     """
     with ExitStack() as stack:
         file: IO[bytes] | None = None
         complete = 0
         mode = "wb" if overwrite or (path.exists() and not path.is_file()) else "xb"
+        if append:
+            mode = "ab"
 
         def write(line: str) -> None:
             nonlocal file, complete
             with _told(path):
-                file = file or stack.enter_context(path.open(mode, buffering=0))
+                if file is None:
+                    file = stack.enter_context(path.open(mode, buffering=0))
+                    complete = file.tell() if append else 0
                 rest = encoded(line)
                 try:
                     while rest:

@@ -68,7 +68,8 @@ def publish_small(root: Path) -> Path:
     folder = root / SMALL
     for name in ("config.json", "tokenizer.json", "qformer_tokenizer/tokenizer.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(json.dumps({"name": name}), "utf-8")
-    noise = torch.randint(0, 256, (2_500_000,), generator=torch.Generator().manual_seed(1))
-    save_file({"noise": noise.to(torch.uint8)}, folder / "model.safetensors")
+        content = {"model_type": "instructblip"} if name == "config.json" else {"name": name}
+        (folder / name).write_text(json.dumps(content), "utf-8")
+    noise = torch.rand((1_250_000,), generator=torch.Generator().manual_seed(1))
+    save_file({"noise": noise.half()}, folder / "model.safetensors")
     return folder

@@ -1,6 +1,7 @@
 """Whatever is wrong is told in one plain line, with the right exit code, and nothing is written."""
 
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
@@ -328,6 +329,51 @@ def lose_tensor(folder):
     break_tensors(folder, lambda state: state.pop("query_tokens"))
 
 
+def round_numbers(folder):
+    break_tensors(folder, lambda state: state.update(query_tokens=state["query_tokens"].int()))
+
+
+def write(name, content):
+    """A damage: the file is another."""
+
+    def damage(folder):
+        (folder / name).write_bytes(content)
+
+    return damage
+
+
+INDEX = "model.safetensors.index.json"
+
+
+def reconfigure(part, **fields):
+    def damage(folder):
+        content = json.loads((folder / "config.json").read_text())
+        content[part] |= fields
+        (folder / "config.json").write_text(json.dumps(content))
+
+    return damage
+
+
+def point_outside(folder):
+    """The index names a file of weights, whole and right, that lies elsewhere."""
+    shard = next(folder.glob("*-00002-*"))
+    shutil.move(shard, folder.parent / shard.name)
+    text = (folder / INDEX).read_text()
+    (folder / INDEX).write_text(text.replace(shard.name, f"../{shard.name}"))
+
+
+def point_far_outside(folder):
+    shard = next(folder.glob("*-00002-*"))
+    text = (folder / INDEX).read_text()
+    (folder / INDEX).write_text(text.replace(shard.name, str(shard)))
+
+
+def pickle_weights(folder):
+    for path in folder.glob("model*"):
+        path.unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"a pickle")
+
+
 @pytest.fixture(scope="module")
 def sharded(write_model):
     return write_model("vicuna", max_shard_size="1MB")
@@ -336,22 +382,54 @@ def sharded(write_model):
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (break_config, "config.json is missing"),
-        (break_json, "config.json: cannot be read"),
-        (break_type, "'llava'"),
         (break_tokenizer, "tokenizer cannot be read: none of tokenizer.json"),
         (break_instruction_tokenizer, "qformer_tokenizer: its tokenizer cannot be read"),
-        (break_shard, "model-00002-of-"),
-        (break_file, "model-00002-of-"),
         (break_shape, "wrong shape: query_tokens is (1, 3, 96), not (1, 8, 96)"),
         (break_names, "unexpected surprise"),
         (lose_tensor, "missing query_tokens"),
+        (reconfigure("qformer_config", hidden_size="big"), "field 'hidden_size': "),
+        (reconfigure("vision_config", hidden_size=10**7), "wrong shape: "),
+        (write("preprocessor_config.json", b'{"image_std": [0, 0, 0]}'), "three numbers"),
     ],
 )
 def test_broken_model_folders(refused, sharded, tmp_path, damage, says):
     folder = shutil.copytree(sharded, tmp_path / "model")
     damage(folder)
-    refused("caption", SAMPLE, "--model", folder, "-q", code=1, says=says)
+    refused("caption", SAMPLE, "--model", folder, "-q", code=1, says=says, hint="hint: ")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says", "hint"),
+    [
+        (break_config, "config.json is missing", "layout"),
+        (break_json, "config.json: cannot be read: it is no JSON", "copy it again"),
+        (write("config.json", b""), "config.json: cannot be read: it is empty", "copy it again"),
+        (write("config.json", b"[" * 10**5), "cannot be read: it is no JSON", "copy it again"),
+        (write("config.json", b"\xff\xfe"), "cannot be read: it is no UTF-8", "copy it again"),
+        (write("config.json", b"[]"), "config.json: holds no JSON object", "copy it again"),
+        (write("config.json", b"{}"), "a model of no type", "InstructBLIP"),
+        (break_type, "'llava'", "InstructBLIP"),
+        (break_shard, "weights are missing: model-00002-of-", "copy"),
+        (break_file, "model-00002-of-", "copy it again"),
+        (write(INDEX, b"xx"), f"{INDEX}: cannot be read: it is no JSON", "copy it again"),
+        (write(INDEX, b"[1]"), f"{INDEX}: holds no JSON object", "copy it again"),
+        (write(INDEX, b"{}"), f"{INDEX}: says of no tensor", "copy it again"),
+        (write(INDEX, b'{"weight_map": {}}'), f"{INDEX}: says of no tensor", "copy it again"),
+        (write(INDEX, b'{"weight_map": {"a": 3}}'), f"{INDEX}: says of no tensor", "copy it again"),
+        (write(INDEX, b'{"weight_map": {"a": "\\u0000"}}'), "no file of weights", "itself"),
+        (point_outside, "'../model-00002-of-", "itself"),
+        (point_far_outside, "no file of weights in this folder", "itself"),
+        (pickle_weights, "only pickles (pytorch_model.bin)", "safetensors"),
+        (round_numbers, "query_tokens as I32", "float16"),
+    ],
+)
+def test_broken_model_folders_are_told_before_they_are_loaded(
+    refused, sharded, tmp_path, damage, says, hint
+):
+    folder = shutil.copytree(sharded, tmp_path / "model")
+    damage(folder)
+    for command in (["caption", SAMPLE, "-q", "--model"], ["models", "info"], ["models", "pull"]):
+        refused(*command, folder, code=1, says=says, hint=hint)
 
 
 def test_a_folder_in_several_files_is_a_model_like_any_other(malmm, sharded, vicuna_folder):

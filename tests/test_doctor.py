@@ -1,6 +1,9 @@
 """`malmm doctor` looks at everything, and says what to do about what is missing."""
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +14,8 @@ def rows(malmm):
     return {row["what"]: row for row in json.loads(malmm("doctor", "--json").out)}
 
 
-def test_everything_is_looked_at(malmm):
+def test_everything_is_looked_at(malmm, monkeypatch):
+    monkeypatch.setattr(hub, "machine_memory", lambda: 10**12)  # it must not change in between
     found = rows(malmm)
     assert list(found)[:4] == ["python", "torch", "transformers", "device"]
     assert {"pyav", "ffmpeg", "decord", "cache", *hub.KNOWN} <= found.keys()
@@ -41,3 +45,54 @@ def test_what_is_missing_is_named(malmm, monkeypatch):
     ffmpeg = rows(malmm)["ffmpeg"]
     assert not ffmpeg["good"]
     assert "malmm[ffmpeg]" in ffmpeg["advice"]
+
+
+def cache_at(monkeypatch, place, free=10**12):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(place))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 0, free))
+
+
+def test_a_disk_with_too_little_room(malmm, monkeypatch, tmp_path):
+    cache_at(monkeypatch, tmp_path, free=20 * 10**6)
+    found = rows(malmm)
+    assert not found["cache"]["good"]
+    assert "HF_HOME" in found["cache"]["advice"]
+    assert not found["vicuna-7b"]["good"]
+    assert "20.0 MB" in found["vicuna-7b"]["found"]
+    assert found["tiny"]["good"]
+    cache_at(monkeypatch, tmp_path, free=20 * 10**9)
+    found = rows(malmm)
+    assert found["cache"]["good"]
+    assert "no room" not in found["vicuna-7b"]["found"]
+    assert "no room" in found["flan-t5-xxl"]["found"]
+
+
+def test_a_cache_that_cannot_be_written_to(malmm, monkeypatch, tmp_path):
+    cache_at(monkeypatch, tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path)  # root may everything
+    cache = rows(malmm)["cache"]
+    assert not cache["good"]
+    assert "cannot be written to" in cache["found"]
+    assert "HF_HOME" in cache["advice"]
+
+
+def test_a_cache_that_is_a_file(malmm, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    cache_at(monkeypatch, tmp_path / "file" / "hub")
+    cache = rows(malmm)["cache"]
+    assert not cache["good"]
+    assert f"{tmp_path / 'file'} is a file" in cache["found"]
+    assert "HF_HOME" in cache["advice"]
+
+
+def test_damaged_weights_do_not_end_it(malmm, monkeypatch):
+    def describe(name, **_):
+        raise pipeline.ModelError(f"{name} is damaged", hint="mend it")
+
+    monkeypatch.setattr(hub, "describe", describe)
+    vicuna = rows(malmm)["vicuna-7b"]
+    assert (vicuna["found"], vicuna["good"], vicuna["advice"]) == (
+        "vicuna-7b is damaged",
+        False,
+        "mend it",
+    )

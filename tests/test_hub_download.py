@@ -92,9 +92,12 @@ def test_main_stays_what_it_was_when_the_download_began(client, hub):
     client.pull(code=1)
     hub.heal()
     recorded, hub.pins[SMALL] = hub.commit(SMALL), "b" * 40
-    _, hint = client.refused("models", "pull", SMALL)
+    error, hint = client.refused("models", "pull", SMALL)
     assert recorded in [r.path.rsplit("/", 1)[1] for r in hub.requests]
-    assert "folder" in hint
+    assert "this revision" in error
+    assert str(client.storage / "refs" / "malmm") in hint
+    (client.storage / "refs" / "malmm").unlink()  # as it says
+    assert client.pull()[0].strip().endswith("b" * 40)
 
 
 def test_what_other_programs_fetched_is_used(client, hub):
@@ -140,6 +143,7 @@ def test_a_cut_for_good_is_resumed_by_the_next_run(client, hub, root):
     assert content(hub) == ["bytes=1000000-"]
     assert set(hub.sent().values()) == {1}
     assert "downloading 1.5 MB of 2.5 MB, the rest is here," in err
+    assert f"revision {hub.commit(SMALL)[:7]} (its main at the first download);" in err
     same(out.strip(), root / SMALL)
 
 

@@ -18,7 +18,7 @@ REFUSALS = {
     "gated": ("is given to those who have agreed to its terms", "hf auth login", 1),
     "unauthorised": ("does not accept the token", "hf auth login", 1),
     "forbidden": ("refuses access", "hf auth login", 1),
-    "no revision": ("does not have this revision", "newer version", 1),
+    "no revision": ("does not have this revision", "refs", 1),
     "limited": ("wants fewer requests", "wait", 4),
     "error": ("the Hub answers with error 500", "run it again", 4),
     "no file": ("does not have what it lists", "later", 1),
@@ -32,7 +32,7 @@ def test_answers_that_are_refusals(client, hub, file, faults):
     for fault in faults:  # one after the other: a try too few or too many would meet the next
         hub.fail(file, fault, times=REFUSALS[fault][2])
     several = f"for _ in range({len(faults) - 1}): cli.run(sys.argv[1:])"
-    out, err = client("models", "pull", SMALL, code=1, before=several)
+    out, err = client("models", "pull", SMALL, code=1, before=several, HF_TOKEN="hf_secret")
     told = [line for line in err.splitlines() if line.startswith(("error", "hint"))]
     assert err.count("trying again") == sum(REFUSALS[fault][2] - 1 for fault in faults)
     for fault, error, hint in zip(faults, told[::2], told[1::2], strict=True):
@@ -52,6 +52,64 @@ def test_a_repository_that_is_not_there(client):
     assert hint.startswith("check the spelling")
     _, hint = client.refused("models", "pull", "Salesforce/instructblip-vicuna7b", code=2)
     assert hint.startswith(f"did you mean {VICUNA}? ")
+
+
+@pytest.mark.parametrize("fault", ["no repository", "unauthorised"])
+def test_a_stranger_is_not_told_what_there_is(client, hub, fault):
+    """Without a token, the Hub answers so to a name that nothing has too."""
+    hub.fail(METADATA, fault)
+    error, hint = client.refused("models", "pull", SMALL, code=2)
+    assert error == f"the Hub has no repository {SMALL} that you may see"
+    assert hint.startswith("check the spelling")
+    assert "HF_TOKEN" not in hint
+
+
+@pytest.mark.parametrize("name", ["vicuna-13b", "Salesforce/instructblip-vicuna-13b"])
+def test_a_known_repository_that_is_gone(client, name):
+    error, hint = client.refused("models", "pull", name)
+    assert error == "the Hub does not show Salesforce/instructblip-vicuna-13b"
+    assert "did you mean" not in hint
+    assert "folder of weights" in hint
+
+
+def test_a_pinned_revision_that_is_gone(client, hub):
+    hub.fail(METADATA, "no revision")
+    _, hint = client.refused("models", "pull", "flan-t5-xl")
+    assert "newer version" in hint
+
+
+def test_an_address_that_is_none(client, hub):
+    error, hint = client.refused("models", "pull", SMALL, HF_ENDPOINT="nonsense")
+    assert "the Hub cannot be reached" in error
+    assert "HF_ENDPOINT is nonsense" in hint
+
+
+def test_a_link_that_is_missing_is_no_download(client, hub):
+    folder = Path(client("models", "pull", "flan-t5-xl")[0].strip())
+    next(folder.glob("model-00002-*")).unlink()
+    hub.requests.clear()
+    assert client("models", "pull", "flan-t5-xl")[1] == ""
+    assert not hub.sent()
+
+
+def test_a_model_of_another_kind_is_refused_before_its_weights_come(client, hub, root, tmp_path):
+    shutil.copytree(root / SMALL, other := tmp_path / "other" / "someone" / "bert")
+    (other / "config.json").write_text('{"model_type": "bert"}')
+    with HubServer(tmp_path / "other") as server:
+        for _ in range(2):
+            error, hint = client.refused("models", "pull", "someone/bert", HF_ENDPOINT=server.url)
+            assert error.startswith("someone/bert: a model of type 'bert' cannot be used")
+            assert "InstructBLIP" in hint
+        assert WEIGHTS not in server.sent()
+
+
+def test_a_repository_without_the_second_tokenizer(client, root, tmp_path):
+    shutil.copytree(root / SMALL, other := tmp_path / "other" / "someone" / "half")
+    (other / "qformer_tokenizer" / "tokenizer.json").rename(other / "qformer_tokenizer" / "x")
+    with HubServer(tmp_path / "other") as server:
+        error, hint = client.refused("models", "pull", "someone/half", HF_ENDPOINT=server.url)
+    assert "it lacks qformer_tokenizer/tokenizer.json" in error
+    assert "safetensors" not in hint
 
 
 def test_a_name_that_nothing_has(client, hub):

@@ -326,7 +326,10 @@ def test_strict_loading_names_what_is_wrong(folders, tmp_path):
         (lambda s: s.update(extra=torch.ones(1)), "unexpected extra"),
         (lambda s: s.update(query_tokens=torch.ones(1, 2, 3)), r"query_tokens is \(1, 2, 3\)"),
         (lambda s: s.pop("language_model.lm_head.weight"), "missing lm_head.weight"),
-        (lambda s: s.pop("vision_model.post_layernorm.bias"), "missing post_layernorm.bias"),
+        (
+            lambda s: s.pop("vision_model.post_layernorm.bias"),
+            "missing vision_model.post_layernorm.bias",
+        ),
     ):
         changed = dict(state)
         change(changed)

@@ -58,6 +58,7 @@ def test_info_of_a_model_that_is_not_here(malmm):
             "shards": None,
             "stored": None,
             "note": "",
+            "arrived": 0,
         }
     lines = malmm("models", "info", "vicuna-7b").out.splitlines()
     assert "revision    19103d0c5b5263c8a7891012e08573439fb6607f (pinned)" in lines
@@ -90,20 +91,84 @@ def test_info_reads_the_files_that_are_here(malmm, t5_folder, write_model):
     assert "parameters" in malmm("models", "info", sharded).out
 
 
-def test_info_of_damaged_weights(malmm, tmp_path):
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "weights are missing"),
+        (b"", "model.safetensors: cannot be read: it is empty"),
+        (b"\xff" * 100, "model.safetensors: cannot be read: it is no safetensors file"),
+        (b"\xff" * 7 + b"\0{}", "model.safetensors: cannot be read: it is no safetensors file"),
+        (b"\2" + bytes(7) + b"[]", "model.safetensors: cannot be read: it is no safetensors file"),
+        (b"\7" + bytes(7) + b'{"a":3}', "cannot be read: it is no safetensors file"),
+        (b"\x09" + bytes(7) + b'{"a":3}', "cannot be read: it is cut off"),
+        (b"\x13" + bytes(7) + b'{"a":{"dtype":"F16"', "it is no safetensors file"),
+        (b"\x02" + bytes(7) + b"{}more", "cannot be read: it has 4 bytes too many"),
+    ],
+)
+def test_info_of_damaged_weights(refused, tmp_path, content, says):
     shutil.copytree(TINY, folder := tmp_path / "model")
     weights = folder / "model.safetensors"
-    cut = weights.read_bytes()[:-1]
-    for damage in (
-        lambda: weights.write_bytes(cut),
-        lambda: weights.write_bytes(b"\xff" * 100),
-        weights.unlink,
-    ):
-        damage()
-        done = malmm("models", "info", folder)
-        assert (done.code, done.out) == (1, "")
-        assert done.err.startswith(f"error: {weights}: cannot be read: ")
-        assert "malmm models pull" in done.err
+    weights.unlink() if content is None else weights.write_bytes(content)
+    refused("models", "info", folder, code=1, says=says, hint="copy it again")
+
+
+def test_info_of_cut_weights(refused, tmp_path):
+    shutil.copytree(TINY, folder := tmp_path / "model")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    refused("models", "info", folder, code=1, says="cannot be read: it is cut off", hint="copy")
+
+
+def snapshot(cache, name="someone/model", commit="c" * 40):
+    """A folder of the Hub's cache with the bundled model in it."""
+    storage = cache / f"models--{name.replace('/', '--')}"
+    (storage / "refs").mkdir(parents=True)
+    (storage / "refs" / "main").write_text(commit)
+    return shutil.copytree(TINY, storage / "snapshots" / commit)
+
+
+@pytest.mark.parametrize("command", [("info",), ("pull", "--offline")])
+def test_damaged_downloads_are_mended_by_pull(refused, tmp_path, command):
+    weights = snapshot(tmp_path / "cache") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    pull = "`malmm models pull someone/model` mends it"
+    command = ("models", command[0], "someone/model", *command[1:])
+    refused(*command, code=1, says="cannot be read: it is cut off", hint=pull)
+
+
+@pytest.mark.parametrize(
+    "lost", ["qformer_tokenizer/tokenizer.json", "tokenizer.json", "model.safetensors"]
+)
+def test_a_download_that_lacks_a_file_is_not_here(malmm, refused, tmp_path, lost):
+    folder = snapshot(tmp_path / "cache")
+    assert json.loads(malmm("models", "info", "someone/model", "--json").out)["here"]
+    (folder / lost).unlink()
+    about = json.loads(malmm("models", "info", "someone/model", "--json").out)
+    assert not about["here"]
+    options = ("someone/model", "--offline")
+    refused("models", "pull", *options, code=1, says="or not all of it", hint="without --offline")
+
+
+def test_what_has_arrived_is_told(malmm, tmp_path):
+    folder = snapshot(tmp_path / "cache", KNOWN["vicuna-13b"].repository)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    weights = folder / "model.safetensors"
+    blobs = folder.parents[1] / "blobs"
+    blobs.mkdir()
+    with (blobs / "0123.incomplete").open("wb") as file:
+        file.truncate(10**9)
+    size += 10**9 - weights.stat().st_size
+    weights.unlink()
+    about = json.loads(malmm("models", "info", "vicuna-13b", "--json").out)
+    assert (about["here"], about["arrived"]) == (False, size)
+    assert "folder      partly here: 1.0 of 28.4 GB" in malmm("models", "info", "vicuna-13b").out
+    rows = {line.split()[0]: line for line in malmm("models").out.splitlines()}
+    assert rows["vicuna-13b"].endswith("  1.0 of 28.4 GB")
+
+
+def test_info_of_a_file(refused, tmp_path):
+    (tmp_path / "file").touch()
+    refused("models", "info", "./file", code=2, says="a model is a folder", hint="folder")
 
 
 def test_pull_of_what_is_no_download(malmm):

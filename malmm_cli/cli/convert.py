@@ -30,14 +30,24 @@ def convert(
     malmm caption video.mp4 --model ./my-model
     """
     if not checkpoint.is_file():
-        raise UsageError(f"{checkpoint}: there is no such file")
+        there = "is a folder" if checkpoint.is_dir() else "is no regular file"
+        raise UsageError(
+            f"{checkpoint}: {there if checkpoint.exists() else 'there is no such file'}",
+            hint="give the path of a .pth or .safetensors file",
+        )
     from malmm_cli import convert as converting
     from malmm_cli import hub
     from malmm_cli.output import check_new_folder, new_folder
 
     check_new_folder(folder)
+    laid = converting.read_checkpoint(checkpoint)
     with download_progress(shown=True) as update:
         located = hub.locate(base, offline=offline, on_note=note, on_progress=update)
     with new_folder(folder) as place:
-        done = converting.convert(checkpoint, located.folder, place)
-    note(f"{folder}: {done.taken} tensors of {checkpoint}, {done.kept} of {located.name}")
+        where = f"{checkpoint} over {located.name}"
+        done = converting.lay_over(laid, located.folder, place, where=where)
+    note(f"{folder}: {done.taken} tensors of {checkpoint}")
+    if done.kept:
+        note(f"from the base {located.name}: {', '.join(converting.listed(done.kept))}")
+    if not done.positions:
+        note("no position table (image_pe.weight): the model is not told the order of the frames")

@@ -80,7 +80,8 @@ def pull(
             on_progress=update,
             check_memory=None if quiet else check_memory,
         )
-    emit(_json(hub.describe(name)) if json else f"{located.folder}\n")
+    about = hub.describe(name)  # looks into the files
+    emit(_json(about) if json else f"{located.folder}\n")
 
 
 def _json(content: Any) -> str:
@@ -98,7 +99,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
             _size(row["memory"]["float16"]),
             row["licence"].split(" (")[0],
             _revision(row)[:7],
-            "yes" if row["here"] else "no",
+            _here(row),
         )
         for row in rows
     ]
@@ -110,6 +111,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def _lines(about: dict[str, Any]) -> str:
+    absent = f"partly here: {_here(about)}" if about["arrived"] else "not on this machine"
     memory = ", ".join(f"{dtype} {_size(size)}" for dtype, size in about["memory"].items())
     fields = {
         "name": about["name"],
@@ -120,11 +122,21 @@ def _lines(about: dict[str, Any]) -> str:
         "parameters": about["parameters"] and f"{about['parameters']:,}",
         "download": about["download"] and f"about {_size(about['download'])}",
         "memory": about["parameters"] and f"{memory}, for the weights",
-        "folder": about["folder"] or "not on this machine",
+        "folder": about["folder"] or absent,
         "stored": ", ".join(about["stored"] or ()),
     }
-    shards = [(name, _size(size)) for name, size in (about["shards"] or {}).items()]
-    return "".join(f"{label:<11} {value}\n" for label, value in [*fields.items(), *shards] if value)
+    shards = [f"  {name}  {_size(size)}\n" for name, size in (about["shards"] or {}).items()]
+    known = [f"{label:<11} {value}\n" for label, value in fields.items() if value]
+    return "".join([*known, *shards])
+
+
+def _here(about: dict[str, Any]) -> str:
+    """Whether it is on this machine: yes, no, or how much of it."""
+    if about["here"] or not about["arrived"]:
+        return "yes" if about["here"] else "no"
+    arrived, whole = _size(about["arrived"]), _size(about["download"])
+    same = whole and arrived.split()[1] == whole.split()[1]
+    return f"{arrived.split()[0] if same else arrived} of {whole}" if whole else arrived
 
 
 def _revision(about: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from malmm_cli.errors import CapacityError, UsageError
-from malmm_cli.hub.download import Download, cache_folder, cached
+from malmm_cli.hub.download import Download, arrived, cache_folder, cache_place, cached
 from malmm_cli.hub.known import DTYPE_BYTES, KNOWN, Known, memory_needed, nearest
 from malmm_cli.hub.snapshot import read_weights, size_text
 
@@ -18,6 +18,7 @@ __all__ = [
     "KNOWN",
     "Located",
     "cache_folder",
+    "cache_place",
     "check_memory",
     "describe",
     "locate",
@@ -88,6 +89,7 @@ def describe(name: str, *, files: bool = True) -> dict[str, Any]:
     """All that is known of a model without a network; of its `files` too, where they are here.
 
     Sizes are in bytes; those of a model that is not here are about right, or None if unknown.
+    Raises ModelError for files that are those of no model.
     """
     named = _find(name)
     known = named.known
@@ -111,6 +113,7 @@ def describe(name: str, *, files: bool = True) -> dict[str, Any]:
         "shards": weights.shards if weights else None,
         "stored": weights.dtypes if weights else None,
         "note": known.note if known else "",
+        "arrived": 0 if folder else arrived(named.repository, named.revision),
     }
 
 
@@ -155,7 +158,9 @@ def _find(name: str) -> _Named:
         if os.path.isdir(folder):
             return _Named(None, Path(folder))
         if os.path.exists(folder):
-            raise UsageError(f"{name}: a model is a folder, this is a file")
+            raise UsageError(
+                f"{name}: a model is a folder, this is a file", hint="name the folder it lies in"
+            )
         if not _is_repository(name):
             raise UsageError(
                 f"unknown model {name!r}",

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from malmm_cli.errors import CapacityError, MalmmError, ModelError
+from malmm_cli.folder import read_config
 from malmm_cli.hub.faults import explained, http_error, may_pass, status_of
 from malmm_cli.hub.snapshot import File, is_complete, size_text, wanted
 
-__all__ = ["Download", "cache_folder", "cached"]
+__all__ = ["Download", "arrived", "cache_folder", "cache_place", "cached"]
 
 # Seconds before each new try while nothing arrives; whatever arrives starts the row anew.
 WAITS = (1, 3, 6)
@@ -39,6 +40,22 @@ def cache_folder() -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
+
+
+def cache_place() -> Path:
+    """The cache's folder or, before it is there, what it would be made in."""
+    folder = cache_folder()
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def arrived(repository: str, revision: str | None) -> int:
+    """Bytes on this machine of a repository that is not here as a whole."""
+    storage = _storage(repository)
+    commit = revision or _commit(storage, _RECORD) or _commit(storage, "main")
+    files = [*(storage / "blobs").glob("*.incomplete")]
+    if commit:
+        files += (storage / "snapshots" / commit).rglob("*")
+    return sum(map(_size, files))
 
 
 def cached(repository: str, revision: str | None) -> Path | None:
@@ -96,7 +113,11 @@ class Download:
         except MalmmError:
             raise
         except Exception as error:  # every version of the client raises its own kinds
-            raise explained(error, self.repository) from error
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception) -> MalmmError:
+        record = None if self.revision else _storage(self.repository) / "refs" / _RECORD
+        return explained(error, self.repository, record=record)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -129,6 +150,8 @@ class Download:
         if not self.revision:
             _record(storage, commit)
         for file, blob in blobs.items():
+            if file.name.endswith(".safetensors"):  # they come last, and are large
+                read_config(folder)
             if not there[file]:
                 self._bring(file, blob, commit)
             _link(folder / file.name, blob)
@@ -155,7 +178,7 @@ class Download:
         if due and parameters:
             self.check_memory(parameters)
         cache = cache_folder()
-        free = shutil.disk_usage(next(p for p in (cache, *cache.parents) if p.exists())).free
+        free = shutil.disk_usage(cache_place()).free
         if free < due:
             raise CapacityError(
                 f"{self.name}: {size_text(due)} have to be downloaded, and {cache} has room for "
@@ -168,13 +191,16 @@ class Download:
         whole = sum(file.size for file in here)
         rest = whole - sum(here.values())
         licence = self.licence or getattr(info.card_data, "license", None)
-        self.on_note(
-            f"{self.name}: downloading {size_text(rest)}"
-            + (f" of {size_text(whole)}, the rest is here," if rest < whole else "")
-            + f" from {self.repository}, revision {str(info.sha)[:7]}"
-            + ("" if self.revision else " (now its main, and recorded)")
-            + f"; licence: {licence or 'see its page on the Hub'}"
-        )
+        recorded = _commit(_storage(self.repository), _RECORD)
+        main = "its main at the first download" if recorded else "now its main, and recorded"
+        if rest:
+            self.on_note(
+                f"{self.name}: downloading {size_text(rest)}"
+                + (f" of {size_text(whole)}, the rest is here," if rest < whole else "")
+                + f" from {self.repository}, revision {str(info.sha)[:7]}"
+                + ("" if self.revision else f" ({main})")
+                + f"; licence: {licence or 'see its page on the Hub'}"
+            )
         for file, size in here.items():
             self.on_progress(file.name, size, file.size)
 
@@ -244,7 +270,7 @@ class Download:
                 wait = next(waits, None)
                 if wait is None or not may_pass(error, started=moved is not None):
                     raise
-                reason = explained(error, self.repository).message
+                reason = self._explained(error).message
             self.on_note(f"{reason}; trying again in {wait} s")
             time.sleep(wait)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 from typing import Any
 
 from malmm_cli.errors import CapacityError, MalmmError, ModelError, UsageError
@@ -21,9 +22,9 @@ _ANSWERS = {
 }
 
 
-def explained(error: Exception, repository: str) -> MalmmError:
-    """The error as a user can understand it."""
-    from huggingface_hub import errors
+def explained(error: Exception, repository: str, *, record: Path | None = None) -> MalmmError:
+    """The error as a user can understand it; `record` is the file that says which revision."""
+    from huggingface_hub import errors, get_token
 
     status = status_of(error)
     if isinstance(error, errors.GatedRepoError):
@@ -33,24 +34,24 @@ def explained(error: Exception, repository: str) -> MalmmError:
             kind="GatedModel",
         )
     if isinstance(error, errors.RevisionNotFoundError):
+        way = "a newer version of malmm may know another"
+        if record:
+            way = f"remove {record} to take what its main is now"
         return ModelError(
             f"the Hub does not have this revision of {repository}",
-            hint="a newer version of malmm may know another; a folder of weights works too",
+            hint=f"{way}; a folder of weights works too",
         )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        near = nearest(repository, [known.repository or "" for known in KNOWN.values()], 0.8)
-        return UsageError(
-            f"the Hub has no repository {repository} that you may see",
-            hint=f"{near}check the spelling; if it is private, log in with `hf auth login`",
-            kind="UnknownModel",
-        )
+    # to whom it does not know, the Hub does not tell what is private and what is not there
+    if isinstance(error, errors.RepositoryNotFoundError) or (status == 401 and not get_token()):
+        return _unknown(repository)
     if status is not None:
         said, hint = _ANSWERS.get(status, (f"the Hub answers with error {status}", _KEPT))
         return ModelError(f"{repository}: {said}", hint=hint, kind="HubError")
     if isinstance(error, http_error()):
         return ModelError(
             f"{repository}: {_broken(error)}",
-            hint=f"check the connection; {_KEPT}. A folder of weights or --model tiny needs none",
+            hint=f"check the connection{_endpoint()}; {_KEPT}. A folder of weights or --model tiny "
+            "needs none",
             kind="NoNetwork",
         )
     if isinstance(error, OSError):
@@ -67,6 +68,32 @@ def explained(error: Exception, repository: str) -> MalmmError:
             kind="HubError",
         )
     return ModelError(f"{repository} cannot be fetched: {error}", hint=f"try again; {_KEPT}")
+
+
+def _unknown(repository: str) -> MalmmError:
+    """The Hub says that there is no such repository."""
+    known = [known.repository for known in KNOWN.values() if known.repository]
+    if repository in known:
+        return ModelError(
+            f"the Hub does not show {repository}",
+            hint="it may have moved, or want a login (`hf auth login`); `malmm models` lists "
+            "others, and a folder of weights works too",
+            kind="HubError",
+        )
+    return UsageError(
+        f"the Hub has no repository {repository} that you may see",
+        hint=f"{nearest(repository, known, 0.8)}check the spelling; if it is private, log in with "
+        "`hf auth login`",
+        kind="UnknownModel",
+    )
+
+
+def _endpoint() -> str:
+    """Where the Hub was looked for, if somebody has said so."""
+    from huggingface_hub import constants
+
+    other = constants.ENDPOINT != "https://huggingface.co"
+    return f" (HF_ENDPOINT is {constants.ENDPOINT})" if other else ""
 
 
 def may_pass(error: Exception, *, started: bool) -> bool:

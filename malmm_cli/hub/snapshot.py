@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import json
-import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -13,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from malmm_cli.errors import ModelError
+from malmm_cli.folder import INDEX, WHOLE, read_config, read_header, shards
 
 __all__ = ["File", "Weights", "is_complete", "read_weights", "size_text", "wanted"]
-
-INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
 
 # Named files and shards: never a pickle, never code.
 _NAMED = {
@@ -28,7 +25,14 @@ _NAMED = {
     *(INDEX, WHOLE),
 }
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors", re.ASCII)
-_NEEDED = ("config.json", "tokenizer*", "qformer_tokenizer/*", "model*.safetensors")
+
+# What a model cannot do without: of each line, one.
+_NEEDED = (
+    ("config.json",),
+    ("tokenizer.json", "tokenizer.model", "spiece.model"),
+    ("qformer_tokenizer/tokenizer.json", "qformer_tokenizer/vocab.txt"),
+    ("model*.safetensors",),
+)
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,13 @@ def wanted(siblings: list[Any], repository: str) -> list[File]:
         for s in siblings
         if s.rfilename in _NAMED or _SHARD.fullmatch(s.rfilename)
     }
-    lacking = [pattern for pattern in _NEEDED if not fnmatch.filter(files, pattern)]
+    lacking = [any_of[0] for any_of in _NEEDED if not any(fnmatch.filter(files, p) for p in any_of)]
     if lacking:
         raise ModelError(
             f"{repository} is no InstructBLIP model in safetensors: it lacks {', '.join(lacking)}",
-            hint="only safetensors are read, since other kinds can run code",
+            hint="only safetensors are read, since other kinds can run code"
+            if lacking == [_NEEDED[-1][0]]
+            else "take an InstructBLIP model; `malmm models` lists some",
         )
     if INDEX in files:
         files.pop(WHOLE, None)
@@ -84,32 +90,27 @@ def wanted(siblings: list[Any], repository: str) -> list[File]:
 
 def is_complete(folder: Path) -> bool:
     """Whether a folder has configuration, tokenizers and all weights."""
-    shards = _shards(folder)
-    return all(any(folder.glob(pattern)) for pattern in _NEEDED) and all(
-        (folder / name).is_file() for name in shards or [""]
-    )
+    if not all(any(any(folder.glob(p)) for p in any_of) for any_of in _NEEDED):
+        return False
+    try:
+        shards(folder)
+    except ModelError:
+        return False
+    return True
 
 
 def read_weights(folder: Path) -> Weights:
-    """Sizes, parameters and number types, without reading the weights; raises ModelError."""
-    shards, dtypes = {}, Counter[str]()
-    for name in _shards(folder):
-        try:
-            with (folder / name).open("rb") as file:
-                shards[name] = (folder / name).stat().st_size
-                length = min(int.from_bytes(file.read(8), "little"), shards[name])
-                header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            for tensor in header.values():
-                dtypes[tensor["dtype"]] += math.prod(tensor["shape"])
-            if 8 + length + max(t["data_offsets"][1] for t in header.values()) != shards[name]:
-                raise ValueError("it is cut off")
-        except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-            raise ModelError(
-                f"{folder / name}: cannot be read: {error}",
-                hint="the file is missing or damaged: `malmm models pull NAME` mends downloads",
-            ) from error
-    return Weights(shards, sum(dtypes.values()), dict(dtypes))
+    """Sizes, parameters and number types of a model's files, without reading the weights.
+
+    Raises ModelError where they, or the configuration, are not those of a model.
+    """
+    read_config(folder)
+    sizes, dtypes = {}, Counter[str]()
+    for name in shards(folder):
+        for stored in read_header(folder / name).values():
+            dtypes[stored.dtype] += stored.numbers
+        sizes[name] = (folder / name).stat().st_size
+    return Weights(sizes, sum(dtypes.values()), dict(dtypes))
 
 
 def size_text(size: int) -> str:
@@ -118,14 +119,3 @@ def size_text(size: int) -> str:
         if size >= one:
             return f"{size / one:.1f} {unit}"
     return f"{size} bytes"
-
-
-def _shards(folder: Path) -> list[str]:
-    """Names of the weight files; none where the index cannot be read."""
-    if not (folder / INDEX).is_file():
-        return [WHOLE]
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        return sorted(set(index["weight_map"].values()))
-    except (OSError, ValueError, LookupError, AttributeError, TypeError):
-        return []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,26 +13,20 @@ import transformers
 from torch import Tensor
 
 from malmm_cli.errors import ModelError
+from malmm_cli.folder import DERIVED, FAMILIES, TOKENIZERS, read_config, read_json, remedy
+from malmm_cli.models import scratch
 from malmm_cli.models.device import language_options
 from malmm_cli.models.instructblip import InstructBlip
 from malmm_cli.models.text import Texts
-from malmm_cli.models.weights import check, fill, first_line, read_json, read_state, subset
+from malmm_cli.models.weights import check, fill, first_line, read_state, subset, wrong_shapes
 
-__all__ = ["InstructBlip", "build", "load"]
+__all__ = ["InstructBlip", "build", "check_state", "load"]
 
 # What CLIP was trained with; every published InstructBLIP repeats it.
 _PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
-# The published Vicuna processors name the video classes by mistake; weights are the same.
-_FAMILY = ("instructblip", "instructblipvideo")
-
 _PIXELS = {"image_mean": _PIXEL_MEAN, "image_std": _PIXEL_STD}
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt")
-
-# Stored by older versions of transformers; all follow from the configuration.
-_DERIVED = ("position_ids", "rotary_emb.inv_freq")
 
 
 def load(
@@ -55,12 +50,15 @@ def load(
     numbers = folder / "preprocessor_config.json"
     processor = read_json(numbers) if numbers.exists() else {}
     state = {
-        name: value for name, value in read_state(folder).items() if not name.endswith(_DERIVED)
+        name: value for name, value in read_state(folder).items() if not name.endswith(DERIVED)
     }
+    check_state(state, folder, where=str(folder))
     mean, std = (processor.get(key, due) for key, due in _PIXELS.items())
     if not _are_three_numbers(mean) or not _are_three_numbers(std) or 0 in std:
-        raise ModelError(f"{numbers}: image_mean and image_std must be three numbers each")
-    try:
+        raise ModelError(
+            f"{numbers}: image_mean and image_std must be three numbers each", hint=remedy(folder)
+        )
+    with _told(folder):
         model = build(
             config,
             state,
@@ -72,15 +70,37 @@ def load(
             name=folder,
             language_options=options,
         )
-    except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
-        raise ModelError(
-            f"{folder}: its configuration makes no model: {first_line(error)}"
-        ) from error
     _check_vocabularies(model, folder)
     model.move_to(device)
     if not options:
         model.language_model.to(device)
     return model
+
+
+def check_state(state: Mapping[str, Tensor], folder: Path, *, where: str, **told: Any) -> None:
+    """Raise ModelError unless state fits the configuration in folder; nothing is built for it.
+
+    A language model whose head is its embeddings may lack the head. `told` goes to `check`.
+    """
+    config = _read_config(folder)
+    table = state.get("position_embedding.weight")
+    with _told(folder):
+        due = dict(scratch.shapes(config, 0 if table is None else len(table)))
+    tied = {"language_model.lm_head.weight"} if config.text_config.tie_word_embeddings else set()
+    given = {name for name in state if not name.endswith(scratch.SHARED)}
+    wrong = wrong_shapes(state, due)
+    check(due.keys() - given - tied, given - due.keys(), wrong, where, **told)
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Tell by ModelError of configurations that nothing can be built from."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+        raise ModelError(
+            f"{folder}: its configuration makes no model: {first_line(error)}", hint=remedy(folder)
+        ) from error
 
 
 def build(
@@ -181,31 +201,31 @@ def _check_vocabularies(model: InstructBlip, folder: Path) -> None:
         ("qformer_tokenizer", model.texts.instruction, model.config.qformer_config.vocab_size),
     ):
         if len(words) > rows:
-            raise ModelError(f"{folder}: its {what} has {len(words)} words, the model {rows}")
+            raise ModelError(
+                f"{folder}: its {what} has {len(words)} words, the model {rows}",
+                hint=remedy(folder),
+            )
 
 
 def _read_config(folder: Path) -> Any:
-    content = read_json(folder / "config.json")
-    family = content.get("model_type")
-    if family not in _FAMILY:
-        raise ModelError(
-            f"{folder}: a model of type {family!r} cannot be used; known: {', '.join(_FAMILY)}"
-        )
+    content = {**read_config(folder), "model_type": FAMILIES[0]}
     try:
-        return transformers.InstructBlipConfig.from_dict({**content, "model_type": _FAMILY[0]})
+        return transformers.InstructBlipConfig.from_dict(content)
     except Exception as error:  # every version of transformers raises its own kinds
-        raise ModelError(f"{folder / 'config.json'}: {first_line(error)}") from error
+        raise ModelError(
+            f"{folder / 'config.json'}: {first_line(error)}", hint=remedy(folder)
+        ) from error
 
 
 def _read_tokenizer(folder: Path) -> Any:
     try:
-        if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        if not any((folder / name).is_file() for name in TOKENIZERS):
             # transformers would make up an empty tokenizer
-            raise FileNotFoundError(f"none of {', '.join(_TOKENIZER_FILES)} is there")
+            raise FileNotFoundError(f"none of {', '.join(TOKENIZERS)} is there")
         return transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # as above
         raise ModelError(
             f"{folder}: its tokenizer cannot be read: {first_line(error)}",
             hint="the language model's tokenizer lies in the model's folder, the Q-Former's in "
-            "its subfolder qformer_tokenizer",
+            f"its subfolder qformer_tokenizer: {remedy(folder)}",
         ) from error

@@ -1,18 +1,30 @@
-"""Which device and number type to compute with, and in how many bits the language model lies."""
+"""Which device and number type to compute with, in how many bits, and how long it takes."""
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from malmm_cli.errors import UsageError
 
-__all__ = ["QUANTIZED", "language_options", "pick_device", "pick_dtype"]
+__all__ = [
+    *("QUANTIZED", "Clock", "language_options", "limit_threads", "pick_device", "pick_dtype"),
+]
 
 QUANTIZED = ("8bit", "4bit")
+
+# Linux's limit of this process's processors, in microseconds of each period (cgroups, version 2).
+CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+
+# Parameters from which on what bfloat16 saves can be noticed.
+_MANY = 500_000_000
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -36,17 +48,35 @@ def pick_dtype(
 ) -> torch.dtype:
     """The number type of that name; "auto" is float32 on a CPU and half precision elsewhere.
 
-    On a CPU too, "auto" is half precision where `parameters` in float32 exceed `free` bytes.
+    On a CPU too, "auto" is half precision where `parameters` in float32 exceed `free` bytes, and
+    where there are many and its hardware multiplies in bfloat16.
     """
     if name == "auto":
         tight = parameters is not None and free is not None and 4 * parameters > free
         if device.type == "cpu":
-            return torch.bfloat16 if tight else torch.float32
+            pays = (parameters or 0) >= _MANY and _multiplies_bfloat16()
+            return torch.bfloat16 if tight or pays else torch.float32
         bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if bfloat16 else torch.float16
     if name not in _DTYPES:
         raise UsageError(f"unknown dtype {name!r}", hint=f"auto or one of {', '.join(_DTYPES)}")
     return _DTYPES[name]
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for it; older versions of PyTorch do not tell."""
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("amx_bf16") or known.get("avx512_bf16"))
+
+
+def limit_threads() -> None:
+    """Let PyTorch use no more threads than a container may use processors; it does not look."""
+    try:
+        quota, period = CPU_LIMIT.read_text().split()
+        allowed = max(round(int(quota) / int(period)), 1)
+    except (OSError, ValueError):  # there is no limit: none is set, or it says "max"
+        return
+    torch.set_num_threads(min(torch.get_num_threads(), allowed))
 
 
 def language_options(
@@ -90,3 +120,22 @@ def _quantization(quantize: str, dtype: torch.dtype) -> Any:
     if quantize == "8bit":
         return config(load_in_8bit=True)
     return config(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+
+
+class Clock:
+    """Adds up the seconds of named stages; waits for the device, so that each pays for its own."""
+
+    def __init__(self, device: torch.device, seconds: dict[str, float] | None = None) -> None:
+        self.seconds: dict[str, float] = {} if seconds is None else seconds
+        self._device = device
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time what is done inside."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from malmm_cli.memory import Memory
+from malmm_cli.memory import Memory, MemoryBank, PlainBank
 from malmm_cli.models.qformer import QFormer
 from malmm_cli.models.text import Texts
 
@@ -98,7 +99,8 @@ class InstructBlip(nn.Module):
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Normalised pixels (T, 3, H, W) to features (T, P, C)."""
-        features: Tensor = self.vision_model(pixel_values=pixels.to(self.dtype)).last_hidden_state
+        pixels = pixels.to(self.vision_model.dtype)  # in training the Q-Former's may be another
+        features: Tensor = self.vision_model(pixel_values=pixels).last_hidden_state
         return features
 
     @torch.no_grad()
@@ -151,16 +153,36 @@ class InstructBlip(nn.Module):
         assert len(memory.tokens) % videos == 0, "prompts must be shared evenly among videos"
         return memory.tokens, memory
 
+    @torch.no_grad()
+    def gather(self, features: Tensor, bank: MemoryBank, *, before: int, total: int) -> None:
+        """Let a visual bank grow by features (V, T, P, C) of frames that `before` others precede.
+
+        Nothing is read. The bank is left as the newest frame would find it, which is its last
+        entry: not compressed, so that it may hold one more than its length.
+        """
+        for index in range(features.shape[1]):
+            bank.compress(_no_projections)
+            feature = self._at_position(features[:, index], before + index, total)
+            bank.extend(feature, _no_projections)
+
     def remember_for_training(
-        self, features: Tensor, ids: Tensor, mask: Tensor, **options: Any
+        self,
+        features: Tensor,
+        ids: Tensor,
+        mask: Tensor,
+        *,
+        position_gradient: str = "last",
+        **options: Any,
     ) -> Tensor:
         """Tokens of features (V, T, P, C) under prompts ids, mask (B, L), with gradient.
 
         As in the reference, earlier frames are read without gradient. The last one projects the
         banks anew from their stored inputs, so that key and value weights learn through every
-        entry; layer 0 has its bank too, since dropout makes its input vary.
+        entry. `position_gradient` "last" gives the position table gradient at the last frame
+        alone, which is the reference's; "all" at every frame in the visual bank too. Tokens are
+        the same.
         """
-        memory = self.start_from_ids(ids, mask, first_layer=True, **options)
+        memory = self.start_from_ids(ids, mask, first_layer=self._drops_out, **options)
         if memory.reads_apart:
             self._keep(self.qformer.apart(features, memory, self.num_queries), memory)
             assert memory.tokens is not None
@@ -169,8 +191,12 @@ class InstructBlip(nn.Module):
         with torch.no_grad():
             for index in range(last):
                 memory.hidden = self.qformer.embeddings(self.query_tokens, ids)
-                self._step(features[:, index], memory)
+                self.qformer.memorise(
+                    self._placed(features[:, index], memory), memory, self.num_queries
+                )
         memory = memory.plain()
+        if position_gradient == "all":
+            self._let_positions_learn(memory)
         memory.hidden = self.qformer.embeddings(self.query_tokens, ids)
         return self._step(features[:, last], memory)
 
@@ -185,6 +211,18 @@ class InstructBlip(nn.Module):
 
     def loss(self, tokens: Tensor, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
         """Cross-entropy () of answers under tokens (B, n, D) and prompts; on the answers alone."""
+        embeds, attention, labels = self.embed_with_answers(tokens, prompts, answers)
+        out = self.language_model(inputs_embeds=embeds, attention_mask=attention, labels=labels)
+        loss: Tensor = out.loss
+        return loss
+
+    def embed_with_answers(
+        self, tokens: Tensor, prompts: Sequence[str], answers: Sequence[str]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What `embed` gives, made for answers, and their labels (B, ...), -100 everywhere else.
+
+        A decoder's input and labels hold the answers too; an encoder's input does not.
+        """
         if self.texts.decoder_only:
             ids, mask, labels = self.texts.prompts_with_answers(prompts, answers)
             nothing = labels.new_full((len(labels), tokens.shape[1]), -100)
@@ -194,11 +232,13 @@ class InstructBlip(nn.Module):
             labels, told = self.texts.prompts(answers, side="right")
             labels = labels.masked_fill(told == 0, -100)
         embeds, attention = self._join(tokens, ids, mask)
-        out = self.language_model(
-            inputs_embeds=embeds, attention_mask=attention, labels=labels.to(embeds.device)
-        )
-        loss: Tensor = out.loss
-        return loss
+        return embeds, attention, labels.to(embeds.device)
+
+    @property
+    def _drops_out(self) -> bool:
+        """Whether what the Q-Former's first layer is given varies in training."""
+        about = self.config.qformer_config
+        return bool(max(about.hidden_dropout_prob, about.attention_probs_dropout_prob) > 0)
 
     @property
     def num_queries(self) -> int:
@@ -207,10 +247,40 @@ class InstructBlip(nn.Module):
 
     def _step(self, feature: Tensor, memory: Memory) -> Tensor:
         """Read one frame (V, P, C) at its position in time; return its tokens (B, n, D)."""
-        if self.position_embedding is not None:
-            feature = feature + self._position(memory.frames, memory.total)
+        return self.qformer.step(self._placed(feature, memory), memory, self.num_queries)
+
+    def _placed(self, feature: Tensor, memory: Memory) -> Tensor:
+        """The next frame (V, P, C) of memory, which counts it, with its position embedding."""
         memory.frames += 1
-        return self.qformer.step(feature, memory, self.num_queries)
+        if memory.placed:
+            return feature
+        return self._at_position(feature, memory.frames - 1, memory.total)
+
+    def _at_position(self, feature: Tensor, frame: int, total: int | None) -> Tensor:
+        """A frame (V, P, C), counted from 0, with its position embedding, if there are any."""
+        if self.position_embedding is None:
+            return feature
+        return feature + self._position(frame, total)
+
+    def _let_positions_learn(self, memory: Memory) -> None:
+        """Give the entries of a plain visual bank a gradient towards the position table.
+
+        An entry is the mean of frames that follow one another, so the part of it that the table
+        gave is a mean of rows: a difference of sums over all rows before its end and its start.
+        """
+        bank = memory.visual
+        if self.position_embedding is None or not isinstance(bank, PlainBank):
+            return
+        if bank.entries is None or bank.counts is None:
+            return
+        rows = [self._position(index, memory.total) for index in range(memory.frames)]
+        sums = torch.stack([torch.zeros_like(rows[0]), *rows]).float().cumsum(0)  # (T + 1, C)
+        after = bank.counts.long().flip(1).cumsum(1).flip(1)  # frames from an entry's first to now
+        begin = memory.frames - after
+        end = begin + bank.counts.long()
+        # (V, M, P, C); the gradient of indexing would add up in no fixed order
+        mean = (F.embedding(end, sums) - F.embedding(begin, sums)) / bank.counts[..., None]
+        bank.entries = bank.entries + (mean - mean.detach())
 
     def _position(self, frame: int, total: int | None) -> Tensor:
         """The position embedding (C,) of a frame, counted from 0.
@@ -246,3 +316,7 @@ class InstructBlip(nn.Module):
         projected = projected.to(embedded.device, embedded.dtype)
         attention = torch.cat([mask.new_ones(projected.shape[:2]), mask], dim=1)
         return torch.cat([projected, embedded], dim=1), attention.to(embedded.device)
+
+
+def _no_projections(rows: Tensor) -> list[Tensor]:
+    return []

@@ -47,8 +47,8 @@ class QFormer(nn.Module):
     ) -> Memory:
         """An empty memory for queries (1, n, D) and instructions ids, mask (B, L) int64.
 
-        Layer 0 is given the same input at every frame, so outside training its bank changes
-        nothing and is left out; `first_layer` keeps it.
+        Layer 0 is given the same input at every frame unless there is dropout, so that its bank
+        changes nothing and is left out; `first_layer` keeps it.
         """
         hidden = self.embeddings(queries, ids)
         padding = torch.cat([mask.new_ones(len(ids), queries.shape[1]), mask], dim=1).bool()
@@ -91,15 +91,32 @@ class QFormer(nn.Module):
 
         Attention sees at most M merged entries and the frame itself; compression comes after.
         """
-        seen = _extend(memory.visual, feature, self._project)
+        return self._read(feature, memory, num_queries, len(memory.queries))[:, :num_queries]
+
+    def memorise(self, feature: Tensor, memory: Memory, num_queries: int) -> None:
+        """Let the banks grow by one frame (V, P, C), as `step` does, where no outputs are needed.
+
+        The deepest layer with a bank then only has its input stored, and layers behind it have
+        nothing to do. Memory can afterwards be read in its plain form alone.
+        """
+        deepest = max((i for i, bank in enumerate(memory.queries) if bank is not None), default=0)
+        hidden = self._read(feature, memory, num_queries, deepest)
+        bank = memory.queries[deepest]
+        if bank is not None:
+            bank.extend(hidden, _no_projections)
+            bank.compress(_no_projections)
+
+    def _read(self, feature: Tensor, memory: Memory, num_queries: int, layers: int) -> Tensor:
+        """What the first so many layers make of one frame (V, P, C) and the banks: (B, N, D)."""
+        project = self._project if layers else _no_projections
+        seen = _extend(memory.visual, feature, project)
         hidden, seen_by_layer = memory.hidden, iter(zip(seen[::2], seen[1::2], strict=True))
-        for layer, bank in zip(self.encoder, memory.queries, strict=True):
+        for layer, bank in zip(list(self.encoder)[:layers], memory.queries, strict=False):
             context = next(seen_by_layer) if layer.crossattention is not None else None
             hidden = layer(hidden, memory.mask, bank, context, num_queries)
         if memory.visual is not None:
-            memory.visual.compress(self._project)
-        outputs: Tensor = hidden[:, :num_queries]
-        return outputs
+            memory.visual.compress(project)
+        return hidden
 
     def _project(self, rows: Tensor) -> list[Tensor]:
         """Keys and values of visual rows (V, P, C) for every cross-attention layer in turn."""
@@ -253,6 +270,10 @@ class _Output(nn.Module):
 
 def _bank(on: bool, length: int, policy: str) -> Bank | None:
     return MemoryBank(length, policy) if on else None
+
+
+def _no_projections(rows: Tensor) -> list[Tensor]:
+    return []
 
 
 def _extend(bank: Bank | None, rows: Tensor, project: Project) -> list[Tensor]:

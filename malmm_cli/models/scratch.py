@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from malmm_cli.models.qformer import QFormer
 from malmm_cli.models.weights import write_state
 
-__all__ = ["published_config", "shapes", "tiny_config", "write"]
+__all__ = ["SHARED", "published_config", "shapes", "tiny_config", "write"]
 
 _BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
-_SHARED = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # T5's `shared`
+SHARED = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # T5's `shared`
 _LETTERS = [*string.ascii_letters, *string.digits, *string.punctuation]
 
 
@@ -174,7 +174,7 @@ def shapes(config: Any, positions: int = 0) -> Iterator[tuple[str, torch.Size]]:
         }
     for prefix, part in parts.items():
         for name, parameter in part.state_dict().items():
-            if not name.endswith(_SHARED):
+            if not name.endswith(SHARED):
                 yield f"{prefix}.{name}", parameter.shape
 
 

@@ -5,11 +5,9 @@ Only safetensors are read: a pickle can run code.
 
 from __future__ import annotations
 
-import json
-import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
@@ -17,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from malmm_cli.errors import ModelError
+from malmm_cli.folder import read_header, read_json, remedy, shards
 
 __all__ = [
     "check",
@@ -29,62 +28,35 @@ __all__ = [
     "wrong_shapes",
 ]
 
-_INDEX = "model.safetensors.index.json"
-_WHOLE = "model.safetensors"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in path; ModelError where there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(
-            f"{path.parent}: {path.name} is missing",
-            hint="give a folder in the layout of a published InstructBLIP repository",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read: {first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: holds no JSON object")
-    return content
+_SAME_MODEL = "config.json and the .safetensors files must come from the same model"
 
 
 def read_state(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a folder by name, mapped from disk: one file, or shards with an index."""
-    if (folder / _INDEX).exists():
-        places = read_json(folder / _INDEX).get("weight_map")
-        if not isinstance(places, dict) or not all(isinstance(p, str) for p in places.values()):
-            raise ModelError(f"{folder / _INDEX}: says of no tensor in which file it is")
-        shards = sorted(set(places.values()))
-    else:
-        shards = [_WHOLE]
-    missing = [name for name in shards if not (folder / name).is_file()]
-    for name in shards:
-        if name not in missing and not os.access(folder / name, os.R_OK):
-            raise ModelError(f"{folder / name}: cannot be read: permission denied")
-    if missing:
-        raise ModelError(
-            f"{folder}: weights are missing: {_some(missing)}",
-            hint="`malmm models pull NAME` fetches them; only .safetensors files are read",
-        )
     state: dict[str, Tensor] = {}
-    for name in shards:
+    for name in shards(folder):
+        read_header(folder / name)  # tells what is wrong in words for people
         try:
             with safe_open(folder / name, framework="pt") as file:
                 state.update((key, file.get_tensor(key)) for key in file.keys())  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise ModelError(
-                f"{folder / name}: cannot be read: {first_line(error)}",
-                hint="the file is damaged or cut off: `malmm models pull NAME` fetches it again",
+                f"{folder / name}: cannot be read: {first_line(error)}", hint=remedy(folder)
             ) from error
     return state
 
 
 def write_state(folder: Path, state: dict[str, Tensor], *, max_shard_size: str = "5GB") -> None:
-    """Write state as published: one file, or shards of at most that size with an index."""
-    save_torch_state_dict(
-        state, folder, filename_pattern="model{suffix}.safetensors", max_shard_size=max_shard_size
-    )
+    """Write state as published: one file, or shards of at most that size with an index.
+
+    Raises OSError where that fails, as with a full disk.
+    """
+    name = "model{suffix}.safetensors"
+    try:
+        save_torch_state_dict(state, folder, filename_pattern=name, max_shard_size=max_shard_size)
+    except SafetensorError as error:
+        said = re.search(r"I/O error: (.*) \(os error", str(error))
+        raise OSError(said[1] if said else first_line(error)) from error
     for path in folder.glob("model*.safetensors"):
         path.chmod(0o644)  # as any other file; they come as their owner's alone
 
@@ -99,48 +71,58 @@ def subset(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def check(
-    missing: Iterable[str], unexpected: Iterable[str], wrong: Iterable[str], where: str
+    missing: Iterable[str],
+    unexpected: Iterable[str],
+    wrong: Iterable[str],
+    where: str,
+    *,
+    hint: str = _SAME_MODEL,
+    most: int = 3,
 ) -> None:
-    """Raise one ModelError that names missing and unexpected tensors and wrong shapes."""
+    """Raise one ModelError that names missing and unexpected tensors and wrong shapes.
+
+    Of shapes three are told, of the others `most`.
+    """
     faults = [
-        f"{what} {_some(sorted(names))}"
-        for what, names in (
-            ("missing", list(missing)),
-            ("unexpected", list(unexpected)),
-            ("wrong shape:", list(wrong)),
+        f"{what} {_some(sorted(names), number)}"
+        for what, names, number in (
+            ("missing", list(missing), most),
+            ("unexpected", list(unexpected), most),
+            ("wrong shape:", list(wrong), 3),
         )
         if names
     ]
     if faults:
         raise ModelError(
-            f"{where}: weights do not fit the configuration: {'; '.join(faults)}",
-            hint="config.json and the .safetensors files must come from the same model",
+            f"{where}: weights do not fit the configuration: {'; '.join(faults)}", hint=hint
         )
 
 
-def wrong_shapes(state: Mapping[str, Tensor], due: Mapping[str, Tensor]) -> list[str]:
-    """What is said of each tensor whose shape is not that of its namesake in due."""
+def wrong_shapes(state: Mapping[str, Tensor], due: Mapping[str, torch.Size]) -> list[str]:
+    """What is said of each tensor whose shape is not the one that is due under its name."""
     return [
-        f"{name} is {tuple(value.shape)}, not {tuple(due[name].shape)}"
+        f"{name} is {tuple(value.shape)}, not {tuple(due[name])}"
         for name, value in state.items()
-        if name in due and value.shape != due[name].shape
+        if value.shape != due.get(name, value.shape)
     ]
 
 
 @torch.no_grad()
 def fill(parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
     """Copy state into parameters, name for name and shape for shape; ModelError otherwise."""
-    wrong = wrong_shapes(state, parameters)
+    wrong = wrong_shapes(state, {name: value.shape for name, value in parameters.items()})
     check(parameters.keys() - state.keys(), state.keys() - parameters.keys(), wrong, where)
     for name, parameter in parameters.items():
         parameter.copy_(state[name])
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its kind where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """The first line of an error's text that says something, or its kind where there is none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    end = next((i for i, line in enumerate(lines, 1) if not line.endswith(":")), len(lines))
+    return " ".join(lines[:end]) or type(error).__name__
 
 
-def _some(names: list[str], most: int = 3) -> str:
+def _some(names: list[str], most: int) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

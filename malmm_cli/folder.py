@@ -1,0 +1,181 @@
+"""A model's folder in the published layout: what its files say of themselves, read without torch.
+
+    config.json                   which family
+    model.safetensors             weights, or, where they are in several files,
+    model.safetensors.index.json  the names of those files
+
+Every fault is told in one line with the next step, which is another for what came from the Hub.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from malmm_cli.errors import ModelError
+
+__all__ = [
+    *("DERIVED", "FAMILIES", "INDEX", "TOKENIZERS", "WHOLE", "Stored", "read_config"),
+    *("read_header", "read_json", "remedy", "shards"),
+]
+
+INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
+
+# The published Vicuna processors name the video classes by mistake; weights are the same.
+FAMILIES = ("instructblip", "instructblipvideo")
+
+# Any of these makes a tokenizer.
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt")
+
+# Stored by older versions of transformers; all follow from the configuration.
+DERIVED = ("position_ids", "rotary_emb.inv_freq")
+
+_SHARD = re.compile(r"[\w. -]+\.safetensors")
+_CACHED = re.compile(r"/models--([^/]+)/snapshots/[^/]+(?:/qformer_tokenizer)?$")
+_FLOATING = ("F64", "F32", "F16", "BF16")
+_LONGEST_HEADER = 10**8  # the format's own limit
+
+
+class Stored(NamedTuple):
+    """What a file says of one of its tensors."""
+
+    dtype: str
+    numbers: int
+
+
+def remedy(folder: Path) -> str:
+    """What to do about files of a folder that are damaged or missing."""
+    repository = _repository(folder)
+    if repository:
+        return f"`malmm models pull {repository}` mends it"
+    return "copy it again from where it came, or give another folder"
+
+
+def _repository(folder: Path) -> str:
+    """The Hub's name of what lies in its client's cache, and nothing for other folders."""
+    found = _CACHED.search(folder.absolute().as_posix())
+    return found[1].replace("--", "/") if found else ""
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The content of config.json; ModelError where it is not that of a known family."""
+    content = read_json(folder / "config.json")
+    kind = content.get("model_type")
+    if kind not in FAMILIES:
+        raise ModelError(
+            f"{_repository(folder) or folder}: a model of {f'type {kind!r}' if kind else 'no type'}"
+            f" cannot be used; known: {', '.join(FAMILIES)}",
+            hint="take an InstructBLIP model; `malmm models` lists some",
+        )
+    return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in path; ModelError where there is none."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+        content = json.loads(text)
+    except FileNotFoundError:
+        raise ModelError(
+            f"{path.parent}: {path.name} is missing",
+            hint=remedy(path.parent)
+            if _repository(path.parent)
+            else "give a folder in the layout of a published InstructBLIP repository",
+        ) from None
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, "it is no UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, "it is no JSON" if text.strip() else "it is empty") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: holds no JSON object", hint=remedy(path.parent))
+    return content
+
+
+def _unreadable(path: Path, reason: str) -> ModelError:
+    return ModelError(f"{path}: cannot be read: {reason}", hint=remedy(path.parent))
+
+
+def shards(folder: Path) -> list[str]:
+    """The names of the files of weights, all of which are there; raises ModelError."""
+    names = _listed(folder) if os.path.lexists(folder / INDEX) else [WHOLE]
+    missing = [name for name in names if not os.path.isfile(folder / name)]
+    pickles = sorted(path.name for path in folder.glob("*.bin"))
+    if missing == [WHOLE] and pickles:
+        raise ModelError(
+            f"{folder}: has only pickles ({', '.join(pickles)}) of weights, which can run code",
+            hint="only safetensors are read: take the model's files of that kind",
+        )
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ModelError(
+            f"{folder}: weights are missing: {', '.join(missing[:3])}{more}", hint=remedy(folder)
+        )
+    return names
+
+
+def _listed(folder: Path) -> list[str]:
+    """The files that the index names."""
+    places = read_json(folder / INDEX).get("weight_map")
+    files = list(places.values()) if isinstance(places, dict) else []
+    if not files or not all(isinstance(file, str) for file in files):
+        raise ModelError(
+            f"{folder / INDEX}: says of no tensor in which file it is", hint=remedy(folder)
+        )
+    names = sorted(set(files))
+    for name in names:
+        if not _SHARD.fullmatch(name):
+            raise ModelError(
+                f"{folder / INDEX}: names {name!r}, which is no file of weights in this folder",
+                hint="only safetensors that lie in the folder itself are read",
+            )
+    return names
+
+
+def read_header(path: Path) -> dict[str, Stored]:
+    """What a file of weights says of each tensor; ModelError where its size or kind is wrong."""
+    try:
+        tensors = _header(path)
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    except ValueError as error:
+        raise _unreadable(path, str(error)) from error
+    for name, (dtype, _) in tensors.items():
+        if dtype not in _FLOATING and not name.endswith(DERIVED):
+            raise ModelError(
+                f"{path}: holds {name} as {dtype}, which is no floating point number of a weight",
+                hint="take weights in float16, bfloat16 or float32; --quantize makes them smaller",
+            )
+    return tensors
+
+
+def _header(path: Path) -> dict[str, Stored]:
+    """As above; what is wrong is the text of a ValueError."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        text = file.read(length) if length <= _LONGEST_HEADER else b""
+    if not size:
+        raise ValueError("it is empty")
+    if text.startswith(b"{") and len(text) < length:
+        raise ValueError("it is cut off")
+    try:
+        content = json.loads(text)
+        content.pop("__metadata__", None)
+        tensors = {
+            name: Stored(str(about["dtype"]), math.prod(map(int, about["shape"])))
+            for name, about in content.items()
+        }
+        end = 8 + length + max((int(t["data_offsets"][1]) for t in content.values()), default=0)
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
+        raise ValueError("it is no safetensors file") from None
+    if size < end:
+        raise ValueError("it is cut off")
+    if size > end:
+        raise ValueError(f"it has {size - end} bytes too many")
+    return tensors
