@@ -58,7 +58,8 @@ def merge_most_similar(bank: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 class PlainBank:
     """Stored inputs in time order, projected anew at every step.
 
-    `entries` (B, T, P, C) and `counts` (B, T, P), both without gradient; None while empty.
+    `entries` (B, T, P, C) and `counts` (B, T, P); None while empty. What the bank itself stores
+    has no gradient.
     """
 
     length: int
@@ -77,7 +78,8 @@ class PlainBank:
         stored, ones = _at_least_float32(rows.detach()), _ones(rows)
         if self.entries is not None and self.counts is not None:
             everything = torch.cat([self.entries.to(rows.dtype), rows], dim=1)
-            stored, ones = torch.cat([self.entries, stored], 1), torch.cat([self.counts, ones], 1)
+            stored = torch.cat([self.entries.detach(), stored], dim=1)
+            ones = torch.cat([self.counts, ones], dim=1)
         self.entries, self.counts = stored, ones
         return project(everything.flatten(1, 2))
 
@@ -117,7 +119,7 @@ class MemoryBank:
         """
         projected = project(newcomer)
         row = _at_least_float32(newcomer)
-        if not self.projections:
+        if not self.used:
             self._allocate(row, projected)
         slot = self.order[:, self.used]
         for bank, value in zip(self.projections, projected, strict=True):
@@ -178,7 +180,7 @@ class MemoryBank:
         merged, total = _weighted_mean(_read(self.rows, into), count, _read(self.rows, out), other)
         _write(self.rows, into, merged)
         share = (other / total)[..., None]
-        if self.projections[0].dtype == merged.dtype:
+        if all(bank.dtype == merged.dtype for bank in self.projections):
             for bank in self.projections:
                 _write(bank, into, torch.lerp(_read(bank, into), _read(bank, out), share))
         else:  # in half precision merge after merge would let rounding pile up
@@ -207,7 +209,8 @@ class Memory:
     `hidden` (B, N, D) is the Q-Former's input, queries first, and `mask` (B, N) its real tokens
     (None when all are). `visual` is one bank for all cross-attention layers; `queries` one per
     self-attention layer; None where a bank is off. `frames` counts those seen, of `total` where
-    that is known. `tokens` (B, n, D) is what the language model gets, None before the first frame.
+    that is known; `placed` ones come with their positions. `tokens` (B, n, D) is what the language
+    model gets, None before the first frame.
     """
 
     length: int
@@ -219,6 +222,7 @@ class Memory:
     queries: list[Bank | None]
     total: int | None = None
     frames: int = 0
+    placed: bool = False
     tokens: Tensor | None = None
 
     @property

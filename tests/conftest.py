@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from media_files import write_video
@@ -88,7 +89,26 @@ def one_thread():
 
 
 @pytest.fixture
-def malmm(monkeypatch, capsys, load_once, one_thread) -> Callable[..., Done]:
+def inline(monkeypatch) -> None:
+    """A batch does its work, and decodes, in this process."""
+    from malmm_cli import media
+    from malmm_cli.batch import pool, worker
+
+    def run(next_job, start, **_):
+        work = None
+        while job := next_job():
+            work = work or start(0)
+            yield job, work(job)
+
+    def guard(_):
+        return SimpleNamespace(probe=media.probe, read=media.read)
+
+    monkeypatch.setattr(pool, "run", run)
+    monkeypatch.setattr(worker, "Guard", guard)
+
+
+@pytest.fixture
+def malmm(monkeypatch, capsys, load_once, one_thread, inline) -> Callable[..., Done]:
     """Runs the command line in this process."""
     from malmm_cli import cli, models
 

@@ -1,0 +1,138 @@
+"""`malmm train`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from malmm_cli.cli.console import download_progress, note
+from malmm_cli.cli.options import RunOptions, with_options
+from malmm_cli.cli.running import shown_progress
+from malmm_cli.settings import ASK
+
+if TYPE_CHECKING:
+    from malmm_cli.train import Training
+
+_SHARED = (
+    *("model", "frames", "fps", "max_frames", "decoder", "memory", "policy", "banks", "device"),
+    *("dtype", "quantize", "offline", "quiet", "no_progress"),
+)
+
+
+_Data = Annotated[Path, typer.Argument(metavar="DATA.jsonl", show_default=False)]
+_Output = Annotated[
+    Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the model goes.")
+]
+_Validation = Annotated[
+    Path | None, typer.Option(metavar="VAL.jsonl", help="Keep what answers these tasks best.")
+]
+_Steps = Annotated[int | None, typer.Option(help="Steps in all, instead of --epochs.")]
+_Epochs = Annotated[int, typer.Option(help="How often every task is seen.")]
+_BatchSize = Annotated[int, typer.Option(help="Tasks learnt from at a time.")]
+_Accumulate = Annotated[int, typer.Option(help="Batches that make one step.")]
+_Together = Annotated[
+    int, typer.Option(help="Tasks of one video in a batch; they share its visual bank.")
+]
+_Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
+_Warmup = Annotated[
+    int | None, typer.Option(help="Steps up to it.  [default: 1000, or a tenth of all]")
+]
+_Decay = Annotated[float, typer.Option(help="Weight decay of matrices; vectors have none.")]
+_Clip = Annotated[float | None, typer.Option(help="Longest gradient.  [default: any]")]
+_Positions = Annotated[int, typer.Option(help="Rows of position table for a model that has none.")]
+_PositionGradient = Annotated[
+    str, typer.Option(metavar="all|last", help="Frames that the table learns from.")
+]
+_Seed = Annotated[int, typer.Option(help="Decides order and dropout.")]
+_SaveEvery = Annotated[int, typer.Option(help="Steps from checkpoint to checkpoint.")]
+_Cache = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where features are kept.")]
+_NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Keep none; every step encodes its videos anew.")
+]
+
+
+@with_options(ASK, only=_SHARED)
+def train(
+    data: _Data,
+    output: _Output,
+    validation: _Validation = None,
+    steps: _Steps = None,
+    epochs: _Epochs = 5,
+    batch_size: _BatchSize = 32,
+    accumulate: _Accumulate = 1,
+    together: _Together = 1,
+    lr: _Rate = 1e-4,
+    warmup: _Warmup = None,
+    weight_decay: _Decay = 0.05,
+    clip: _Clip = None,
+    positions: _Positions = 120,
+    position_gradient: _PositionGradient = "all",
+    seed: _Seed = 42,
+    save_every: _SaveEvery = 500,
+    cache: _Cache = None,
+    no_cache: _NoCache = False,
+    *,
+    options: RunOptions,
+) -> None:
+    """Teach a model from questions and prompts about videos, and their answers.
+
+    Q-Former, query tokens, position table and projection learn; encoder and language model stay.
+    The same command goes on with a run that was interrupted.
+
+    \b
+    malmm train tasks.jsonl -o my-model --validation held-out.jsonl
+    malmm train tasks.jsonl -o my-model --model tiny --steps 200 --batch-size 8
+    malmm ask video.mp4 "what moves?" --model ./my-model
+    """
+    from malmm_cli.train import Recipe
+
+    recipe = Recipe(
+        steps=steps,
+        epochs=epochs,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        together=together,
+        lr=lr,
+        warmup=warmup,
+        weight_decay=weight_decay,
+        clip=clip,
+        positions=positions,
+        position_gradient=position_gradient,
+        seed=seed,
+    )
+    _shared(options)(
+        data,
+        output,
+        validation=validation,
+        recipe=recipe,
+        cache=cache,
+        keep_features=not no_cache,
+        save_every=save_every,
+    ).run()
+
+
+def _shared(options: RunOptions) -> Callable[..., Training]:
+    """`Training` with what the shared options say."""
+    from malmm_cli.train import Training
+
+    shown = not (options.quiet or options.no_progress)
+    return partial(
+        Training,
+        model=options.model,
+        settings=options.settings(ASK),
+        device=options.device,
+        dtype=options.dtype,
+        quantize=options.quantize,
+        offline=options.offline,
+        on_note=_silent if options.quiet else note,
+        download=lambda: download_progress(shown=shown),
+        bar=lambda label, unit: shown_progress(options, label, unit),
+    )
+
+
+def _silent(_line: str) -> None:
+    pass

@@ -1,0 +1,145 @@
+"""The state of a training run on disk: what was trained, and what the optimizer remembers.
+
+    step-00000500/trained.safetensors    trained parameters, float32, under the model's own names
+    step-00000500/optimizer.safetensors  what AdamW knows of each, "<what>.<parameter>"
+    step-00000500/state.json             steps done, settings, the best validation so far
+
+A folder appears under its name when all of it is on the disk; the one before is removed after.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from malmm_cli.errors import ModelError, OutputError
+from malmm_cli.models import InstructBlip
+from malmm_cli.models.weights import fill, first_line
+from malmm_cli.output import new_folder
+
+__all__ = [
+    *("TRAINED", "latest", "read_state", "read_tensors", "restore", "save", "trained"),
+    "write_whole",
+]
+
+TRAINED = "trained.safetensors"
+_OPTIMIZER, _STATE = "optimizer.safetensors", "state.json"
+_DAMAGED = "the checkpoint is damaged; without its folder training begins anew"
+_PARTS = ("qformer.", "query_tokens", "language_projection.", "position_embedding.")
+
+
+def trained(net: InstructBlip) -> dict[str, nn.Parameter]:
+    """The parameters that are learnt, by name; all others are frozen."""
+    return {name: value for name, value in net.named_parameters() if name.startswith(_PARTS)}
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest checkpoint in a folder of them, if there is any."""
+    return max(folder.glob("step-*"), default=None)
+
+
+def save(
+    folder: Path,
+    step: int,
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+) -> None:
+    """Write the checkpoint of `step` into a folder of them, and then remove the others.
+
+    Raises OutputError where that fails, as with a full disk; the others then stay.
+    """
+    place = folder / f"step-{step:08}"
+    if place.exists():  # it was saved, and nothing was learnt since
+        return
+    known = {
+        f"{what}.{name}": value
+        for name, parameter in parameters.items()
+        for what, value in optimizer.state.get(parameter, {}).items()
+    }
+    with new_folder(place) as new:
+        write_tensors(new / TRAINED, parameters)
+        write_tensors(new / _OPTIMIZER, known)
+        (new / _STATE).write_text(json.dumps({"step": step, **state}), encoding="utf-8")
+        for path in (*new.iterdir(), new):
+            _to_disk(path)
+    _to_disk(folder)
+    for path in (*folder.glob("step-*"), *folder.glob(".malmm-*")):
+        if path != place:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def restore(
+    place: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> None:
+    """Fill parameters and optimizer from a checkpoint; ModelError where it is none of theirs."""
+    fill(parameters, read_tensors(place / TRAINED), str(place))
+    known: dict[str, dict[str, Tensor]] = {}
+    for name, value in read_tensors(place / _OPTIMIZER).items():
+        what, _, parameter = name.partition(".")
+        known.setdefault(parameter, {})[what] = value
+    for name, values in known.items():
+        due = parameters[name]
+        optimizer.state[due] = {
+            # the number of steps is a number; on a GPU too it stays where it is
+            what: value.to(due.device) if value.dim() else value
+            for what, value in values.items()
+        }
+
+
+def read_state(place: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself; ModelError where it is damaged."""
+    path = place / _STATE
+    try:
+        state: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read: {first_line(error)}", hint=_DAMAGED) from error
+    return state
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors to a file; OutputError where that fails."""
+    content = {name: value.detach().contiguous() for name, value in tensors.items()}
+    try:
+        save_file(content, path)
+    except SafetensorError as error:
+        raise OutputError(f"{path}: cannot be written: {first_line(error)}") from error
+
+
+def write_whole(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """`write_tensors` to a file that appears under its name when all of it is on the disk."""
+    place = path.with_name(f".malmm-{path.name}")
+    try:
+        write_tensors(place, tensors)
+        _to_disk(place)
+        os.replace(place, path)
+    finally:
+        place.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file; ModelError where there is none or it is damaged."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: cannot be read: {first_line(error)}", hint=_DAMAGED) from error
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows opens no folders
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,96 @@
+"""What can be wrong with the data, the disk or the folder, told before the first step."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from malmm_cli import media
+from malmm_cli.data import Task
+from malmm_cli.errors import CapacityError, MalmmError, MediaError, UsageError
+from malmm_cli.hub import size_text
+from malmm_cli.models import InstructBlip
+from malmm_cli.output import check_new_folder
+from malmm_cli.sampling import choose_for
+from malmm_cli.settings import ASK, CAPTION, Settings, prompts_for
+from malmm_cli.train.features import Clip
+from malmm_cli.train.samples import Sample
+
+__all__ = ["as_sample", "check_folder", "check_lengths", "check_room", "count_frames"]
+
+SHOWN = 5  # problems told at once
+
+
+def as_sample(task: Task) -> Sample:
+    """A task with the prompt that `malmm ask` or `malmm caption` would give it."""
+    prompt = task.prompt or CAPTION.prompt
+    if task.question is not None:
+        prompt = prompts_for([task.question], ASK)[0]
+    return Sample(task.id, Clip(task.video, task.start, task.end), prompt, task.answers)
+
+
+def check_folder(folder: Path, training: Path) -> None:
+    """Raise UsageError for a folder that has something in it, but no training run."""
+    if not training.is_dir():
+        check_new_folder(folder)
+
+
+def count_frames(
+    clips: Iterable[Clip], settings: Settings, on_done: Callable[[int], None]
+) -> dict[Clip, int]:
+    """The number of frames to look at of each clip; MediaError names those that are no videos."""
+    found: dict[Clip, int] = {}
+    problems: list[MalmmError] = []
+    for done, clip in enumerate(clips, start=1):
+        try:
+            info = media.probe(clip.video, settings.decoder)
+            own = replace(settings, start=clip.start, end=clip.end)
+            found[clip] = len(choose_for(info, own))
+        except (MediaError, UsageError) as error:
+            problems.append(error)
+        on_done(done)
+    if problems:
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        told = "; ".join(error.message for error in problems[:SHOWN])
+        raise MediaError(f"{told}{more}", hint=problems[0].hint, kind=problems[0].kind)
+    return found
+
+
+def check_lengths(
+    net: InstructBlip, samples: Sequence[Sample], frames: dict[Clip, int], settings: Settings
+) -> None:
+    """Raise CapacityError for a sample that the language model cannot read as a whole."""
+    limit = getattr(net.language_model.config, "max_position_embeddings", None)
+    if limit is None or not net.texts.decoder_only:
+        return
+    every = settings.memory == 0 and settings.policy in ("mbc", "fifo")
+    for sample in samples:
+        assert isinstance(sample.clip, Clip)
+        visual = net.num_queries * (frames[sample.clip] if every else 1)
+        prompts = [sample.prompt] * len(sample.answers)
+        length = net.texts.prompts_with_answers(prompts, sample.answers)[0].shape[1]
+        if visual + length > limit:
+            raise CapacityError(
+                f"{sample.id}: {visual} visual tokens and {length} of prompt and answer are "
+                f"{visual + length}; the language model reads {limit}",
+                hint="shorten the text" + (", or use a memory: --memory 20" if every else ""),
+            )
+
+
+def check_room(places: Sequence[tuple[Path, int]]) -> None:
+    """Raise CapacityError where a disk has no room for the bytes that will be written to it."""
+    needs: dict[int, tuple[Path, int]] = {}
+    for place, size in places:
+        while not place.exists():
+            place = place.absolute().parent
+        first, before = needs.get(place.stat().st_dev, (place, 0))
+        needs[place.stat().st_dev] = (first, before + size)
+    for place, size in needs.values():
+        free = shutil.disk_usage(place).free
+        if size > free:
+            raise CapacityError(
+                f"{place}: {size_text(size)} are needed, and {size_text(free)} are free",
+                hint="--no-cache encodes every video at every step instead of keeping features",
+            )

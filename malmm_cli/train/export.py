@@ -1,0 +1,41 @@
+"""What was learnt, laid over the model that it began from: a model folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from malmm_cli.models.weights import read_state, write_state
+from malmm_cli.output import new_folder
+from malmm_cli.train.checkpoint import read_tensors
+
+__all__ = ["export"]
+
+_TOKENIZER = "qformer_tokenizer"  # the one folder in that of a model
+
+
+def export(learnt: Path, base: Path, folder: Path) -> None:
+    """Put the model in `base`, with what was learnt laid over in base's dtypes, into `folder`.
+
+    It is put together in the folder of `learnt`; the configuration comes last, since without it
+    nothing takes a folder for a model. Raises OutputError where that fails.
+    """
+    state = read_state(base)
+    position_table = state["query_tokens"].dtype  # base may have none
+    for name, value in read_tensors(learnt).items():
+        state[name] = value.to(state[name].dtype if name in state else position_table)
+    place = learnt.parent / "model"
+    with new_folder(place) as new:
+        for path in base.iterdir():
+            if path.name == _TOKENIZER:
+                shutil.copytree(path, new / path.name)
+            elif path.is_file() and not path.name.startswith("model"):
+                shutil.copy(path, new / path.name)
+        write_state(new, state)
+        for path in sorted(new.iterdir(), key=lambda path: path.name == "config.json"):
+            target = folder / path.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            os.replace(path, target)
+    place.rmdir()

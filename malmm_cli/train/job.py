@@ -1,0 +1,233 @@
+"""From files of tasks to a trained model folder: checked, encoded, learnt, put together.
+
+A folder that was trained here is a model folder like any other, with one more folder in it:
+
+    training/features/            what the frozen encoder made of the videos
+    training/step-00000500/       the newest checkpoint
+    training/best.safetensors     the best parameters so far, where there is a validation
+    training/trained.safetensors  what was learnt, float32; `malmm convert` lays it over a base
+    training/log.jsonl            one line a step
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from malmm_cli import hub, pipeline
+from malmm_cli.errors import UsageError
+from malmm_cli.models import InstructBlip
+from malmm_cli.models.device import pick_device, pick_dtype
+from malmm_cli.models.weights import read_state
+from malmm_cli.pipeline import Model
+from malmm_cli.settings import ASK, Settings
+from malmm_cli.tasks import read_tasks
+from malmm_cli.train import checkpoint, checks
+from malmm_cli.train.export import export
+from malmm_cli.train.features import Clip, Features
+from malmm_cli.train.recipe import Recipe
+from malmm_cli.train.run import fit
+from malmm_cli.train.samples import Sample, Samples
+from malmm_cli.train.workers import Workers, find_workers
+
+__all__ = ["Training"]
+
+Update = Callable[[int, int], None] | None
+Download = Callable[[str, int, int], None] | None
+
+
+def _no_bar(_label: str, _unit: str) -> AbstractContextManager[Update]:
+    return nullcontext()
+
+
+def _silent(_line: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Training:
+    """What to learn from, where to write, and how; `run` does it.
+
+    `data` and `validation` are files of tasks (`malmm_cli.tasks`). `settings` choose frames and
+    memory. Features are kept in `cache` (None: in the folder), unless `keep_features` is off.
+    `bar` makes a context manager, for a label and a unit, that gives a function of (done, total);
+    `download` one that gives what `malmm_cli.pipeline.load` tells of a download.
+    """
+
+    data: Path
+    folder: Path
+    model: str = "vicuna-7b"
+    validation: Path | None = None
+    recipe: Recipe = field(default_factory=Recipe)
+    settings: Settings = ASK
+    device: str = "auto"
+    dtype: str = "auto"
+    quantize: str | None = None
+    offline: bool = False
+    cache: Path | None = None
+    keep_features: bool = True
+    save_every: int = 500
+    on_note: Callable[[str], None] = field(default=_silent, repr=False)
+    download: Callable[[], AbstractContextManager[Download]] = field(
+        default=nullcontext, repr=False
+    )
+    bar: Callable[[str, str], AbstractContextManager[Update]] = field(default=_no_bar, repr=False)
+
+    @pipeline.capacity()
+    def run(self) -> None:
+        """Check everything, train, and leave the whole model in the folder.
+
+        A run that was interrupted goes on; see `fit` for that and for what is raised besides
+        UsageError, MediaError and CapacityError for data, videos and disks that will not do.
+        """
+        self._check()
+        workers = find_workers(self.device)
+        if workers.first:
+            self._run(workers)
+        else:  # one process speaks for all
+            replace(self, on_note=_silent, download=nullcontext, bar=_no_bar)._run(workers)
+
+    def _run(self, workers: Workers) -> None:
+        samples, held_out = _samples(self.data), _samples(self.validation)
+        self._check_dtype(workers)
+        frames = self._count_frames([*samples, *held_out])
+        model, base = self._load(workers)
+        checks.check_lengths(model.net, [*samples, *held_out], frames, self.settings)
+        features = self._encode(model, base, frames, workers)
+        self._prepare(model.net, base)
+        options = {"process": workers.rank, "processes": workers.count}
+        source = Samples(samples, features, self.recipe, **options)
+        steps = self.recipe.steps or self.recipe.epochs * source.steps_per_epoch
+        with self.bar("training", "steps") as update:
+            learnt = fit(
+                model.net,
+                source,
+                self.recipe,
+                self.settings,
+                self._training,
+                steps=steps,
+                validation=Samples(held_out, features, self.recipe, **options)
+                if held_out
+                else None,
+                save_every=self.save_every,
+                about=self._about(model, features, workers),
+                dtype=getattr(torch, model.dtype),
+                workers=workers,
+                on_note=self.on_note,
+                on_progress=update,
+            )
+        if workers.first:
+            export(learnt, base, self.folder)
+            self.on_note(
+                f"{self.folder} is a model: malmm ask VIDEO QUESTION --model {self.folder}"
+            )
+
+    @property
+    def _training(self) -> Path:
+        return self.folder / "training"
+
+    def _check(self) -> None:
+        self.recipe.check()
+        if self.save_every < 1:
+            raise UsageError(f"--save-every {self.save_every}: at least 1 is needed")
+        if self.cache and not self.keep_features:
+            raise UsageError("--cache and --no-cache exclude each other", hint="give one of them")
+        checks.check_folder(self.folder, self._training)
+
+    def _check_dtype(self, workers: Workers) -> None:
+        where = pick_device(workers.device)
+        if pick_dtype(self.dtype, where) == torch.float16 and where.type != "cuda":
+            raise UsageError(
+                f"float16 cannot be trained on {where.type}", hint="--dtype float32 or bfloat16"
+            )
+
+    def _count_frames(self, samples: list[Sample]) -> dict[Clip, int]:
+        clips = list(dict.fromkeys(_clip(sample) for sample in samples))
+        with self.bar("checking", "videos") as update:
+            return checks.count_frames(clips, self.settings, _counter(update, len(clips)))
+
+    def _load(self, workers: Workers) -> tuple[Model, Path]:
+        """The model on this process's device, and the folder that it comes from."""
+        with self.download() as update:
+            model = pipeline.load(
+                self.model,
+                device=workers.device,
+                dtype=self.dtype,
+                quantize=self.quantize,
+                offline=self.offline,
+                on_note=self.on_note,
+                on_progress=update,
+            )
+        self.on_note(f"{model.name} on {model.device}, {model.dtype}")
+        return model, hub.locate(self.model, offline=True).folder
+
+    def _encode(
+        self, model: Model, base: Path, frames: dict[Clip, int], workers: Workers
+    ) -> Features:
+        """The features of all clips, on disk if they are kept, where there is room for all."""
+        place = (self.cache or self._training / "features") if self.keep_features else None
+        features = Features(model, self.settings, place, self.on_note)
+        missing = [clip for clip in frames if not features.has(clip)] if place else []
+        room = sum(features.size(frames[clip]) for clip in missing)
+        learnt = 4 * sum(value.numel() for value in checkpoint.trained(model.net).values())
+        whole = sum(file.stat().st_size for file in base.glob("model*.safetensors"))
+        # two checkpoints of three numbers each, the best, the last, and the whole model
+        written = [(self._training, 8 * learnt + whole)]
+        checks.check_room([*written, (place, room)] if place else written)
+        self._training.mkdir(parents=True, exist_ok=True)
+        own = missing[workers.rank :: workers.count]
+        with self.bar("encoding", "videos") as update:
+            count = _counter(update, len(own))
+            for done, clip in enumerate(own, start=1):
+                features(clip)
+                count(done)
+        workers.wait()
+        return features
+
+    def _prepare(self, net: InstructBlip, base: Path) -> None:
+        """Give net a position table where it has none, and what will learn its exact values."""
+        if net.position_embedding is None and self.recipe.positions:
+            table = nn.Embedding(self.recipe.positions, net.config.vision_config.hidden_size)
+            nn.init.zeros_(table.weight)
+            net.position_embedding = table.to(net.device)
+        stored = read_state(base)
+        for name, parameter in checkpoint.trained(net).items():
+            if name in stored:
+                parameter.data = stored[name].to(net.device, torch.float32)
+
+    def _about(self, model: Model, features: Features, workers: Workers) -> dict[str, Any]:
+        """What must be the same for a run to go on, besides recipe and memory."""
+        files = {"data": self.data, "validation": self.validation}
+        sampling = ("frames", "fps", "max_frames", "start", "end", "decoder")
+        return {
+            "model": model.name,
+            "dtype": model.dtype,
+            "encoder": features.encoder,
+            "processes": workers.count,
+            **{name: path and _digest(path) for name, path in files.items()},
+            **{name: getattr(self.settings, name) for name in sampling},
+        }
+
+
+def _samples(path: Path | None) -> list[Sample]:
+    return [checks.as_sample(task) for task in read_tasks(path)] if path else []
+
+
+def _clip(sample: Sample) -> Clip:
+    assert isinstance(sample.clip, Clip)
+    return sample.clip
+
+
+def _counter(update: Update, total: int) -> Callable[[int], None]:
+    return lambda done: update(done, total) if update else None
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

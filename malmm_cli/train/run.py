@@ -1,0 +1,217 @@
+"""A whole run of steps: saved, resumed, validated, logged."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from malmm_cli.errors import UsageError
+from malmm_cli.models import InstructBlip
+from malmm_cli.output import open_lines, open_whole
+from malmm_cli.settings import Decoding, Settings
+from malmm_cli.train import checkpoint
+from malmm_cli.train.learner import Learner
+from malmm_cli.train.recipe import Recipe
+from malmm_cli.train.samples import Samples, Source
+from malmm_cli.train.workers import Workers
+
+__all__ = ["fit"]
+
+Best = dict[str, float] | None
+
+
+def fit(
+    net: InstructBlip,
+    source: Source,
+    recipe: Recipe,
+    settings: Settings,
+    folder: Path,
+    *,
+    steps: int,
+    validation: Samples | None = None,
+    save_every: int = 500,
+    about: dict[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+    workers: Workers | None = None,
+    on_note: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Train net for `steps` in all, and return the file of what it learnt, in `folder`.
+
+    Every `save_every` steps, at the end and at Ctrl-C a checkpoint is written; a run that finds one
+    in `folder` goes on from it, and ends as if it had not been interrupted. `about` are further
+    settings that must then be the same. With `validation` what is returned, and left in net, is
+    the best of the parameters that were validated, at each checkpoint but Ctrl-C's: most exact
+    answers first, then the lowest loss; without, it is the last.
+
+    Raises UsageError for a checkpoint of other settings, ModelError for one that is broken or of
+    another shape and where a loss is no number, OutputError where nothing can be written.
+    """
+    workers = workers or Workers()
+    folder.mkdir(parents=True, exist_ok=True)
+    learner = Learner(net, recipe, settings, steps=steps, dtype=dtype, workers=workers)
+    about = {**asdict(recipe), "steps": steps, **_memory(settings), **(about or {})}
+    done, best = _resume(folder, learner, about, on_note)
+    kept = _Kept(folder, learner, about, workers)
+    decoding = _decoding(net, validation)
+    with _unhurried() as stopped, _own_randomness(net), kept.log(done) as log:
+        for number in range(done, steps):
+            if workers.total(stopped())[0]:
+                kept.save(number, best)
+                on_note(f"step {number} of {steps} is saved; the same command goes on from it")
+                raise KeyboardInterrupt
+            begin = time.perf_counter()
+            learnt = learner.step(number, source.draw(number))
+            log(
+                {"step": number + 1, "loss": learnt.loss, "lr": learnt.rate}
+                | {"seconds": time.perf_counter() - begin, "samples": learnt.samples}
+            )
+            if on_progress:
+                on_progress(number + 1, steps)
+            if (number + 1) % save_every and number + 1 < steps:
+                continue
+            told = f"step {number + 1} of {steps}: loss {learnt.loss:.4f}"
+            if validation is not None:
+                found = asdict(learner.validate(validation.all(), decoding))
+                log({"step": number + 1, "validation": found})
+                told += f", validation {found['loss']:.4f}, {found['exact']:.1%} exact"
+                best = kept.better(best, {"step": number + 1, **found})
+            kept.save(number + 1, best)
+            on_note(told)
+    return kept.finish(best)
+
+
+class _Kept:
+    """What a run leaves in its folder; the first process alone writes."""
+
+    def __init__(
+        self, folder: Path, learner: Learner, about: dict[str, Any], workers: Workers
+    ) -> None:
+        self._folder = folder
+        self._learner = learner
+        self._about = about
+        self._workers = workers
+        self._best = folder / "best.safetensors"
+
+    def save(self, step: int, best: Best) -> None:
+        """Write a checkpoint."""
+        learner = self._learner
+        state = {"settings": self._about, "best": best, "scaler": learner.scaler.state_dict()}
+        if self._workers.first:
+            checkpoint.save(self._folder, step, learner.parameters, learner.optimizer, state)
+        self._workers.wait()
+
+    def better(self, best: Best, found: dict[str, float]) -> Best:
+        """The better one of two validations; the parameters of the new one are kept if it is."""
+        if best and (found["exact"], -found["loss"]) <= (best["exact"], -best["loss"]):
+            return best
+        if self._workers.first:
+            checkpoint.write_whole(self._best, self._learner.parameters)
+        return found
+
+    def finish(self, best: Best) -> Path:
+        """Leave the best parameters, or the last ones, in net and in a file."""
+        path, learner = self._folder / checkpoint.TRAINED, self._learner
+        if best:
+            learner.take(checkpoint.read_tensors(self._best), str(self._best))
+        if self._workers.first:
+            checkpoint.write_whole(path, learner.parameters)
+        self._workers.wait()
+        return path
+
+    @contextmanager
+    def log(self, done: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+        """Writes lines to log.jsonl, whose lines of steps that will come again are removed."""
+        if not self._workers.first:
+            yield lambda _: None
+            return
+        path = self._folder / "log.jsonl"
+        if path.exists():
+            lines = path.read_text("utf-8").splitlines(keepends=True)
+            with open_whole(path) as file:
+                file.writelines(x.encode() for x in lines if _step(x) <= done)
+        with open_lines(path, append=True) as write:
+            yield lambda content: write(json.dumps(content) + "\n")
+
+
+def _resume(
+    folder: Path, learner: Learner, about: dict[str, Any], on_note: Callable[[str], None]
+) -> tuple[int, Best]:
+    """Steps done before, and the best validation of them."""
+    place = checkpoint.latest(folder)
+    if place is None:
+        return 0, None
+    state = checkpoint.read_state(place)
+    before = state["settings"]
+    changed = [
+        f"{name.replace('_', '-')} {before.get(name)}, now {about.get(name)}"
+        for name in before | about
+        if before.get(name) != about.get(name)
+    ]
+    if changed:
+        raise UsageError(
+            f"{folder}: holds a run with other settings: {'; '.join(changed)}",
+            hint="the same settings go on with it; another folder begins anew",
+        )
+    checkpoint.restore(place, learner.parameters, learner.optimizer)
+    learner.scaler.load_state_dict(state["scaler"])
+    on_note(f"going on after step {state['step']} of {learner.steps}")
+    return state["step"], state["best"]
+
+
+def _memory(settings: Settings) -> dict[str, Any]:
+    return {"memory": settings.memory, "policy": settings.policy, "banks": settings.banks}
+
+
+def _decoding(net: InstructBlip, validation: Samples | None) -> Decoding:
+    """Greedy search for texts as long as the longest right answer."""
+    samples = validation.samples if validation else ()
+    answers = [answer for sample in samples for answer in sample.answers]
+    longest = max((net.texts.prompts([a], side="right")[0].shape[1] for a in answers), default=1)
+    return Decoding(max_new_tokens=longest, beams=1, repetition_penalty=1.0)
+
+
+def _step(line: str) -> float:
+    """The step of a line of the log; infinity where it is cut off."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, LookupError, TypeError):
+        return float("inf")
+
+
+@contextmanager
+def _own_randomness(net: InstructBlip) -> Iterator[None]:
+    """Draw random numbers inside as if nothing had been drawn, outside as if nothing was."""
+    devices = [net.device] if net.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+@contextmanager
+def _unhurried() -> Iterator[Callable[[], bool]]:
+    """Tells whether Ctrl-C came: the first lets a step come to its end, the second does not."""
+    came = False
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: came
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(*_: Any) -> None:
+        nonlocal came
+        came = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGINT, before)
