@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.generation.streamers import BaseStreamer
 
 from malmm_cli.errors import CapacityError
 from malmm_cli.models import InstructBlip
+from malmm_cli.models.text import Texts
 from malmm_cli.settings import Decoding
 
-__all__ = ["check_context", "generate"]
+__all__ = ["check_context", "generate", "likelihoods"]
 
 
 @torch.no_grad()
 def generate(
-    model: InstructBlip, tokens: Tensor, prompts: Sequence[str], decoding: Decoding
+    model: InstructBlip,
+    tokens: Tensor,
+    prompts: Sequence[str],
+    decoding: Decoding,
+    on_text: Callable[[str], None] | None = None,
 ) -> list[list[str]]:
     """Candidates for each prompt, the best first; as many as there are beams.
 
-    tokens (B, n, D) are the Q-Former's for B prompts. Raises CapacityError where tokens, prompt
-    and answer together are more than the language model reads.
+    tokens (B, n, D) are the Q-Former's for B prompts. `on_text`, for one prompt and one beam alone,
+    is told the text piece by piece, as soon as words are whole. Raises CapacityError where tokens,
+    prompt and answer together are more than the language model reads.
     """
     embeds, mask = model.embed(tokens, prompts)
     check_context(model, tokens.shape[1], prompts, decoding.max_new_tokens)
@@ -33,6 +40,8 @@ def generate(
         search |= {"length_penalty": decoding.length_penalty}
     if decoding.sample:
         search |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    if on_text is not None:
+        search |= {"streamer": _Words(model.texts, on_text)}
     with _seeded(decoding.seed, embeds.device), warnings.catch_warnings():
         # Input ids beside the embeddings would put the prompt under the repetition penalty, which
         # the reference does not do; transformers warns that they are missing.
@@ -50,6 +59,59 @@ def generate(
         )
     texts = model.texts.decode(ids)
     return [texts[i : i + decoding.beams] for i in range(0, len(texts), decoding.beams)]
+
+
+class _Words(BaseStreamer):
+    """Takes token after token of one text and tells what is new of it, word by word.
+
+    All tokens are read anew each time, so that the pieces together are the text that comes out.
+    """
+
+    def __init__(self, texts: Texts, on_text: Callable[[str], None]) -> None:
+        self._texts, self._on_text = texts, on_text
+        self._ids: list[int] = []
+        self._told = 0
+
+    def put(self, value: Tensor) -> None:
+        """Transformers' next tokens: before the first one, what the decoder starts with, if any."""
+        self._ids += value.flatten().tolist()
+        text = self._text()
+        self._tell(text[: text.rfind(" ") + 1])  # the last word may go on
+
+    def end(self) -> None:
+        """There are no more tokens."""
+        self._tell(self._text())
+
+    def _text(self) -> str:
+        return self._texts.decode(torch.tensor([self._ids]))[0] if self._ids else ""
+
+    def _tell(self, text: str) -> None:
+        if len(text) > self._told:
+            self._on_text(text[self._told :])
+            self._told = len(text)
+
+
+@torch.no_grad()
+def likelihoods(
+    model: InstructBlip, tokens: Tensor, prompts: Sequence[str], answers: Sequence[str]
+) -> Tensor:
+    """Log-likelihood (B,) float32 of each answer under tokens (B, n, D) and its prompt.
+
+    The sum over the answer's tokens and the `</s>` that ends it: that of giving this answer, whole
+    and nothing more. Raises CapacityError as `generate` does.
+    """
+    longest = model.texts.prompts(answers, side="right")[0].shape[1]
+    check_context(model, tokens.shape[1], prompts, longest)
+    embeds, mask, labels = model.embed_with_answers(tokens, prompts, answers)
+    encoder_decoder = {} if model.texts.decoder_only else {"labels": labels}
+    logits = model.language_model(
+        inputs_embeds=embeds, attention_mask=mask, **encoder_decoder
+    ).logits
+    if model.texts.decoder_only:  # a decoder's position tells the token after it
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    given = labels != -100
+    told = logits.float().log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+    return torch.where(given, told, 0.0).sum(1)
 
 
 def check_context(model: InstructBlip, visual: int, prompts: Sequence[str], new: int) -> None:

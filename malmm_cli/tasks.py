@@ -29,12 +29,15 @@ FIELDS = (
 SHOWN = 5  # problems told at once
 
 
-def read_tasks(path: str | os.PathLike[str], *, answered: bool = True) -> list[Task]:
+def read_tasks(
+    path: str | os.PathLike[str], *, answered: bool = True, present: bool = True
+) -> list[Task]:
     """Read every line of a file of tasks; nothing is used before all of it has been checked.
 
-    `answered` demands an answer of every task. Raises UsageError that names the lines at fault:
-    no JSON, unknown or missing field, a value of another kind, an id twice, a video that is not
-    there; and for a file without a line or in another encoding than UTF-8.
+    `answered` demands an answer of every task, `present` that its video is there. Raises UsageError
+    that names the lines at fault: no JSON, unknown or missing field, a value of another kind, an id
+    twice, a video that is not there; and for a file without a line or in another encoding than
+    UTF-8.
     """
     path = Path(path)
     tasks: list[Task] = []
@@ -42,7 +45,7 @@ def read_tasks(path: str | os.PathLike[str], *, answered: bool = True) -> list[T
     lines: dict[str, int] = {}
     for number, line in _lines(path):
         try:
-            task = _task(line, path.parent, answered=answered)
+            task = _task(line, path.parent, answered=answered, present=present)
         except ValueError as error:
             problems.append(f"line {number}: {error}")
             continue
@@ -96,7 +99,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def _task(line: str, folder: Path, *, answered: bool) -> Task:
+def _task(line: str, folder: Path, *, answered: bool, present: bool) -> Task:
     """The task of one line; ValueError says what is wrong with it."""
     try:
         content = json.loads(line)
@@ -116,7 +119,7 @@ def _task(line: str, folder: Path, *, answered: bool) -> Task:
         raise ValueError("no 'answer'")
     video = _text(content, "video", needed=True)
     assert video is not None
-    if not (folder / video).exists():
+    if present and not (folder / video).exists():
         raise ValueError(f"video {video!r} is not there")
     start, end = _seconds(content, "from"), _seconds(content, "to")
     if end is not None and end <= (start or 0.0):

@@ -10,6 +10,7 @@ PAGE = REPOSITORY / "docs" / "commands.md"
 COMMANDS = [
     [],
     *(["caption"], ["ask"], ["batch"], ["frames"], ["convert"], ["doctor"]),
+    *(["train"], ["eval"], ["synth"]),
     *(["models"], ["models", "list"], ["models", "pull"], ["models", "info"]),
     *(["bench"], ["bench", "step"], ["bench", "model"]),
 ]

@@ -20,8 +20,21 @@ PACKAGE = REPOSITORY / "malmm_cli"
 # a file imports only modules listed below it
 ORDER = [
     *["__main__", "cli", "distributed", "batch", "train", "evaluate", "search", "bench"],
-    *["doctor", "pipeline", "preview", "output", "hub", "convert", "generate", "models", "memory"],
-    *["media", "sampling", "synthetic", "tasks", "metrics", "settings", "data", "errors"],
+    *["doctor", "pipeline", "memory_file", "footage", "loading", "cache", "room", "preview"],
+    *["output", "hub", "convert", "generate", "models", "memory", "ahead"],
+    *[
+        "media",
+        "sampling",
+        "synthetic",
+        "readers",
+        "tasks",
+        "metrics",
+        "settings",
+        "folder",
+        "identity",
+        "data",
+        "errors",
+    ],
 ]
 
 # beyond that order: modules that stay apart, and what only some may import
@@ -29,6 +42,7 @@ APART = {"models": {"media", "sampling", "output", "hub"}}
 OWNERS = {
     "av": {"media", "synthetic"},
     "decord": {"media"},
+    "ray": {"distributed"},
     "ffmpeg": {"media"},
     "imageio_ffmpeg": {"media"},
     "huggingface_hub": {"hub", "models/weights.py"},  # the latter to write shards, not to fetch

@@ -1,0 +1,260 @@
+"""Tasks → predictions, video by video: each is decoded and encoded once for all its tasks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from malmm_cli import pipeline
+from malmm_cli.data import Task
+from malmm_cli.errors import MalmmError
+from malmm_cli.evaluate.predictions import Kept, Prediction, digest, kept
+from malmm_cli.generate import generate, likelihoods
+from malmm_cli.pipeline import Footage, Model, Watched
+from malmm_cli.settings import ASK, CAPTION, Settings, changed, prompts_for
+
+__all__ = ["Plan", "Prediction", "Run", "about", "fingerprint", "run"]
+
+# Prompts remembered at a time, and visual tokens that the language model is given at a time: more
+# would need more memory and save little.
+TOGETHER, VISUAL = 16, 2048
+
+Footages = dict[Settings, Footage]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How tasks are answered: questions by one kind of settings, captions and prompts by another.
+
+    With `choices` the likeliest of a task's choices is taken, where it has any, and nothing is
+    written freely. `newest` looks at so many frames alone, the last of those that were chosen.
+    """
+
+    questions: Settings = ASK
+    captions: Settings = CAPTION
+    choices: bool = False
+    newest: int | None = None
+
+    def settings(self, task: Task) -> Settings:
+        """Those of a task's kind, for the part of the video that the task is about."""
+        settings = self.captions if task.question is None else self.questions
+        places = {"start": task.start, "end": task.end}
+        return changed(settings, **{k: v for k, v in places.items() if v is not None})
+
+    def prompt(self, task: Task) -> str:
+        """What the model is asked."""
+        if task.question is None:
+            return task.prompt or self.captions.prompt
+        return prompts_for([task.question], self.questions)[0]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A plan, and the file that keeps what comes of it."""
+
+    plan: Plan
+    path: Path
+
+
+def run(
+    tasks: Sequence[Task],
+    model: Model,
+    runs: Sequence[Run],
+    *,
+    limit: int | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_failure: Callable[[MalmmError], None] | None = None,
+) -> list[list[Prediction]]:
+    """The prediction for each task, or for the first `limit`, in each run, in their order.
+
+    What a run's file holds is not done again, failures apart. A video that cannot be used is told
+    to `on_failure`, recorded for each of its tasks, and hurts no other. Raises UsageError before
+    anything is done if a file holds something else or settings make no sense.
+    """
+    for one in runs:
+        for task in tasks:
+            one.plan.settings(task)
+            one.plan.prompt(task)
+    known = {"tasks": digest(tasks)}
+    tasks = tasks[:limit]
+    with ExitStack() as stack:
+        files = [
+            stack.enter_context(kept(one.path, known | about(model, one.plan), overwrite=overwrite))
+            for one in runs
+        ]
+        done, total = 0, len(tasks) * len(runs)
+        for group in _groups(tasks):
+            footages: Footages | None = {} if len(runs) > 1 else None
+            for one, file in zip(runs, files, strict=True):
+                _answer(group, model, one.plan, file, footages, on_failure)
+                done += len(group)
+                if on_progress:
+                    on_progress(done, total)
+        return [[file.found[task.id] for task in tasks] for file in files]
+
+
+def about(model: Model, plan: Plan) -> dict[str, Any]:
+    """All that predictions come from besides tasks, for JSON."""
+    return {
+        "model": model.name,
+        "revision": model.revision,
+        "weights": fingerprint(model),
+        "dtype": model.dtype,
+        "bits": _bits(model),
+        **asdict(plan),
+    }
+
+
+def fingerprint(model: Model) -> str:
+    """A short name for the weights that training changes, whatever folder they lie in."""
+    net = model.net
+    state: list[Tensor] = [net.query_tokens, *net.language_projection.parameters()]
+    if net.position_embedding is not None:
+        state.append(net.position_embedding.weight)
+    known = hashlib.sha256()
+    for part in state:
+        known.update(part.detach().float().cpu().numpy().tobytes())
+    return known.hexdigest()[:16]
+
+
+def _bits(model: Model) -> int | None:
+    """In how many bits the language model is stored, if in few."""
+    language = model.net.language_model
+    return next((n for n in (4, 8) if getattr(language, f"is_loaded_in_{n}bit", False)), None)
+
+
+def _groups(tasks: Sequence[Task]) -> list[list[Task]]:
+    """Tasks that look at the same frames, in the order in which they come first."""
+    groups: dict[tuple[Any, ...], list[Task]] = {}
+    for task in tasks:
+        key = (task.video, task.start, task.end, task.question is None)
+        groups.setdefault(key, []).append(task)
+    return list(groups.values())
+
+
+def _answer(
+    group: list[Task],
+    model: Model,
+    plan: Plan,
+    file: Kept,
+    footages: Footages | None,
+    on_failure: Callable[[MalmmError], None] | None,
+) -> None:
+    """Add to the file what it lacks of a group, `footages` of which may be there from before."""
+    rest = [task for task in group if task.id not in file.found or file.found[task.id].error]
+    if footages is None and len(rest) > TOGETHER:
+        footages = {}
+    for begin in range(0, len(rest), TOGETHER):
+        part = rest[begin : begin + TOGETHER]
+        try:
+            predictions = _predict(part, model, plan, footages)
+        except Exception as error:  # a fault of ours too: the other videos are to be done
+            told = _told(part[0].video, error)
+            if on_failure:
+                on_failure(told)
+            reason = {"kind": told.kind, "message": told.message}
+            predictions = [
+                Prediction(task.id, task.video, plan.prompt(task), error=reason) for task in part
+            ]
+        for prediction in predictions:
+            file.add(prediction)
+
+
+def _told(video: str, error: Exception) -> MalmmError:
+    if isinstance(error, MalmmError):
+        return error
+    return MalmmError(f"{video}: {type(error).__name__}: {error}", kind="Unexpected")
+
+
+@pipeline.capacity()
+def _predict(
+    tasks: list[Task], model: Model, plan: Plan, footages: Footages | None
+) -> list[Prediction]:
+    """What the model says to tasks about the same frames of a video."""
+    settings = plan.settings(tasks[0])
+    prompts = [plan.prompt(task) for task in tasks]
+    video = tasks[0].video
+    footage = None
+    if footages is not None or plan.newest is not None:
+        footage = _footage(video, model, settings, {} if footages is None else footages)
+    if footage and plan.newest is not None:
+        footage = _newest(footage, plan.newest)
+    seen, tokens = pipeline.watch_whole(footage or video, prompts, model, settings)
+    free = [k for k, task in enumerate(tasks) if not (plan.choices and task.choices)]
+    texts: dict[int, str] = {}
+    size = max(VISUAL // tokens.shape[1], 1)
+    for part in (free[begin : begin + size] for begin in range(0, len(free), size)):
+        asked = [prompts[k] for k in part]
+        found = generate(model.net, tokens[part], asked, settings.decoding)
+        texts |= {k: candidates[0] for k, candidates in zip(part, found, strict=True)}
+    predictions = []
+    for k, task in enumerate(tasks):
+        weighed = None if k in texts else _weigh(model, tokens[k], prompts[k], task.choices)
+        text = texts[k] if weighed is None else max(weighed, key=weighed.__getitem__)
+        predictions.append(_prediction(task, prompts[k], text, weighed, seen, settings))
+    return predictions
+
+
+def _prediction(
+    task: Task,
+    prompt: str,
+    text: str,
+    weighed: dict[str, float] | None,
+    seen: Watched,
+    settings: Settings,
+) -> Prediction:
+    duration = seen.info.duration
+    return Prediction(
+        id=task.id,
+        video=task.video,
+        prompt=prompt,
+        text=text,
+        likelihoods=weighed,
+        frames=seen.frames,
+        first=round(seen.first, 3),
+        last=round(seen.last, 3),
+        end=round(duration if settings.end is None else min(settings.end, duration), 3),
+        duration=round(duration, 3),
+        warnings=list(seen.warnings) or None,
+    )
+
+
+def _weigh(model: Model, tokens: Tensor, prompt: str, choices: Sequence[str]) -> dict[str, float]:
+    """The log-likelihood of each choice under tokens (n, D) and the prompt."""
+    size = max(VISUAL // len(tokens), 1)
+    told = []
+    for part in (choices[begin : begin + size] for begin in range(0, len(choices), size)):
+        shared = tokens.expand(len(part), -1, -1)
+        told.append(likelihoods(model.net, shared, [prompt] * len(part), part))
+    return dict(zip(choices, torch.cat(told).tolist(), strict=True))
+
+
+def _footage(video: str, model: Model, settings: Settings, footages: Footages) -> Footage:
+    """The encoded frames that settings choose, from before if there are."""
+    sampling = Settings(
+        prompt="",
+        frames=settings.frames,
+        fps=settings.fps,
+        max_frames=settings.max_frames,
+        start=settings.start,
+        end=settings.end,
+        decoder=settings.decoder,
+    )
+    if sampling not in footages:
+        footages[sampling] = pipeline.encode(video, model, settings)
+    return footages[sampling]
+
+
+def _newest(footage: Footage, number: int) -> Footage:
+    """The last frames of some, which keep their positions in time."""
+    features = torch.cat([features for features, _ in footage.chunks])[-number:]
+    times = [time for _, times in footage.chunks for time in times][-number:]
+    return replace(footage, chunks=[(features, times)], skipped=footage.total - len(times))

@@ -1,0 +1,174 @@
+"""What each part of the memory is worth: one model with parts swapped, and others trained so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from malmm_cli.data import Task
+from malmm_cli.errors import UsageError
+from malmm_cli.evaluate import Plan, Run, run
+from malmm_cli.evaluate.predictions import Prediction
+from malmm_cli.evaluate.report import percent, seconds_text, table
+from malmm_cli.evaluate.scores import Age, Rule, ages, score
+from malmm_cli.pipeline import Model
+from malmm_cli.settings import Settings, changed
+
+__all__ = ["GIVEN", "SWAPPED", "TRAINED", "Row", "ablate", "as_table", "find_trained", "swaps"]
+
+GIVEN, SWAPPED, TRAINED = "given", "swapped at inference", "trained"
+
+LENGTHS, FRAMES, NEWEST = (5, 10, 20, 40), (20, 40, 60, 100), 4
+
+# Folders of models that were trained as variants, and how each is run.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "both": {"banks": "both"},
+    "visual": {"banks": "visual"},
+    "query": {"banks": "query"},
+    "none": {"banks": "none"},
+    "fifo": {"policy": "fifo"},
+    "m0": {"memory": 0},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way to run a model: its name, whether it was trained for that, and its family."""
+
+    name: str
+    how: str
+    family: str
+    plan: Plan
+
+
+def swaps(plan: Plan) -> Iterator[Row]:
+    """The plan as it is, and with one thing changed, again and again; none twice."""
+    yield Row(_name(plan.questions), GIVEN, "given", plan)
+    seen = {plan}
+    for name, family, changes in _changes():
+        swapped = _changed(plan, changes)
+        if swapped not in seen:
+            yield Row(name, SWAPPED, family, swapped)
+    yield Row(f"last {NEWEST} frames", SWAPPED, "frames", replace(plan, newest=NEWEST))
+
+
+def _name(settings: Settings) -> str:
+    """What the swaps change, as it is given."""
+    frames = f"{settings.fps:g} fps" if settings.fps else f"{settings.frames} frames"
+    return f"{settings.banks}, {settings.policy}, M = {settings.memory}, {frames}"
+
+
+def _changes() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for banks in ("both", "visual", "query", "none"):
+        yield f"banks {banks}", "banks", {"banks": banks}
+    for policy in ("mbc", "fifo", "average", "last"):
+        yield policy, "policy", {"policy": policy}
+    for length in LENGTHS:
+        yield f"M = {length}", "memory", {"memory": length}
+    yield "M = 0", "memory", {"memory": 0}
+    for frames in FRAMES:
+        yield f"{frames} frames", "frames", {"frames": frames, "fps": None, "max_frames": None}
+
+
+def find_trained(folder: Path, plan: Plan) -> list[tuple[Path, Row]]:
+    """The folders of VARIANTS under one, each with its row; UsageError if there is none."""
+    found = [
+        (folder / name, Row(name, TRAINED, "trained", _changed(plan, changes)))
+        for name, changes in VARIANTS.items()
+        if (folder / name).is_dir()
+    ]
+    if not found:
+        raise UsageError(
+            f"{folder}: no folder of a trained variant in it",
+            hint=f"their names: {', '.join(VARIANTS)}",
+        )
+    return found
+
+
+def ablate(
+    tasks: Sequence[Task],
+    model: Model,
+    plan: Plan,
+    folder: Path,
+    *,
+    trained: Sequence[tuple[Path, Row]] = (),
+    load: Callable[[Path], Model],
+    rule: Rule,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Scores of every row, for JSON; `folder` keeps the predictions of each in a file of its own.
+
+    Features are encoded once for all rows of a model that look at the same frames. Evidence is as
+    old as in the plan given, whatever frames a row looks at. `options` are those of `evaluate.run`;
+    `load` is called for one trained model after the other.
+    """
+    rows = list(swaps(plan))
+    runs = [Run(row.plan, folder / f"{_file_name(row)}.jsonl") for row in rows]
+    found = run(tasks, model, runs, **options)
+    known = ages(tasks[: len(found[0])], found[0])
+
+    def scored(row: Row, said: list[Prediction]) -> dict[str, Any]:
+        return _scored(row, tasks[: len(said)], said, rule, known)
+
+    results = [scored(row, said) for row, said in zip(rows, found, strict=True)]
+    for place, row in trained:
+        one = Run(row.plan, folder / f"{_file_name(row)}.jsonl")
+        (said,) = run(tasks, load(place), [one], **options)
+        results.append(scored(row, said))
+    return results
+
+
+def as_table(results: Sequence[dict[str, Any]]) -> str:
+    """One line for each row: right answers in percent, by age of evidence and length of video."""
+    lengths = {found["from"]: found for result in results for found in result["scores"]["length"]}
+    slots = results[0]["scores"]["age"]["slots"]
+    captions = any(result["scores"]["captions"]["count"] for result in results)
+    heading = ["", "", "questions", f"newer than {slots}", f"{slots} or older"]
+    heading += [_length(lengths[low]) for low in sorted(lengths)]
+    heading += ["captions"] * captions + ["failed"]
+    lines = [heading]
+    for result in results:
+        scores = result["scores"]
+        by_length = {found["from"]: found for found in scores["length"]}
+        nothing = {"exact": None}
+        rates = [scores["questions"], scores["age"]["newer"], scores["age"]["older"]]
+        rates += [by_length.get(low, nothing) for low in sorted(lengths)]
+        rates += [scores["captions"]] * captions
+        failed = str(scores["failed"] or "")
+        lines.append([result["name"], result["how"], *map(percent, rates), failed])
+    return table(lines, left=2)
+
+
+def _length(found: dict[str, Any]) -> str:
+    if found["to"] is None:
+        return f"over {seconds_text(found['from'])}"
+    return f"to {seconds_text(found['to'])}"
+
+
+def _scored(
+    row: Row,
+    tasks: Sequence[Task],
+    said: list[Prediction],
+    rule: Rule,
+    known: dict[str, Age],
+) -> dict[str, Any]:
+    scores = score(tasks, said, rule, known)
+    about = {"name": row.name, "how": row.how, "family": row.family}
+    return {**about, **asdict(row.plan), "scores": scores}
+
+
+def _changed(plan: Plan, changes: dict[str, Any]) -> Plan:
+    return replace(
+        plan,
+        questions=changed(plan.questions, **changes),
+        captions=changed(plan.captions, **changes),
+    )
+
+
+def _file_name(row: Row) -> str:
+    if row.how == GIVEN:
+        return GIVEN
+    name = row.name.replace(" = ", "-").replace(" ", "-").lower()
+    return f"trained-{name}" if row.how == TRAINED else name

@@ -1,0 +1,120 @@
+"""The picture of an ablation: accuracy against the age of the evidence and the video's length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from malmm_cli.errors import UsageError
+from malmm_cli.evaluate.ablation import GIVEN
+from malmm_cli.evaluate.report import seconds_text
+from malmm_cli.output import open_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["draw", "require_matplotlib"]
+
+# family → title of its column
+FAMILIES = {
+    "trained": "trained as a variant",
+    "banks": "banks, swapped at inference",
+    "policy": "policy, swapped at inference",
+    "memory": "memory length M, swapped",
+    "frames": "frames, swapped at inference",
+}
+COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377")  # safe for all eyes
+MARKERS = "osD^vP"
+
+Results = Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Side:
+    """What accuracy is drawn against: a name, the bins of a row's scores, their edges in words."""
+
+    name: str
+    bins: Callable[[dict[str, Any]], list[dict[str, Any]]]
+    text: Callable[[float], str]
+
+
+SIDES = (
+    Side(
+        "age of the evidence, in frames", lambda row: row["scores"]["age"]["steps"], "{:g}".format
+    ),
+    Side("length of the video", lambda row: row["scores"]["length"], seconds_text),
+)
+
+
+def require_matplotlib() -> None:
+    """Raise UsageError where the extra `eval` is not installed."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"no picture can be drawn: {error}", hint="pip install 'malmm[eval]'"
+        ) from error
+
+
+def draw(results: Results, path: Path) -> None:
+    """Write results of `ablate` as a PNG: a column for each family, the model given in each."""
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    given = results[0]
+    families = [name for name in FAMILIES if any(r["family"] == name for r in results)]
+    sides = [side for side in SIDES if side.bins(given)]
+    figure = Figure(figsize=(3.6 * len(families), 3.3 * len(sides) + 0.9), layout="constrained")
+    axes = figure.subplots(len(sides), len(families), sharey=True, squeeze=False)
+    for row, side in enumerate(sides):
+        for column, family in enumerate(families):
+            members = [r for r in results if r["family"] == family]
+            _panel(axes[row][column], given, members, side)
+            axes[row][column].set_xlabel(side.name)
+        axes[row][0].set_ylabel("right answers, %")
+    for column, family in enumerate(families):
+        axes[0][column].set_title(FAMILIES[family], fontsize=10)
+        axes[-1][column].legend(
+            *axes[0][column].get_legend_handles_labels(),
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.28),
+            ncols=2,
+            fontsize=8,
+            frameon=False,
+        )
+    figure.suptitle(f"in black the model given: {given['name']}", fontsize=11)
+    with open_whole(path) as file:
+        figure.savefig(file, format="png", dpi=150)
+
+
+def _panel(axes: Axes, given: dict[str, Any], members: Results, side: Side) -> None:
+    """The curves of one family beside the model given, over the bins of the latter."""
+    bins = side.bins(given)
+    places = {found["from"]: place for place, found in enumerate(bins)}
+    for number, result in enumerate([given, *members]):
+        points = [found for found in side.bins(result) if found["from"] in places]
+        own = result["how"] == GIVEN
+        axes.plot(
+            [places[found["from"]] for found in points],
+            [100 * found["exact"] for found in points],
+            color="black" if own else COLOURS[(number - 1) % len(COLOURS)],
+            marker="." if own else MARKERS[(number - 1) % len(MARKERS)],
+            linewidth=2.4 if own else 1.3,
+            markersize=5,
+            label="given" if own else result["name"],
+            zorder=3 if own else 2,
+        )
+    axes.set_xticks(range(len(bins)), [_tick(found, side) for found in bins], fontsize=8)
+    axes.set_xlim(-0.4, len(bins) - 0.6)
+    axes.set_ylim(0, 102)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.7)
+    for edge in ("top", "right"):
+        axes.spines[edge].set_visible(False)
+
+
+def _tick(found: dict[str, Any], side: Side) -> str:
+    low, high = found["from"], found["to"]
+    text = f"over {side.text(low)}" if high is None else f"to {side.text(high)}"
+    return f"{text}\nn = {found['count']}"

@@ -1,0 +1,123 @@
+"""What a model said to each task, kept in a file of JSON lines that a later run goes on with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from malmm_cli.data import Task
+from malmm_cli.errors import UsageError
+from malmm_cli.output import SCHEMA, check_writable, open_lines
+
+__all__ = ["Kept", "Prediction", "digest", "kept"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was said to the task `id`: `text`, or the `error` in its place, with kind and message.
+
+    `likelihoods` are those of the task's choices, where it was to choose. `frames` pictures were
+    looked at, from `first` to `last` seconds of a part of the video that ends at `end`; `warnings`
+    say what was amiss with them.
+    """
+
+    id: str
+    video: str
+    prompt: str
+    text: str | None = None
+    likelihoods: dict[str, float] | None = None
+    frames: int = 0
+    first: float = 0.0
+    last: float = 0.0
+    end: float = 0.0
+    duration: float = 0.0
+    warnings: list[str] | None = None
+    error: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Predictions by the id of their task, those of earlier runs among them; `add` keeps one."""
+
+    found: dict[str, Prediction]
+    add: Callable[[Prediction], None]
+
+
+@contextmanager
+def kept(path: Path, about: dict[str, Any], *, overwrite: bool) -> Iterator[Kept]:
+    """The predictions in a file and those to come, each written to the disk when it is added.
+
+    The first line is `about`: what they come from. Raises UsageError for a file that is no such
+    one or comes from something else, unless that is to be overwritten. Half a line at the end, as a
+    kill leaves it, is removed.
+    """
+    check_writable(path, overwrite=True)
+    found = {} if overwrite else _read(path, about)
+    append = bool(found) or (path.exists() and not overwrite)
+    with open_lines(path, overwrite=overwrite, append=append) as write:
+        if not append or path.stat().st_size == 0:
+            write(_line({"schema": SCHEMA, "predictions": about}))
+
+        def add(prediction: Prediction) -> None:
+            content = {
+                name: value for name, value in asdict(prediction).items() if value is not None
+            }
+            write(_line(content))
+            found[prediction.id] = prediction
+
+        yield Kept(found, add)
+
+
+def digest(tasks: Sequence[Task]) -> str:
+    """A short name for what tasks ask, wherever their videos lie."""
+    content = [{**asdict(task), "video": os.path.basename(task.video)} for task in tasks]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _read(path: Path, about: dict[str, Any]) -> dict[str, Prediction]:
+    """The predictions in a file; none where there is no file or nothing whole in it."""
+    if not path.exists():
+        return {}
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    lines = content[:whole].splitlines()
+    try:
+        header = json.loads(lines[0])["predictions"] if lines else about
+        found = [Prediction(**json.loads(line)) for line in lines[1:]]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(
+            f"{path}: is no file of predictions",
+            hint="--overwrite replaces it, --predictions names another",
+        ) from error
+    if header != about:
+        raise UsageError(
+            f"{path}: holds predictions {_difference(header, about)}",
+            hint="--overwrite replaces them, --predictions names another file",
+        )
+    if whole < len(content):
+        os.truncate(path, whole)
+    return {prediction.id: prediction for prediction in found}
+
+
+def _difference(there: dict[str, Any], here: dict[str, Any], where: str = "") -> str:
+    """The first thing that differs, in words: "with questions memory 10, not 20"."""
+    for name in {**here, **there}:
+        one, other = there.get(name), here.get(name)
+        if one == other:
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            return _difference(one, other, f"{where}{name} ")
+        if name == "tasks":
+            break
+        return f"with {where}{name} {one}, not {other}"
+    return "for other tasks"
+
+
+def _line(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False) + "\n"

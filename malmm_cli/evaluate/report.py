@@ -1,0 +1,85 @@
+"""Scores as a person reads them: lines, and the table of an ablation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["lines", "percent", "seconds_text", "table"]
+
+Rows = list[tuple[str, str, str]]
+
+
+def lines(scores: Mapping[str, Any], paper: Mapping[str, Any] | None = None) -> str:
+    """All scores, a line each: name, percent right, of how many; what a paper has at the end."""
+    age = scores["age"]
+    rows: Rows = []
+    if scores["questions"]["count"]:
+        rows += [_row("questions", scores["questions"])]
+    rows += _captions(scores["captions"])
+    if scores["kinds"]:
+        rows += [("kind", "", "")]
+        rows += [_row(f"  {kind}", rate) for kind, rate in scores["kinds"].items()]
+    if age["steps"]:
+        newer, older = f"newer than {age['slots']} frames", f"{age['slots']} frames or older"
+        rows += [("evidence", "", ""), _row(f"  {newer}", age["newer"])]
+        rows += [_row(f"  {older}", age["older"])]
+        rows += _bins(age["steps"], "frames old", "{:g}".format)
+        rows += _bins(age["seconds"], "s old", "{:g}".format)
+        rows += _bins(age["quarters"], "of the video ago", "{:g}".format)
+    if scores["length"]:
+        rows += [("video", "", ""), *_bins(scores["length"], "long", seconds_text)]
+    if scores["failed"]:
+        rows += [("failed", "", f"{scores['failed']} of {scores['tasks']}")]
+    if paper:
+        rows += [(paper["source"], "", "")]
+        rows += [(f"  {name}", f"{value:.1f}", "") for name, value in paper["results"].items()]
+    return table(rows)
+
+
+def table(rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
+    """Rows of cells in columns, the first ones to the left and the others to the right."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = [
+        [
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in rows
+    ]
+    return "".join("  ".join(cells).rstrip() + "\n" for cells in padded)
+
+
+def percent(rate: Mapping[str, Any]) -> str:
+    """The share that is right, with one decimal; a dash where there was nothing."""
+    return "–" if rate["exact"] is None else f"{100 * rate['exact']:.1f}"
+
+
+def seconds_text(seconds: float) -> str:
+    """A bin's edge in words: 61 is "1 min", since edges lie a second above the round figure."""
+    whole = max(seconds - 1, 0)
+    return f"{whole / 60:g} min" if whole >= 60 else f"{whole:g} s"
+
+
+def _row(name: str, rate: Mapping[str, Any]) -> tuple[str, str, str]:
+    return (name, percent(rate), f"of {rate['count']}")
+
+
+def _bins(bins: Sequence[Mapping[str, Any]], unit: str, text: Any) -> Rows:
+    def name(low: float, high: float | None) -> str:
+        return f"over {text(low)}" if high is None else f"{text(low)} to {text(high)}"
+
+    return [_row(f"  {name(found['from'], found['to'])} {unit}", found) for found in bins]
+
+
+def _captions(captions: Mapping[str, Any]) -> Rows:
+    if not captions["count"]:
+        return []
+    known = {"cider": ("CIDEr", 100), "bleu4": ("BLEU-4", 100), "rouge_l": ("ROUGE-L", 100)}
+    scored: Rows = [
+        (f"  {name}", f"{scale * captions[key]:.1f}", "")
+        for key, (name, scale) in known.items()
+        if key in captions
+    ]
+    return [_row("captions", captions), *scored]

@@ -1,0 +1,130 @@
+"""How right predictions are: in all, by kind, by the age of what they needed to see, by length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from malmm_cli.data import Task
+from malmm_cli.errors import UsageError
+from malmm_cli.evaluate.predictions import Prediction
+from malmm_cli.metrics import caption_scores, is_right
+
+__all__ = ["LENGTHS", "Age", "Rule", "ages", "score", "step_edges"]
+
+SECONDS = (0, 10, 30, 60, 120, 300, 600, 1200)  # ages of evidence
+# of videos; a second above the round figure, so that one of about two minutes lies below it
+LENGTHS = (0, 31, 61, 121, 301, 601, 1201)
+
+
+@dataclass(frozen=True)
+class Age:
+    """How long before the end of what was looked at the evidence ended.
+
+    In `seconds`, in `steps` from one frame to the next, and as a `share` of the part of the video
+    that was looked at, 0 … 1.
+    """
+
+    seconds: float
+    steps: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`memory` frames tell new evidence from old; `first_word` of a text may be all that counts."""
+
+    memory: int
+    first_word: bool = False
+
+
+def ages(tasks: Sequence[Task], predictions: Sequence[Prediction]) -> dict[str, Age]:
+    """The age of the evidence of each task that tells when it can be seen."""
+    found = {}
+    for task, said in zip(tasks, predictions, strict=True):
+        if task.evidence is None or said.text is None:
+            continue
+        length = said.end - (task.start or 0.0)
+        step = (said.last - said.first) / (said.frames - 1) if said.frames > 1 else length
+        seconds = max(said.end - task.evidence[1], 0.0)
+        if length > 0 and step > 0:
+            found[task.id] = Age(seconds, seconds / step, min(seconds / length, 1.0))
+    return found
+
+
+def step_edges(memory: int) -> tuple[float, ...]:
+    """Ages in steps at which bins begin, in terms of the memory's length."""
+    return (0, memory / 2, memory, 2 * memory, 4 * memory)
+
+
+def score(
+    tasks: Sequence[Task],
+    predictions: Sequence[Prediction],
+    rule: Rule,
+    known_ages: Mapping[str, Age] | None = None,
+) -> dict[str, Any]:
+    """All scores of predictions, as numbers from 0 to 1 with the count of tasks behind each.
+
+    Tasks that failed count nowhere but in `failed`. A caption is a task with neither question nor
+    choices. `known_ages` are used instead of those of the predictions.
+    """
+    by_age = ages(tasks, predictions) if known_ages is None else known_ages
+    done = [
+        (task, said, is_right(said.text, task.answers, first_word=rule.first_word))
+        for task, said in zip(tasks, predictions, strict=True)
+        if said.text is not None
+    ]
+    captions = [(task, said, right) for task, said, right in done if _is_caption(task)]
+    asked = [(task, said, right) for task, said, right in done if not _is_caption(task)]
+    aged = [(by_age[task.id], right) for task, _, right in asked if task.id in by_age]
+    kinds = dict.fromkeys(task.kind for task, _, _ in done if task.kind)
+    return {
+        "tasks": len(tasks),
+        "failed": len(tasks) - len(done),
+        "questions": _rate(right for _, _, right in asked),
+        "kinds": {
+            kind: _rate(right for task, _, right in done if task.kind == kind) for kind in kinds
+        },
+        "age": {
+            "newer": _rate(right for age, right in aged if age.steps < rule.memory),
+            "older": _rate(right for age, right in aged if age.steps >= rule.memory),
+            "slots": rule.memory,
+            "steps": _bins([(age.steps, right) for age, right in aged], step_edges(rule.memory)),
+            "seconds": _bins([(age.seconds, right) for age, right in aged], SECONDS),
+            "quarters": _bins([(age.share, right) for age, right in aged], (0, 0.25, 0.5, 0.75)),
+        },
+        "length": _bins([(said.duration, right) for _, said, right in asked], LENGTHS),
+        "captions": _captions(captions),
+    }
+
+
+def _is_caption(task: Task) -> bool:
+    return task.question is None and not task.choices
+
+
+def _captions(done: Sequence[tuple[Task, Prediction, bool]]) -> dict[str, Any]:
+    """Scores of captions; where they cannot be scored, exact match and the reason."""
+    rate = _rate(right for _, _, right in done)
+    if not done:
+        return rate
+    texts, answers = [said.text or "" for _, said, _ in done], [task.answers for task, _, _ in done]
+    try:
+        return rate | caption_scores(texts, answers)
+    except UsageError as error:
+        return rate | {"unscored": f"{error.message}; {error.hint}"}
+
+
+def _rate(rights: Iterable[bool]) -> dict[str, Any]:
+    given = list(rights)
+    return {"exact": sum(given) / len(given) if given else None, "count": len(given)}
+
+
+def _bins(given: Sequence[tuple[float, bool]], edges: Sequence[float]) -> list[dict[str, Any]]:
+    """The rate of those from each edge to the next one, and from the last one on; none empty."""
+    found = []
+    for low, high in zip(edges, (*edges[1:], None), strict=True):
+        inside = [right for at, right in given if low <= at and (high is None or at < high)]
+        if inside:
+            found.append({"from": low, "to": high, **_rate(inside)})
+    return found
