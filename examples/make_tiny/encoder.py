@@ -1,0 +1,115 @@
+"""Stage 2: the image encoder learns to tell, in every patch, what is there."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from language import recipe
+from model import WINDOWS
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from malmm_cli.models import InstructBlip
+from malmm_cli.synthetic import COLOURS, MOTIONS, SHAPES
+from malmm_cli.synthetic.drawing import PAINT
+
+
+class Heads(nn.Module):
+    """Linear readers of one patch; what they can read, attention can find."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.sizes = (1, len(COLOURS), len(SHAPES), len(MOTIONS), 3, WINDOWS)
+        self.read = nn.Linear(width, sum(self.sizes))
+
+    def forward(self, features: Tensor):
+        return self.read(features).split(self.sizes, -1)
+
+
+def train_encoder(
+    model: InstructBlip,
+    folder: Path,
+    steps: int,
+    log=print,
+    *,
+    batch: int = 128,
+    rate: float = 1e-3,
+) -> None:
+    """Train encoder and position table in place on the pictures that are in folder."""
+    heads = Heads(model.config.vision_config.hidden_size)
+    encoder, table = model.vision_model.train().requires_grad_(True), model.position_embedding
+    table.weight.data = torch.randn(table.weight.shape) * 0.3
+    table.requires_grad_(True)
+    parameters = [*encoder.parameters(), *table.parameters(), *heads.parameters()]
+    optimizer, schedule = recipe(parameters, rate, steps)
+    chance = np.random.default_rng(0)
+    paint = torch.tensor([PAINT[colour] for colour in COLOURS]) / 255
+    begun, seen = time.time(), []
+    for step in range(steps):
+        if step % 400 == 0:
+            frames, labels = _some(folder, chance)
+            busy, idle = np.flatnonzero(labels[:, 0] >= 0), np.flatnonzero(labels[:, 0] < 0)
+        pick = np.concatenate(
+            [chance.choice(busy, batch * 3 // 4), chance.choice(idle, batch // 4)]
+        )
+        known = torch.from_numpy(labels[pick])
+        pixels = torch.from_numpy(frames[pick]).permute(0, 3, 1, 2).float() / 255
+        pixels = pixels * (0.9 + 0.2 * torch.rand(batch, 1, 1, 1))
+        mean, std = model.pixel_mean[:, None, None], model.pixel_std[:, None, None]
+        features = encoder(pixel_values=(pixels - mean) / std).last_hidden_state
+        place = torch.rand(batch) * (WINDOWS - 1)
+        rows = (1 - (place[:, None] - torch.arange(WINDOWS)).abs()).clamp(min=0)
+        loss, right = _loss(heads(features + (rows @ table.weight)[:, None]), known, rows, paint)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        seen.append((loss.item(), *right))
+        if (step + 1) % 100 == 0:
+            means = torch.tensor(seen[-100:]).mean(0).tolist()
+            told = zip(("presence", "colour", "shape", "motion", "row"), means[1:], strict=True)
+            log(
+                f"encoder {step + 1}/{steps}: loss {means[0]:.3f}, "
+                + ", ".join(f"{name} {value:.1%}" for name, value in told)
+                + f", {time.time() - begun:.0f} s"
+            )
+    encoder.eval().requires_grad_(False)
+    table.requires_grad_(False)
+
+
+def _some(folder: Path, chance: np.random.Generator, parts: int = 4):
+    files = sorted(folder.glob("*.npz"))
+    loaded = [np.load(files[k]) for k in chance.permutation(len(files))[:parts]]
+    return tuple(np.concatenate([one[name] for one in loaded]) for name in ("frames", "labels"))
+
+
+def _loss(told, known: Tensor, rows: Tensor, paint: Tensor):
+    presence, colour, shape, motion, rgb, row = told
+    grid = (torch.arange(8) + 0.5) / 8
+    near = ((grid[None, None] - known[:, 3, None, None]) / (known[:, 5, None, None] + 0.05)) ** 2
+    near = (
+        near
+        + ((grid[None, :, None] - known[:, 4, None, None]) / (known[:, 6, None, None] + 0.05)) ** 2
+    )
+    there = (known[:, 0] >= 0) & (known[:, 7] > 0.15)
+    inside = (near.flatten(1) < 1) & there[:, None]
+    inside = torch.cat([there[:, None], inside], 1)  # the first token stands for the whole picture
+    loss = F.binary_cross_entropy_with_logits(presence[..., 0], inside.float())
+    right = [((presence[..., 0] > 0) == inside).float().mean().item()]
+    weight = inside.float()
+    weight[:, 0] *= 3
+    weight = weight[inside]
+    for k, guess in enumerate((colour, shape, motion)):
+        due = known[:, k].long()[:, None].expand_as(inside)[inside]
+        each = F.cross_entropy(guess[inside], due, reduction="none")
+        loss = loss + (each * weight).sum() / weight.sum()
+        right.append((guess[:, 0].argmax(-1) == known[:, k])[there].float().mean().item())
+    due = paint[known[:, 0].long()][:, None].expand(*inside.shape, 3)[inside]
+    loss = loss + F.mse_loss(rgb[inside], due)
+    loss = loss + 0.3 * F.cross_entropy(
+        row.flatten(0, 1), rows[:, None].expand_as(row).flatten(0, 1)
+    )
+    right.append((row.argmax(-1) == rows.argmax(-1)[:, None]).float().mean().item())
+    return loss, right
