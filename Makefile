@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 export HF_HUB_OFFLINE := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check lint types wheel format clean
+.PHONY: help demo test stress check lint types wheel format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,10 @@ demo: $(READY) ## caption and question the sample video with the bundled tiny mo
 # one thread in each process: the tests' models are too small to be shared out among several
 test: $(READY) ## run the tests; ARGS="-k memory" goes to pytest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+
+stress: $(READY) ## kill, damage, soak and scale batches, for an hour and more
+	for run in kill mutate many soak cluster; do \
+	  echo "stress.$$run:"; PYTHONPATH=tests $(BIN)/python -m stress.$$run || exit 1; done
 
 check: ## all that continuous integration runs: lint, types, test, wheel
 	+@.ci/run
@@ -39,7 +43,7 @@ format: $(READY) ## put the code into ruff's format and mend what ruff can
 	$(BIN)/python -m ruff format .
 
 clean: ## remove what the other targets made, .venv included
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

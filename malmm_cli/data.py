@@ -57,7 +57,7 @@ class Result:
     `task` is "caption" or "ask"; `question` is None for a caption. `candidates` are all texts of
     the search, best first; `segments` cover the part of the video that was looked at. `frames`
     counts the pictures used, from `first` to `last` seconds of `duration`. `seconds` says how long
-    each stage took.
+    each stage took, "decode" how long frames were waited for: they are decoded beside the rest.
     """
 
     video: str

@@ -2,47 +2,40 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from malmm_cli import hub, media, models
-from malmm_cli.data import Frame, MediaInfo, Result, Segment
-from malmm_cli.errors import CapacityError, MediaError, ModelError
+from malmm_cli.data import MediaInfo, Result, Segment
+from malmm_cli.errors import MediaError, ModelError
+from malmm_cli.footage import Footage, encode, open_footage, replayed
 from malmm_cli.generate import check_context, generate
-from malmm_cli.models import InstructBlip
-from malmm_cli.models.device import language_options, pick_device, pick_dtype
+from malmm_cli.loading import Model, capacity, load
+from malmm_cli.memory_file import is_memory_file, read_memory_file
+from malmm_cli.models.device import Clock
 from malmm_cli.models.text import Texts
-from malmm_cli.sampling import choose_for
+from malmm_cli.room import answers_at_once, is_kept, prompts_at_once
 from malmm_cli.settings import ASK, CAPTION, Settings, changed, prompts_for
 
-__all__ = ["Model", "Watched", "ask", "caption", "free_memory", "load", "watch"]
-
-# Frames decoded and encoded at a time: enough to keep a processor busy, few enough to hold.
-CHUNK = 16
+__all__ = [
+    "Footage",
+    "Model",
+    "Watched",
+    "ask",
+    "capacity",
+    "caption",
+    "encode",
+    "load",
+    "watch",
+    "watch_whole",
+]
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A loaded model and what it is called."""
-
-    net: InstructBlip = field(repr=False)
-    name: str
-    revision: str | None
-    device: str
-    dtype: str
-    note: str = ""
 
 
 @dataclass
@@ -58,110 +51,22 @@ class Watched:
     warnings: list[str] = field(default_factory=list)
 
 
-@contextmanager
-def _capacity() -> Iterator[None]:
-    """Tell of too little memory by CapacityError; PyTorch has several ways to say so."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not (known or "allocate memory" in str(error)):
-            raise
-        raise CapacityError(
-            "there is not enough memory",
-            hint="fewer beams, a smaller --memory or another --model need less",
-        ) from error
-
-
-@_capacity()
-def load(
-    name: str = "vicuna-7b",
-    *,
-    device: str = "auto",
-    dtype: str = "auto",
-    quantize: str | None = None,
-    offline: bool = False,
-    on_note: Callable[[str], None] | None = None,
-    on_progress: Callable[[str, int, int], None] | None = None,
-) -> Model:
-    """A model by short name, Hub repository or folder, ready on a device; downloaded if need be.
-
-    `on_note` and `on_progress` are told of a download: a line; a file, its bytes here and its size.
-    Raises UsageError for a name, device or dtype that is not there, ModelError for broken files,
-    CapacityError for too little disk or memory.
-    """
-    name = str(name)
-    where = pick_device(device)
-    known = hub.describe(name)["parameters"]
-    number = pick_dtype(dtype, where, parameters=known, free=free_memory(where))
-    dtype = str(number).removeprefix("torch.")
-    language_options(where, number, quantize=quantize)  # refuses what is wrong before a download
-
-    def spread(parameters: int) -> bool:
-        return _spread(name, parameters, where, dtype, quantize)
-
-    located = hub.locate(
-        name,
-        offline=offline,
-        on_note=on_note,
-        on_progress=on_progress,
-        check_memory=spread,
-    )
-    net = models.load(
-        located.folder,
-        device=where,
-        dtype=number,
-        quantize=quantize,
-        spread=spread(hub.describe(name)["parameters"]),
-    )
-    return Model(
-        net=net,
-        name=located.name,
-        revision=located.revision,
-        device=str(where),
-        dtype=dtype,
-        note=located.note,
-    )
-
-
-def _spread(
-    name: str, parameters: int, device: torch.device, dtype: str, quantize: str | None
-) -> bool:
-    """Whether the language model must be spread over all devices, for want of room on one.
-
-    Raises CapacityError, which says how much is missing and what would fit, where that is no way.
-    """
-    try:
-        hub.check_memory(name, parameters, dtype, free_memory(device), quantize)
-    except CapacityError:
-        if device.type != "cuda" or find_spec("accelerate") is None:
-            raise
-        gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
-        everything = sum(map(free_memory, [*gpus, torch.device("cpu")]))
-        hub.check_memory(name, parameters, dtype, everything, quantize)
-        return True
-    return False
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes of memory that are free for a model on a device."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return hub.machine_memory()
-
-
 def caption(
     video: str | Path,
     *,
     model: Model,
     settings: Settings = CAPTION,
     on_progress: Progress | None = None,
+    on_text: Callable[[str], None] | None = None,
     **changes: Any,
 ) -> Result:
-    """One text about a video; `changes` are fields of `Settings` or of `Decoding`."""
+    """One text about a video; `changes` are fields of `Settings` or of `Decoding`.
+
+    `on_text` is told the text piece by piece as it comes, which takes a search without beams.
+    """
     settings = changed(settings, **changes)
     prompts = [settings.prompt]
-    return _results(video, prompts, [None], model, settings, on_progress)[0]
+    return _results(video, prompts, [None], model, settings, on_progress, on_text)[0]
 
 
 def ask(
@@ -171,17 +76,21 @@ def ask(
     model: Model,
     settings: Settings = ASK,
     on_progress: Progress | None = None,
+    on_text: Callable[[str], None] | None = None,
     **changes: Any,
 ) -> list[Result]:
-    """Answers to questions about a video, which is decoded and encoded once for all of them."""
+    """Answers to questions about a video, which is decoded and encoded once for all of them.
+
+    `on_text` is as that of `caption`, where there is one question alone.
+    """
     questions = [questions] if isinstance(questions, str) else list(questions)
     settings = changed(settings, **changes)
     prompts = prompts_for(questions, settings)
-    return _results(video, prompts, list(questions), model, settings, on_progress)
+    return _results(video, prompts, list(questions), model, settings, on_progress, on_text)
 
 
 def watch(
-    video: str | Path,
+    video: str | Path | Footage,
     prompts: Sequence[str],
     model: Model,
     settings: Settings,
@@ -190,44 +99,109 @@ def watch(
     """Decode, encode and remember a video chunk by chunk; yields what was seen after each.
 
     Memory does not grow with the length of the video or the number of frames, save for the tokens
-    of every frame when there is no memory (length 0). The same object is yielded each time.
+    of every frame when there is no memory (length 0). The same object is yielded each time. What
+    was encoded before is remembered alone, whatever frames settings ask for.
     """
     net = model.net
-    clock = _Clock(net.device)
-    with clock("open"):
-        info = media.probe(video, settings.decoder)
-        times = choose_for(info, settings)
-    seen = Watched(info, seconds=clock.seconds, warnings=list(info.warnings))
-    if settings.memory == 0 and settings.policy in ("mbc", "fifo"):
-        visual = len(times) * net.num_queries
-        check_context(net, visual, prompts, settings.decoding.max_new_tokens)
-    memory = net.start(
-        prompts,
-        length=min(settings.memory, len(times)),  # slots that cannot fill up need no room
-        policy=settings.policy,
-        banks=settings.banks,
-        total=len(times),
-    )
-    size = (net.image_size, net.image_size)
-    frames = media.read(info, times.tolist(), size, seen.warnings.append)
-    while True:
-        with clock("decode"):
-            chunk = list(islice(frames, CHUNK))
-        if not chunk:
-            break
-        with clock("encode"):
-            features = net.encode(_stack(chunk))
-        with clock("remember"):
-            seen.tokens, memory = net.remember(features[None], memory)
-        seen.first = seen.first if seen.frames else chunk[0].seconds
-        seen.last = chunk[-1].seconds
-        seen.frames += len(chunk)
-        if on_progress:
-            on_progress(seen.frames, len(times))
-        yield seen
+    with _opened(video, model, settings) as footage:
+        clock = Clock(net.device, footage.seconds)
+        seen = Watched(footage.info, seconds=footage.seconds, warnings=footage.warnings)
+        frames = footage.total - footage.skipped
+        if settings.memory == 0 and settings.policy in ("mbc", "fifo"):
+            visual = frames * net.num_queries
+            check_context(net, visual, prompts, settings.decoding.max_new_tokens)
+        memory = net.start(
+            prompts,
+            length=min(settings.memory, frames),  # slots that cannot fill up need no room
+            policy=settings.policy,
+            banks=settings.banks,
+            total=footage.total,
+        )
+        memory.frames, memory.placed = footage.skipped, footage.placed
+        for features, times in footage.chunks:
+            with clock("remember"):
+                features = features.to(net.device, net.dtype)
+                seen.tokens, memory = net.remember(features[None], memory)
+            seen.first = seen.first if seen.frames else times[0]
+            seen.last = times[-1]
+            seen.frames += len(times)
+            if on_progress:
+                on_progress(seen.frames, frames)
+            yield seen
 
 
-@_capacity()
+@contextmanager
+def _opened(video: str | Path | Footage, model: Model, settings: Settings) -> Iterator[Footage]:
+    """A video's footage, closed in the end; what is footage already stays open."""
+    if isinstance(video, Footage):
+        yield video
+    else:
+        with closing(open_footage(video, model, settings)) as footage:
+            yield footage
+
+
+@capacity()
+def watch_whole(
+    video: str | Path | Footage,
+    prompts: Sequence[str],
+    model: Model,
+    settings: Settings,
+    on_progress: Progress | None = None,
+) -> tuple[Watched, Tensor]:
+    """What was seen of a video when all of it was watched, and its tokens (B, n, D).
+
+    Prompts for whose query banks there is no room side by side are remembered part by part. Their
+    features come from the cache, if there is one, or are held in the machine's memory; the video is
+    decoded once more for each part where they do not fit there.
+    """
+    with ExitStack() as stack:
+        footage = stack.enter_context(_opened(video, model, settings))
+        frames = footage.total - footage.skipped
+        size = prompts_at_once(model.net, prompts, settings, frames=frames, chunk=model.chunk)
+        parts = [prompts[begin : begin + size] for begin in range(0, len(prompts), size)]
+        held = model.cache is None and is_kept(model.net, frames)
+        if len(parts) > 1 and held and not isinstance(video, Footage):
+            footage = replayed(footage)
+        tokens: list[Tensor] = []
+        for number, part in enumerate(parts):
+            if number and not held and not isinstance(video, Footage):
+                footage = stack.enter_context(_opened(video, model, settings))
+            update = _part_of(on_progress, number, len(parts))
+            seen = _watched(footage, part, model, settings, update)
+            assert seen.tokens is not None
+            tokens.append(seen.tokens)
+    return seen, torch.cat(tokens)
+
+
+def _watched(
+    footage: Footage,
+    prompts: Sequence[str],
+    model: Model,
+    settings: Settings,
+    on_progress: Progress | None,
+) -> Watched:
+    """What was seen of footage in the end; raises where that is nothing, or nonsense."""
+    seen = None
+    for seen in watch(footage, prompts, model, settings, on_progress):  # noqa: B007
+        pass
+    if seen is None or seen.tokens is None:
+        raise MediaError(f"{footage.info.path}: no picture could be decoded", kind="NoPicture")
+    if not seen.tokens.isfinite().all():
+        raise ModelError(
+            f"{model.name} gave numbers that are none (NaN or infinite) in {model.dtype}",
+            hint="try --dtype float32 or bfloat16; if it stays so, the weights are broken",
+        )
+    return seen
+
+
+def _part_of(on_progress: Progress | None, number: int, parts: int) -> Progress | None:
+    """The progress of a part, counted from 0, of several that are as long."""
+    if on_progress is None:
+        return None
+    return lambda done, total: on_progress(number * total + done, parts * total)
+
+
+@capacity()
 def _results(
     video: str | Path,
     prompts: list[str],
@@ -235,19 +209,23 @@ def _results(
     model: Model,
     settings: Settings,
     on_progress: Progress | None,
+    on_text: Callable[[str], None] | None,
 ) -> list[Result]:
-    seen = None
-    for seen in watch(video, prompts, model, settings, on_progress):  # noqa: B007
-        pass
-    if seen is None or seen.tokens is None:
-        raise MediaError(f"{video}: no picture could be decoded", kind="NoPicture")
-    if not seen.tokens.isfinite().all():
-        raise ModelError(
-            f"{model.name} gave numbers that are none (NaN or infinite) in {model.dtype}",
-            hint="try --dtype float32 or bfloat16; if it stays so, the weights are broken",
-        )
-    with _Clock(model.net.device, seen.seconds)("generate"):
-        found = generate(model.net, seen.tokens, prompts, settings.decoding)
+    kept = read_memory_file(video, model) if is_memory_file(video) else None
+    if kept:
+        settings, footage = kept.settings(settings), kept.footage(str(video))
+        seen, tokens = watch_whole(footage, prompts, model, settings, on_progress)
+        seen.frames, seen.first, seen.last = kept.frames, kept.first, kept.last
+    else:
+        seen, tokens = watch_whole(video, prompts, model, settings, on_progress)
+    decoding, found = settings.decoding, []
+    size = answers_at_once(model.net, tokens.shape[1], prompts, decoding)
+    if decoding.sample and decoding.seed is not None:
+        size = 1  # what is drawn for a question must not hang on the others
+    with Clock(model.net.device, seen.seconds)("generate"):
+        for begin in range(0, len(prompts), size):
+            part = slice(begin, begin + size)
+            found += generate(model.net, tokens[part], prompts[part], decoding, on_text)
     return [
         _result(str(video), prompt, question, candidates, model, settings, seen)
         for prompt, question, candidates in zip(prompts, questions, found, strict=True)
@@ -295,25 +273,3 @@ def _cut(prompt: str, texts: Texts) -> list[str]:
     if length <= limit:
         return []
     return [f"the prompt has {length} tokens, of which the Q-Former reads the last {limit} alone"]
-
-
-def _stack(frames: list[Frame]) -> Tensor:
-    return torch.from_numpy(np.stack([frame.pixels for frame in frames]))
-
-
-class _Clock:
-    """Adds up the seconds of named stages; waits for the device, so that each pays for its own."""
-
-    def __init__(self, device: torch.device, seconds: dict[str, float] | None = None) -> None:
-        self.seconds: dict[str, float] = {} if seconds is None else seconds
-        self._device = device
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            if self._device.type == "cuda":
-                torch.cuda.synchronize(self._device)
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start

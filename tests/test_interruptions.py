@@ -42,14 +42,13 @@ def generate_for_a_while(*arguments):
 pipeline.generate = generate_for_a_while
 """
 
-WHILE_AT_THE_SECOND = """
-from malmm_cli import pipeline
-caption, done = pipeline.caption, []
-def caption_once(*arguments, **options):
-    done.append(1)
-    len(done) == 2 and interrupt()
-    return caption(*arguments, **options)
-pipeline.caption = caption_once
+AFTER_THE_FIRST = """
+from malmm_cli.batch.ledger import Ledger
+add = Ledger.add
+def add_and_interrupt(*arguments):
+    add(*arguments)
+    interrupt()
+Ledger.add = add_and_interrupt
 """
 
 
@@ -79,11 +78,13 @@ def test_ctrl_c(tmp_path, setup):
 def test_ctrl_c_keeps_what_is_done(tmp_path):
     (tmp_path / "a.mp4").symlink_to(SAMPLE)
     (tmp_path / "b.mp4").symlink_to(SAMPLE)
-    done = start(WHILE_AT_THE_SECOND, "batch", ".", *FAST, "-o", "out.jsonl", folder=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+    done = start(AFTER_THE_FIRST, "batch", ".", *FAST, "-o", "out.jsonl", folder=tmp_path)
+    told = "what is done is in out.jsonl; the same command goes on from there\ninterrupted\n"
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", told)
     (line,) = (tmp_path / "out.jsonl").read_text().splitlines()
     assert json.loads(line)["video"] == "a.mp4"
-    assert len(list(tmp_path.iterdir())) == 3
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["a.mp4", "b.mp4", "out.jsonl", "out.lock", "out.sqlite"]
 
 
 @pytest.fixture

@@ -12,7 +12,21 @@ from typing import Annotated, Any
 
 import typer
 
-from malmm_cli.cli import ask, batch, bench, caption, convert, doctor, frames, models
+from malmm_cli.cli import (
+    ask,
+    batch,
+    bench,
+    cache,
+    caption,
+    convert,
+    doctor,
+    frames,
+    models,
+    remember,
+    synth,
+    train,
+)
+from malmm_cli.cli import eval as evaluation
 from malmm_cli.cli.console import complain, note, set_encodings
 from malmm_cli.errors import MalmmError
 
@@ -25,10 +39,17 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Captions and answers questions about long videos, with a memory of constant size.",
 )
-_COMMANDS = (caption.caption, ask.ask, batch.batch, frames.frames, convert.convert, doctor.doctor)
+_COMMANDS = (
+    *(caption.caption, ask.ask, remember.remember, batch.batch, frames.frames, convert.convert),
+    doctor.doctor,
+)
 for command in _COMMANDS:
     app.command()(command)
+app.command()(train.train)
+app.command("eval")(evaluation.evaluate)
+app.command()(synth.synth)
 app.add_typer(models.app, name="models")
+app.add_typer(cache.app, name="cache")
 app.add_typer(bench.app, name="bench")
 
 _ClickError: Any = typer.BadParameter.mro()[2]  # every wrong use that the parser finds

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from malmm_cli.cli.options import RunOptions, with_options
-from malmm_cli.cli.running import load_model, results, shown_progress
+from malmm_cli.cli.running import load_model, results, shown_words
 from malmm_cli.settings import ASK, prompts_for
 
 
@@ -20,9 +20,12 @@ def ask(
 ) -> None:
     """Answer questions about a video, which is read once for all of them.
 
+    VIDEO may also be a memory file that `malmm remember` made of a video.
+
     \b
     malmm ask cooking.mp4 "What does she add after the eggs?"
     malmm ask cooking.mp4 "How many eggs?" "What is fried first?" --json
+    malmm ask cooking.malmm "What is fried first?"
     malmm ask match.mp4 "Who scores?" --fps 2 --from 44:00 --to 46:30
     """
     settings = options.settings(ASK)
@@ -31,9 +34,15 @@ def ask(
         model = load_model(options, [video], settings)
         from malmm_cli import pipeline
 
-        with shown_progress(options, video) as update:
+        alone = len(questions) == 1
+        with shown_words(options, settings, video, alone=alone) as (update, words):
             answers = pipeline.ask(
-                video, questions, model=model, settings=settings, on_progress=update
+                video,
+                questions,
+                model=model,
+                settings=settings,
+                on_progress=update,
+                on_text=words,
             )
         for answer in answers:
-            add(answer)
+            add(answer, told=words is not None)

@@ -2,65 +2,118 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from malmm_cli.cli.console import note
-from malmm_cli.cli.options import RunOptions, with_options
-from malmm_cli.cli.running import load_model, report, shown_progress
-from malmm_cli.errors import UsageError
-from malmm_cli.settings import CAPTION
+from malmm_cli.cli.night import dry_run, night
+from malmm_cli.cli.options import RunOptions, seconds, with_options
+from malmm_cli.settings import ASK, CAPTION
+
+if TYPE_CHECKING:
+    from malmm_cli.batch.worker import Setup
+
+_GIB = 2**30
 
 
-@with_options(CAPTION, without=("output", "format", "json"))
+def _named(metavar: str, told: str, *flags: str, **about: Any) -> Any:
+    return typer.Option(*flags, metavar=metavar, help=told, **about)
+
+
+def _flag(name: str, told: str) -> Any:
+    return typer.Option(name, help=told)
+
+
+@dataclass(frozen=True)
+class BatchOptions(RunOptions):
+    """Values of the shared options and of batch's own."""
+
+    questions: Annotated[
+        list[str] | None, _named("QUESTION", "Ask it of each video; repeatable.", "--ask")
+    ] = None
+    workers: Annotated[
+        int | None, _named("N", "Processes, each with a model; GPUs in turn.", min=1)
+    ] = None
+    ray: Annotated[
+        str | None, _named("ADDRESS", "Work on a Ray cluster: auto, or its address.")
+    ] = None
+    retry: Annotated[int, _named("N", "Try what fails so often again.", min=0)] = 0
+    timeout: Annotated[float | None, _named("S", "Most seconds for one video.", min=0.001)] = None
+    limit: Annotated[int | None, _named("N", "Do at most so many items.", min=1)] = None
+    fail_fast: Annotated[bool, _flag("--fail-fast", "Stop at the first that fails.")] = False
+    dry_run: Annotated[bool, _flag("--dry-run", "Only say what would be done.")] = False
+    max_megapixels: Annotated[float, _named("N", "Largest picture, in million pixels.", min=0)] = (
+        100.0
+    )
+    max_duration: Annotated[str, _named("T", "Longest video.")] = "24:00:00"
+    max_decoded: Annotated[
+        float, _named("GIB", "Most pixels of a video's pictures together.", min=0)
+    ] = 1024.0
+    max_memory: Annotated[
+        float, _named("GIB", "Most memory of the process that decodes.", min=0)
+    ] = 8.0
+
+    def setup(self) -> Setup:
+        """What a worker has to know."""
+        from malmm_cli.batch.worker import Setup
+        from malmm_cli.media.guard import Limits
+
+        return Setup(
+            model=self.model,
+            device=self.device,
+            dtype=self.dtype,
+            quantize=self.quantize,
+            workers=1 if self.ray else self.workers or 1,
+            timeout=self.timeout or math.inf,
+            full_hash=self.full_hash,
+            cache=self.feature_cache(),
+            limits=Limits(
+                pixels=int(self.max_megapixels * 1e6),
+                duration=seconds("--max-duration", self.max_duration) or 0.0,
+                decoded=int(self.max_decoded * _GIB),
+                memory=int(self.max_memory * _GIB),
+            ),
+        )
+
+
+@with_options(CAPTION, without=("output", "json"), kind=BatchOptions)
 def batch(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", show_default=False)],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE.jsonl", help="Where results go.")
-    ],
+    output: Annotated[str, _named("FILE.jsonl|FOLDER/", "Where results go.", "-o", "--output")],
     *,
-    options: RunOptions,
+    options: BatchOptions,
 ) -> None:
-    """Caption every video of folders, files, or a list on stdin (-), one JSON line each.
+    """Caption every video of folders, files, patterns, or a list on stdin (-), or ask about it.
 
-    A line is written as soon as its video is done; a video that fails is recorded with its reason,
-    and the rest goes on.
+    An INPUT that ends in .jsonl holds tasks: a JSON object a line, with id, video, and question or
+    prompt. Questions have the defaults of `malmm ask`.
+
+    Results go to FILE.jsonl, a line as soon as an item is done, or to FOLDER/, a file for each
+    video in the form of --format. The same command again goes on where it was stopped: it does
+    what is missing, what failed, and what came from another file or of other settings.
 
     \b
     malmm batch holidays/ -o captions.jsonl
-    malmm batch talks/ extra.mkv -o captions.jsonl --fps 0.5
-    find . -name "*.mp4" | malmm batch - -o captions.jsonl
+    malmm batch "talks/**/*.mkv" -o talks/ --format srt --workers 2
+    malmm batch clips/ -o answers.jsonl --ask "who is there?" --ask "where is it?"
+    find . -name "*.mp4" | malmm batch - -o captions.jsonl --timeout 600 --retry 1
     """
-    settings = options.settings(CAPTION)
-    if output.suffix.lower() != ".jsonl":
-        raise UsageError(
-            f"-o {output}: results are JSON lines", hint="name a file ending in .jsonl"
-        )
-    from malmm_cli import batch as batches
-    from malmm_cli import pipeline
-    from malmm_cli.output import Failure, check_writable, format_line, open_lines
+    asks = options.prompt is not None and "{}" in options.prompt
+    plain = replace(options, prompt=None)
+    captions = (plain if asks else options).settings(CAPTION)
+    questions = (options if asks else plain).settings(ASK)
+    setup = options.setup()
 
-    videos = batches.find_videos(inputs, sys.stdin or ())
-    check_writable(output, overwrite=options.overwrite, inputs=videos)
-    model = load_model(options)
-    failed = done = 0
-    with (
-        open_lines(output, overwrite=options.overwrite) as write,
-        shown_progress(options, "", unit="videos") as update,
-    ):
-        items = batches.run(
-            videos, lambda video: pipeline.caption(video, model=model, settings=settings), "caption"
-        )
-        for done, item in enumerate(items, start=1):
-            write(format_line(item, "jsonl", several=True))
-            report(item, options)
-            failed += isinstance(item, Failure)
-            if update:
-                update(done, len(videos))
-    if not options.quiet:
-        note(f"{done - failed} of {len(videos)} videos captioned, {failed} failed: {output}")
-    if failed:
-        raise typer.Exit(1)
+    from malmm_cli.batch.inputs import find_tasks
+    from malmm_cli.batch.place import place_of
+
+    place = place_of(Path(output), output, options.format)
+    tasks = find_tasks(inputs, sys.stdin or (), options.questions or (), place.base)
+    if options.dry_run:
+        dry_run(options, place, tasks, (captions, questions))
+    else:
+        night(options, setup, place, tasks, (captions, questions))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from malmm_cli.cli.options import RunOptions, with_options
-from malmm_cli.cli.running import load_model, results, shown_progress
+from malmm_cli.cli.running import load_model, results, shown_progress, shown_words
 from malmm_cli.data import Result
 from malmm_cli.settings import CAPTION
 
@@ -20,6 +20,8 @@ def caption(
 ) -> None:
     """Say what each video shows.
 
+    A VIDEO may also be a memory file that `malmm remember` made of a video.
+
     \b
     malmm caption holiday.mp4
     malmm caption holiday.mp4 --model flan-t5-xl --fps 1 --memory 40
@@ -29,12 +31,19 @@ def caption(
     settings = options.settings(CAPTION)
     with results(options, videos) as add:
         model = load_model(options, videos, settings)
-        from malmm_cli import batch, pipeline
+        from malmm_cli import pipeline
+        from malmm_cli.batch.job import attempt
 
         def work(video: str) -> Result:
             with shown_progress(options, video) as update:
                 return pipeline.caption(video, model=model, settings=settings, on_progress=update)
 
-        alone = len(videos) == 1  # then its error is the command's
-        for item in map(work, videos) if alone else batch.run(videos, work, "caption"):
-            add(item)
+        if len(videos) > 1:
+            for video in videos:
+                add(attempt(video, work, "caption"))
+            return
+        with shown_words(options, settings, videos[0], alone=True) as (update, words):
+            result = pipeline.caption(
+                videos[0], model=model, settings=settings, on_progress=update, on_text=words
+            )
+        add(result, told=words is not None)

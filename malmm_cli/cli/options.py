@@ -9,12 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from malmm_cli.errors import UsageError
 from malmm_cli.settings import BANKS, POLICIES, Settings, changed
+
+if TYPE_CHECKING:
+    from malmm_cli.cache import Cache
 
 __all__ = ["RunOptions", "with_options"]
 
@@ -74,11 +77,22 @@ class RunOptions:
     format: Annotated[
         str | None, _option(metavar="text|json|jsonl|srt|vtt|tsv", help="Form of the result.")
     ] = None
-    json: Annotated[bool, _option("--json", help="The same as --format json.")] = False
+    json: Annotated[bool, _option("--json", help="Print JSON.")] = False
     output: Annotated[
         Path | None, _option("-o", "--output", metavar="FILE", help="Write there, not to stdout.")
     ] = None
-    overwrite: Annotated[bool, _option("--overwrite", help="Replace what -o names.")] = False
+    overwrite: Annotated[bool, _option("--overwrite", help="Replace files that are there.")] = False
+    cache: Annotated[
+        Path | None,
+        _option(metavar="FOLDER", envvar="MALMM_CACHE", help="Keep features of frames there."),
+    ] = None
+    cache_size: Annotated[
+        float,
+        _option(metavar="GB", min=0, envvar="MALMM_CACHE_SIZE", help="Most that they may take."),
+    ] = 20.0
+    full_hash: Annotated[
+        bool, _option("--full-hash", help="Tell files apart by all of their bytes.")
+    ] = False
     offline: Annotated[bool, _option("--offline", help="Use no network.")] = False
     quiet: Annotated[bool, _option("-q", "--quiet", help="Say nothing but results, errors.")] = (
         False
@@ -101,6 +115,14 @@ class RunOptions:
             "sample": self.sample or None,
         }
         return changed(base, **{k: v for k, v in changes.items() if v is not None})
+
+    def feature_cache(self) -> Cache | None:
+        """Where features are kept, if they are."""
+        if self.cache is None:
+            return None
+        from malmm_cli.cache import Cache
+
+        return Cache(self.cache.expanduser(), int(self.cache_size * 1e9), self.full_hash)
 
 
 _CHANGES = (
@@ -125,23 +147,30 @@ def seconds(option: str, text: str | None) -> float | None:
 
 
 def with_options(
-    base: Settings, *, only: tuple[str, ...] = (), without: tuple[str, ...] = ()
+    base: Settings | None = None,
+    *,
+    only: tuple[str, ...] = (),
+    without: tuple[str, ...] = (),
+    kind: type[RunOptions] = RunOptions,
 ) -> Callable[[Any], Any]:
     """Give a command the shared options, or some of them; it gets them as one, `options`.
 
-    Defaults shown in the command's help are those of `base`.
+    Defaults shown in the command's help are those of `base`, where there is one. `kind` may have
+    more options than the shared ones.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        hints = get_type_hints(RunOptions, include_extras=True)
-        wanted = only or [field.name for field in fields(RunOptions)]
-        taken = [f for f in fields(RunOptions) if f.name in wanted and f.name not in without]
+        hints = get_type_hints(kind, include_extras=True)
+        wanted = only or [field.name for field in fields(kind)]
+        taken = [f for f in fields(kind) if f.name in wanted and f.name not in without]
         shared = [
             inspect.Parameter(
                 field.name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=field.default,
-                annotation=_with_default(hints[field.name], field.name, base),
+                annotation=_with_default(hints[field.name], field.name, base)
+                if base
+                else hints[field.name],
             )
             for field in taken
         ]
@@ -150,7 +179,7 @@ def with_options(
 
         @wraps(command)
         def wrapper(**values: Any) -> None:
-            options = RunOptions(**{field.name: values.pop(field.name) for field in taken})
+            options = kind(**{field.name: values.pop(field.name) for field in taken})
             command(**values, options=options)
 
         parameters = [*own, *shared]

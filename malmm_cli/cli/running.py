@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -29,7 +31,7 @@ from malmm_cli.settings import Settings
 if TYPE_CHECKING:
     from malmm_cli.pipeline import Model, Progress
 
-__all__ = ["load_model", "report", "results", "shown_progress"]
+__all__ = ["load_model", "report", "results", "shown_progress", "shown_words"]
 
 
 def load_model(
@@ -41,9 +43,13 @@ def load_model(
     long download.
     """
     from malmm_cli import media, pipeline
+    from malmm_cli.memory_file import is_memory_file
     from malmm_cli.sampling import choose_for
 
-    if len(videos) == 1 and settings is not None:
+    files = [video for video in videos if is_memory_file(video)]
+    if files:
+        _check_free(options, files[0])
+    elif len(videos) == 1 and settings is not None:
         choose_for(media.probe(videos[0], settings.decoder), settings)
 
     with download_progress(shown=not (options.quiet or options.no_progress)) as update:
@@ -60,7 +66,20 @@ def load_model(
         note(f"{model.name} on {model.device}, {model.dtype}")
         if model.note:
             note(f"note: {model.name} is {model.note}")
-    return model
+    return replace(model, cache=options.feature_cache())
+
+
+def _check_free(options: RunOptions, file: str) -> None:
+    """Raise UsageError for options about what was decided when a memory file was made."""
+    from malmm_cli.memory_file import SAMPLING
+
+    for name in SAMPLING:
+        if getattr(options, name) is not None:
+            flag = {"start": "from", "end": "to"}.get(name, name.replace("_", "-"))
+            raise UsageError(
+                f"--{flag}: {file} is a memory file, for which that was decided when it was made",
+                hint="leave it out, or make the file anew: malmm remember VIDEO -o FILE",
+            )
 
 
 @contextmanager
@@ -74,12 +93,33 @@ def shown_progress(
 
 
 @contextmanager
+def shown_words(
+    options: RunOptions, settings: Settings, label: str, *, alone: bool
+) -> Iterator[tuple[Progress | None, Callable[[str], None] | None]]:
+    """A progress bar and, on a terminal, what prints words of a text as they come.
+
+    The latter is None unless the text is `alone`, comes without beams and is all that is printed.
+    """
+    plain = form_of(options) == "text" and options.output is None
+    with ExitStack() as stack:
+        update = stack.enter_context(shown_progress(options, label))
+
+        def words(text: str) -> None:
+            stack.close()  # the bar would be in the way
+            emit(text)
+
+        live = alone and plain and settings.decoding.beams == 1 and sys.stdout.isatty()
+        yield update, words if live else None
+
+
+@contextmanager
 def results(
     options: RunOptions, videos: Sequence[str], *, questions: int = 1
-) -> Iterator[Callable[[Item], None]]:
+) -> Iterator[Callable[..., None]]:
     """Takes items one by one; prints them as they come, or writes all at the end.
 
-    What is done when Ctrl-C comes is kept. Leaves with exit code 1 if some of several failed.
+    Items that are `told` were printed word by word, and lack the end of their line. What is done
+    when Ctrl-C comes is kept. Leaves with exit code 1 if some of several failed.
     """
     form = form_of(options)
     if form in SUBTITLES and len(videos) > 1:
@@ -101,9 +141,11 @@ def results(
         with open_whole(output) as file:
             file.write(encoded(text))
 
-    def add(item: Item) -> None:
+    def add(item: Item, *, told: bool = False) -> None:
+        if told:
+            emit("\n")
         report(item, options)
-        if streams:
+        if streams and not told:
             header = "" if items else HEADERS.get(form, "")
             emit(header + format_line(item, form, several=several))
         items.append(item)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -21,7 +21,23 @@ from malmm_cli.settings import DECODERS
 if TYPE_CHECKING:
     from malmm_cli.media.track import Track
 
-__all__ = ["DECODERS", "decoders", "probe", "read"]
+__all__ = ["DECODERS", "Reader", "decoders", "probe", "read"]
+
+
+class Reader(Protocol):
+    """What opens files and reads pictures from them: this package, or a `Guard` around it."""
+
+    def probe(self, path: str | os.PathLike[str], decoder: str = ...) -> MediaInfo:
+        """As `probe` below."""
+
+    def read(
+        self,
+        info: MediaInfo,
+        seconds: Sequence[float],
+        size: tuple[int, int] | None = ...,
+        on_warning: Callable[[str], None] | None = ...,
+    ) -> Iterator[Frame]:
+        """As `read` below."""
 
 
 def probe(path: str | os.PathLike[str], decoder: str = "auto") -> MediaInfo:

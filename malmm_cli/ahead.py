@@ -1,0 +1,59 @@
+"""Work done ahead of need, in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from queue import SimpleQueue
+from threading import Event, Semaphore, Thread
+from typing import TypeVar
+
+__all__ = ["ahead"]
+
+T = TypeVar("T")
+
+# Seconds that closing waits for the item in the making; a thread that hangs is left to itself.
+PATIENCE = 10.0
+
+
+class _End:
+    """Stands behind the last item, with the error that there was instead of another one."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+def ahead(items: Iterator[T], most: int) -> Generator[T]:
+    """Yield what `items` yields, made by a thread that is at most so many items ahead.
+
+    The thread starts with the first item that is asked for. Errors of `items` are raised here, in
+    their turn. Closing stops the thread after the item it is making, and closes `items`.
+    """
+    made: SimpleQueue[T | _End] = SimpleQueue()
+    room, stop = Semaphore(most), Event()
+
+    def work() -> None:
+        error: BaseException | None = None
+        try:
+            while room.acquire() and not stop.is_set():
+                made.put(next(items))
+        except StopIteration:
+            pass
+        except BaseException as caught:
+            error = caught
+        finally:
+            if isinstance(items, Generator):
+                items.close()
+            made.put(_End(error))
+
+    thread = Thread(target=work, name="ahead", daemon=True)
+    thread.start()
+    try:
+        while not isinstance(item := made.get(), _End):
+            room.release()
+            yield item
+        if item.error is not None:
+            raise item.error
+    finally:
+        stop.set()
+        room.release()
+        thread.join(PATIENCE)

@@ -1,0 +1,55 @@
+"""A file for each video: what it is called, and what is in it. All of it follows from the lines."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from malmm_cli.output import Failure, Item, encoded, format_whole
+
+__all__ = ["Names", "content"]
+
+LONGEST = 200  # bytes of a name; most disks take 255
+OWN = ("results", ".", "..", "")
+FORBIDDEN = str.maketrans(dict.fromkeys('/\\:*?"<>|' + "".join(map(chr, range(32))), "_"))
+
+
+class Names:
+    """Gives each video a name of its own: the `known` one, or one that nobody has."""
+
+    def __init__(self, known: Mapping[str, str], taken: Iterable[str]) -> None:
+        self._names = dict(known)
+        self._taken = {name.casefold() for name in (*known.values(), *taken, *OWN)}
+        self.collisions: list[str] = []  # one line about each
+
+    def of(self, video: str) -> str:
+        """The name without suffix: that of the video, and a number where another one has it."""
+        if video not in self._names:
+            stem = name = _plain(Path(video).stem)
+            number = 1
+            while name.casefold() in self._taken:
+                number += 1
+                name = f"{stem}-{number}"
+            if number > 1:
+                self.collisions.append(f"{video} goes to {name}: the name {stem} is taken")
+            self._names[video] = name
+            self._taken.add(name.casefold())
+        return self._names[video]
+
+
+def _plain(stem: str) -> str:
+    """A name that is one everywhere and leads nowhere else."""
+    plain = stem.translate(FORBIDDEN).strip(" ")
+    raw = os.fsencode(plain)
+    if len(raw) <= LONGEST:
+        return plain
+    short = raw[: LONGEST - 9].decode("utf-8", "ignore")
+    return f"{short}-{hashlib.sha256(raw).hexdigest()[:8]}"
+
+
+def content(items: Iterable[Item], form: str) -> bytes | None:
+    """What is in the file of a video; None where there is no result."""
+    found = [item for item in items if not isinstance(item, Failure)]
+    return encoded(format_whole(found, form, several=len(found) > 1)) if found else None

@@ -1,0 +1,102 @@
+"""What a batch is made of: folders, patterns, files, lists and files of tasks → tasks."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from malmm_cli.data import Task
+from malmm_cli.errors import UsageError
+from malmm_cli.tasks import read_tasks
+
+__all__ = ["VIDEO_SUFFIXES", "find_tasks", "find_videos", "seen_from"]
+
+VIDEO_SUFFIXES = (
+    *(".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264", ".hevc", ".m2ts"),
+    *(".m2v", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm"),
+    *(".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
+)
+
+
+def find_tasks(
+    inputs: Sequence[str], lines: Iterable[str], questions: Sequence[str], base: Path
+) -> list[Task]:
+    """A caption of each video, or the answer to each question; and the tasks of .jsonl files.
+
+    The id of an item that comes from no file of tasks is its video, as seen from the folder `base`,
+    and its question; each comes once. Raises UsageError where nothing is found, and for an id that
+    two tasks have.
+    """
+    named = [given for given in inputs if _is_tasks(given)]
+    others = [given for given in inputs if not _is_tasks(given)]
+    if questions and not others:
+        raise UsageError("--ask is for videos; tasks have questions of their own")
+    tasks: dict[str, Task] = {}
+    for video in find_videos(others, lines) if others else ():
+        place = seen_from(base, video)
+        for question in questions or (None,):
+            name = place if question is None else f"{place}//{question}"
+            tasks.setdefault(name, Task(name, video, question))
+    for given in named:
+        for task in read_tasks(given, answered=False, present=False):
+            if task.id in tasks:
+                raise UsageError(
+                    f"{given}: the id {task.id!r} is another item's already",
+                    hint="ids are what results are found again by: each needs its own",
+                )
+            tasks[task.id] = task
+    return list(tasks.values())
+
+
+def find_videos(inputs: Sequence[str], lines: Iterable[str]) -> list[str]:
+    """Files named, files in folders (by suffix, recursively), those of patterns, a list for "-".
+
+    Each file once, in the order it was first named. Raises UsageError where nothing is found.
+    """
+    found: dict[str, None] = {}
+    for given in inputs:
+        if given == "-":
+            found.update((line.rstrip("\r\n"), None) for line in lines if line.strip())
+        elif os.path.isdir(given):
+            found.update((str(path), None) for path in _walk(Path(given)))
+        elif glob.has_magic(given) and not os.path.lexists(given):
+            found.update((path, None) for path in _matching(given))
+        else:
+            found[given] = None
+    if not found:
+        raise UsageError(
+            f"no videos in {', '.join(inputs)}",
+            hint="give folders, files, patterns, or - for a list of files on stdin",
+        )
+    return list(found)
+
+
+def _is_tasks(given: str) -> bool:
+    return given.lower().endswith(".jsonl") and not os.path.isdir(given)
+
+
+def seen_from(base: Path, video: str) -> str:
+    """The path from a folder; so results are found again where both were moved together."""
+    try:
+        return Path(os.path.relpath(video, base)).as_posix()
+    except ValueError:  # another drive, or a name that is none
+        return video
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
+                yield Path(parent, name)
+
+
+def _matching(pattern: str) -> Iterator[str]:
+    """Files that fit; one that does not say which suffix is for videos alone."""
+    exact = bool(Path(pattern).suffix)
+    for path in sorted(glob.glob(pattern, recursive=True)):
+        known = exact or Path(path).suffix.lower() in VIDEO_SUFFIXES
+        if known and not os.path.isdir(path):
+            yield path

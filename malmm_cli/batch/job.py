@@ -1,0 +1,91 @@
+"""The values of a batch: what is to be done, what becomes of it, and who does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from malmm_cli.data import Result, Task
+from malmm_cli.errors import MalmmError
+from malmm_cli.output import Failure, Item
+from malmm_cli.settings import Settings
+
+__all__ = ["Engine", "Job", "Outcome", "Work", "attempt", "failed", "told"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Tasks about one video with the same settings, decoded once: a caption, or questions.
+
+    `digests` name what decides each result besides the video; `tries` counts from 1, `deaths` the
+    workers that were lost over it.
+    """
+
+    tasks: tuple[Task, ...]
+    settings: Settings
+    digests: tuple[str, ...]
+    tries: int = 1
+    deaths: int = 0
+
+    @property
+    def video(self) -> str:
+        """The file."""
+        return self.tasks[0].video
+
+    @property
+    def kind(self) -> str:
+        """What output calls it."""
+        return "caption" if self.tasks[0].question is None else "ask"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One item for each task of a job; `identity` of the file, where it could be read.
+
+    It took `seconds`, and the worker then held `memory` bytes.
+    """
+
+    items: tuple[Item, ...]
+    identity: str | None = None
+    seconds: float = 0.0
+    memory: int = 0
+
+    @property
+    def error(self) -> MalmmError | None:
+        """Why there is no result, of the first item that has none."""
+        return next((item.error for item in self.items if isinstance(item, Failure)), None)
+
+
+class Work(Protocol):
+    """What a worker does with a job, once it holds a model; `about` says which, and where."""
+
+    about: str
+
+    def __call__(self, job: Job) -> Outcome:
+        """Do it; whatever a video causes is told in the outcome."""
+
+
+# An engine asks for the next job, None for none at present, and yields each when it is done. It is
+# through when nothing is under way and there is still none.
+Engine = Callable[[Callable[[], Job | None]], Iterator[tuple[Job, Outcome]]]
+
+
+def attempt(video: str, work: Callable[[str], Result], task: str) -> Item:
+    """The result of a video or, where it has none, the failure; one bad video hurts no other."""
+    try:
+        return work(video)
+    except Exception as error:
+        return Failure(video, task, told(video, error))
+
+
+def failed(job: Job, error: MalmmError) -> Outcome:
+    """What becomes of a job that has no result."""
+    return Outcome(tuple(Failure(job.video, job.kind, error) for _ in job.tasks))
+
+
+def told(video: str, error: Exception) -> MalmmError:
+    """An error for the user: as it is, or, a fault of ours or of a strange file, in words."""
+    if isinstance(error, MalmmError):
+        return error
+    return MalmmError(f"{video}: {type(error).__name__}: {error}", kind="Unexpected")

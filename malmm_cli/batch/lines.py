@@ -1,0 +1,211 @@
+"""The output: JSON lines that say what they were made from, so that a later run knows them again.
+
+Each line is an item as `malmm_cli.output` writes it, with
+
+    "id"        which item it is
+    "identity"  which file it was made from (see `malmm_cli.identity`)
+    "settings"  what else decided it: a hash of model, revision, sampling, memory, prompt, decoding
+    "name"      its file's name without suffix, where there is a folder of files
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from malmm_cli.data import Result, Segment
+from malmm_cli.errors import MalmmError, OutputError, UsageError
+from malmm_cli.output import SCHEMA, Failure, Item, as_json
+
+__all__ = [
+    *("AGAIN", "Line", "Lines", "item_of", "line_of", "read_lines", "sync_folder", "without"),
+    "write_whole",
+]
+
+AGAIN = "make room, and run the same again: it goes on from there"
+PIECE = 2**20  # bytes copied at a time
+
+START = json.dumps({"schema": SCHEMA}).encode()[:-1]  # of every line
+
+
+@dataclass(frozen=True)
+class Line:
+    """Where an item stands in the file, from byte `start` to `stop`, and what it was made from."""
+
+    id: str
+    video: str
+    start: int
+    stop: int
+    settings: str
+    identity: str | None = None
+    name: str | None = None
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What stands in a file: the last line of each item, and ranges of bytes of no use.
+
+    `damaged` is what a kill, a full disk or a power cut left; `replaced` are lines that another one
+    of the same item follows.
+    """
+
+    kept: dict[str, Line] = field(default_factory=dict)
+    replaced: list[Line] = field(default_factory=list)
+    damaged: list[tuple[int, int]] = field(default_factory=list)
+
+
+def read_lines(path: Path) -> Lines:
+    """Read what stands in the file, which may not be there; changes nothing.
+
+    Raises UsageError for a file that holds anything but results of a batch.
+    """
+    found = Lines()
+    start = stop = 0
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            start, stop = stop, stop + len(raw)
+            line = _line(raw, start, stop)
+            if line is None:
+                if raw.endswith(b"\n") and raw.strip(b"\0\r\n \t"):
+                    _check_ours(path, number, raw, found)
+                found.damaged.append((start, stop))
+                continue
+            before = found.kept.pop(line.id, None)
+            if before:
+                found.replaced.append(before)
+            found.kept[line.id] = line
+    if not found.kept and found.damaged and not _begins_as_ours(path):
+        raise _stranger(path, 1)
+    return found
+
+
+def _line(raw: bytes, start: int, stop: int) -> Line | None:
+    """The item of a line; None for one that is not whole or not ours."""
+    if not raw.endswith(b"\n"):
+        return None
+    try:
+        content = json.loads(raw)
+        known = content["schema"] == SCHEMA and ("text" in content) != ("error" in content)
+        line = Line(
+            *(content["id"], content["video"], start, stop, content["settings"]),
+            *(content["identity"], content.get("name"), "error" in content),
+        )
+        if known and isinstance(line.id, str) and isinstance(line.settings, str):
+            return line
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return None
+
+
+def _check_ours(path: Path, number: int, raw: bytes, found: Lines) -> None:
+    """Raise UsageError for a line that is whole and something else."""
+    with suppress(ValueError, RecursionError):
+        json.loads(raw)
+        raise _stranger(path, number)
+    if not raw.startswith(START) and not found.kept:
+        raise _stranger(path, number)
+
+
+def _begins_as_ours(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(len(START)).rstrip(b"\0")
+    return START.startswith(head)
+
+
+def _stranger(path: Path, number: int) -> UsageError:
+    return UsageError(
+        f"{path}: line {number} is no result of malmm batch",
+        hint="-o names another file, --overwrite replaces this one",
+        kind="OutputExists",
+    )
+
+
+def without(path: Path, ranges: Iterable[tuple[int, int]]) -> None:
+    """Write the file anew without some ranges of bytes, whole or not at all."""
+    cuts = [*sorted(ranges), (path.stat().st_size, 0)]
+
+    def parts() -> Iterator[bytes]:
+        with path.open("rb") as file:
+            begin = 0
+            for start, stop in cuts:
+                file.seek(begin)
+                for offset in range(begin, start, PIECE):
+                    yield file.read(min(PIECE, start - offset))
+                begin = stop
+
+    write_whole(path, parts())
+
+
+def write_whole(path: Path, parts: Iterable[bytes]) -> None:
+    """Have a file of these bytes on the disk under its name, whole or not at all.
+
+    What a kill leaves of it has a name of its own, which the next one takes.
+    """
+    new = path.with_name(f".{path.name[:100]}.new")
+    try:
+        with new.open("wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    except OSError as error:
+        with suppress(OSError):
+            new.unlink()
+        raise OutputError(
+            f"{path}: cannot be written: {error.strerror or error}", hint=AGAIN
+        ) from error
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, where the system lets a folder be opened."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def line_of(
+    item: Item, name: str, identity: str | None, settings: str, file: str | None = None
+) -> str:
+    """The line of an item."""
+    about = {"id": name, "identity": identity, "settings": settings}
+    named = {"name": file} if file else {}
+    return json.dumps({**as_json(item), **about, **named}, ensure_ascii=False) + "\n"
+
+
+def item_of(raw: bytes) -> Item:
+    """The item that a line was made of."""
+    content = json.loads(raw)
+    if "error" in content:
+        error = MalmmError(content["error"]["message"], kind=content["error"]["kind"])
+        return Failure(content["video"], content["task"], error)
+    frames, memory = content["frames"], content["memory"]
+    plain = ("video", "task", "prompt", "question", "text", "model", "revision", "device", "dtype")
+    return Result(
+        **{name: content[name] for name in plain},
+        candidates=tuple(content["candidates"]),
+        segments=_segments(content["segments"]),
+        memory=memory["length"],
+        policy=memory["policy"],
+        banks=memory["banks"],
+        frames=frames["used"],
+        first=frames["first"],
+        last=frames["last"],
+        duration=frames["duration"],
+        seconds=content["seconds"],
+        warnings=tuple(content["warnings"]),
+    )
+
+
+def _segments(given: Sequence[dict[str, Any]]) -> tuple[Segment, ...]:
+    return tuple(Segment(one["start"], one["end"], one["text"]) for one in given)

@@ -1,0 +1,66 @@
+"""The one loop of a batch: jobs to an engine, what becomes of them to the ledger."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from malmm_cli.batch.job import Engine, Job, Outcome
+from malmm_cli.batch.ledger import Ledger
+from malmm_cli.errors import MalmmError
+
+__all__ = ["Tally", "run"]
+
+
+@dataclass
+class Tally:
+    """How many items are done and failed, the seconds of workers, and errors by video and kind."""
+
+    done: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    errors: dict[str, MalmmError] = field(default_factory=dict)
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    def add(self, job: Job, outcome: Outcome) -> None:
+        """Count what became of a job."""
+        self.seconds += outcome.seconds
+        if outcome.error is None:
+            self.done += len(outcome.items)
+            return
+        self.failed += len(outcome.items)
+        self.errors[job.video] = outcome.error
+        self.kinds[outcome.error.kind] += len(outcome.items)
+
+
+def run(
+    todo: Iterable[Job],
+    engine: Engine,
+    ledger: Ledger,
+    *,
+    retry: int = 0,
+    fail_fast: bool = False,
+    on_done: Callable[[Job, Outcome], None] | None = None,
+) -> Tally:
+    """Do all jobs and have what becomes of them in the ledger; one that fails is tried again last.
+
+    `fail_fast` stops at the first that fails for good. `on_done` is told of each that is over.
+    """
+    waiting = deque(todo)
+    tally = Tally()
+
+    def next_job() -> Job | None:
+        return waiting.popleft() if waiting else None
+
+    for job, outcome in engine(next_job):
+        if outcome.error and job.tries <= retry:
+            waiting.append(replace(job, tries=job.tries + 1))
+            continue
+        ledger.add(job, outcome)
+        tally.add(job, outcome)
+        if on_done:
+            on_done(job, outcome)
+        if outcome.error and fail_fast:
+            break
+    return tally

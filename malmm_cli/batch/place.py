@@ -1,0 +1,99 @@
+"""Where a batch writes: its results, its state and its lock, by the name that was given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from malmm_cli.batch.state import holder
+from malmm_cli.errors import OutputError, UsageError
+from malmm_cli.output import FORMATS, make_folder
+
+__all__ = ["Place", "place_of"]
+
+SUFFIXES = {form: "txt" if form == "text" else form for form in FORMATS}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Files of one output.
+
+    results.jsonl is the truth; state.sqlite follows from it, and so do the files in `folder`, of
+    the kind `form`, where there is one.
+    """
+
+    results: Path
+    folder: Path | None = None
+    form: str = "jsonl"
+
+    @property
+    def base(self) -> Path:
+        """The folder that all lies in."""
+        return self.results.parent
+
+    @property
+    def state(self) -> Path:
+        """The state of the batch."""
+        return self.results.with_suffix(".sqlite")
+
+    @property
+    def suffix(self) -> str:
+        """What the names of the files in the folder end in."""
+        return SUFFIXES[self.form]
+
+    def clear(self) -> None:
+        """Begin anew: what stands there is taken for nothing. The caller holds the lock."""
+        try:
+            self.results.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.results}: {error.strerror}") from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Have it alone, as long as the process lives; UsageError names the run that has it."""
+        if self.folder:
+            make_folder(self.folder)
+        lock = FileLock(self.results.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(
+                f"{self.results}: is being written by {holder(self.state)}",
+                hint="wait for it, or name another output",
+                kind="Busy",
+            ) from None
+        except OSError as error:
+            raise OutputError(f"{self.results}: cannot be locked: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def place_of(output: Path, given: str, form: str | None) -> Place:
+    """The place that `-o` names: FILE.jsonl, or a folder, which is there or ends in a slash.
+
+    Raises UsageError for anything else.
+    """
+    is_folder = given.endswith(("/", os.sep)) or output.is_dir()
+    if form is not None and form not in FORMATS:
+        raise UsageError(f"unknown format {form!r}", hint=f"one of {', '.join(FORMATS)}")
+    if is_folder:
+        return Place(output / "results.jsonl", output, form or "text")
+    if output.suffix.lower() != ".jsonl":
+        raise UsageError(
+            f"-o {given}: results are JSON lines, or a file for each video",
+            hint="name a file ending in .jsonl, or a folder with a slash behind it",
+        )
+    if form not in (None, "jsonl"):
+        raise UsageError(
+            f"-o {given} is of JSON lines", hint=f"for {form}, name a folder with a slash behind it"
+        )
+    if not output.parent.is_dir():
+        raise UsageError(f"{output}: there is no folder {output.parent}", hint="make it first")
+    return Place(output)

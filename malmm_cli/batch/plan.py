@@ -1,0 +1,104 @@
+"""What is to be done: tasks with their settings, sorted by what already stands in the output."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import groupby
+from typing import Any
+
+from malmm_cli.batch.job import Job
+from malmm_cli.batch.lines import Line
+from malmm_cli.data import Task
+from malmm_cli.identity import is_same
+from malmm_cli.settings import Settings, changed, prompts_for
+
+__all__ = ["Planned", "Sorted", "jobs", "plan", "sort_out"]
+
+TOGETHER = 16  # questions asked at a time: each holds memory of its own
+
+NEW, FAILED, SETTINGS, VIDEO = "new", "failed before", "other settings", "another file"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A task, how to do it, and the name of all that decides its result besides the video."""
+
+    task: Task
+    settings: Settings
+    digest: str
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """Items to do and why; those done; those done whose video is gone, so that they are kept."""
+
+    todo: list[tuple[Planned, str]]
+    done: list[Planned]
+    gone: list[Planned]
+
+
+def plan(
+    tasks: Sequence[Task], captions: Settings, questions: Settings, about: Mapping[str, Any]
+) -> list[Planned]:
+    """Give tasks their settings; `about` says which model. Raises UsageError for wrong ones."""
+
+    @cache  # most tasks are alike
+    def decide(
+        question: str | None, prompt: str | None, start: float | None, end: float | None
+    ) -> tuple[Settings, str]:
+        base = captions if question is None else questions
+        own = {"prompt": prompt, "start": start, "end": end}
+        settings = changed(base, **{n: v for n, v in own.items() if v is not None})
+        if question is not None:
+            prompts_for([question], settings)
+        content = json.dumps([dict(about), asdict(settings), question], sort_keys=True)
+        return settings, hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    return [Planned(t, *decide(t.question, t.prompt, t.start, t.end)) for t in tasks]
+
+
+def sort_out(planned: Sequence[Planned], kept: Mapping[str, Line]) -> Sorted:
+    """Compare what is to be done with what stands in the output, and with the files as they are."""
+    found = Sorted([], [], [])
+
+    @cache  # several tasks about one video
+    def same(video: str, identity: str) -> bool | None:
+        try:
+            return is_same(video, identity)
+        except (OSError, ValueError):
+            return None
+
+    for item in planned:
+        line = kept.get(item.task.id)
+        if line is None or line.failed or line.identity is None:
+            found.todo.append((item, NEW if line is None else FAILED))
+            continue
+        alike = same(item.task.video, line.identity)
+        if alike is None:
+            found.gone.append(item)
+        elif line.settings != item.digest:
+            found.todo.append((item, SETTINGS))
+        elif not alike:
+            found.todo.append((item, VIDEO))
+        else:
+            found.done.append(item)
+    return found
+
+
+def jobs(planned: Sequence[Planned]) -> Iterator[Job]:
+    """Neighbours about one video with the same settings go together; captions go alone."""
+
+    def alike(item: Planned) -> tuple[Any, ...]:
+        task = item.task
+        return (task.video, item.settings, task.id if task.question is None else None)
+
+    for _, group in groupby(planned, key=alike):
+        items = list(group)
+        for first in range(0, len(items), TOGETHER):
+            part = items[first : first + TOGETHER]
+            tasks, digests = tuple(i.task for i in part), tuple(i.digest for i in part)
+            yield Job(tasks, part[0].settings, digests)

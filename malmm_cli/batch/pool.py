@@ -1,0 +1,151 @@
+"""Workers on this machine: processes that may crash, hang or be killed, and are started again.
+
+Each is sent one job at a time; the first that is idle gets the next.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from malmm_cli.batch.job import Job, Outcome, Work, failed, told
+from malmm_cli.errors import MalmmError, MediaError, ModelError
+from malmm_cli.media.guard import kill_tree, start_apart, told_exit
+
+__all__ = ["GRACE", "Start", "crashed", "late", "run"]
+
+GRACE = 10.0  # seconds that a worker has, beyond its time, to see for itself that it is over
+
+Start = Callable[[int], Work]
+
+
+def run(
+    next_job: Callable[[], Job | None],
+    start: Start,
+    *,
+    workers: int = 1,
+    timeout: float = math.inf,
+    on_start: Callable[[str], None] | None = None,
+) -> Iterator[tuple[Job, Outcome]]:
+    """Do jobs in processes of their own; the rest is as `Engine` has it.
+
+    `start`, which must be picklable, makes the worker of a number in its process. One that crashes
+    or takes longer than `timeout` seconds fails its job, and another one takes its place.
+    `on_start` is told of each worker's model. Raises the error of a worker that cannot start.
+    """
+    slots = [_Slot(number, start, on_start) for number in range(workers)]
+    try:
+        while True:
+            for slot in slots:
+                if slot.job is None and (job := next_job()):
+                    slot.give(job)
+            busy = {slot.talk: slot for slot in slots if slot.job}
+            if not busy:
+                return
+            due = min(slot.begun for slot in busy.values()) + timeout + GRACE
+            left = due - time.monotonic()
+            ready = wait(list(busy), None if left == math.inf else max(left, 0.0))
+            done = [slot.hear() for talk, slot in busy.items() if talk in ready]
+            if not ready:
+                done = [slot.give_up(timeout) for slot in busy.values() if slot.begun <= due]
+            yield from filter(None, done)
+    finally:
+        for slot in slots:
+            slot.stop()
+
+
+class _Slot:
+    """A place for one worker after the other, and the job that the present one has."""
+
+    def __init__(self, number: int, start: Start, on_start: Callable[[str], None] | None) -> None:
+        self.job: Job | None = None
+        self.begun = math.inf  # when the job did
+        self.talk: Connection
+        self._number, self._start, self._on_start = number, start, on_start
+        self._process: BaseProcess | None = None
+
+    def give(self, job: Job) -> None:
+        """Have the worker do a job; start one first where there is none."""
+        self.job = job
+        if self._process is not None:
+            self._send()
+            return
+        context = multiprocessing.get_context("spawn")
+        self.talk, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other, self._start, self._number))
+        start_apart(self._process)
+        other.close()
+
+    def hear(self) -> tuple[Job, Outcome] | None:
+        """The job that is done, with what became of it; None if the worker has only started."""
+        assert self.job is not None
+        assert self._process is not None
+        job, started = self.job, self.begun < math.inf
+        try:
+            said: Any = self.talk.recv()
+        except (EOFError, OSError):
+            self._process.join(5.0)
+            how = told_exit(self._process.exitcode)
+            self.stop()
+            if not started:
+                raise ModelError(f"the model could not be loaded: {how}") from None
+            return job, failed(job, crashed(job, how))
+        if isinstance(said, MalmmError):
+            raise said
+        if isinstance(said, str):
+            if self._on_start:
+                self._on_start(said)
+            self._send()
+            return None
+        self.job, self.begun = None, math.inf
+        return job, said
+
+    def give_up(self, timeout: float) -> tuple[Job, Outcome]:
+        """Kill the worker, which takes too long."""
+        assert self.job is not None
+        job = self.job
+        self.stop()
+        return job, failed(job, late(job, timeout))
+
+    def stop(self) -> None:
+        """End the worker, and what it does."""
+        if self._process is not None:
+            kill_tree(self._process)
+            self.talk.close()
+        self._process, self.job, self.begun = None, None, math.inf
+
+    def _send(self) -> None:
+        self.begun = time.monotonic()
+        with suppress(OSError):  # it died; hearing tells of it
+            self.talk.send(self.job)
+
+
+def crashed(job: Job, how: str) -> MalmmError:
+    """The error of a job whose worker did not live to tell."""
+    return MediaError(f"{job.video}: the worker crashed: {how}", kind="Crashed")
+
+
+def late(job: Job, timeout: float) -> MalmmError:
+    """The error of a job that took too long."""
+    return MediaError(f"{job.video}: took longer than {timeout:g} s", kind="Timeout")
+
+
+def _serve(talk: Connection, start: Start, number: int) -> None:
+    """The worker's process: tells of its model, then answers until its parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    with suppress(EOFError, OSError):
+        try:
+            work = start(number)
+        except Exception as error:
+            talk.send(told("the worker", error))
+            return
+        talk.send(work.about)
+        while True:
+            talk.send(work(talk.recv()))

@@ -1,0 +1,131 @@
+"""What a worker does: it loads a model once, then answers job after job.
+
+The same function serves local processes and Ray's actors.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from malmm_cli.batch.job import Job, Outcome, failed, told
+from malmm_cli.data import Result
+from malmm_cli.errors import CapacityError, MediaError
+from malmm_cli.identity import identity
+from malmm_cli.media.guard import Guard, Limits
+
+if TYPE_CHECKING:
+    from malmm_cli.cache import Cache
+    from malmm_cli.pipeline import Model
+
+__all__ = ["Setup", "start"]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker needs to know: which model, where, and what a video may ask for.
+
+    `workers` share one machine; `timeout` is for one job, in seconds; `full_hash` reads whole files
+    to tell them apart; `cache` keeps features of frames.
+    """
+
+    model: str
+    device: str = "auto"
+    dtype: str = "auto"
+    quantize: str | None = None
+    workers: int = 1
+    timeout: float = math.inf
+    full_hash: bool = False
+    cache: Cache | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+def start(setup: Setup, number: int) -> Worker:
+    """The worker of this number, counted from 0, with its model; the device is one of its own."""
+    import torch
+
+    from malmm_cli import pipeline
+
+    device, gpus = setup.device, torch.cuda.device_count()
+    if device == "auto" and gpus:
+        device = f"cuda:{number % gpus}"
+    if setup.workers > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // setup.workers))
+    model = pipeline.load(
+        setup.model, device=device, dtype=setup.dtype, quantize=setup.quantize, offline=True
+    )
+    return Worker(setup, model, Guard(setup.limits))
+
+
+class Worker:
+    """A model, a guarded decoder, and what is done with them."""
+
+    def __init__(self, setup: Setup, model: Model, guard: Guard) -> None:
+        self.about = f"{model.name} on {model.device}, {model.dtype}"
+        self._setup, self._guard = setup, guard
+        self._model = replace(model, reader=guard, cache=setup.cache)
+
+    def __call__(self, job: Job) -> Outcome:
+        """The results of a job or, where they cannot be had, the reason."""
+        begun = time.monotonic()
+        self._guard.deadline = begun + self._setup.timeout
+        known = None
+        try:
+            before = _identity(job.video)
+            known = _identity(job.video, full=True) if self._setup.full_hash else before
+            results = self._with_less(job)
+            if _identity(job.video) != before:
+                message = f"{job.video}: the file was changed while it was read"
+                raise MediaError(message, kind="Changed")
+            outcome = Outcome(tuple(results), known)
+        except Exception as error:
+            outcome = replace(failed(job, told(job.video, error)), identity=known)
+        return replace(outcome, seconds=time.monotonic() - begun, memory=_memory())
+
+    def _with_less(self, job: Job) -> Sequence[Result]:
+        """Where memory does not suffice: once more, with a quarter of the frames at a time."""
+        try:
+            return _results(job, self._model)
+        except CapacityError:
+            _release()
+            less = replace(self._model, chunk=max(1, self._model.chunk // 4))
+        try:
+            return _results(job, less)
+        except CapacityError:
+            _release()
+            raise
+
+
+def _results(job: Job, model: Model) -> Sequence[Result]:
+    from malmm_cli import pipeline
+
+    questions = [task.question for task in job.tasks if task.question is not None]
+    if questions:
+        return pipeline.ask(job.video, questions, model=model, settings=job.settings)
+    return [pipeline.caption(job.video, model=model, settings=job.settings)]
+
+
+def _identity(video: str, *, full: bool = False) -> str | None:
+    """None where the file cannot be read: decoding tells that better."""
+    try:
+        return identity(video, full=full)
+    except (OSError, ValueError):
+        return None
+
+
+def _release() -> None:
+    """Give back what PyTorch keeps of a GPU's memory."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _memory() -> int:
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)

@@ -1,0 +1,247 @@
+"""Features of frames on disk, so that a video is decoded and encoded once for many runs.
+
+    FOLDER/KEY/000000.safetensors  features (T, P, C) float16 and seconds (T,) float64, in order
+    FOLDER/KEY/000001.safetensors  …
+    FOLDER/KEY/about.json          what they are; without it there is no entry
+
+KEY stands for a file, an encoder and the chosen times. An entry is made under another name and gets
+its own when it is whole; several processes may use one folder at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+__all__ = ["Cache", "DamagedError", "Entry", "Writer"]
+
+FORMAT = "malmm-features/1"
+LIMIT = 20 * 10**9  # bytes of a cache, unless told otherwise
+ABOUT = "about.json"
+MAKING = ".malmm-"  # begins the name of an entry in the making
+FORGOTTEN = 24 * 3600.0  # seconds after which nobody works on one any more
+MOST_FRAMES = 4096  # in one file
+
+
+class DamagedError(Exception):
+    """An entry that is not what it was when it was written."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What about.json says of an entry; `size` in bytes, `used` the time of its last use."""
+
+    path: Path = field(repr=False)
+    video: str
+    model: str
+    frames: int
+    files: int
+    size: int
+    warnings: tuple[str, ...]
+    used: float
+
+    @property
+    def key(self) -> str:
+        """The name of its folder."""
+        return self.path.name
+
+    def check(self, patches: int, width: int) -> None:
+        """Raise DamagedError unless every file says that it holds what it should; reads no data."""
+        frames = sum(_shape(path, patches, width) for path in self._files())
+        if frames != self.frames:
+            raise DamagedError(f"{self.path}: {frames} frames, not {self.frames}")
+
+    def chunks(self) -> Iterator[tuple[Tensor, list[float]]]:
+        """Features (T, P, C) float16 and times in seconds, file after file; raises DamagedError."""
+        for path in self._files():
+            yield _read(path)
+
+    def _files(self) -> Iterator[Path]:
+        return (self.path / f"{number:06}.safetensors" for number in range(self.files))
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of entries that together take at most `limit` bytes.
+
+    `full_hash` tells files apart by all of their bytes, not by size, time of change and both ends.
+    """
+
+    folder: Path
+    limit: int = LIMIT
+    full_hash: bool = False
+
+    def find(self, key: str) -> Entry | None:
+        """The entry of that name, which is now the one used last; None where there is none."""
+        entry = _entry(self.folder / key)
+        if entry is not None:
+            with suppress(OSError):
+                os.utime(entry.path / ABOUT)
+        return entry
+
+    def entries(self) -> list[Entry]:
+        """All entries, the one used last first."""
+        whole = (path for path in self.folder.glob("*") if not path.name.startswith(MAKING))
+        found = filter(None, map(_entry, whole))
+        return sorted(found, key=lambda entry: entry.used, reverse=True)
+
+    def remove(self, entry: Entry) -> None:
+        """Remove an entry; a process that is reading it makes the features itself from there on."""
+        with suppress(OSError):
+            (entry.path / ABOUT).unlink()
+        shutil.rmtree(entry.path, ignore_errors=True)
+
+    def make_room(self, size: int) -> None:
+        """Remove entries until so many more bytes fit, those first whose last use is longest ago.
+
+        What processes that were stopped have left behind goes too.
+        """
+        entries = self.entries()
+        held = sum(entry.size for entry in entries)
+        while entries and held + size > self.limit:
+            oldest = entries.pop()
+            held -= oldest.size
+            self.remove(oldest)
+        for path in self.folder.glob(f"{MAKING}*"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > FORGOTTEN:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+class Writer:
+    """Makes an entry, chunk by chunk; where that fails, `on_warning` is told and work goes on."""
+
+    def __init__(self, cache: Cache, key: str, on_warning: Callable[[str], None]) -> None:
+        self._cache, self._key, self._on_warning = cache, key, on_warning
+        self._files = self._frames = self._size = 0
+        self._place: Path | None = None
+        with self._told():
+            cache.folder.mkdir(parents=True, exist_ok=True)
+            self._place = Path(tempfile.mkdtemp(prefix=MAKING, dir=cache.folder))
+
+    def add(self, features: Tensor, seconds: list[float]) -> Tensor:
+        """Keep features (T, P, C) and their times; return them in half precision, on the CPU.
+
+        Numbers too large for that are returned as they are, and nothing is kept.
+        """
+        half = features.to("cpu", torch.float16)
+        fits = bool(half.isfinite().all())
+        if self._place is not None:
+            with self._told():
+                if not fits:
+                    raise OSError("numbers too large for half precision")
+                if self._size + half.nbytes > self._cache.limit:
+                    raise OSError(f"they take more than {self._cache.limit / 1e9:g} GB")
+                path = self._place / f"{self._files:06}.safetensors"
+                times = torch.tensor(seconds, dtype=torch.float64)
+                about = {"crc32": str(_crc(half))}
+                save_file({"features": half.contiguous(), "seconds": times}, path, about)
+                self._files += 1
+                self._frames += len(seconds)
+                self._size += path.stat().st_size
+        return half if fits else features
+
+    def finish(self, video: str, model: str, warnings: list[str]) -> None:
+        """Give the entry its name; one of that name which another process made is as good."""
+        if self._place is None or not self._files:
+            return
+        target = self._cache.folder / self._key
+        about = Entry(
+            path=target,
+            video=video,
+            model=model,
+            frames=self._frames,
+            files=self._files,
+            size=self._size,
+            warnings=tuple(warnings),
+            used=0.0,
+        )
+        content = {"format": FORMAT, **asdict(about)}
+        del content["path"], content["used"]
+        with self._told():
+            (self._place / ABOUT).write_text(json.dumps(content), encoding="utf-8")
+            self._cache.make_room(self._size)
+            if _entry(target) is None:
+                shutil.rmtree(target, ignore_errors=True)
+                with suppress(FileExistsError):
+                    os.rename(self._place, target)
+
+    def close(self) -> None:
+        """Leave nothing of an entry that was not finished."""
+        if self._place is not None:
+            shutil.rmtree(self._place, ignore_errors=True)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            self.close()
+            self._place = None
+            reason = getattr(error, "strerror", None) or error
+            self._on_warning(f"{self._cache.folder}: features are not kept: {reason}")
+
+
+def _entry(path: Path) -> Entry | None:
+    """The entry in a folder; None where there is none or what it says of itself makes no sense."""
+    try:
+        about = path / ABOUT
+        content = json.loads(about.read_bytes())
+        if content.pop("format") != FORMAT:
+            return None
+        entry = Entry(path=path, used=about.stat().st_mtime, **content)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return None
+    numbers = (entry.frames, entry.files, entry.size)
+    known = all(type(number) is int and number > 0 for number in numbers)
+    return entry if known and isinstance(entry.warnings, list) else None
+
+
+@contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+        raise DamagedError(f"{path}: {error}") from error
+
+
+def _shape(path: Path, patches: int, width: int) -> int:
+    """The frames that a file says it holds; DamagedError if they are not of that shape."""
+    with _damaged(path), safe_open(path, framework="pt") as file:
+        features, seconds = file.get_slice("features"), file.get_slice("seconds")
+        frames = int(math.prod(seconds.get_shape()))
+        kinds = (features.get_dtype(), seconds.get_dtype())
+        shapes = (features.get_shape(), seconds.get_shape())
+    due = (("F16", "F64"), ([frames, patches, width], [frames]))
+    if (kinds, shapes) != due or not 0 < frames <= MOST_FRAMES:
+        raise DamagedError(f"{path}: holds {kinds} of {shapes}")
+    return frames
+
+
+def _read(path: Path) -> tuple[Tensor, list[float]]:
+    """What a file holds, whose header has been looked at; DamagedError if it was changed."""
+    with _damaged(path), safe_open(path, framework="pt") as file:
+        features: Tensor = file.get_tensor("features")
+        seconds: list[float] = file.get_tensor("seconds").tolist()
+        known = file.metadata()["crc32"]
+    if known != str(_crc(features)):
+        raise DamagedError(f"{path}: its numbers were changed")
+    return features, seconds
+
+
+def _crc(features: Tensor) -> int:
+    return zlib.crc32(features.contiguous().numpy().data)

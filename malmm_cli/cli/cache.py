@@ -1,0 +1,107 @@
+"""`malmm cache`."""
+
+from __future__ import annotations
+
+import json as json_format
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from malmm_cli.cli.console import emit, note
+from malmm_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from malmm_cli.cache import Cache
+
+app = typer.Typer(help="List and remove features that --cache has kept.", rich_markup_mode=None)
+
+_Folder = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="FOLDER", envvar="MALMM_CACHE", help="Where they are."),
+]
+
+
+@app.callback()
+def cache() -> None:
+    """List and remove features that --cache has kept."""
+
+
+@app.command("ls")
+def list_entries(
+    folder: _Folder = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List what is kept, the one used last first.
+
+    \b
+    malmm cache ls --cache features
+    """
+    from malmm_cli.hub import size_text
+
+    entries = _cache(folder).entries()
+    if json:
+        rows = [
+            {
+                "key": entry.key,
+                "video": entry.video,
+                "model": entry.model,
+                "frames": entry.frames,
+                "size": entry.size,
+                "used": _date(entry.used),
+            }
+            for entry in entries
+        ]
+        emit(json_format.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+        return
+    for entry in entries:
+        about = (entry.key, _date(entry.used), f"{entry.frames} frames", size_text(entry.size))
+        emit("  ".join((*about, entry.model, _line(entry.video))) + "\n")
+    note(f"{len(entries)} entries, {size_text(sum(entry.size for entry in entries))}")
+
+
+@app.command("rm")
+def remove(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY|VIDEO]...", show_default=False)
+    ] = None,
+    folder: _Folder = None,
+    everything: Annotated[bool, typer.Option("--all", help="Remove all of them.")] = False,
+) -> None:
+    """Remove entries by their keys, or all entries of a video; print the keys that are gone.
+
+    \b
+    malmm cache rm --cache features lecture.mp4
+    malmm cache rm --cache features --all
+    """
+    if bool(names) == everything:
+        raise UsageError("say what to remove", hint="keys, videos, or --all of them")
+    cache = _cache(folder)
+    entries = cache.entries()
+    for name in names or ():
+        if not any(name in (entry.key, entry.video) for entry in entries):
+            raise UsageError(f"{name}: is not in {cache.folder}", hint="`malmm cache ls` lists all")
+    for entry in entries:
+        if everything or entry.key in (names or ()) or entry.video in (names or ()):
+            cache.remove(entry)
+            emit(f"{entry.key}\n")
+
+
+def _cache(folder: Path | None) -> Cache:
+    from malmm_cli.cache import Cache
+
+    if folder is None:
+        raise UsageError("which cache?", hint="--cache FOLDER, or MALMM_CACHE=FOLDER")
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such folder", hint="--cache FOLDER names another")
+    return Cache(folder)
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

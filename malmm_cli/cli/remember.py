@@ -1,0 +1,55 @@
+"""`malmm remember`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from malmm_cli.cli.console import note, warn
+from malmm_cli.cli.options import RunOptions, with_options
+from malmm_cli.cli.running import load_model, shown_progress
+from malmm_cli.errors import UsageError
+from malmm_cli.output import check_writable
+from malmm_cli.settings import CAPTION
+
+_OPTIONS = (
+    *("model", "frames", "fps", "max_frames", "start", "end", "decoder", "memory", "policy"),
+    *("device", "dtype", "cache", "cache_size", "full_hash"),
+    *("overwrite", "offline", "quiet", "no_progress"),
+)
+
+
+@with_options(CAPTION, only=_OPTIONS)
+def remember(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Write there.")],
+    *,
+    options: RunOptions,
+) -> None:
+    """Keep what a model remembers of a video in a file, and question that instead of the video.
+
+    The file takes 0.73 MB for each slot of the memory, and as much for the newest frame, whatever
+    the length of the video. Questions are asked later, of the same model.
+
+    \b
+    malmm remember lecture.mp4 -o lecture.malmm --fps 1 --memory 40
+    malmm ask lecture.malmm "What is on the board?"
+    malmm caption lecture.malmm
+    """
+    settings = options.settings(CAPTION)
+    check_writable(output, overwrite=options.overwrite, inputs=[video])
+    from malmm_cli import memory_file
+
+    if memory_file.is_memory_file(video):
+        raise UsageError(f"{video}: is a memory file already", hint="give the video")
+    memory_file.check(settings)
+    model = load_model(options, [video], settings)
+    with shown_progress(options, video) as update:
+        kept = memory_file.remember(video, model, settings, update)
+    size = kept.write(output)
+    if not options.quiet:
+        for warning in kept.warnings:
+            warn(f"{video}: {warning}")
+        note(f"{output}: {kept.frames} frames in {len(kept.slots)} slots, {size / 1e6:.2f} MB")

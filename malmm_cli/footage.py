@@ -1,0 +1,166 @@
+"""A video and settings → the features of its chosen frames, as they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from malmm_cli.ahead import ahead
+from malmm_cli.cache import Cache, DamagedError, Writer
+from malmm_cli.data import MediaInfo
+from malmm_cli.identity import identity
+from malmm_cli.loading import Model, capacity
+from malmm_cli.models.device import Clock
+from malmm_cli.room import feature_shape
+from malmm_cli.sampling import choose_for
+from malmm_cli.settings import Settings
+
+__all__ = ["Footage", "encode", "open_footage", "replayed"]
+
+Chunk = tuple[Tensor, list[float]]
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Chosen frames of a video, encoded: `chunks` of features (T, P, C) and times in seconds.
+
+    `total` counts the frames; the first `skipped` of them are left out, and the others keep their
+    positions, which features hold already where they are `placed`. `seconds` adds up what each
+    stage takes. What `encode` and `replayed` give can be watched again and again.
+    """
+
+    info: MediaInfo
+    chunks: Iterable[Chunk] = field(repr=False)
+    total: int
+    skipped: int = 0
+    placed: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        """End the work on chunks that nobody will ask for."""
+        if isinstance(self.chunks, Generator | _Replayed):
+            self.chunks.close()
+
+
+@capacity()
+def encode(video: str | Path, model: Model, settings: Settings) -> Footage:
+    """All frames of a video that settings choose, decoded and encoded, held in memory."""
+    with closing(open_footage(video, model, settings)) as footage:
+        return replace(footage, chunks=list(footage.chunks))
+
+
+def open_footage(video: str | Path, model: Model, settings: Settings) -> Footage:
+    """The frames of a video that settings choose, decoded and encoded as they are asked for, once.
+
+    Frames are decoded ahead by a thread; "decode" of the clock is what was waited for them. With a
+    cache, features are in half precision, whether they were there or are kept now.
+    """
+    seconds: dict[str, float] = {}
+    clock = Clock(model.net.device, seconds)
+    with clock("open"):
+        info = model.reader.probe(video, settings.decoder)
+        times = choose_for(info, settings)
+    warnings = list(info.warnings)
+    frames = _Chosen(info, times, model, clock, warnings)
+    chunks = frames.encoded()
+    if model.cache is not None:
+        try:
+            file = identity(video, full=model.cache.full_hash)
+        except OSError as error:
+            warnings.append(f"features are not kept: {error}")
+        else:
+            chunks = frames.cached(model.cache, file)
+    return Footage(info, chunks, len(times), seconds=seconds, warnings=warnings)
+
+
+def replayed(footage: Footage) -> Footage:
+    """The same, made once and then held in the machine's memory, to be watched again and again."""
+    return replace(footage, chunks=_Replayed(footage.chunks))
+
+
+class _Replayed:
+    """Chunks that stay once they are made."""
+
+    def __init__(self, chunks: Iterable[Chunk]) -> None:
+        self._rest = iter(chunks)
+        self._made: list[Chunk] = []
+
+    def __iter__(self) -> Iterator[Chunk]:
+        yield from self._made
+        for features, times in self._rest:
+            self._made.append((features.cpu(), times))
+            yield features, times
+
+    def close(self) -> None:
+        """Make no more of them."""
+        if isinstance(self._rest, Generator):
+            self._rest.close()
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Frames of a video at `times`; `warnings` grows by what is found to be damaged."""
+
+    info: MediaInfo
+    times: NDArray[np.float64]
+    model: Model
+    clock: Clock
+    warnings: list[str]
+
+    def encoded(self, after: float = -math.inf) -> Generator[Chunk]:
+        """Frames later than that, decoded and encoded chunk by chunk."""
+        net, size = self.model.net, self.model.chunk
+        times = self.times[self.times > after].tolist()
+        read = self.model.reader.read(self.info, times, (net.image_size,) * 2, self.warnings.append)
+        with closing(ahead(read, 2 * size)) as frames:
+            while True:
+                with self.clock("decode"):
+                    chunk = list(islice(frames, size))
+                if not chunk:
+                    return
+                with self.clock("encode"):
+                    features = net.encode(torch.from_numpy(np.stack([f.pixels for f in chunk])))
+                yield features, [frame.seconds for frame in chunk]
+
+    def cached(self, cache: Cache, file: str) -> Generator[Chunk]:
+        """What `encoded` gives, in half precision: from the cache, or to be kept there.
+
+        An entry found damaged half-way is left, and the other frames come from the video.
+        """
+        key, last = self._key(file), -math.inf
+        if (entry := cache.find(key)) is not None:
+            try:
+                entry.check(*feature_shape(self.model.net))
+                for features, seconds in entry.chunks():
+                    yield features, seconds
+                    last = seconds[-1]
+            except DamagedError:
+                cache.remove(entry)
+            else:
+                self.warnings.extend(entry.warnings)
+                return
+        known = len(self.warnings)
+        with (
+            closing(Writer(cache, key, self.warnings.append)) as writer,
+            closing(self.encoded(after=last)) as chunks,
+        ):
+            for features, seconds in chunks:
+                yield writer.add(features, seconds), seconds
+            if last == -math.inf:
+                writer.finish(self.info.path, self.model.name, self.warnings[known:])
+
+    def _key(self, file: str) -> str:
+        """A name for what decides features: the file, who decodes it, the encoder, the times."""
+        about = (file, self.info.decoder, self.model.encoder, self.model.dtype, self.times.tolist())
+        return hashlib.sha256(repr(about).encode()).hexdigest()[:32]

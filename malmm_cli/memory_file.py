@@ -1,0 +1,270 @@
+"""What is remembered of a video, in a file: questions can be asked of it without the video.
+
+A file holds the visual bank as the newest frame finds it, and that frame as the last slot, in
+safetensors: at most M + 1 slots, whatever the video's length. Letters: S slots, P patch tokens,
+C encoder width.
+
+    slots   (S, P, C) float16   count-weighted means of frames, in time order
+    counts  (S, P) int32        frames in each
+    times   (S, P, 2) float32   seconds of the first and the last of them
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from malmm_cli.data import MediaInfo
+from malmm_cli.errors import MediaError, ModelError, UsageError
+from malmm_cli.footage import Footage, open_footage
+from malmm_cli.loading import Model, capacity
+from malmm_cli.memory import MemoryBank
+from malmm_cli.models.device import Clock
+from malmm_cli.output import open_whole
+from malmm_cli.room import feature_shape
+from malmm_cli.settings import Settings, changed
+
+__all__ = ["SAMPLING", "MemoryFile", "check", "is_memory_file", "read_memory_file", "remember"]
+
+KIND = "malmm-memory/"
+FORMAT = f"{KIND}1"
+MOST_SLOTS = 10_000
+LONGEST_HEADER = 2**20  # bytes
+MOST_WARNINGS = 20
+
+# What the file decides of settings when it is asked.
+SAMPLING = ("frames", "fps", "max_frames", "start", "end", "decoder", "memory", "policy")
+
+
+@dataclass(frozen=True)
+class MemoryFile:
+    """A memory of a video: tensors as above, and where they come from.
+
+    `sight` names the model's part that made them, `sampling` the settings that did. `frames` were
+    seen, from `first` to `last` seconds of `duration`.
+    """
+
+    slots: Tensor = field(repr=False)
+    counts: Tensor = field(repr=False)
+    times: Tensor = field(repr=False)
+    model: str
+    sight: str
+    video: str
+    frames: int
+    first: float
+    last: float
+    duration: float
+    sampling: dict[str, Any]
+    warnings: list[str]
+
+    def write(self, path: Path) -> int:
+        """Write it whole or not at all; return its size in bytes. Raises OutputError."""
+        about = {k: v for k, v in self.__dict__.items() if not isinstance(v, Tensor)}
+        tensors = {"slots": self.slots, "counts": self.counts, "times": self.times}
+        content = save(tensors, {"format": FORMAT, "about": json.dumps(about)})
+        with open_whole(path) as file:
+            file.write(content)
+        return len(content)
+
+    def settings(self, settings: Settings) -> Settings:
+        """Settings with those of the file in place of what was decided when it was made."""
+        return changed(settings, **self.sampling)
+
+    def footage(self, path: str) -> Footage:
+        """Its slots as if they were frames: the visual bank finds each after those before it."""
+        ends = self.times[..., 1].double().mean(1)
+        info = MediaInfo(
+            path=path,
+            decoder="",
+            width=0,
+            height=0,
+            duration=self.duration,
+            source_start=0.0,
+            seconds=ends.numpy(),
+        )
+        return Footage(
+            info,
+            [(self.slots, ends.tolist())],
+            total=len(self.slots),
+            placed=True,
+            warnings=list(self.warnings),
+        )
+
+
+@capacity()
+def remember(
+    video: str | Path,
+    model: Model,
+    settings: Settings,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> MemoryFile:
+    """The memory of a video, which knows nothing of questions yet; raises what `watch` raises."""
+    check(settings)
+    times: list[float] = []
+    with closing(open_footage(video, model, settings)) as footage:
+        bank = MemoryBank(min(settings.memory, footage.total), settings.policy)
+        clock = Clock(model.net.device, footage.seconds)
+        for features, seconds in footage.chunks:
+            with clock("remember"):
+                features = features.to(model.net.device, model.net.dtype)
+                model.net.gather(features[None], bank, before=len(times), total=footage.total)
+            times += seconds
+            if on_progress:
+                on_progress(len(times), footage.total)
+    if not times:
+        raise MediaError(f"{video}: no picture could be decoded", kind="NoPicture")
+    slots, counts = (x[0].cpu() for x in bank.in_time())
+    if not (half := slots.half()).isfinite().all():
+        raise ModelError(
+            f"{model.name} gave numbers that do not fit into a memory file in {model.dtype}",
+            hint="try --dtype float32; if it stays so, the weights are broken",
+        )
+    return MemoryFile(
+        slots=half,
+        counts=counts.int(),
+        times=_times(counts.long(), torch.tensor(times)),
+        model=model.name,
+        sight=model.sight,
+        video=os.path.basename(video),
+        frames=len(times),
+        first=times[0],
+        last=times[-1],
+        duration=footage.info.duration,
+        sampling={name: getattr(settings, name) for name in SAMPLING},
+        warnings=footage.warnings[:MOST_WARNINGS],
+    )
+
+
+def check(settings: Settings) -> None:
+    """Raise UsageError for settings that keep nothing, or more slots than a file may hold."""
+    if settings.policy not in ("mbc", "fifo"):
+        raise UsageError(f"--policy {settings.policy} remembers nothing", hint="use mbc or fifo")
+    if not 0 < settings.memory < MOST_SLOTS:
+        raise UsageError(f"--memory {settings.memory}: a file holds 1 to {MOST_SLOTS - 1} slots")
+
+
+def _times(counts: Tensor, seconds: Tensor) -> Tensor:
+    """When the frames of each slot begin and end, (S, P, 2): the last of all is the newest one."""
+    ends = len(seconds) - counts.sum(0) + counts.cumsum(0)
+    return torch.stack([seconds[ends - counts], seconds[ends - 1]], dim=-1).float()
+
+
+def is_memory_file(path: str | Path) -> bool:
+    """Whether a file says that it is a memory file, of whatever version; it may be damaged."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            return length <= LONGEST_HEADER and f'"{KIND}'.encode() in file.read(length)
+    except OSError:
+        return False
+
+
+def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
+    """The memory in a file, if this model made it; every claim of it is checked.
+
+    Raises MediaError of kind OtherVersion, OtherModel or BrokenMemory.
+    """
+    with _told(path), safe_open(path, framework="pt") as file:
+        known = file.metadata()
+        if known["format"] != FORMAT:
+            raise MediaError(
+                f"{path}: is a memory file of version {known['format'].removeprefix(KIND)}; "
+                f"version {FORMAT.removeprefix(KIND)} can be read",
+                hint="make it again: malmm remember VIDEO -o FILE",
+                kind="OtherVersion",
+            )
+        about = _about(known["about"])
+        if about["sight"] != model.sight:
+            raise MediaError(
+                f"{path}: was made by another model, {about['model']}, not by {model.name}",
+                hint=f"--model {about['model']} can read it, or make it again with {model.name}",
+                kind="OtherModel",
+            )
+        _check_shapes({name: file.get_slice(name) for name in file.keys()}, about, model)  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    with _told(path):
+        _check_numbers(**tensors, about=about)
+    return MemoryFile(**tensors, **about)
+
+
+@contextmanager
+def _told(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise MediaError(
+            f"{path}: is a damaged memory file: {error}",
+            hint="make it again: malmm remember VIDEO -o FILE",
+            kind="BrokenMemory",
+        ) from error
+
+
+# What kind of value stands under each name.
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("model", "sight", "video"), str),
+    **dict.fromkeys(("first", "last", "duration"), (int, float)),
+    "frames": int,
+    "sampling": dict,
+    "warnings": list,
+}
+_SAMPLING_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("frames", "max_frames"), (int, NoneType)),
+    **dict.fromkeys(("fps", "start", "end"), (int, float, NoneType)),
+    "memory": int,
+    **dict.fromkeys(("decoder", "policy"), str),
+}
+
+
+def _about(text: str) -> dict[str, Any]:
+    """What the file says of itself, checked; ValueError where it makes no sense."""
+    about: dict[str, Any] = json.loads(text)
+    for values, kinds in ((about, _KINDS), (about["sampling"], _SAMPLING_KINDS)):
+        if values.keys() != kinds.keys():
+            raise ValueError("it does not say what it should of itself")
+        for name, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, kinds[name]):
+                raise ValueError(f"its {name} is {value!r}")
+    numbers = [about[name] for name in ("first", "last", "duration", "frames")]
+    sensible = all(math.isfinite(number) for number in numbers) and about["frames"] > 0
+    warnings = all(isinstance(warning, str) for warning in about["warnings"])
+    if not (sensible and warnings and about["sampling"]["policy"] in ("mbc", "fifo")):
+        raise ValueError("it says nonsense of itself")
+    return about
+
+
+def _check_shapes(slices: dict[str, Any], about: dict[str, Any], model: Model) -> None:
+    """Raise ValueError for tensors that are not what the model needs, before they are read."""
+    patches, width = feature_shape(model.net)
+    number = slices["slots"].get_shape()[0]
+    due = {
+        "slots": ("F16", [number, patches, width]),
+        "counts": ("I32", [number, patches]),
+        "times": ("F32", [number, patches, 2]),
+    }
+    found = {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
+    most = min(about["sampling"]["memory"] + 1, about["frames"], MOST_SLOTS)
+    if found != due or not 0 < number <= most:
+        raise ValueError(f"it holds {found}")
+
+
+def _check_numbers(slots: Tensor, counts: Tensor, times: Tensor, about: dict[str, Any]) -> None:
+    """Raise ValueError for numbers that no memory has."""
+    policy = about["sampling"]["policy"]
+    seen = about["frames"] if policy == "mbc" else len(slots)
+    counted = (counts > 0).all() and (counts.long().sum(0) == seen).all()
+    if not (slots.isfinite().all() and times.isfinite().all() and counted):
+        raise ValueError("its numbers make no sense")

@@ -1,0 +1,19 @@
+"""Short forms of the long runs in tests/stress."""
+
+from stress import many, mutate, soak
+
+
+def test_mutated_media():
+    kinds = mutate.run(22, seed=1)
+    assert kinds["answered"]
+    assert len(kinds) > 2
+
+
+def test_many_small_items(capsys):
+    each, rerun = many.run(400)
+    assert each < 5 * many.PER_ITEM, "far from what it should be, even on a busy machine"
+    assert rerun < many.RERUN
+
+
+def test_memory_is_flat(one_thread):
+    assert soak.run(60, window=15) < 2 * soak.GROWTH
