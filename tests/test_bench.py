@@ -1,8 +1,14 @@
 """`malmm bench` refuses what this machine cannot hold before it builds anything."""
 
-import pytest
+import json
 
-from malmm_cli import bench, hub
+import pytest
+import torch
+from PIL import Image
+
+from malmm_cli import hub
+from malmm_cli.bench import child, size
+from malmm_cli.errors import MalmmError
 from malmm_cli.models import scratch
 
 
@@ -14,7 +20,7 @@ def machine(monkeypatch):
         raise AssertionError("gigabytes would have been built")
 
     monkeypatch.setattr(scratch, "write", build)
-    monkeypatch.setattr(bench, "_in_child", build)
+    monkeypatch.setattr(size, "in_child", build)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
 
     def with_free(size):
@@ -43,6 +49,117 @@ def test_what_fits_is_built_in_the_numbers_that_fit(malmm, machine, monkeypatch,
     monkeypatch.setattr(scratch, "write", lambda *_, dtype: built.append(str(dtype)))
     row = {"parameters": 1, "dtype": "bfloat16", "device": "cpu", "frames": 2, "seconds": {}}
     row |= {"peak_mib": 1, "peak_device_mib": 0}
-    monkeypatch.setattr(bench, "_in_child", lambda *given: built.append(given[-1]) or row)
+    monkeypatch.setattr(size, "in_child", lambda _, **given: built.append(given["dtype"]) or row)
     assert malmm("bench", "model", "vicuna-7b", tmp_path, "--device", "cpu").code == 0
     assert built == ["torch.bfloat16", "bfloat16"]
+
+
+@pytest.fixture
+def here(monkeypatch, load_once, one_thread):
+    """Measures in this process."""
+    from malmm_cli import models
+    from malmm_cli.bench import steps, video
+    from malmm_cli.bench.__main__ import MEASURES
+
+    def in_child(name, **arguments):
+        return json.loads(json.dumps(MEASURES[name](**arguments)))
+
+    monkeypatch.setattr(models, "load", load_once)
+    for module in (steps, video):
+        monkeypatch.setattr(module, "in_child", in_child)
+
+
+ONE = ("--frames", "4", "--memory", "2")
+
+
+def test_a_video_stage_by_stage(malmm, here, clip, t5_folder):
+    done = malmm("bench", "video", clip, "--model", t5_folder, *ONE, "--questions", "2", "--json")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    rows = {row["form"]: row for row in told["videos"]}
+    assert list(rows) == ["malmm", "encoder-step", "decode", "bound", "naive", "transformers"]
+    stages = ["open", "decode", "encode", "remember", "generate"]
+    assert list(rows["malmm"]["seconds"]) == stages
+    assert list(rows["naive"]["seconds"]) == stages[1:]
+    assert all(row["frames"] == 4 and row["before"] > 0 for row in rows.values())
+    larger = max(rows["encoder-step"]["before"], rows["decode"]["before"])
+    assert rows["decode"]["ratio"] == round(rows["malmm"]["before"] / larger, 3)
+    assert rows["bound"]["encoder_share"] > 0
+    asked = [(row["form"], row["questions"]) for row in told["questions"]]
+    assert asked == [("malmm", 1), ("malmm", 2), ("memory file", 2)]
+    assert told["questions"][0]["ratio"] == 1
+    assert told["machine"]["torch"]
+
+
+def test_what_is_left_out_is_told(malmm, here, clip, write_model):
+    folder = write_model("vicuna", context=64)
+    run = ("bench", "video", clip, "--model", folder, "--form", "transformers")
+    done = malmm(*run, "--form", "naive", "--frames", "4", "--compare", "3")
+    assert done.out == ""
+    assert "naive is not measured: 4 frames, more than 3" in done.err
+    assert "transformers is not measured: 4 frames, more than 3" in done.err
+    assert malmm(*run, "--frames", "2").out.splitlines()[1].startswith("transformers\t2\t")
+    done = malmm(*run, "--frames", "9")
+    assert done.out == ""
+    assert "the language model reads 64" in done.err
+
+
+def test_contenders_agree(load_once, t5_folder, vicuna_folder, one_thread):
+    """Transformers' InstructBLIP-Video says of each frame what ours says without a memory."""
+    from malmm_cli.bench import video
+    from malmm_cli.loading import Model
+
+    for folder in (t5_folder, vicuna_folder):
+        net = load_once(folder)
+        theirs = video._theirs(Model(net, "m", None, "cpu", "float32"))
+        frames = torch.randint(0, 256, (3, net.image_size, net.image_size, 3), dtype=torch.uint8)
+        prompts = ["what moves?"]
+        tokens, _ = net.remember(net.encode(frames)[None], net.start(prompts, length=0))
+        pixels = frames.permute(0, 3, 1, 2)[None] / 255
+        pixels = (pixels - net.pixel_mean[:, None, None]) / net.pixel_std[:, None, None]
+        with torch.no_grad():
+            told = theirs.get_video_features(
+                pixels, *net.texts.instructions(prompts), return_dict=True
+            ).pooler_output
+            ours = net.language_projection(tokens)
+        torch.testing.assert_close(told.reshape(ours.shape), ours, atol=1e-4, rtol=1e-4)
+
+
+def test_the_arithmetic_of_the_encoder(load_once, vicuna_folder):
+    """Counted by PyTorch while it computes."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from malmm_cli.bench import bound
+
+    net = load_once(vicuna_folder)
+    frame = torch.zeros(1, net.image_size, net.image_size, 3, dtype=torch.uint8)
+    plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)  # it counts these
+    with plain, FlopCounterMode(display=False) as counter:
+        net.encode(frame)
+    assert bound.encoder_work(net) == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_the_page(malmm, here, clip, t5_folder, tmp_path, monkeypatch):
+    from malmm_cli.bench import steps
+
+    row = {"form": "none", "memory": 0, "seconds": 0.1, "ratio": 1.0, "peak_mib": 9}
+    monkeypatch.setattr(steps, "in_child", lambda *_, **__: row)
+    path = tmp_path / "page.md"
+    few = ("--questions", "2", "--steps", "3", "--compare", "3", *ONE, "--no-progress")
+    run = ("bench", "all", clip, "-o", path, "--model", t5_folder, *few)
+    done = malmm(*run)
+    assert (done.code, done.out) == (0, ""), done.err
+    text = path.read_text()
+    assert text.count("| none | 0 | 0.1 | 1.0 | 9 |\n") == 3
+    assert "| malmm | 4 | 0." in text
+    assert "Not run: naive: 4 frames, more than 3." in text
+    assert "| memory file | 2 |" in text
+    assert "(page.png)" in text
+    with Image.open(tmp_path / "page.png") as picture:
+        assert picture.width > picture.height > 300
+    assert malmm(*run).code == 2
+
+
+def test_a_process_of_its_own():
+    with pytest.raises(MalmmError, match=r"measuring decode failed: .*nope\.mp4"):
+        child.in_child("decode", video="nope.mp4", model="tiny", frames=2)

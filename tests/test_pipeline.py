@@ -7,7 +7,7 @@ import torch
 from conftest import SAMPLE
 
 import malmm_cli
-from malmm_cli import media, models, pipeline
+from malmm_cli import loading, media, models, pipeline
 from malmm_cli.errors import CapacityError, MediaError, UsageError
 from malmm_cli.memory import MemoryBank
 from malmm_cli.settings import CAPTION, changed
@@ -75,16 +75,16 @@ def test_wrong_videos(model):
     assert caught.value.kind == "Missing"
 
 
-def test_progress_is_told_chunk_by_chunk(model, monkeypatch):
-    monkeypatch.setattr(pipeline, "CHUNK", 4)
+def test_progress_is_told_chunk_by_chunk(model):
+    model = dataclasses.replace(model, chunk=4)
     told = []
     malmm_cli.caption(SAMPLE, model=model, on_progress=lambda *done: told.append(done), **FEW)
     assert told == [(4, 6), (6, 6)]
 
 
-def test_chunks_do_not_show(model, monkeypatch):
+def test_chunks_do_not_show(model):
     whole = malmm_cli.caption(SAMPLE, model=model, memory=2, **FEW)
-    monkeypatch.setattr(pipeline, "CHUNK", 1)
+    model = dataclasses.replace(model, chunk=1)
     assert comparable(malmm_cli.caption(SAMPLE, model=model, memory=2, **FEW)) == comparable(whole)
 
 
@@ -150,15 +150,15 @@ def test_a_video_without_a_picture_that_can_be_decoded(model, monkeypatch):
 
 def test_the_language_model_is_spread_where_one_gpu_is_too_small(monkeypatch):
     """By the sizes alone: there is no GPU here."""
-    gpu = pipeline.torch.device("cuda", 0)
+    gpu = loading.torch.device("cuda", 0)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     room = {"cuda": 10 * 10**9, "cpu": 5 * 10**9}
-    monkeypatch.setattr(pipeline, "free_memory", lambda device: room[device.type])
-    assert not pipeline._spread("some", 4 * 10**9, gpu, "float16", None)
-    assert pipeline._spread("some", 10 * 10**9, gpu, "float16", None)
-    assert not pipeline._spread("some", 10 * 10**9, gpu, "float16", "4bit")
+    monkeypatch.setattr(loading, "free_memory", lambda device: room[device.type])
+    assert not loading._spread("some", 4 * 10**9, gpu, "float16", None)
+    assert loading._spread("some", 10 * 10**9, gpu, "float16", None)
+    assert not loading._spread("some", 10 * 10**9, gpu, "float16", "4bit")
     with pytest.raises(CapacityError, match=r"5\.0 GB too little"):
-        pipeline._spread("some", 15 * 10**9, gpu, "float16", None)
-    monkeypatch.setattr(pipeline, "find_spec", lambda name: None)
+        loading._spread("some", 15 * 10**9, gpu, "float16", None)
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
     with pytest.raises(CapacityError, match=r"10\.0 GB too little"):
-        pipeline._spread("some", 10 * 10**9, gpu, "float16", None)
+        loading._spread("some", 10 * 10**9, gpu, "float16", None)

@@ -11,7 +11,7 @@ from malmm_cli.models import InstructBlip
 from malmm_cli.settings import ASK, changed
 from malmm_cli.train import Batch, Recipe, Sample, fit
 
-VIDEOS_A_STEP, TEXTS_A_VIDEO = 16, 4
+VIDEOS_A_STEP, TEXTS_A_VIDEO = 8, 4
 
 
 class Lessons:
@@ -37,7 +37,7 @@ def train_answers(
     model: InstructBlip, videos: Videos, folder: Path, steps: int, log=print, banks: str = "both"
 ) -> None:
     """Train in place what the paper trains, encoder and language model frozen."""
-    recipe = Recipe(steps=steps, batch_size=64, together=TEXTS_A_VIDEO, lr=3e-4, clip=1.0)
+    recipe = Recipe(steps=steps, batch_size=32, together=TEXTS_A_VIDEO, lr=3e-4, clip=1.0)
     settings = changed(ASK, banks=banks)
     fit(
         model,

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import json as json_format
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from malmm_cli.cli.console import emit, note
+from malmm_cli.cli.console import emit, note, progress
+from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.errors import UsageError
+from malmm_cli.output import check_writable
+from malmm_cli.settings import ASK
+
+if TYPE_CHECKING:
+    from malmm_cli.bench import Run
+
+_OPTIONS = ("model", "frames", "fps", "memory", "device", "dtype", "json")
+_FORMS = ("malmm", "encoder-step", "decode", "bound", "naive", "transformers")
+_Videos = Annotated[list[str], typer.Argument(metavar="VIDEO", show_default=False)]
+_Questions = Annotated[
+    list[int] | None,
+    typer.Option("--questions", metavar="N", min=2, help="Ask so many, too; repeatable."),
+]
+_Compare = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Most frames for naive and transformers.")
+]
 
 app = typer.Typer(help="Measure, on this machine.", rich_markup_mode=None)
 
@@ -85,3 +103,131 @@ def model(
         f"peak memory {row['peak_mib']} MiB, on the device {row['peak_device_mib']} MiB\n"
     )
     note(", ".join(f"{key} {value}" for key, value in about.items()))
+
+
+@app.command()
+@with_options(ASK, only=_OPTIONS)
+def video(
+    videos: _Videos,
+    *,
+    form: Annotated[
+        list[str] | None,
+        typer.Option(metavar="|".join(_FORMS), help="Forms to measure; all of them otherwise."),
+    ] = None,
+    questions: _Questions = None,
+    compare: _Compare = 120,
+    options: RunOptions,
+) -> None:
+    """Measure whole videos stage by stage, beside what they are compared with.
+
+    \b
+    malmm: as `malmm ask` does it      encoder-step: on frames decoded before
+    decode: decoding alone             bound: the encoder's arithmetic alone
+    naive: all pixels first, then one frame at a time, projecting the whole bank
+    transformers: InstructBLIP-Video on the same weights, which has no memory
+
+    ratio is malmm's time before generation over the larger one of encoder-step and decode. With
+    --questions, the time of so many is measured too, also to a memory file. Leave the machine idle
+    meanwhile. True sizes: give --model the folder of `malmm bench model`.
+
+    \b
+    malmm bench video short.mp4 long.mp4 --model tiny --fps 1 --questions 10
+    """
+    from malmm_cli import bench as benches
+    from malmm_cli.bench.page import HEADS, video_cells
+
+    unknown = [name for name in form or () if name not in _FORMS]
+    if unknown:
+        raise UsageError(f"unknown form {unknown[0]!r}", hint=f"one of {', '.join(_FORMS)}")
+    runs, rows = _runs(options, videos, compare), []
+    for row in benches.videos(runs, form or _FORMS):
+        rows.append(row)
+        if "skipped" in row:
+            note(f"{row['video']}: {row['form']} is not measured: {row['skipped']}")
+        elif not options.json:
+            emit("" if len(rows) > 1 else "\t".join(HEADS) + "\n")
+            emit("\t".join(map(str, video_cells(row))) + "\n")
+    asked = list(benches.questions(runs[0], questions)) if questions else []
+    about = benches.machine()
+    if options.json:
+        content = {"videos": rows, "questions": asked, "machine": about}
+        emit(json_format.dumps(content, indent=2) + "\n")
+        return
+    for row in asked:
+        emit(f"{row['form']}\t{row['questions']} questions\t{row['before']}\t{row['ratio']}\n")
+    note(", ".join(f"{name} {value}" for name, value in about.items()))
+
+
+@app.command("all")
+@with_options(ASK, only=(*_OPTIONS, "overwrite", "no_progress"))
+def everything(
+    videos: _Videos,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE.md", help="Write the page there.")
+    ],
+    *,
+    questions: _Questions = None,
+    steps: Annotated[
+        list[int] | None, typer.Option(metavar="M", min=1, help="Bank length; repeatable.")
+    ] = None,
+    compare: _Compare = 120,
+    options: RunOptions,
+) -> None:
+    """Measure steps, videos and many questions; write a page with tables and a picture.
+
+    The picture lies beside the page, as FILE.png. Leave the machine idle meanwhile.
+
+    \b
+    malmm bench all 1min.mp4 1h.mp4 10h.mp4 --model flan-t5-xl --fps 1 -o docs/benchmarks.md
+    """
+    check_writable(output, overwrite=options.overwrite, inputs=videos)
+    from malmm_cli import bench as benches
+    from malmm_cli.bench import page
+
+    page.require_matplotlib()
+    runs = _runs(options, videos, compare)
+    lengths, numbers = steps or [20, 40, 100], questions or [10, 100]
+    results: dict[str, Any] = {"machine": benches.machine()}
+    measured = {
+        "steps": benches.step(lengths),
+        "videos": benches.videos(runs, _FORMS),
+        "questions": benches.questions(runs[0], numbers),
+    }
+    total = 1 + 2 * len(lengths) + len(runs) * len(_FORMS) + 1 + 2 * len(numbers)
+    done = 0
+    with progress("measuring", shown=not options.no_progress, unit="rows") as update:
+        for name, rows in measured.items():
+            results[name] = []
+            for row in rows:
+                results[name].append(row)
+                done += 1
+                if update:
+                    update(done, total)
+    page.write(results, output)
+    if options.json:
+        emit(json_format.dumps(results, indent=2) + "\n")
+
+
+def _runs(options: RunOptions, videos: Sequence[str], compare: int) -> list[Run]:
+    """What is measured of each video; refuses what cannot be used before anything is."""
+    from malmm_cli import hub, media
+    from malmm_cli.bench import Run
+    from malmm_cli.sampling import choose_for
+
+    settings = options.settings(ASK)
+    hub.describe(options.model, files=False)
+    for path in videos:
+        choose_for(media.probe(path, settings.decoder), settings)
+    return [
+        Run(
+            video=path,
+            model=options.model,
+            device=options.device,
+            dtype=options.dtype,
+            frames=settings.frames,
+            fps=settings.fps,
+            memory=settings.memory,
+            compare=compare,
+        )
+        for path in videos
+    ]

@@ -1,0 +1,17 @@
+"""What the numbers of docs/benchmarks.md come from. Each is measured in a process of its own.
+
+child    what such a process is, and what it can tell of itself
+step     one step of the memory Q-Former
+size     a published model at its true size
+video    a whole video, stage by stage, and the forms it is compared with
+report   all of it as a page with a picture
+"""
+
+from __future__ import annotations
+
+from malmm_cli.bench.child import machine
+from malmm_cli.bench.size import model
+from malmm_cli.bench.steps import step
+from malmm_cli.bench.video import Run, questions, videos
+
+__all__ = ["Run", "machine", "model", "questions", "step", "videos"]

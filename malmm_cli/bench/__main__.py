@@ -1,0 +1,22 @@
+"""The process in which one thing is measured; see `child`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from malmm_cli.bench.size import measure_model
+from malmm_cli.bench.steps import measure_step
+from malmm_cli.bench.video import FORMS
+
+MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
+    "step": measure_step,
+    "model": measure_model,
+    **FORMS,
+}
+
+if __name__ == "__main__":
+    _name, _arguments = sys.argv[1:]
+    sys.stdout.write(json.dumps(MEASURES[_name](**json.loads(_arguments))) + "\n")

@@ -1,0 +1,42 @@
+"""What cannot be beaten: the image encoder's arithmetic at the rate of this machine's matrices."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from malmm_cli.bench.child import wait
+from malmm_cli.models import InstructBlip
+from malmm_cli.room import feature_shape
+
+__all__ = ["encoder_work", "fastest", "matrix_rate"]
+
+
+def encoder_work(net: InstructBlip) -> float:
+    """Floating point operations of the image encoder for one frame."""
+    vision, (patches, width) = net.config.vision_config, feature_shape(net)
+    linear = 4 * width**2 + 2 * width * vision.intermediate_size
+    layer = 2 * patches * linear + 4 * patches**2 * width
+    cut = 2 * patches * width * 3 * vision.patch_size**2
+    return float(vision.num_hidden_layers * layer + cut)
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating point operations a second of a product of large square matrices."""
+    side = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return 2 * side**3 / fastest(lambda: a @ b, device)
+
+
+def fastest(run: Callable[[], Any], device: torch.device, repeats: int = 5) -> float:
+    """Seconds of the fastest of some runs, after one that does not count."""
+    spent = []
+    for _ in range(repeats + 1):
+        begun = time.perf_counter()
+        run()
+        wait(device)
+        spent.append(time.perf_counter() - begun)
+    return min(spent[1:])

@@ -1,0 +1,82 @@
+"""A published model at its true size, with random weights: stored, loaded and run."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from malmm_cli import hub, models
+from malmm_cli.bench.child import in_child, peak_device_mib, peak_mib, wait
+from malmm_cli.errors import CapacityError
+from malmm_cli.generate import generate
+from malmm_cli.models import scratch
+from malmm_cli.models.device import pick_device, pick_dtype
+from malmm_cli.output import check_new_folder, new_folder
+from malmm_cli.room import frames_at_once, free_memory
+from malmm_cli.settings import Decoding
+
+__all__ = ["measure_model", "model"]
+
+
+def model(name: str, folder: Path, *, frames: int, device: str, dtype: str) -> dict[str, Any]:
+    """Write a random model of a published size into folder, unless it is there, and measure it.
+
+    Raises CapacityError before that where this machine has too little memory for it.
+    """
+    where, there = pick_device(device), (folder / "config.json").exists()
+    parameters, free = hub.KNOWN[name].parameters or 0, free_memory(where)
+    number = pick_dtype(dtype, where, parameters=parameters, free=free)
+    dtype = str(number).removeprefix("torch.")
+    try:
+        # it is built in the machine's own memory, whatever the device
+        for room in (free,) if there else (free, hub.machine_memory()):
+            hub.check_memory(name, parameters, dtype, room)
+    except CapacityError as error:
+        raise CapacityError(
+            error.message,
+            hint="measure a smaller model, with --dtype bfloat16, or on a larger machine",
+        ) from error
+    if not there:
+        check_new_folder(folder)
+        with new_folder(folder) as place:
+            scratch.write(place, scratch.published_config(name), ["word"], dtype=number)
+    return in_child("model", folder=str(folder), frames=frames, device=device, dtype=dtype)
+
+
+def measure_model(folder: str, frames: int, device: str, dtype: str) -> dict[str, Any]:
+    """Seconds to load and of each stage, and peak memory, in this process."""
+    where = pick_device(device)
+    spent = {}
+    start = time.perf_counter()
+    net = models.load(folder, device=where, dtype=pick_dtype(dtype, where))
+    spent["load"] = time.perf_counter() - start
+    prompts = ["what does the video describe?"]
+    memory = net.start(prompts, length=20, total=frames)
+    spent |= {"encode": 0.0, "remember": 0.0}
+    chunk = frames_at_once(net)
+    for first in range(0, frames, chunk):
+        shape = (min(chunk, frames - first), net.image_size, net.image_size, 3)
+        start = time.perf_counter()
+        features = net.encode(torch.randint(0, 256, shape, dtype=torch.uint8))
+        wait(where)
+        middle = time.perf_counter()
+        tokens, memory = net.remember(features[None], memory)
+        wait(where)
+        spent["encode"] += middle - start
+        spent["remember"] += time.perf_counter() - middle
+    start = time.perf_counter()
+    generate(net, tokens, prompts, Decoding(max_new_tokens=20))
+    wait(where)
+    spent["generate"] = time.perf_counter() - start
+    return {
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "frames": frames,
+        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else str(where),
+        "dtype": str(net.dtype).removeprefix("torch."),
+        "seconds": {stage: round(seconds, 2) for stage, seconds in spent.items()},
+        "peak_mib": peak_mib(),
+        "peak_device_mib": peak_device_mib(where),
+    }

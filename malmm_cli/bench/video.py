@@ -1,0 +1,339 @@
+"""A whole video, stage by stage, beside the forms that it is compared with.
+
+malmm         as `malmm ask` does it
+encoder-step  the same with its frames decoded before: the encoder and the step
+decode        decoding alone
+naive         all pixels first, then frame by frame, the whole bank projected anew each time
+transformers  InstructBLIP-Video on the same weights: no memory, its tokens of every frame
+bound         what the encoder takes at the rate at which this machine multiplies matrices
+remember      into a memory file, which then answers the questions
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from malmm_cli import media, memory_file, pipeline
+from malmm_cli.bench.bound import encoder_work, fastest, matrix_rate
+from malmm_cli.bench.child import in_child, peak_device_mib, peak_mib, wait
+from malmm_cli.data import Frame, MediaInfo
+from malmm_cli.errors import CapacityError
+from malmm_cli.generate import check_context, generate
+from malmm_cli.loading import Model, load
+from malmm_cli.models import InstructBlip
+from malmm_cli.models.device import Clock
+from malmm_cli.sampling import choose_for
+from malmm_cli.settings import ASK, Settings, changed, prompts_for
+
+__all__ = ["FORMS", "Run", "questions", "videos"]
+
+QUESTION = "what does the person number {} do?"
+STAGES = ("open", "decode", "encode", "remember", "generate")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is measured: frames of a video by a model; `questions` are asked side by side.
+
+    What holds all pixels and takes as long as it takes is done for at most `compare` frames.
+    """
+
+    video: str
+    model: str
+    device: str = "auto"
+    dtype: str = "auto"
+    frames: int | None = None
+    fps: float | None = None
+    memory: int = 20
+    questions: int = 1
+    compare: int = 120
+
+    def load(self) -> Model:
+        """The model, without a network."""
+        return load(self.model, device=self.device, dtype=self.dtype, offline=True)
+
+    def settings(self) -> Settings:
+        """Greedy search, so that generation takes as long for all."""
+        about = {"frames": self.frames} if self.fps is None else {"fps": self.fps}
+        return changed(ASK, memory=self.memory, beams=1, **about)
+
+    def prompts(self) -> list[str]:
+        """As many different prompts as there are questions."""
+        return prompts_for([QUESTION.format(n) for n in range(self.questions)], self.settings())
+
+
+def videos(runs: Sequence[Run], forms: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """A row for each form of each run, as soon as it is measured.
+
+    `seconds` by stage; `before` is what came before generation, `rate` its frames a second. A form
+    that cannot be has `skipped`, which says why. `ratio` is malmm's time before generation over the
+    larger one of encoder-step and decode, where all three are there.
+    """
+    for run in runs:
+        rows: dict[str, dict[str, Any]] = {}
+        for form in forms:
+            rows[form] = {"form": form, **asdict(run), **in_child(form, **asdict(run))}
+            if "malmm" in rows and (bound := _bound(rows)):
+                rows[form]["ratio"] = round(rows["malmm"]["before"] / bound, 3)
+            yield rows[form]
+
+
+def questions(run: Run, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Rows for one question and for each number of them, and for as many to a memory file.
+
+    `ratio` is the time before generation over that of one question, or of the visual pass.
+    """
+    one = None
+    for number in (1, *numbers):
+        row = in_child("malmm", **asdict(dataclasses.replace(run, questions=number)))
+        one = one or row["before"]
+        yield {"form": "malmm", "questions": number, **row, "ratio": round(row["before"] / one, 3)}
+    for number in numbers:
+        row = in_child("remember", **asdict(dataclasses.replace(run, questions=number)))
+        ratio = round(row["before"] / row["visual"], 3)
+        yield {"form": "memory file", "questions": number, **row, "ratio": ratio}
+
+
+def _bound(rows: dict[str, dict[str, Any]]) -> float | None:
+    if not {"encoder-step", "decode"} <= rows.keys():
+        return None
+    return float(max(rows["encoder-step"]["before"], rows["decode"]["before"]))
+
+
+def measure_malmm(**about: Any) -> dict[str, Any]:
+    """As `malmm ask` does it."""
+    run = Run(**about)
+    model, settings = run.load(), run.settings()
+    asked = [QUESTION.format(number) for number in range(run.questions)]
+    _warm_up(model, run)
+    begun = time.perf_counter()
+    result = pipeline.ask(run.video, asked, model=model, settings=settings)[0]
+    whole = time.perf_counter() - begun
+    before = whole - result.seconds["generate"]
+    return _row(model, result.seconds, result.frames, result.duration, before)
+
+
+def measure_encoder_step(**about: Any) -> dict[str, Any]:
+    """The encoder and the step, on frames that were decoded before."""
+    run = Run(**about)
+    model, settings, prompts = run.load(), run.settings(), run.prompts()
+    _warm_up(model, run)
+    frames, info = _frames(model, run)
+    reader = dataclasses.replace(model, reader=_Held(model.reader, frames))
+    begun = time.perf_counter()
+    seen, _ = pipeline.watch_whole(run.video, prompts, reader, settings)
+    wait(model.net.device)
+    before = time.perf_counter() - begun
+    return _row(model, seen.seconds, seen.frames, info.duration, before)
+
+
+def measure_decode(**about: Any) -> dict[str, Any]:
+    """Opening and decoding alone."""
+    run = Run(**about)
+    model = run.load()
+    begun = time.perf_counter()
+    info = model.reader.probe(run.video)
+    opened = time.perf_counter() - begun
+    side = (model.net.image_size,) * 2
+    number = sum(
+        1 for _ in model.reader.read(info, choose_for(info, run.settings()).tolist(), side)
+    )
+    before = time.perf_counter() - begun
+    seconds = {"open": opened, "decode": before - opened}
+    return _row(model, seconds, number, info.duration, before)
+
+
+def measure_naive(**about: Any) -> dict[str, Any]:
+    """All pixels first, then frame by frame, with banks in the plain form."""
+    run = Run(**about)
+    if reason := _too_many(run):
+        return {"skipped": reason}
+    model, settings, prompts = run.load(), run.settings(), run.prompts()
+    net = model.net
+    _warm_up(model, run)
+    begun = time.perf_counter()
+    frames, info = _frames(model, run)
+    clock = Clock(net.device, {"decode": time.perf_counter() - begun})
+    memory = net.start(prompts, length=min(run.memory, len(frames)), total=len(frames)).plain()
+    for frame in frames:
+        with clock("encode"):
+            features = net.encode(torch.from_numpy(frame.pixels[None]))
+        with clock("remember"):
+            tokens, memory = net.remember(features[None], memory)
+    before = time.perf_counter() - begun
+    with clock("generate"):
+        generate(net, tokens, prompts, settings.decoding)
+    return _row(model, clock.seconds, len(frames), info.duration, before)
+
+
+def measure_transformers(**about: Any) -> dict[str, Any]:
+    """InstructBLIP-Video on the same weights; skipped where its tokens do not fit."""
+    run = Run(**about)
+    if reason := _too_many(run):
+        return {"skipped": reason}
+    model, settings, prompts = run.load(), run.settings(), run.prompts()
+    net = model.net
+    info = model.reader.probe(run.video)
+    visual = len(choose_for(info, settings)) * net.num_queries
+    try:
+        check_context(net, visual, prompts, settings.decoding.max_new_tokens)
+    except CapacityError as error:
+        return {"skipped": error.message}
+    theirs = _theirs(model)
+    begun = time.perf_counter()
+    frames, info = _frames(model, run)
+    clock = Clock(net.device, {"decode": time.perf_counter() - begun})
+    ids, mask = (x.to(net.device) for x in net.texts.instructions(prompts))
+    with torch.no_grad():
+        with clock("encode"):
+            pixels = torch.from_numpy(np.stack([f.pixels for f in frames])).to(net.device)
+            pixels = pixels.permute(0, 3, 1, 2) / 255
+            mean, std = net.pixel_mean[:, None, None], net.pixel_std[:, None, None]
+            pixels = ((pixels - mean) / std).to(net.dtype).expand(len(prompts), *pixels.shape)
+            told = theirs.get_video_features(pixels, ids, mask, return_dict=True).pooler_output
+        before = time.perf_counter() - begun
+        with clock("generate"):
+            _say(net, told.reshape(len(prompts), -1, told.shape[-1]), prompts, settings)
+    return _row(model, clock.seconds, len(frames), info.duration, before)
+
+
+def measure_bound(**about: Any) -> dict[str, Any]:
+    """The encoder at the measured rate of matrices, and how near to that it comes alone."""
+    run = Run(**about)
+    model, settings = run.load(), run.settings()
+    net = model.net
+    info = model.reader.probe(run.video)
+    number = len(choose_for(info, settings))
+    rate, work = matrix_rate(net.device, net.vision_model.dtype), encoder_work(net)
+    pixels = torch.zeros(model.chunk, net.image_size, net.image_size, 3, dtype=torch.uint8)
+    took = fastest(lambda: net.encode(pixels), net.device) / model.chunk
+    row = _row(model, {"encode": number * work / rate}, number, info.duration, number * work / rate)
+    return {
+        **row,
+        "tera_a_second": round(rate / 1e12, 3),
+        "tera_a_frame": round(work / 1e12, 4),
+        "encoder_share": round(work / took / rate, 3),
+    }
+
+
+def measure_remember(**about: Any) -> dict[str, Any]:
+    """One visual pass into a memory file, and all questions to that; `visual` is the pass alone."""
+    run = Run(**about)
+    model, settings, prompts = run.load(), run.settings(), run.prompts()
+    _warm_up(model, run)
+    begun = time.perf_counter()
+    kept = memory_file.remember(run.video, model, settings)
+    with tempfile.TemporaryDirectory() as folder:
+        size = kept.write(Path(folder) / "memory")
+        visual = time.perf_counter() - begun
+        kept = memory_file.read_memory_file(Path(folder) / "memory", model)
+    seen, _ = pipeline.watch_whole(kept.footage(run.video), prompts, model, settings)
+    wait(model.net.device)
+    before = time.perf_counter() - begun
+    row = _row(model, seen.seconds, kept.frames, kept.duration, before)
+    return {**row, "visual": round(visual, 3), "megabytes": round(size / 1e6, 2)}
+
+
+FORMS: dict[str, Callable[..., dict[str, Any]]] = {
+    "malmm": measure_malmm,
+    "encoder-step": measure_encoder_step,
+    "decode": measure_decode,
+    "bound": measure_bound,
+    "naive": measure_naive,
+    "transformers": measure_transformers,
+    "remember": measure_remember,
+}
+
+
+def _too_many(run: Run) -> str:
+    """Why a form that is there for comparison is not measured; nothing where it is."""
+    number = len(choose_for(media.probe(run.video), run.settings()))
+    return f"{number} frames, more than {run.compare}" if number > run.compare else ""
+
+
+class _Held:
+    """A reader of frames that are decoded already."""
+
+    def __init__(self, reader: media.Reader, frames: list[Frame]) -> None:
+        self.probe = reader.probe
+        self._frames = frames
+
+    def read(self, *_: Any) -> Iterator[Frame]:
+        """The frames, whatever is asked for."""
+        return iter(self._frames)
+
+
+def _frames(model: Model, run: Run) -> tuple[list[Frame], MediaInfo]:
+    """All frames that settings choose, decoded, and the video they are of."""
+    info = model.reader.probe(run.video)
+    times = choose_for(info, run.settings()).tolist()
+    return list(model.reader.read(info, times, (model.net.image_size,) * 2)), info
+
+
+def _warm_up(model: Model, run: Run) -> None:
+    """Do everything once with few frames: what happens at the first time alone is not measured."""
+    few = changed(run.settings(), frames=2, memory=1, max_new_tokens=1)
+    pipeline.ask(run.video, [QUESTION], model=model, settings=few)
+
+
+def _row(
+    model: Model, seconds: dict[str, float], frames: int, duration: float, before: float
+) -> dict[str, Any]:
+    device = model.net.device
+    return {
+        "seconds": {stage: round(seconds[stage], 3) for stage in STAGES if stage in seconds},
+        "before": round(before, 3),
+        "rate": round(frames / before, 2),
+        "frames": frames,
+        "duration": round(duration, 1),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else model.device,
+        "dtype": model.dtype,
+        "peak_mib": peak_mib(),
+        "peak_device_mib": peak_device_mib(device),
+    }
+
+
+def _theirs(model: Model) -> Any:
+    """Transformers' InstructBLIP-Video with this model's parameters, none of them copied."""
+    import transformers
+
+    net = model.net
+    config = transformers.InstructBlipVideoConfig.from_dict(
+        {**net.config.to_dict(), "model_type": "instructblipvideo"}
+    )
+    with torch.device("meta"):
+        theirs: Any = transformers.InstructBlipVideoForConditionalGeneration(config)
+    theirs.vision_model, theirs.language_model = net.vision_model, net.language_model
+    theirs.load_state_dict(net.state_dict(), assign=True, strict=False)
+    absent = [name for name, value in theirs.named_parameters() if value.is_meta]
+    assert not absent, f"transformers has parameters that are not ours: {absent[:3]}"
+    for part in theirs.modules():  # numbers of positions, which no state has
+        for name, value in part.named_buffers(recurse=False):
+            if value.is_meta:
+                fresh = torch.arange(value.shape[-1], device=net.device).expand(value.shape)
+                part.register_buffer(name, fresh, persistent=False)
+    return theirs.eval()
+
+
+def _say(net: InstructBlip, tokens: Tensor, prompts: list[str], settings: Settings) -> None:
+    """Let the language model answer after tokens (B, n, E) that are in its own width."""
+    side = "left" if net.texts.decoder_only else "right"
+    ids, mask = (x.to(net.device) for x in net.texts.prompts(prompts, side=side))
+    words = net.language_model.get_input_embeddings()(ids)
+    net.language_model.generate(
+        inputs_embeds=torch.cat([tokens.to(words.dtype), words], dim=1),
+        attention_mask=torch.cat([mask.new_ones(tokens.shape[:2]), mask], dim=1),
+        max_new_tokens=settings.decoding.max_new_tokens,
+        do_sample=False,
+        pad_token_id=net.texts.padding,
+    )

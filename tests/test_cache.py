@@ -1,0 +1,275 @@
+"""Features on disk: found again, not mistaken for others, rebuilt when damaged, within bounds."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import malmm_cli
+from malmm_cli import media, models
+from malmm_cli.cache import MAKING, Cache
+from malmm_cli.models import InstructBlip
+
+FEW = {"frames": 6, "beams": 1, "max_new_tokens": 6}
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Cache(tmp_path / "features")
+
+
+@pytest.fixture
+def model(monkeypatch, load_once, one_thread, t5_folder, cache):
+    """A model that keeps features, four frames in a file."""
+    monkeypatch.setattr(models, "load", load_once)
+    return replace(malmm_cli.load(str(t5_folder)), cache=cache, chunk=4)
+
+
+@pytest.fixture
+def video(clip, tmp_path):
+    return shutil.copy2(clip, tmp_path / "video.mp4")
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """How many frames each call of the encoder was given."""
+    encode, told = InstructBlip.encode, []
+    monkeypatch.setattr(
+        InstructBlip, "encode", lambda net, x: told.append(len(x)) or encode(net, x)
+    )
+    return told
+
+
+def caption(video, model, **changes):
+    result = malmm_cli.caption(video, model=model, **FEW, **changes)
+    return replace(result, seconds={})
+
+
+def files(cache):
+    (entry,) = cache.entries()
+    return sorted(entry.path.glob("*.safetensors"))
+
+
+def test_a_video_is_encoded_once(model, video, encoded, cache, monkeypatch):
+    first = caption(video, model)
+    assert encoded == [4, 2]
+    monkeypatch.setattr(media, "read", None)
+    assert caption(video, model) == first
+    assert caption(video, model, memory=2, prompt="where?").frames == 6
+    assert encoded == [4, 2]
+    (entry,) = cache.entries()
+    assert (entry.frames, entry.files, entry.video) == (6, 2, str(video))
+    assert entry.size == sum(path.stat().st_size for path in files(cache))
+    tensors = load_file(files(cache)[0])
+    assert tensors["features"].dtype == torch.float16
+
+
+def test_the_same_text_as_without_a_cache(model, video):
+    assert caption(video, model).text == caption(video, replace(model, cache=None)).text
+
+
+def test_what_is_not_the_same_is_not_mistaken(model, video, encoded, cache, vicuna_folder):
+    caption(video, model)
+    malmm_cli.caption(video, model=model, **{**FEW, "frames": 5})
+    caption(video, model, start=0.5)
+    caption(video, malmm_cli.load(str(vicuna_folder)), memory=2)  # keeps nothing
+    os.utime(video, ns=(1, 1))
+    caption(video, model)
+    assert len(cache.entries()) == 4
+    del encoded[:]
+    with open(video, "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"x")
+    os.utime(video, ns=(1, 1))
+    caption(video, model)
+    assert encoded == [4, 2]
+
+
+def test_another_encoder_is_another(model, write_model):
+    other = malmm_cli.load(str(write_model("flan-t5", seed=1)))
+    assert other.encoder != model.encoder
+    same = malmm_cli.load(str(write_model("flan-t5", dtype=torch.float32)))
+    assert same.encoder != ""
+    table = malmm_cli.load(str(write_model("flan-t5", positions=3)))
+    assert table.sight != table.encoder
+
+
+def test_with_full_hash_a_copy_is_the_same(model, video, encoded, tmp_path, cache):
+    model = replace(model, cache=replace(cache, full_hash=True))
+    caption(video, model)
+    other = shutil.copyfile(video, tmp_path / "other.mp4")
+    assert caption(other, model).frames == 6
+    assert encoded == [4, 2]
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
+def reshape(path):
+    tensors = load_file(path)
+    save_file({**tensors, "features": tensors["features"][:, 1:].contiguous()}, path)
+
+
+def forget(path):
+    save_file(load_file(path), path)
+
+
+def grow(path):
+    tensors = {"features": torch.zeros(2**12 + 1, 65, 96).half(), "seconds": torch.zeros(2**12 + 1)}
+    save_file(tensors, path)
+
+
+@pytest.mark.parametrize("damage", [cut, flip, reshape, forget, grow, os.unlink])
+@pytest.mark.parametrize("number", [0, 1])
+def test_damaged_entries_are_made_again(model, video, encoded, cache, damage, number):
+    whole = caption(video, model)
+    damage(files(cache)[number])
+    del encoded[:]
+    assert caption(video, model) == whole
+    half_way = number == 1 and damage in (flip, forget)  # what a header cannot show
+    assert encoded == ([2] if half_way else [4, 2])
+    assert caption(video, model) == whole
+    assert sum(encoded) == (8 if half_way else 6)
+    assert len(cache.entries()) == 1
+    assert caption(video, model) == whole
+    assert sum(encoded) == (8 if half_way else 6)
+
+
+@pytest.mark.parametrize(
+    "about", ["", "[]", '{"format": "malmm-features/2"}', '{"format": "malmm-features/1"}']
+)
+def test_an_entry_that_says_nonsense_is_none(model, video, encoded, cache, about):
+    caption(video, model)
+    path = files(cache)[0].parent / "about.json"
+    content = path.read_text()
+    path.write_text(about)
+    assert cache.entries() == []
+    caption(video, model)
+    assert encoded == [4, 2] * 2
+    path.write_text(content.replace('"frames": 6', '"frames": 7'))
+    caption(video, model)
+    assert encoded == [4, 2] * 3
+    assert len(cache.entries()) == 1
+
+
+def test_the_entry_used_longest_ago_goes(model, video, cache):
+    for start in (0.0, 0.2, 0.4):
+        caption(video, model, start=start)
+    for age, entry in enumerate(cache.entries()):
+        os.utime(entry.path / "about.json", (10**9 - age, 10**9 - age))
+    newest, middle, oldest = cache.entries()
+    assert cache.find(oldest.key) == oldest
+    assert [entry.key for entry in cache.entries()] == [oldest.key, newest.key, middle.key]
+    small = replace(cache, limit=sum(entry.size for entry in cache.entries()) + 100)
+    caption(video, replace(model, cache=small), start=0.6)
+    kept = {entry.key for entry in cache.entries()}
+    assert len(kept) == 3
+    assert middle.key not in kept
+
+
+def test_what_has_no_room_is_not_kept_and_told(model, video, cache):
+    result = caption(video, replace(model, cache=replace(cache, limit=1000)))
+    (warning,) = result.warnings
+    assert warning.endswith("features are not kept: they take more than 1e-06 GB")
+    assert list(cache.folder.iterdir()) == []
+    broken = replace(model, cache=Cache(cache.folder / "no" / "file"))
+    (cache.folder / "no").write_text("")
+    (warning,) = caption(video, broken).warnings
+    assert "features are not kept: Not a directory" in warning
+
+
+def test_numbers_too_large_for_half_precision(model, video, cache, monkeypatch):
+    encode = InstructBlip.encode
+    monkeypatch.setattr(InstructBlip, "encode", lambda net, x: encode(net, x) * 1e5)
+    (warning,) = caption(video, model).warnings
+    assert warning.endswith("numbers too large for half precision")
+    assert cache.entries() == []
+
+
+def test_what_is_stopped_leaves_nothing(model, video, cache, monkeypatch):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        malmm_cli.caption(video, model=model, on_progress=stop, **FEW)
+    assert list(cache.folder.iterdir()) == []
+    killed = cache.folder / f"{MAKING}killed"
+    fresh = cache.folder / f"{MAKING}working"
+    for folder in (killed, fresh):
+        folder.mkdir()
+    os.utime(killed, (0, 0))
+    caption(video, model)
+    assert not killed.exists()
+    assert fresh.exists()
+
+
+def test_two_at_once(model, video, cache, monkeypatch):
+    """Another process finishes the same entry while this one is making it."""
+    done = []
+
+    def other(*_):
+        if not done:
+            done.append(caption(video, model))
+
+    first = malmm_cli.caption(video, model=model, on_progress=other, **FEW)
+    assert replace(first, seconds={}) == done[0] == caption(video, model)
+    assert len(list(cache.folder.iterdir())) == len(cache.entries()) == 1
+
+
+def test_an_entry_that_goes_while_it_is_read(model, video, cache, encoded):
+    whole = caption(video, model)
+
+    def remove(done, total):
+        for entry in cache.entries():
+            cache.remove(entry)
+
+    again = malmm_cli.caption(video, model=model, on_progress=remove, **FEW)
+    assert replace(again, seconds={}) == whole
+    assert encoded == [4, 2, 2]
+
+
+def test_warnings_are_kept_too(model, video, monkeypatch):
+    read = media.read
+
+    def lossy(info, seconds, size, on_warning):
+        yield from list(read(info, seconds, size))[:-1]
+        on_warning("damaged: the last is lost")
+
+    monkeypatch.setattr(media, "read", lossy)
+    first = caption(video, model)
+    assert first.warnings == ("damaged: the last is lost",)
+    assert first.frames == 5
+    assert caption(video, model) == first
+
+
+def test_the_command(malmm, refused, video, tmp_path, monkeypatch):
+    folder = tmp_path / "kept"
+    run = ("caption", video, "--model", "tiny", "--frames", "3", "--max-new-tokens", "3", "-q")
+    assert malmm(*run, "--cache", folder).code == 0
+    monkeypatch.setenv("MALMM_CACHE", str(folder))
+    assert malmm(*run, "--fps", "4").code == 2  # --frames and --fps
+    (row,) = json.loads(malmm("cache", "ls", "--json").out)
+    assert (row["video"], row["model"], row["frames"]) == (str(video), "tiny", 3)
+    done = malmm("cache", "ls")
+    assert row["key"] in done.out
+    assert done.err.startswith("1 entries, ")
+    refused("cache", "rm", code=2, says="say what to remove")
+    refused("cache", "rm", "x", "--all", code=2, says="say what to remove")
+    refused("cache", "rm", "x.mp4", code=2, says="x.mp4: is not in")
+    assert malmm("cache", "rm", video).out == row["key"] + "\n"
+    assert malmm("cache", "ls", "--json").out == "[]\n"
+    assert malmm("cache", "rm", "--all").out == ""
+    refused("cache", "ls", "--cache", "nope", code=2, says="nope: there is no such folder")
+    monkeypatch.delenv("MALMM_CACHE")
+    refused("cache", "ls", code=2, says="which cache?", hint="MALMM_CACHE")
