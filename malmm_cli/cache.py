@@ -34,7 +34,6 @@ LIMIT = 20 * 10**9  # bytes of a cache, unless told otherwise
 ABOUT = "about.json"
 MAKING = ".malmm-"  # begins the name of an entry in the making
 FORGOTTEN = 24 * 3600.0  # seconds after which nobody works on one any more
-MOST_FRAMES = 4096  # in one file
 
 
 class DamagedError(Exception):
@@ -177,8 +176,11 @@ class Writer:
             self._cache.make_room(self._size)
             if _entry(target) is None:
                 shutil.rmtree(target, ignore_errors=True)
-                with suppress(FileExistsError):
+                try:
                     os.rename(self._place, target)
+                except OSError:
+                    if _entry(target) is None:
+                        raise
 
     def close(self) -> None:
         """Leave nothing of an entry that was not finished."""
@@ -227,7 +229,7 @@ def _shape(path: Path, patches: int, width: int) -> int:
         kinds = (features.get_dtype(), seconds.get_dtype())
         shapes = (features.get_shape(), seconds.get_shape())
     due = (("F16", "F64"), ([frames, patches, width], [frames]))
-    if (kinds, shapes) != due or not 0 < frames <= MOST_FRAMES:
+    if (kinds, shapes) != due or not frames:
         raise DamagedError(f"{path}: holds {kinds} of {shapes}")
     return frames
 

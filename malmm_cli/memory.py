@@ -210,7 +210,8 @@ class Memory:
     (None when all are). `visual` is one bank for all cross-attention layers; `queries` one per
     self-attention layer; None where a bank is off. `frames` counts those seen, of `total` where
     that is known; `placed` ones come with their positions. `tokens` (B, n, D) is what the language
-    model gets, None before the first frame.
+    model gets, None before the first frame. `begun` is what the first layer makes of its input, by
+    self-attention alone, where that is the same at every frame.
     """
 
     length: int
@@ -224,6 +225,7 @@ class Memory:
     frames: int = 0
     placed: bool = False
     tokens: Tensor | None = None
+    begun: tuple[Tensor, Tensor] | None = None
 
     @property
     def reads_apart(self) -> bool:

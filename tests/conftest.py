@@ -113,7 +113,8 @@ def malmm(monkeypatch, capsys, load_once, one_thread, inline) -> Callable[..., D
     from malmm_cli import cli, models
 
     monkeypatch.setattr(models, "load", load_once)
-    monkeypatch.delenv("MALMM_MODEL", raising=False)
+    for name in ("MALMM_MODEL", "MALMM_CACHE", "MALMM_CACHE_SIZE"):
+        monkeypatch.delenv(name, raising=False)
 
     def run(*arguments: str | Path) -> Done:
         capsys.readouterr()

@@ -9,10 +9,11 @@ REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "commands.md"
 COMMANDS = [
     [],
-    *(["caption"], ["ask"], ["batch"], ["frames"], ["convert"], ["doctor"]),
+    *(["caption"], ["ask"], ["remember"], ["batch"], ["frames"], ["convert"], ["doctor"]),
     *(["train"], ["eval"], ["synth"]),
     *(["models"], ["models", "list"], ["models", "pull"], ["models", "info"]),
-    *(["bench"], ["bench", "step"], ["bench", "model"]),
+    *(["cache"], ["cache", "ls"], ["cache", "rm"]),
+    *(["bench"], ["bench", "step"], ["bench", "model"], ["bench", "video"], ["bench", "all"]),
 ]
 
 

@@ -237,7 +237,7 @@ def test_dropout_in_training_makes_layer_0_vary(folders):
     ids, mask = net.texts.instructions(PROMPTS[:1])
     seen = []
     first = net.qformer.encoder.layer[0]
-    hook = first.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
+    hook = first.attention.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
     net.remember_for_training(torch.randn(1, 4, 65, 96), ids, mask, length=2)
     hook.remove()
     assert len(seen) == 4

@@ -100,7 +100,7 @@ def test_positions_learn_at_the_last_frame_alone_as_in_the_reference(net):
 def test_a_visual_bank_alone_is_filled_without_the_layers(net, policy):
     seen = features(net)
     calls = []
-    net.qformer.encoder.layer[0].register_forward_hook(lambda *_: calls.append(1))
+    net.qformer.encoder.layer[0].attention.register_forward_hook(lambda *_: calls.append(1))
     options = {"length": 3, "policy": policy, "banks": "visual"}
     _, tokens = learn(net, seen, **options)
     assert len(calls) == 1

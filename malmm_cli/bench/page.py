@@ -38,8 +38,8 @@ takes at the rate at which this machine multiplies large matrices; `naive` all p
 frame by frame with the whole bank projected anew; `transformers` InstructBLIP-Video on the same
 weights, which has no memory and hands its tokens of every frame to the language model. Stages are
 in seconds; `before text` is all that comes before generation. In `malmm`, decoding goes on beside
-the rest and `decode` is what was waited for it. `ratio` is `before text` of `malmm` over the larger
-one of those of `encoder-step` and `decode`.
+the rest and `decode` is what was waited for it. `ratio` is, for `malmm`, its `before text` over
+the larger of those of `encoder-step` and `decode`; for the others, theirs over that of `malmm`.
 """
 QUESTIONS = """## Many questions about one video
 

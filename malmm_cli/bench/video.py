@@ -76,16 +76,19 @@ def videos(runs: Sequence[Run], forms: Sequence[str]) -> Iterator[dict[str, Any]
     """A row for each form of each run, as soon as it is measured.
 
     `seconds` by stage; `before` is what came before generation, `rate` its frames a second. A form
-    that cannot be has `skipped`, which says why. `ratio` is malmm's time before generation over the
-    larger one of encoder-step and decode, where all three are there.
+    that cannot be has `skipped`, which says why. `ratio` is, for malmm, `before` over the larger of
+    encoder-step's and decode's, if these come first; for what comes after it, over malmm's.
     """
     for run in runs:
-        rows: dict[str, dict[str, Any]] = {}
+        before: dict[str, float] = {}
         for form in forms:
-            rows[form] = {"form": form, **asdict(run), **in_child(form, **asdict(run))}
-            if "malmm" in rows and (bound := _bound(rows)):
-                rows[form]["ratio"] = round(rows["malmm"]["before"] / bound, 3)
-            yield rows[form]
+            row = {"form": form, **asdict(run), **in_child(form, **asdict(run))}
+            if "skipped" not in row:
+                bound = max(before.get(name, 0.0) for name in ("encoder-step", "decode"))
+                other = bound if form == "malmm" else before.get("malmm", 0.0)
+                row |= {"ratio": round(row["before"] / other, 3)} if other else {}
+                before[form] = row["before"]
+            yield row
 
 
 def questions(run: Run, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -102,12 +105,6 @@ def questions(run: Run, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
         row = in_child("remember", **asdict(dataclasses.replace(run, questions=number)))
         ratio = round(row["before"] / row["visual"], 3)
         yield {"form": "memory file", "questions": number, **row, "ratio": ratio}
-
-
-def _bound(rows: dict[str, dict[str, Any]]) -> float | None:
-    if not {"encoder-step", "decode"} <= rows.keys():
-        return None
-    return float(max(rows["encoder-step"]["before"], rows["decode"]["before"]))
 
 
 def measure_malmm(**about: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from malmm_cli.bench import Run
 
 _OPTIONS = ("model", "frames", "fps", "memory", "device", "dtype", "json")
-_FORMS = ("malmm", "encoder-step", "decode", "bound", "naive", "transformers")
+_FORMS = ("encoder-step", "decode", "malmm", "bound", "naive", "transformers")
 _Videos = Annotated[list[str], typer.Argument(metavar="VIDEO", show_default=False)]
 _Questions = Annotated[
     list[int] | None,
@@ -126,9 +126,10 @@ def video(
     naive: all pixels first, then one frame at a time, projecting the whole bank
     transformers: InstructBLIP-Video on the same weights, which has no memory
 
-    ratio is malmm's time before generation over the larger one of encoder-step and decode. With
-    --questions, the time of so many is measured too, also to a memory file. Leave the machine idle
-    meanwhile. True sizes: give --model the folder of `malmm bench model`.
+    ratio is malmm's time before generation over the larger of encoder-step's and decode's, and that
+    of what comes after it over malmm's. With --questions, the time of so many is measured too, also
+    to a memory file. Leave the machine idle meanwhile. True sizes: give --model the folder of
+    `malmm bench model`.
 
     \b
     malmm bench video short.mp4 long.mp4 --model tiny --fps 1 --questions 10
@@ -140,12 +141,14 @@ def video(
     if unknown:
         raise UsageError(f"unknown form {unknown[0]!r}", hint=f"one of {', '.join(_FORMS)}")
     runs, rows = _runs(options, videos, compare), []
-    for row in benches.videos(runs, form or _FORMS):
+    forms = [name for name in _FORMS if name in (form or _FORMS)]
+    if not options.json:
+        emit("\t".join(HEADS) + "\n")
+    for row in benches.videos(runs, forms):
         rows.append(row)
         if "skipped" in row:
             note(f"{row['video']}: {row['form']} is not measured: {row['skipped']}")
         elif not options.json:
-            emit("" if len(rows) > 1 else "\t".join(HEADS) + "\n")
             emit("\t".join(map(str, video_cells(row))) + "\n")
     asked = list(benches.questions(runs[0], questions)) if questions else []
     about = benches.machine()

@@ -147,8 +147,10 @@ class InstructBlip(nn.Module):
             memory.frames += frames - 1  # nothing is kept of all but the newest
             memory.tokens = self._step(features[:, -1], memory)
         else:
-            for index in range(frames):
-                memory.tokens = self._step(features[:, index], memory)
+            for index in range(frames - 1):
+                feature = self._placed(features[:, index], memory)
+                self.qformer.memorise(feature, memory, self.num_queries)
+            memory.tokens = self._step(features[:, -1], memory)
         assert memory.tokens is not None, f"no frame in features of shape {tuple(features.shape)}"
         assert len(memory.tokens) % videos == 0, "prompts must be shared evenly among videos"
         return memory.tokens, memory
@@ -191,9 +193,8 @@ class InstructBlip(nn.Module):
         with torch.no_grad():
             for index in range(last):
                 memory.hidden = self.qformer.embeddings(self.query_tokens, ids)
-                self.qformer.memorise(
-                    self._placed(features[:, index], memory), memory, self.num_queries
-                )
+                feature = self._placed(features[:, index], memory)
+                self.qformer.memorise(feature, memory, self.num_queries, projected=False)
         memory = memory.plain()
         if position_gradient == "all":
             self._let_positions_learn(memory)

@@ -81,6 +81,7 @@ class QFormer(nn.Module):
             memory,
             hidden=repeat(memory.hidden),
             mask=None if memory.mask is None else repeat(memory.mask),
+            begun=None,
         )
         out = self.step(features.flatten(0, 1), batch, num_queries)
         by_frame = out.view(videos, frames, prompts, *out.shape[1:])
@@ -91,29 +92,45 @@ class QFormer(nn.Module):
 
         Attention sees at most M merged entries and the frame itself; compression comes after.
         """
-        return self._read(feature, memory, num_queries, len(memory.queries))[:, :num_queries]
+        layers = len(memory.queries)
+        return self._read(feature, memory, num_queries, layers, self._project)[:, :num_queries]
 
-    def memorise(self, feature: Tensor, memory: Memory, num_queries: int) -> None:
+    def memorise(
+        self, feature: Tensor, memory: Memory, num_queries: int, *, projected: bool = True
+    ) -> None:
         """Let the banks grow by one frame (V, P, C), as `step` does, where no outputs are needed.
 
         The deepest layer with a bank then only has its input stored, and layers behind it have
-        nothing to do. Memory can afterwards be read in its plain form alone.
+        nothing to do. Banks that need not be `projected`, because they are read in their plain form
+        alone afterwards, are spared what no layer asks for.
         """
         deepest = max((i for i, bank in enumerate(memory.queries) if bank is not None), default=0)
-        hidden = self._read(feature, memory, num_queries, deepest)
+        project = self._project if projected or deepest else _no_projections
+        hidden = self._read(feature, memory, num_queries, deepest, project)
         bank = memory.queries[deepest]
         if bank is not None:
-            bank.extend(hidden, _no_projections)
-            bank.compress(_no_projections)
+            layer = list(self.encoder)[deepest]
+            project = layer.attention.attention.project if projected else _no_projections
+            bank.extend(hidden, project)
+            bank.compress(project)
 
-    def _read(self, feature: Tensor, memory: Memory, num_queries: int, layers: int) -> Tensor:
+    def _read(
+        self, feature: Tensor, memory: Memory, num_queries: int, layers: int, project: Project
+    ) -> Tensor:
         """What the first so many layers make of one frame (V, P, C) and the banks: (B, N, D)."""
-        project = self._project if layers else _no_projections
         seen = _extend(memory.visual, feature, project)
         hidden, seen_by_layer = memory.hidden, iter(zip(seen[::2], seen[1::2], strict=True))
-        for layer, bank in zip(list(self.encoder)[:layers], memory.queries, strict=False):
+        for index, layer in enumerate(list(self.encoder)[:layers]):
+            bank = memory.queries[index]
             context = next(seen_by_layer) if layer.crossattention is not None else None
-            hidden = layer(hidden, memory.mask, bank, context, num_queries)
+            if index == 0 and bank is None and not torch.is_grad_enabled():
+                # its input is the same at every frame, so what it makes of that alone is too
+                if memory.begun is None:
+                    memory.begun = layer.begin(hidden, memory.mask, None, num_queries)
+                begun = memory.begun
+            else:
+                begun = layer.begin(hidden, memory.mask, bank, num_queries)
+            hidden = layer.end(*begun, context)
         if memory.visual is not None:
             memory.visual.compress(project)
         return hidden
@@ -171,24 +188,23 @@ class _Layer(nn.Module):
         self.intermediate = _Intermediate(config)
         self.output = _Output(config, config.intermediate_size)
 
-    def forward(
-        self,
-        hidden: Tensor,
-        mask: Tensor | None,
-        bank: Bank | None,
-        context: tuple[Tensor, Tensor] | None,
-        num_queries: int,
-    ) -> Tensor:
+    def begin(
+        self, hidden: Tensor, mask: Tensor | None, bank: Bank | None, num_queries: int
+    ) -> tuple[Tensor, Tensor]:
+        """Self-attention over hidden (B, N, D): queries (B, n, D), and text (B, L, D) done."""
         project = self.attention.attention.project
         keys, values = _extend(bank, hidden, project)
         hidden = self.attention(hidden, keys, values, mask)
         if bank is not None:
             bank.compress(project)
         queries, text = hidden[:, :num_queries], hidden[:, num_queries:]
+        return queries, self.output(self.intermediate(text), text)
+
+    def end(self, queries: Tensor, text: Tensor, context: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Cross-attention of queries, where there is any; all tokens (B, N, D)."""
         if self.crossattention is not None and context is not None:
             queries = self.crossattention(queries, *context)
         queries = self.output_query(self.intermediate_query(queries), queries)
-        text = self.output(self.intermediate(text), text)
         return torch.cat([queries, text], dim=1)
 
 
