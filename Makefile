@@ -8,14 +8,17 @@ READY := $(VENV)/ready
 export HF_HUB_OFFLINE := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test stress check lint types wheel format clean
+.PHONY: help demo tiny test stress check lint types wheel format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## caption and question the sample video with the bundled tiny model
 	$(BIN)/malmm caption examples/shapes.mp4 --model tiny
-	$(BIN)/malmm ask examples/shapes.mp4 "what shape is moving?" --model tiny
+	$(BIN)/malmm ask examples/shapes.mp4 "what does the red star do?" --model tiny --frames 60
+
+tiny: $(READY) ## make the bundled model from nothing, in some hours; goes on where it was stopped
+	$(BIN)/python examples/make_tiny build/tiny
 
 # one thread in each process: the tests' models are too small to be shared out among several
 test: $(READY) ## run the tests; ARGS="-k memory" goes to pytest

@@ -157,6 +157,8 @@ def _text(content: dict[str, Any], name: str, *, needed: bool = False) -> str | 
         raise ValueError(f"{name!r} is no text")
     if not value.strip():
         raise ValueError(f"{name!r} is empty")
+    if name != "video" and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError(f"{name!r} holds half a character, which is no text")
     return value
 
 

@@ -1,9 +1,13 @@
 """Workers on this machine: one bad video hurts nobody."""
 
+import os
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 from nights import broken, ids, night, planned, start
 
@@ -101,8 +105,6 @@ def test_a_retry_that_comes_late_is_done(place):
 
 def test_what_is_left_of_workers_when_a_run_ends(place):
     """Nothing, also where it ends early."""
-    import psutil
-
     waiting = list(jobs(planned(files("a.mp4", "hang-1.mp4"))))
     engine = pool.run(
         lambda: waiting.pop(0) if waiting else None, partial(start, 0.0, None), workers=2
@@ -111,3 +113,20 @@ def test_what_is_left_of_workers_when_a_run_ends(place):
     engine.close()
     names = [" ".join(p.cmdline()) for p in psutil.Process().children(recursive=True)]
     assert not [name for name in names if "spawn_main" in name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
+def test_workers_end_at_once_with_their_parent(place):
+    """Also one that is at work, and so does not look at what it is told."""
+    files("hang-1.mp4")
+    command = [sys.executable, Path(__file__).with_name("nights.py"), "out.jsonl", "hang-1.mp4"]
+    log = ["--log", "log"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.Popen([*command, *log], env=environment)
+    while not Path("log").exists():
+        time.sleep(0.05)
+    below = psutil.Process(run.pid).children(recursive=True)
+    run.kill()
+    run.wait()
+    _, alive = psutil.wait_procs(below, timeout=10)
+    assert not alive

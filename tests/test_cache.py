@@ -99,11 +99,16 @@ def test_what_is_not_the_same_is_not_mistaken(model, video, encoded, cache, vicu
     assert encoded == [4, 2]
 
 
-def test_another_encoder_is_another(model, write_model):
+def test_another_encoder_is_another(model, write_model, vicuna_folder, video, cache, encoded):
+    caption(video, model)
     other = malmm_cli.load(str(write_model("flan-t5", seed=1)))
     assert other.encoder != model.encoder
-    same = malmm_cli.load(str(write_model("flan-t5", dtype=torch.float32)))
-    assert same.encoder != ""
+    caption(video, replace(other, cache=cache, chunk=4))
+    assert encoded == [4, 2] * 2
+    assert len(cache.entries()) == 2
+    same = malmm_cli.load(str(vicuna_folder))  # its language model is another, its encoder is not
+    caption(video, replace(same, cache=cache))
+    assert encoded == [4, 2] * 2
     table = malmm_cli.load(str(write_model("flan-t5", positions=3)))
     assert table.sight != table.encoder
 

@@ -210,7 +210,9 @@ def test_results_alone_go_to_stdout(malmm):
     wordy = malmm("caption", SAMPLE, *options, "-v")
     assert plain.out == quiet.out == wordy.out
     assert quiet.err == ""
-    assert plain.err.startswith("tiny on cpu, float32\nnote: tiny is untrained")
+    assert plain.err.startswith(
+        "tiny on cpu, float32\nnote: tiny is made for the small world of `malmm synth`"
+    )
     assert wordy.err.startswith(plain.err)
     for stage in ("open", "decode", "encode", "remember", "generate"):
         assert re.search(rf"{stage} \d+\.\d\d s", wordy.err)

@@ -221,9 +221,9 @@ def test_too_little_memory_is_no_traceback(refused, monkeypatch):
         ("x" * 300, 1, "cannot be written"),
     ],
 )
-@pytest.mark.parametrize("command", ["caption", "batch", "frames"])
+@pytest.mark.parametrize("command", ["caption", "frames"])
 def test_outputs(refused, tmp_path, command, output, code, says):
-    suffix = {"caption": "", "batch": ".jsonl", "frames": ".png"}[command]
+    suffix = {"caption": "", "frames": ".png"}[command]
     if output != ".":
         output, says = output.replace(".txt", suffix), says.replace(".txt", suffix)
         output += suffix if output.startswith("x") else ""
@@ -233,6 +233,21 @@ def test_outputs(refused, tmp_path, command, output, code, says):
         (tmp_path / output).mkdir()
     options = ["-q"] if command == "frames" else FAST
     refused(command, SAMPLE, *options, "-o", output, code=code, says=says)
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "says"),
+    [
+        ("here.jsonl", 2, "here.jsonl: line 1 is no result of malmm batch"),
+        ("no/such.jsonl", 2, "there is no folder no"),
+        ("here.jsonl/below.jsonl", 2, "there is no folder here.jsonl"),
+        ("x" * 300 + ".jsonl", 1, "cannot be written"),
+        ("", 2, "-o is empty"),
+    ],
+)
+def test_outputs_of_a_batch(refused, tmp_path, output, code, says):
+    (tmp_path / "here.jsonl").write_text("precious\n")
+    refused("batch", SAMPLE, *FAST, "-o", output, code=code, says=says)
 
 
 def test_an_output_folder_that_may_not_be_written_to(refused, monkeypatch):

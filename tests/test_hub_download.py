@@ -29,7 +29,19 @@ def run_on_folder(folder, clip, capsys):
     return json.loads(capsys.readouterr().out)
 
 
-OPTIONS = ("--frames", "4", "--max-new-tokens", "6", "--beams", "2", "--json", "--device", "cpu")
+OPTIONS = (
+    "--dtype",
+    "float32",
+    "--frames",
+    "4",
+    "--max-new-tokens",
+    "6",
+    "--beams",
+    "2",
+    "--json",
+    "--device",
+    "cpu",
+)
 
 
 @pytest.mark.parametrize(("name", "repository"), [(VICUNA, VICUNA), ("flan-t5-xl", FLAN_T5)])

@@ -5,6 +5,7 @@ The child interrupts itself, at a point that no clock could hit.
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and pipes ar
 
 # A shell may have started us with SIGINT ignored, which children inherit.
 START = """
-import os, signal, threading
+import os, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)
 {setup}
@@ -34,12 +35,13 @@ media.read = read_some
 """
 
 WHILE_GENERATING = """
-from malmm_cli import pipeline
-generate = pipeline.generate
-def generate_for_a_while(*arguments):
-    threading.Timer(0.3, interrupt).start()
-    return generate(*arguments)
-pipeline.generate = generate_for_a_while
+from transformers import LlamaModel
+forward, steps = LlamaModel.forward, []
+def forward_for_a_while(*arguments, **options):
+    steps.append(1)
+    len(steps) == 5 and interrupt()
+    return forward(*arguments, **options)
+LlamaModel.forward = forward_for_a_while
 """
 
 AFTER_THE_FIRST = """
@@ -121,3 +123,17 @@ def test_a_full_disk_behind_stdout(tmp_path):
         done = start("", "frames", SAMPLE, "-q", folder=tmp_path, stdout=full)
     assert done.returncode == 1
     assert done.stderr == "error: the result cannot be written: No space left on device\n"
+
+
+TERMINATED = AFTER_THE_FIRST.replace("interrupt()", "os.kill(os.getpid(), signal.SIGTERM)")
+
+
+def test_sigterm_keeps_what_is_done(tmp_path):
+    (tmp_path / "a.mp4").symlink_to(SAMPLE)
+    (tmp_path / "b.mp4").symlink_to(SAMPLE)
+    done = start(TERMINATED, "batch", ".", *FAST, "-o", "out.jsonl", folder=tmp_path)
+    told = "what is done is in out.jsonl; the same command goes on from there\nterminated\n"
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", told)
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
+    with sqlite3.connect(tmp_path / "out.sqlite") as base:
+        assert base.execute("SELECT ended IS NULL FROM run").fetchall() == [(0,)]

@@ -1,6 +1,6 @@
 """The stages that make the bundled model, each for a step or two."""
 
-import importlib
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -17,10 +17,17 @@ STAGES = Path(__file__).parents[1] / "examples" / "make_tiny"
 def stage(monkeypatch):
     """Imports a file of the folder, which is no package, as its own __main__ does."""
     monkeypatch.syspath_prepend(str(STAGES))
-    names = [path.stem for path in STAGES.glob("*.py")]
     yield importlib.import_module
-    for name in names:
-        sys.modules.pop(name, None)
+    for path in STAGES.glob("[!_]*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+def script(path):
+    """The script as a module; its own name would be that of the running program."""
+    about = importlib.util.spec_from_file_location("make_tiny", path)
+    module = importlib.util.module_from_spec(about)
+    about.loader.exec_module(module)
+    return module
 
 
 def test_every_window_of_a_timeline_holds_what_was_seen_in_it(stage):
@@ -51,7 +58,7 @@ def test_texts_in_one_row_do_not_see_each_other(stage, tmp_path):
 
 
 def test_the_stages_make_a_model_folder_and_are_not_run_twice(stage, tmp_path, monkeypatch):
-    main, pictures = stage("__main__"), stage("pictures")
+    main, pictures = script(STAGES / "__main__.py"), stage("pictures")
     reader, answers = stage("reader"), stage("answers")
     monkeypatch.setattr(pictures, "PART", 4)
     monkeypatch.setattr(reader, "PART", 4)

@@ -174,3 +174,13 @@ def test_a_name_is_no_pattern(tmp_path: Path) -> None:
     info = media.probe(str(tmp_path / "img%03d.png"))
     (frame,) = media.read(info, info.seconds.tolist())
     assert frame.pixels.max() == 0
+
+
+def test_a_codec_that_nobody_knows(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    write_video(path, 5)
+    content = path.read_bytes()
+    assert content.count(b"avc1") >= 1
+    place = content.rindex(b"avc1")
+    path.write_bytes(content[:place] + b"zzzz" + content[place + 4 :])
+    assert failure(path).kind == "NoPicture"

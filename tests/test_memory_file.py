@@ -219,3 +219,10 @@ def test_the_commands(malmm, refused, clip, tmp_path):
     refused("remember", clip, "-o", "x", "--policy", "last", code=2, says="remembers nothing")
     file.write_bytes(file.read_bytes()[:-1])
     refused("ask", file, "what?", *few, code=2, says="is a damaged memory file")
+
+
+def test_times_of_slots():
+    counts = torch.tensor([[1, 2], [2, 1]])
+    seconds = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0])
+    told = memory_file._times(counts, seconds)  # as fifo keeps them: two frames went before
+    assert told.tolist() == [[[2, 2], [2, 3]], [[3, 4], [4, 4]]]

@@ -443,7 +443,7 @@ def test_videos_that_are_none_are_all_told(refused, tmp_path):
 
 def test_a_text_longer_than_the_model_reads(refused, tmp_path):
     data = write_tasks(tmp_path / "tasks.jsonl", tasks(answer="red circle " * 900)[:1])
-    says = "q0: 8 visual tokens"
+    says = "q0: 32 visual tokens"
     refused("train", data, "-o", "out", "--model", "tiny", "-q", code=1, says=says, hint="shorten")
 
 

@@ -3,14 +3,16 @@
     python examples/make_tiny my-model
     malmm ask examples/shapes.mp4 "what does the red star do?" --model ./my-model --frames 60
 
-Five stages, each about half an hour to an hour on two cores, each kept in my-model.work/ when it
-is done; run the same command again after an interruption.
+Each stage takes up to an hour on two cores and is kept in my-model.work/ when it is done; run the
+same command again after an interruption.
 
 1. language: a small LLaMA learns to answer questions from timelines made of words;
-2. pictures: scenes are drawn, seeded, none of the combinations that tests are made of;
-3. encoder: the image encoder learns to tell colour, shape and motion in each patch;
-4. reader: with both frozen, the Q-Former learns to write timelines of what its memory holds;
-5. answers: the same parts go on as `malmm train` trains any model, on questions and captions.
+2. fluency: with two more layers in its middle it goes on with full scenes and hard questions;
+3. pictures: scenes are drawn, seeded, none of the combinations that tests are made of;
+4. encoder: the image encoder learns to tell colour, shape and motion in each patch;
+5. reader: with both frozen, the Q-Former learns to write timelines of what its memory holds;
+6. answers: the same parts go on as `malmm train` trains any model, on questions and captions, first
+   with the visual bank alone, which is quick, then with both.
 """
 
 import json
@@ -21,52 +23,57 @@ import torch
 from answers import train_answers
 from encoder import train_encoder
 from language import train_language
-from model import export, new_model
+from model import deepen, export, new_model
 from pictures import make_pictures
 from reader import Videos, train_reader
 
-STEPS = {"language": 1800, "encoder": 4000, "reader": 5000, "answers": 1500}
-VIDEOS = 4000
+from malmm_cli.models import InstructBlip
+
+STEPS = {
+    "language": 1800,
+    "fluency": 1000,
+    "encoder": 4000,
+    "reader": 2500,
+    "answers visual": 250,
+    "answers both": 150,
+}
+VIDEOS = 3500
+LANGUAGE, SIGHT = ("language_model",), ("vision_model", "position_embedding")
+READING = ("qformer", "query_tokens", "position_embedding", "language_projection")
 
 
 def main(target: Path) -> None:
     """Run the stages that are not done yet, then write the model to target."""
     torch.manual_seed(0)
-    torch.set_num_threads(2)
     work = target.with_name(f"{target.name}.work")
-    model = new_model(work / "untrained")
-
-    def stage(name: str, parts: tuple[str, ...], train) -> None:
-        """Train unless that is done, and take what was learnt: parameters by their prefixes."""
-        path = work / f"{name}.pt"
-        if not path.exists():
-            train()
-            learnt = {k: v for k, v in model.state_dict().items() if k.startswith(parts)}
-            torch.save(learnt, path.with_suffix(".partial"))
-            path.with_suffix(".partial").replace(path)
-        model.load_state_dict(torch.load(path, weights_only=True), strict=False)
+    shallow, model = new_model(work / "shallow", layers=4), new_model(work / "untrained")
 
     def log(line: str) -> None:
         print(line, flush=True)
         with (work / "log.txt").open("a") as file:
             file.write(f"{line}\n")
 
+    def stage(name: str, net: InstructBlip, parts: tuple[str, ...], train, *given, **options):
+        """Train unless that is done; net then has what was learnt, the parameters of its parts."""
+        path = work / f"{name}.pt"
+        if not path.exists():
+            train(net, *given, STEPS[name], log, **options)
+            learnt = {k: v for k, v in net.state_dict().items() if k.startswith(parts)}
+            torch.save(learnt, path.with_suffix(".partial"))
+            path.with_suffix(".partial").replace(path)
+        net.load_state_dict(torch.load(path, weights_only=True), strict=False)
+
     log(json.dumps({"torch": torch.__version__, "steps": STEPS, "videos": VIDEOS}))
-    stage("language", ("language_model",), lambda: train_language(model, STEPS["language"], log))
+    stage("language", shallow, LANGUAGE, train_language)
+    deepen(shallow, model)
+    stage("fluency", model, LANGUAGE, train_language, fluent=True, rate=1e-3)
     make_pictures(work / "pictures", VIDEOS, log)
-    stage(
-        "encoder",
-        ("vision_model", "position_embedding"),
-        lambda: train_encoder(model, work / "pictures", STEPS["encoder"], log),
-    )
+    stage("encoder", model, SIGHT, train_encoder, work / "pictures")
     videos = Videos.encoded(model, work / "pictures", work / "features", log)
-    learnt = ("qformer", "query_tokens", "position_embedding", "language_projection")
-    stage("reader", learnt, lambda: train_reader(model, videos, STEPS["reader"], log))
-    stage(
-        "answers",
-        learnt,
-        lambda: train_answers(model, videos, work / "answers", STEPS["answers"], log),
-    )
+    stage("reader", model, READING, train_reader, videos)
+    for banks in ("visual", "both"):
+        name = f"answers {banks}"
+        stage(name, model, READING, train_answers, videos, work / name, banks=banks)
     export(model, work / "untrained", target)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from malmm_cli.data import Task
@@ -21,7 +21,11 @@ VIDEO_SUFFIXES = (
 
 
 def find_tasks(
-    inputs: Sequence[str], lines: Iterable[str], questions: Sequence[str], base: Path
+    inputs: Sequence[str],
+    lines: Iterable[str],
+    questions: Sequence[str],
+    base: Path,
+    on_warning: Callable[[str], None] | None = None,
 ) -> list[Task]:
     """A caption of each video, or the answer to each question; and the tasks of .jsonl files.
 
@@ -29,12 +33,12 @@ def find_tasks(
     and its question; each comes once. Raises UsageError where nothing is found, and for an id that
     two tasks have.
     """
-    named = [given for given in inputs if _is_tasks(given)]
+    named = [path for given in inputs if _is_tasks(given) for path in _each(given)]
     others = [given for given in inputs if not _is_tasks(given)]
     if questions and not others:
         raise UsageError("--ask is for videos; tasks have questions of their own")
     tasks: dict[str, Task] = {}
-    for video in find_videos(others, lines) if others else ():
+    for video in find_videos(others, lines, on_warning) if others else ():
         place = seen_from(base, video)
         for question in questions or (None,):
             name = place if question is None else f"{place}//{question}"
@@ -50,31 +54,56 @@ def find_tasks(
     return list(tasks.values())
 
 
-def find_videos(inputs: Sequence[str], lines: Iterable[str]) -> list[str]:
+def find_videos(
+    inputs: Sequence[str],
+    lines: Iterable[str],
+    on_warning: Callable[[str], None] | None = None,
+) -> list[str]:
     """Files named, files in folders (by suffix, recursively), those of patterns, a list for "-".
 
-    Each file once, in the order it was first named. Raises UsageError where nothing is found.
+    Each file once, in the order it was first named; `on_warning` is told of patterns and folders
+    that add nothing. Raises UsageError where nothing is found at all.
     """
     found: dict[str, None] = {}
+    empty = []
     for given in inputs:
         if given == "-":
-            found.update((line.rstrip("\r\n"), None) for line in lines if line.strip())
+            here = _listed(lines)
         elif os.path.isdir(given):
-            found.update((str(path), None) for path in _walk(Path(given)))
+            here = [str(path) for path in _walk(Path(given))]
         elif glob.has_magic(given) and not os.path.lexists(given):
-            found.update((path, None) for path in _matching(given))
+            here = list(_matching(given))
         else:
-            found[given] = None
+            here = [given]
+        found.update(dict.fromkeys(here))
+        if not here:
+            empty.append(given)
     if not found:
         raise UsageError(
             f"no videos in {', '.join(inputs)}",
             hint="give folders, files, patterns, or - for a list of files on stdin",
         )
+    if on_warning:
+        for given in empty:
+            on_warning(f"no videos in {given}")
     return list(found)
+
+
+def _listed(lines: Iterable[str]) -> list[str]:
+    """The files of a list; some editors put a mark of the encoding before the first."""
+    names = [line.rstrip("\r\n") for line in lines if line.strip()]
+    return [names[0].removeprefix("\ufeff"), *names[1:]] if names else []
 
 
 def _is_tasks(given: str) -> bool:
     return given.lower().endswith(".jsonl") and not os.path.isdir(given)
+
+
+def _each(given: str) -> list[str]:
+    """The files of tasks that a pattern stands for; one that fits none is told of by its reader."""
+    if not glob.has_magic(given) or os.path.lexists(given):
+        return [given]
+    return list(_matching(given)) or [given]
 
 
 def seen_from(base: Path, video: str) -> str:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from malmm_cli.data import Result, Task
 from malmm_cli.errors import MalmmError
+from malmm_cli.media.files import shown
 from malmm_cli.output import Failure, Item
 from malmm_cli.settings import Settings
 
@@ -76,12 +77,21 @@ def attempt(video: str, work: Callable[[str], Result], task: str) -> Item:
     try:
         return work(video)
     except Exception as error:
-        return Failure(video, task, told(video, error))
+        return Failure(video, task, about(video, told(video, error)))
 
 
 def failed(job: Job, error: MalmmError) -> Outcome:
     """What becomes of a job that has no result."""
-    return Outcome(tuple(Failure(job.video, job.kind, error) for _ in job.tasks))
+    named = about(job.video, error)
+    return Outcome(tuple(Failure(job.video, job.kind, named) for _ in job.tasks))
+
+
+def about(video: str, error: MalmmError) -> MalmmError:
+    """The error, which names its video: among many, a reader has nothing else to know it by."""
+    if video in error.message or shown(video) in error.message:
+        return error
+    message = f"{shown(video)}: {error.message}"
+    return type(error)(message, hint=error.hint, kind=error.kind)
 
 
 def told(video: str, error: Exception) -> MalmmError:

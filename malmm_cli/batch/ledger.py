@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -29,10 +29,10 @@ from malmm_cli.batch.lines import (
 from malmm_cli.batch.place import Place
 from malmm_cli.batch.plan import Planned
 from malmm_cli.batch.state import Entry, State, now
-from malmm_cli.errors import MalmmError, UsageError
+from malmm_cli.errors import MalmmError, OutputError, UsageError
 from malmm_cli.output import Failure, encoded, open_lines
 
-__all__ = ["Ledger", "open_ledger"]
+__all__ = ["Ledger", "check_folder", "open_ledger"]
 
 Written = tuple[Job, Outcome]
 
@@ -51,7 +51,7 @@ def open_ledger(
         state.begin(workers)
         names = _names(place, planned, lines.kept)
         if place.folder:
-            _check_strangers(place, names, todo, lines.kept)
+            _check_strangers(place, names, todo, lines.kept)  # once more, now that it is ours
         _make_room(place, state, lines, todo)
         kept = read_lines(place.results).kept
         state.take(_entries(planned, kept))
@@ -60,9 +60,16 @@ def open_ledger(
             ledger = Ledger(place, state, names, write, kept)
             stack.callback(ledger.close)
             yield ledger
-        state.end()
     finally:
+        with suppress(OutputError):  # of a disk on which more than this could not be written
+            state.end()
         state.close()
+
+
+def check_folder(place: Place, lines: Lines, planned: Sequence[Planned]) -> None:
+    """Raise UsageError for files of others in the folder, before anything is made."""
+    if place.folder:
+        _check_strangers(place, _names(place, planned, lines.kept), planned, lines.kept)
 
 
 class Ledger:

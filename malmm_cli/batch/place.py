@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from malmm_cli.batch.state import holder
 from malmm_cli.errors import OutputError, UsageError
-from malmm_cli.output import FORMATS, make_folder
+from malmm_cli.output import FORMATS, check_writable, make_folder
 
 __all__ = ["Place", "place_of"]
 
@@ -80,7 +80,9 @@ def place_of(output: Path, given: str, form: str | None) -> Place:
 
     Raises UsageError for anything else.
     """
-    is_folder = given.endswith(("/", os.sep)) or output.is_dir()
+    if not given:
+        raise UsageError("-o is empty", hint="name FILE.jsonl, or a folder with a slash behind it")
+    is_folder = given.endswith(("/", os.sep)) or os.path.isdir(output)
     if form is not None and form not in FORMATS:
         raise UsageError(f"unknown format {form!r}", hint=f"one of {', '.join(FORMATS)}")
     if is_folder:
@@ -94,6 +96,5 @@ def place_of(output: Path, given: str, form: str | None) -> Place:
         raise UsageError(
             f"-o {given} is of JSON lines", hint=f"for {form}, name a folder with a slash behind it"
         )
-    if not output.parent.is_dir():
-        raise UsageError(f"{output}: there is no folder {output.parent}", hint="make it first")
+    check_writable(output, overwrite=True)
     return Place(output)

@@ -18,6 +18,7 @@ from typing import Any
 from malmm_cli.batch.job import Job, Outcome, Work, failed, told
 from malmm_cli.errors import MalmmError, MediaError, ModelError
 from malmm_cli.media.guard import kill_tree, start_apart, told_exit
+from malmm_cli.media.guard_child import end_with_parent
 
 __all__ = ["GRACE", "Start", "crashed", "late", "run"]
 
@@ -140,6 +141,7 @@ def late(job: Job, timeout: float) -> MalmmError:
 def _serve(talk: Connection, start: Start, number: int) -> None:
     """The worker's process: tells of its model, then answers until its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    end_with_parent()
     with suppress(EOFError, OSError):
         try:
             work = start(number)

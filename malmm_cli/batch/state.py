@@ -159,7 +159,9 @@ def _read(path: Path, question: str) -> list[tuple[Any, ...]]:
     if not path.exists():
         return []
     try:
-        base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        # nobody writes where there is no log; opened otherwise, one would be left
+        how = "mode=ro" if Path(f"{path}-wal").exists() else "mode=ro&immutable=1"
+        base = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
         try:
             return base.execute(question + " LIMIT 1").fetchall()
         finally:
@@ -215,4 +217,12 @@ def told(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise OutputError(f"{path}: {error}", hint=AGAIN) from error
+        raise OutputError(f"{path}: {error}", hint=_hint(str(error))) from error
+
+
+def _hint(said: str) -> str:
+    if "locked" in said:
+        return "close the program that has it open, and run the same again"
+    if "readonly" in said or "unable to open" in said:
+        return "it and its folder have to be writable"
+    return AGAIN

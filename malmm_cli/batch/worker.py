@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from malmm_cli.batch.job import Job, Outcome, failed, told
 from malmm_cli.data import Result
-from malmm_cli.errors import CapacityError, MediaError
+from malmm_cli.errors import CapacityError, MalmmError, MediaError
 from malmm_cli.identity import identity
 from malmm_cli.media.guard import Guard, Limits
 
@@ -83,7 +83,7 @@ class Worker:
                 raise MediaError(message, kind="Changed")
             outcome = Outcome(tuple(results), known)
         except Exception as error:
-            outcome = replace(failed(job, told(job.video, error)), identity=known)
+            outcome = replace(failed(job, _told(job, error)), identity=known)
         return replace(outcome, seconds=time.monotonic() - begun, memory=_memory())
 
     def _with_less(self, job: Job) -> Sequence[Result]:
@@ -98,6 +98,14 @@ class Worker:
         except CapacityError:
             _release()
             raise
+
+
+def _told(job: Job, error: Exception) -> MalmmError:
+    """The error, with times called as the task does that has its own."""
+    fault = told(job.video, error)
+    if job.tasks[0].start is not None:
+        fault.message = fault.message.replace("--from", "'from'")
+    return fault
 
 
 def _results(job: Job, model: Model) -> Sequence[Result]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from malmm_cli.cli.console import warn
 from malmm_cli.cli.night import dry_run, night
 from malmm_cli.cli.options import RunOptions, seconds, with_options
 from malmm_cli.settings import ASK, CAPTION
@@ -105,14 +106,16 @@ def batch(
     asks = options.prompt is not None and "{}" in options.prompt
     plain = replace(options, prompt=None)
     captions = (plain if asks else options).settings(CAPTION)
-    questions = (options if asks else plain).settings(ASK)
     setup = options.setup()
 
     from malmm_cli.batch.inputs import find_tasks
     from malmm_cli.batch.place import place_of
 
     place = place_of(Path(output), output, options.format)
-    tasks = find_tasks(inputs, sys.stdin or (), options.questions or (), place.base)
+    told = None if options.quiet else warn
+    tasks = find_tasks(inputs, sys.stdin or (), options.questions or (), place.base, told)
+    only_asks = all(task.question is not None for task in tasks)
+    questions = (options if asks or only_asks else plain).settings(ASK)
     if options.dry_run:
         dry_run(options, place, tasks, (captions, questions))
     else:

@@ -13,7 +13,10 @@ import typer
 
 from malmm_cli.errors import OutputError
 
-__all__ = ["complain", "download_progress", "emit", "note", "progress", "set_encodings", "warn"]
+__all__ = [
+    *("complain", "download_progress", "emit", "note", "on_one_line", "progress"),
+    *("set_encodings", "warn"),
+]
 
 
 def set_encodings() -> None:
@@ -52,15 +55,19 @@ def warn(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """Print one line that is good to know; what a terminal would obey is escaped."""
-    line = " ".join(message.split())
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    """Print one line that is good to know."""
     if sys.stderr is None:
         return
     try:
-        sys.stderr.write(f"{shown}\n")
+        sys.stderr.write(f"{on_one_line(message)}\n")
     except OSError:  # nobody reads it, or it cannot be kept; work goes on
         _forget(sys.stderr)
+
+
+def on_one_line(text: str) -> str:
+    """The text without line breaks; what a terminal would obey is escaped."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def _forget(stream: TextIO) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from malmm_cli.cli.console import complain, download_progress, emit, note
+from malmm_cli.cli.console import complain, download_progress, emit, note, on_one_line
 from malmm_cli.cli.running import report, shown_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from malmm_cli.batch.job import Engine, Job, Outcome
     from malmm_cli.batch.loop import Tally
@@ -43,10 +46,14 @@ def dry_run(options: BatchOptions, place: Place, tasks: Sequence[Task], settings
     found = sort_out(planned, {} if options.overwrite else read_lines(place.results).kept)
     todo = found.todo[: options.limit]
     for item, why in todo:
-        emit(f"{' '.join(item.task.id.split())}\t{why}\n")
+        gone = "" if os.path.exists(item.task.video) else ", no such file"
+        emit(f"{on_one_line(item.task.id)}\t{why}{gone}\n")
+    for item in found.gone:
+        emit(f"{on_one_line(item.task.id)}\tno such file, its earlier result is kept\n")
     workers = options.workers or 1
     earlier = pace(place.state)
-    note(f"{len(todo)} of {len(planned)} items to do, {len(found.done)} done before")
+    later = _left_by_limit(options, found)
+    note(f"{len(todo)} of {len(planned)} items to do{later}, {len(found.done)} done before")
     if earlier is None:
         note("time: not known before the first run")
     else:
@@ -62,13 +69,13 @@ def night(
 ) -> None:
     """Do all that is to be done; leaves with exit code 1 if anything failed."""
     from malmm_cli.batch import loop
-    from malmm_cli.batch.ledger import open_ledger
+    from malmm_cli.batch.ledger import check_folder, open_ledger
     from malmm_cli.batch.lines import read_lines
     from malmm_cli.batch.plan import jobs, plan, sort_out
 
     planned = plan(tasks, *settings, _located(options))
     if not options.overwrite:
-        read_lines(place.results)  # before anything is made, if it is no output of a batch
+        check_folder(place, read_lines(place.results), planned)  # before anything is made
     with place.locked():
         if options.overwrite:
             place.clear()
@@ -78,6 +85,7 @@ def night(
         _tell_start(options, place, found, set(lines.kept) - {p.task.id for p in planned})
         begun, told = time.monotonic(), 0
         with (
+            _until_terminated(),
             open_ledger(place, lines, planned, todo, setup.workers) as ledger,
             shown_progress(options, "", unit="items") as update,
         ):
@@ -104,9 +112,30 @@ def night(
             except KeyboardInterrupt:
                 note(f"what is done is in {place.results}; the same command goes on from there")
                 raise
-    _tell_end(options, place, found, tally, len(todo), time.monotonic() - begun)
+    _tell_end(options, place, found, tally, time.monotonic() - begun)
     if tally.failed or found.gone:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _until_terminated() -> Iterator[None]:
+    """SIGTERM ends what is done here as Ctrl-C does, with an exit code of its own."""
+    told: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        told.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not told:
+            raise
+        note("terminated")
+        raise typer.Exit(128 + told[0]) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _located(options: BatchOptions) -> dict[str, Any]:
@@ -184,15 +213,17 @@ def _tell_start(options: BatchOptions, place: Place, found: Sorted, strangers: s
 
 
 def _tell_end(
-    options: BatchOptions, place: Place, found: Sorted, tally: Tally, todo: int, took: float
+    options: BatchOptions, place: Place, found: Sorted, tally: Tally, took: float
 ) -> None:
     """The morning after, in a few lines."""
     if options.quiet:
         return
     before = f", {len(found.done)} done before" if found.done else ""
     failed = f", {tally.failed} failed" if tally.failed else ""
+    todo = len(found.todo[: options.limit])
     left = todo - tally.done - tally.failed
     missing = f", {left} not begun" if left else ""
+    missing += _left_by_limit(options, found)
     name = place.folder or place.results
     note(f"{tally.done} of {todo} items done{failed}{missing}{before}: {name}")
     if tally.done + tally.failed:
@@ -206,6 +237,11 @@ def _tell_end(
         more = len(tally.errors) - SHOWN
         listed = f"; {more} more are in {place.state}, table item" if more > 0 else ""
         note(f"the same command tries them again{listed}")
+
+
+def _left_by_limit(options: BatchOptions, found: Sorted) -> str:
+    left = len(found.todo[options.limit :]) if options.limit else 0
+    return f", {left} more left by --limit" if left else ""
 
 
 def span(seconds: float) -> str:

@@ -14,7 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -26,7 +26,7 @@ from malmm_cli import errors
 from malmm_cli.data import Frame, MediaInfo
 from malmm_cli.errors import MalmmError, MediaError
 from malmm_cli.media.files import shown
-from malmm_cli.media.guard_child import serve
+from malmm_cli.media.guard_child import kill_below, serve
 
 __all__ = ["Guard", "Limits", "kill_tree", "start_apart", "told_exit"]
 
@@ -129,10 +129,12 @@ class Guard:
             return
         self.close()
         context = multiprocessing.get_context("spawn")
-        self._talk, other = context.Pipe()
-        self._child = context.Process(target=serve, args=(other, self.limits.memory), daemon=True)
-        start_apart(self._child)
+        talk, other = context.Pipe()
+        child = context.Process(target=serve, args=(other, self.limits.memory), daemon=True)
+        with _silently():
+            start_apart(child)
         other.close()
+        self._child, self._talk = child, talk
 
     def _receive(self, path: str) -> dict[str, Any]:
         """The child's next word; raises the error that it tells of, or that it is."""
@@ -187,14 +189,28 @@ def start_apart(process: BaseProcess) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextmanager
+def _silently() -> Iterator[None]:
+    """What starts here has nowhere to complain to: Python does where its parent dies meanwhile."""
+    try:
+        before = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
 def kill_tree(process: BaseProcess) -> None:
     """Kill a process and all that it started, and wait for its end."""
-    import psutil
-
-    with suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(process.pid).children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
+    assert process.pid is not None
+    kill_below(process.pid)
     process.kill()
     process.join()
 

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from multiprocessing.connection import Connection
+from threading import Thread
 from typing import Any
 
 from malmm_cli import media
 from malmm_cli.data import MediaInfo
 from malmm_cli.errors import CapacityError, MalmmError
 
-__all__ = ["serve"]
+__all__ = ["end_with_parent", "kill_below", "serve"]
+
+
+LEAST = 2**26  # bytes to decode anything in
 
 
 def serve(talk: Connection, memory: int) -> None:
     """Answer requests with at most `memory` bytes of address space, 0 for any."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    end_with_parent()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):  # what native code has to say
         os.dup2(nowhere, stream)
-    if memory:
-        _limit(memory)
+    for name in ("geometry", "pillow", "pyav", "track"):  # half loaded, they fail in odd ways
+        import_module(f"malmm_cli.media.{name}")
+    cramped = memory > 0 and not _limit(memory)
     info: MediaInfo | None = None
 
     def send(told: dict[str, Any], data: bytes | None = None) -> None:
@@ -36,6 +45,8 @@ def serve(talk: Connection, memory: int) -> None:
         while True:
             request = json.loads(talk.recv_bytes())
             try:
+                if cramped:
+                    raise MemoryError
                 if request.pop("do") == "probe":
                     info = media.probe(request["path"], request["decoder"])
                     send(_about(info), info.seconds.tobytes())
@@ -46,6 +57,34 @@ def serve(talk: Connection, memory: int) -> None:
                 raise
             except Exception as error:
                 send(_told(error))
+
+
+def end_with_parent() -> None:
+    """Have this process killed, with all it started, as soon as its parent is gone.
+
+    A pipe tells that only to who reads it, and a process at work does not.
+    """
+    import psutil  # before there is a limit on memory
+
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        kill_below(os.getpid())
+        psutil.Process().kill()
+
+    Thread(target=watch, daemon=True).start()
+
+
+def kill_below(number: int) -> None:
+    """Kill all that the process of this number started."""
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(number).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
 
 
 def _read(
@@ -76,8 +115,11 @@ def _about(info: MediaInfo) -> dict[str, Any]:
 
 def _told(error: Exception) -> dict[str, Any]:
     """The error as the parent raises it again."""
-    if isinstance(error, MemoryError):
-        error = CapacityError("decoding takes more memory than --max-memory allows")
+    if _wants_memory(error):
+        error = CapacityError(
+            "decoding takes more memory than --max-memory allows",
+            hint="raise --max-memory, or give 0 for no limit",
+        )
     if not isinstance(error, MalmmError):
         message = f"decoding failed: {type(error).__name__}: {error}"
         error = MalmmError(message, kind="Unexpected")
@@ -85,11 +127,26 @@ def _told(error: Exception) -> dict[str, Any]:
     return {"error": name, "message": error.message, "hint": error.hint, "kind": error.kind}
 
 
-def _limit(memory: int) -> None:
-    """Linux keeps to it; macOS takes it and does not; Windows has no such thing."""
+def _wants_memory(error: Exception) -> bool:
+    """Memory is also what a library lacks that cannot be loaded any more."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return any(sign in str(error) for sign in ("failed to map", "annot allocate memory"))
+
+
+def _limit(memory: int) -> bool:
+    """False if nothing could be decoded in so little, where a first step would be a crash.
+
+    Linux keeps to it; macOS takes it and does not; Windows has no such thing.
+    """
+    import psutil
+
+    if psutil.LINUX and memory < psutil.Process().memory_info().vms + LEAST:
+        return False
     try:
         import resource
     except ImportError:
-        return
+        return True
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    return True

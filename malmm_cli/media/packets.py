@@ -53,6 +53,7 @@ def picture_streams(path: str, container: InputContainer) -> list[int]:
     """
     covers = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
     streams = [s for s in container.streams.video if not s.disposition & covers]
+    known = [s for s in streams if s.codec_context]  # without one a stream has not even a size
     if not streams or container.format.name in TEXTS:
         raise _no_pictures(path, container)
 
@@ -60,7 +61,7 @@ def picture_streams(path: str, container: InputContainer) -> list[int]:
         default = bool(stream.disposition & av.stream.Disposition.default)
         return stream.width * stream.height + 5_000_000 * default
 
-    return [s.index for s in sorted(streams, key=weight, reverse=True) if s.codec_context]
+    return [s.index for s in sorted(known, key=weight, reverse=True)]
 
 
 def _no_pictures(path: str, container: InputContainer) -> MediaError:
