@@ -77,7 +77,14 @@ KNOWN = {
             12_310_119_168,
             "float32",
         ),
-        Known("tiny", None, "MIT", None, "float16", note="made for the small world of `malmm synth` and knows no other"),
+        Known(
+            "tiny",
+            None,
+            "MIT",
+            None,
+            "float16",
+            note="made for the small world of `malmm synth` and knows no other",
+        ),
     )
 }
 
