@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import shutil
 import warnings
 import zipfile
 from collections.abc import Mapping, Set
@@ -23,13 +22,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from malmm_cli.errors import ModelError
-from malmm_cli.folder import read_config, read_header
+from malmm_cli.folder import copy_beside_weights, read_config, read_header
 from malmm_cli.models import check_state
 from malmm_cli.models.weights import check, first_line, read_state, write_state, wrong_shapes
 
 __all__ = ["Converted", "convert", "lay_over", "listed", "read_checkpoint", "rename"]
-
-_TOKENIZER = "qformer_tokenizer"  # the one folder in that of a model
 
 # Buffers that older versions stored, which follow from the configuration, and second names of T5's
 # `shared`.
@@ -110,11 +107,7 @@ def lay_over(laid: Mapping[str, Tensor], base: Path, folder: Path, *, where: str
     whole = {**state, **laid}
     check_state(whole, base, where=where, hint=_BASE)
     _check_numbers(whole, where)
-    for path in base.iterdir():
-        if path.is_dir() and path.name == _TOKENIZER:
-            shutil.copytree(path, folder / path.name)
-        elif path.is_file() and not path.name.startswith("model"):
-            shutil.copy(path, folder / path.name)
+    copy_beside_weights(base, folder)
     write_state(folder, whole)
     return Converted(
         taken=len(laid),

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from malmm_cli.errors import ModelError
 
 __all__ = [
     *("DERIVED", "FAMILIES", "INDEX", "TOKENIZERS", "WHOLE", "Stored", "read_config"),
+    "copy_beside_weights",
     *("read_header", "read_json", "remedy", "shards"),
 ]
 
@@ -33,6 +35,9 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt")
 
 # Stored by older versions of transformers; all follow from the configuration.
 DERIVED = ("position_ids", "rotary_emb.inv_freq")
+
+# The one folder in that of a model.
+QFORMER_TOKENIZER = "qformer_tokenizer"
 
 _SHARD = re.compile(r"[\w. -]+\.safetensors")
 _CACHED = re.compile(r"/models--([^/]+)/snapshots/[^/]+(?:/qformer_tokenizer)?$")
@@ -135,6 +140,15 @@ def _listed(folder: Path) -> list[str]:
                 hint="only safetensors that lie in the folder itself are read",
             )
     return names
+
+
+def copy_beside_weights(base: Path, folder: Path) -> None:
+    """Copy all that belongs to a model but its weights: configuration and tokenizers."""
+    for path in base.iterdir():
+        if path.is_dir() and path.name == QFORMER_TOKENIZER:
+            shutil.copytree(path, folder / path.name)
+        elif path.is_file() and not path.name.startswith("model"):
+            shutil.copy(path, folder / path.name)
 
 
 def read_header(path: Path) -> dict[str, Stored]:

@@ -21,7 +21,7 @@ from malmm_cli.models import InstructBlip
 from malmm_cli.models.device import language_options, limit_threads, pick_device, pick_dtype
 from malmm_cli.room import frames_at_once, free_memory
 
-__all__ = ["Model", "capacity", "load"]
+__all__ = ["Model", "capacity", "load", "must_spread"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ class Model:
     def encoder(self) -> str:
         """A name for the weights that features come from, in whatever numbers they are computed."""
         return _identity(self.folder, self.net, ("vision_model.",))
+
+    @cached_property
+    def weights(self) -> str:
+        """The same for all weights, whatever folder they lie in."""
+        return _identity(self.folder, self.net, ("",))
 
     @cached_property
     def sight(self) -> str:
@@ -94,7 +99,7 @@ def load(
     language_options(where, number, quantize=quantize)  # refuses what is wrong before a download
 
     def spread(parameters: int) -> bool:
-        return _spread(name, parameters, where, dtype, quantize)
+        return must_spread(name, parameters, device=str(where), dtype=dtype, quantize=quantize)
 
     located = hub.locate(
         name,
@@ -139,17 +144,22 @@ def _identity(folder: Path, net: InstructBlip, parts: tuple[str, ...]) -> str:
     return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
 
 
-def _spread(
-    name: str, parameters: int, device: torch.device, dtype: str, quantize: str | None
+def must_spread(
+    name: str, parameters: int, *, device: str = "auto", dtype: str = "auto", quantize: str | None
 ) -> bool:
     """Whether the language model must be spread over all devices, for want of room on one.
 
-    Raises CapacityError, which says how much is missing and what would fit, where that is no way.
+    Raises CapacityError, which says how much is missing and what would fit, where that is no way;
+    UsageError for a device or dtype that is not there.
     """
+    where = pick_device(device)
+    free = free_memory(where)
+    number = pick_dtype(dtype, where, parameters=parameters, free=free)
+    dtype = str(number).removeprefix("torch.")
     try:
-        hub.check_memory(name, parameters, dtype, free_memory(device), quantize)
+        hub.check_memory(name, parameters, dtype, free, quantize)
     except CapacityError:
-        if device.type != "cuda" or find_spec("accelerate") is None:
+        if where.type != "cuda" or find_spec("accelerate") is None:
             raise
         gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
         everything = sum(map(free_memory, [*gpus, torch.device("cpu")]))

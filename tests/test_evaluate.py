@@ -185,7 +185,7 @@ def test_predictions_of_other_settings_are_not_gone_on_with(run, write, tmp_path
 def test_other_tasks_or_weights_are_noticed(run, write, monkeypatch):
     run(write())
     assert "for other tasks" in run(write(answers={"1": "star"}), code=2).err
-    monkeypatch.setattr(evaluate, "fingerprint", lambda model: "other")
+    monkeypatch.setattr(evaluate.Model, "weights", "other")
     assert "weights" in run(write(), code=2).err
 
 

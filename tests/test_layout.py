@@ -29,6 +29,7 @@ ORDER = [
         "readers",
         "tasks",
         "metrics",
+        "plots",
         "settings",
         "folder",
         "identity",

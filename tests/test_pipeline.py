@@ -150,15 +150,21 @@ def test_a_video_without_a_picture_that_can_be_decoded(model, monkeypatch):
 
 def test_the_language_model_is_spread_where_one_gpu_is_too_small(monkeypatch):
     """By the sizes alone: there is no GPU here."""
-    gpu = loading.torch.device("cuda", 0)
+
+    def spread(parameters, quantize=None):
+        return loading.must_spread(
+            "some", parameters, device="cuda", dtype="float16", quantize=quantize
+        )
+
+    monkeypatch.setattr(loading, "pick_device", loading.torch.device)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     room = {"cuda": 10 * 10**9, "cpu": 5 * 10**9}
     monkeypatch.setattr(loading, "free_memory", lambda device: room[device.type])
-    assert not loading._spread("some", 4 * 10**9, gpu, "float16", None)
-    assert loading._spread("some", 10 * 10**9, gpu, "float16", None)
-    assert not loading._spread("some", 10 * 10**9, gpu, "float16", "4bit")
+    assert not spread(4 * 10**9)
+    assert spread(10 * 10**9)
+    assert not spread(10 * 10**9, "4bit")
     with pytest.raises(CapacityError, match=r"5\.0 GB too little"):
-        loading._spread("some", 15 * 10**9, gpu, "float16", None)
+        spread(15 * 10**9)
     monkeypatch.setattr(loading, "find_spec", lambda name: None)
     with pytest.raises(CapacityError, match=r"10\.0 GB too little"):
-        loading._spread("some", 10 * 10**9, gpu, "float16", None)
+        spread(10 * 10**9)

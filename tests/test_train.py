@@ -27,7 +27,7 @@ from malmm_cli.models.weights import read_state
 from malmm_cli.settings import ASK, CAPTION, changed
 from malmm_cli.train import Batch, Recipe, Sample, fit
 from malmm_cli.train.checks import as_sample
-from malmm_cli.train.features import Clip, fingerprint
+from malmm_cli.train.features import Clip
 from malmm_cli.train.learner import Learner
 
 MEMORY = changed(ASK, memory=2)
@@ -154,16 +154,6 @@ def test_without_a_cache_every_step_encodes(run, data, tmp_path):
     assert run("train", data, "-o", tmp_path / "out", *options).code == 0
     assert not (tmp_path / "out" / "training" / "features").exists()
     assert [line["step"] for line in steps_logged(tmp_path / "out")] == [1, 2]
-
-
-def test_another_encoder_has_another_name(vicuna_folder):
-    net = models.load(vicuna_folder)
-    name = fingerprint(net)
-    with torch.no_grad():
-        net.query_tokens += 1
-        assert fingerprint(net) == name, "what learns is no part of it"
-        net.vision_model.encoder.layers[0].mlp.fc1.bias[0] += 1e-3
-    assert fingerprint(net) != name
 
 
 # what is learnt from

@@ -18,8 +18,6 @@ from malmm_cli.settings import Settings, changed, prompts_for
 
 __all__ = ["Planned", "Sorted", "jobs", "plan", "sort_out"]
 
-TOGETHER = 16  # questions asked at a time: each holds memory of its own
-
 NEW, FAILED, SETTINGS, VIDEO = "new", "failed before", "other settings", "another file"
 
 
@@ -98,7 +96,5 @@ def jobs(planned: Sequence[Planned]) -> Iterator[Job]:
 
     for _, group in groupby(planned, key=alike):
         items = list(group)
-        for first in range(0, len(items), TOGETHER):
-            part = items[first : first + TOGETHER]
-            tasks, digests = tuple(i.task for i in part), tuple(i.digest for i in part)
-            yield Job(tasks, part[0].settings, digests)
+        tasks, digests = tuple(i.task for i in items), tuple(i.digest for i in items)
+        yield Job(tasks, items[0].settings, digests)

@@ -1,10 +1,11 @@
 """What the numbers of docs/benchmarks.md come from. Each is measured in a process of its own.
 
 child    what such a process is, and what it can tell of itself
-step     one step of the memory Q-Former
+steps    one step of the memory Q-Former
 size     a published model at its true size
 video    a whole video, stage by stage, and the forms it is compared with
-report   all of it as a page with a picture
+bound    what a video cannot be faster than
+page     all of it as a page with a picture
 """
 
 from __future__ import annotations

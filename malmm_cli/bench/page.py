@@ -6,15 +6,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from malmm_cli.errors import UsageError
 from malmm_cli.output import encoded, open_whole
+from malmm_cli.plots import COLOURS
 
-__all__ = ["HEADS", "draw", "page", "require_matplotlib", "table", "video_cells", "write"]
+__all__ = ["HEADS", "draw", "page", "table", "video_cells", "write"]
 
 Rows = Sequence[dict[str, Any]]
 
 STAGES = ("open", "decode", "encode", "remember", "generate")
-COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377")  # safe for all eyes
 HEADS = ("form", "frames", *STAGES, "before text", "frames/s", "ratio", "MiB", "device MiB")
 
 INTRODUCTION = """# Benchmarks
@@ -95,16 +94,6 @@ def table(heads: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     """A table in Markdown."""
     lines = [heads, ["---"] * len(heads), *([str(cell) for cell in row] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def require_matplotlib() -> None:
-    """Raise UsageError where the extra `eval` is not installed."""
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"no picture can be drawn: {error}", hint="pip install 'malmm[eval]'"
-        ) from error
 
 
 def draw(rows: Rows, path: Path) -> None:

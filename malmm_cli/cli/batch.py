@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,9 +103,8 @@ def batch(
     malmm batch clips/ -o answers.jsonl --ask "who is there?" --ask "where is it?"
     find . -name "*.mp4" | malmm batch - -o captions.jsonl --timeout 600 --retry 1
     """
-    asks = options.prompt is not None and "{}" in options.prompt
-    plain = replace(options, prompt=None)
-    captions = (plain if asks else options).settings(CAPTION)
+    for_questions, for_captions = options.for_both()
+    captions = for_captions.settings(CAPTION)
     setup = options.setup()
 
     from malmm_cli.batch.inputs import find_tasks
@@ -115,7 +114,7 @@ def batch(
     told = None if options.quiet else warn
     tasks = find_tasks(inputs, sys.stdin or (), options.questions or (), place.base, told)
     only_asks = all(task.question is not None for task in tasks)
-    questions = (options if asks or only_asks else plain).settings(ASK)
+    questions = (options if only_asks else for_questions).settings(ASK)
     if options.dry_run:
         dry_run(options, place, tasks, (captions, questions))
     else:

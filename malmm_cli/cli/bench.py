@@ -186,8 +186,9 @@ def everything(
     check_writable(output, overwrite=options.overwrite, inputs=videos)
     from malmm_cli import bench as benches
     from malmm_cli.bench import page
+    from malmm_cli.plots import require_matplotlib
 
-    page.require_matplotlib()
+    require_matplotlib()
     runs = _runs(options, videos, compare)
     lengths, numbers = steps or [20, 40, 100], questions or [10, 100]
     results: dict[str, Any] = {"machine": benches.machine()}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from malmm_cli.cli.console import emit, note
+from malmm_cli.cli.console import emit, note, on_one_line
 from malmm_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def list_entries(
         return
     for entry in entries:
         about = (entry.key, _date(entry.used), f"{entry.frames} frames", size_text(entry.size))
-        emit("  ".join((*about, entry.model, _line(entry.video))) + "\n")
+        emit("  ".join((*about, entry.model, on_one_line(entry.video))) + "\n")
     note(f"{len(entries)} entries, {size_text(sum(entry.size for entry in entries))}")
 
 
@@ -101,7 +101,3 @@ def _cache(folder: Path | None) -> Cache:
 
 def _date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())

@@ -139,7 +139,8 @@ def _evaluate(job: _Job, path: Path) -> None:
 def _ablate(job: _Job, folder: Path | None, picture: Path | None, variants: Path | None) -> None:
     """The table on stdout, the picture in its file, each row's predictions in the folder."""
     from malmm_cli.evaluate import ablation, about
-    from malmm_cli.evaluate.picture import draw, require_matplotlib
+    from malmm_cli.evaluate.picture import draw
+    from malmm_cli.plots import require_matplotlib
 
     folder = folder or _beside(job.data, "ablation")
     picture = picture or _beside(job.data, "ablation.png")
@@ -186,18 +187,12 @@ def _read(
 
 
 def _plan(options: RunOptions, known: Set | None, choices: bool) -> Plan:
-    """What was asked for, above the set's own settings, above those of `ask` and `caption`.
-
-    A prompt with a place for the question is for questions, another one for the rest.
-    """
+    """What was asked for, above the set's own settings, above those of `ask` and `caption`."""
     from malmm_cli.evaluate import Plan
 
     bases = (known.questions, known.captions) if known else (ASK, CAPTION)
-    plain = replace(options, prompt=None)
-    asks = options.prompt is not None and "{}" in options.prompt
-    questions = (options if asks else plain).settings(bases[0])
-    captions = (plain if asks else options).settings(bases[1])
-    return Plan(questions, captions, choices)
+    questions, captions = options.for_both()
+    return Plan(questions.settings(bases[0]), captions.settings(bases[1]), choices)
 
 
 def _beside(data: Path, suffix: str) -> Path:

@@ -143,14 +143,15 @@ def _located(options: BatchOptions) -> dict[str, Any]:
     from malmm_cli import hub
 
     def check(parameters: int) -> None:
-        from malmm_cli.models.device import pick_device, pick_dtype
-        from malmm_cli.room import free_memory
+        from malmm_cli.loading import must_spread
 
-        device = pick_device(options.device)
-        free = free_memory(device)
-        dtype = pick_dtype(options.dtype, device, parameters=parameters, free=free)
-        name = str(dtype).removeprefix("torch.")
-        hub.check_memory(options.model, parameters, name, free, options.quantize)
+        must_spread(
+            options.model,
+            parameters,
+            device=options.device,
+            dtype=options.dtype,
+            quantize=options.quantize,
+        )
 
     with download_progress(shown=not (options.quiet or options.no_progress)) as update:
         located = hub.locate(

@@ -6,7 +6,7 @@ import copy
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -115,6 +115,15 @@ class RunOptions:
             "sample": self.sample or None,
         }
         return changed(base, **{k: v for k, v in changes.items() if v is not None})
+
+    def for_both(self) -> tuple[RunOptions, RunOptions]:
+        """These options for questions, and for captions and other prompts.
+
+        A prompt with a place for the question is for questions, another one for the rest.
+        """
+        plain = replace(self, prompt=None)
+        asks = self.prompt is not None and "{}" in self.prompt
+        return (self, plain) if asks else (plain, self)
 
     def feature_cache(self) -> Cache | None:
         """Where features are kept, if they are."""

@@ -30,8 +30,8 @@ def remember(
 ) -> None:
     """Keep what a model remembers of a video in a file, and question that instead of the video.
 
-    The file takes 0.73 MB for each slot of the memory, and as much for the newest frame, whatever
-    the length of the video. Questions are asked later, of the same model.
+    Of the published models it takes 0.73 MB for each slot of the memory, and as much for the newest
+    frame, whatever the length of the video. Questions are asked later, of the same model.
 
     \b
     malmm remember lecture.mp4 -o lecture.malmm --fps 1 --memory 40

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -18,13 +17,14 @@ from malmm_cli.errors import MalmmError
 from malmm_cli.evaluate.predictions import Kept, Prediction, digest, kept
 from malmm_cli.generate import generate, likelihoods
 from malmm_cli.pipeline import Footage, Model, Watched
+from malmm_cli.room import answers_at_once
 from malmm_cli.settings import ASK, CAPTION, Settings, changed, prompts_for
 
-__all__ = ["Plan", "Prediction", "Run", "about", "fingerprint", "run"]
+__all__ = ["Plan", "Prediction", "Run", "about", "run"]
 
-# Prompts remembered at a time, and visual tokens that the language model is given at a time: more
-# would need more memory and save little.
-TOGETHER, VISUAL = 16, 2048
+# Visual tokens before choices that are weighed at a time: the scores of all words at each of them
+# are held at once.
+VISUAL = 2048
 
 Footages = dict[Settings, Footage]
 
@@ -106,23 +106,11 @@ def about(model: Model, plan: Plan) -> dict[str, Any]:
     return {
         "model": model.name,
         "revision": model.revision,
-        "weights": fingerprint(model),
+        "weights": model.weights,
         "dtype": model.dtype,
         "bits": _bits(model),
         **asdict(plan),
     }
-
-
-def fingerprint(model: Model) -> str:
-    """A short name for the weights that training changes, whatever folder they lie in."""
-    net = model.net
-    state: list[Tensor] = [net.query_tokens, *net.language_projection.parameters()]
-    if net.position_embedding is not None:
-        state.append(net.position_embedding.weight)
-    known = hashlib.sha256()
-    for part in state:
-        known.update(part.detach().float().cpu().numpy().tobytes())
-    return known.hexdigest()[:16]
 
 
 def _bits(model: Model) -> int | None:
@@ -150,22 +138,20 @@ def _answer(
 ) -> None:
     """Add to the file what it lacks of a group, `footages` of which may be there from before."""
     rest = [task for task in group if task.id not in file.found or file.found[task.id].error]
-    if footages is None and len(rest) > TOGETHER:
-        footages = {}
-    for begin in range(0, len(rest), TOGETHER):
-        part = rest[begin : begin + TOGETHER]
-        try:
-            predictions = _predict(part, model, plan, footages)
-        except Exception as error:  # a fault of ours too: the other videos are to be done
-            told = _told(part[0].video, error)
-            if on_failure:
-                on_failure(told)
-            reason = {"kind": told.kind, "message": told.message}
-            predictions = [
-                Prediction(task.id, task.video, plan.prompt(task), error=reason) for task in part
-            ]
-        for prediction in predictions:
-            file.add(prediction)
+    if not rest:
+        return
+    try:
+        predictions = _predict(rest, model, plan, footages)
+    except Exception as error:  # a fault of ours too: the other videos are to be done
+        told = _told(rest[0].video, error)
+        if on_failure:
+            on_failure(told)
+        reason = {"kind": told.kind, "message": told.message}
+        predictions = [
+            Prediction(task.id, task.video, plan.prompt(task), error=reason) for task in rest
+        ]
+    for prediction in predictions:
+        file.add(prediction)
 
 
 def _told(video: str, error: Exception) -> MalmmError:
@@ -190,7 +176,7 @@ def _predict(
     seen, tokens = pipeline.watch_whole(footage or video, prompts, model, settings)
     free = [k for k, task in enumerate(tasks) if not (plan.choices and task.choices)]
     texts: dict[int, str] = {}
-    size = max(VISUAL // tokens.shape[1], 1)
+    size = answers_at_once(model.net, tokens.shape[1], prompts, settings.decoding)
     for part in (free[begin : begin + size] for begin in range(0, len(free), size)):
         asked = [prompts[k] for k in part]
         found = generate(model.net, tokens[part], asked, settings.decoding)

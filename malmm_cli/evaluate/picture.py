@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from malmm_cli.errors import UsageError
 from malmm_cli.evaluate.ablation import GIVEN
 from malmm_cli.evaluate.report import seconds_text
 from malmm_cli.output import open_whole
+from malmm_cli.plots import COLOURS, require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw", "require_matplotlib"]
+__all__ = ["draw"]
 
 # family → title of its column
 FAMILIES = {
@@ -25,7 +25,6 @@ FAMILIES = {
     "memory": "memory length M, swapped",
     "frames": "frames, swapped at inference",
 }
-COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377")  # safe for all eyes
 MARKERS = "osD^vP"
 
 Results = Sequence[dict[str, Any]]
@@ -46,16 +45,6 @@ SIDES = (
     ),
     Side("length of the video", lambda row: row["scores"]["length"], seconds_text),
 )
-
-
-def require_matplotlib() -> None:
-    """Raise UsageError where the extra `eval` is not installed."""
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"no picture can be drawn: {error}", hint="pip install 'malmm[eval]'"
-        ) from error
 
 
 def draw(results: Results, path: Path) -> None:

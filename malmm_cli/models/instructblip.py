@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from malmm_cli.memory import Memory, MemoryBank, PlainBank
-from malmm_cli.models.qformer import QFormer
+from malmm_cli.models.qformer import QFormer, no_projections
 from malmm_cli.models.text import Texts
 
 __all__ = ["InstructBlip"]
@@ -163,9 +163,9 @@ class InstructBlip(nn.Module):
         entry: not compressed, so that it may hold one more than its length.
         """
         for index in range(features.shape[1]):
-            bank.compress(_no_projections)
+            bank.compress(no_projections)
             feature = self._at_position(features[:, index], before + index, total)
-            bank.extend(feature, _no_projections)
+            bank.extend(feature, no_projections)
 
     def remember_for_training(
         self,
@@ -317,7 +317,3 @@ class InstructBlip(nn.Module):
         projected = projected.to(embedded.device, embedded.dtype)
         attention = torch.cat([mask.new_ones(projected.shape[:2]), mask], dim=1)
         return torch.cat([projected, embedded], dim=1), attention.to(embedded.device)
-
-
-def _no_projections(rows: Tensor) -> list[Tensor]:
-    return []

@@ -21,7 +21,7 @@ from transformers import InstructBlipQFormerConfig
 
 from malmm_cli.memory import Bank, Memory, MemoryBank, Project
 
-__all__ = ["QFormer"]
+__all__ = ["QFormer", "no_projections"]
 
 
 class QFormer(nn.Module):
@@ -105,12 +105,12 @@ class QFormer(nn.Module):
         alone afterwards, are spared what no layer asks for.
         """
         deepest = max((i for i, bank in enumerate(memory.queries) if bank is not None), default=0)
-        project = self._project if projected or deepest else _no_projections
+        project = self._project if projected or deepest else no_projections
         hidden = self._read(feature, memory, num_queries, deepest, project)
         bank = memory.queries[deepest]
         if bank is not None:
             layer = list(self.encoder)[deepest]
-            project = layer.attention.attention.project if projected else _no_projections
+            project = layer.attention.attention.project if projected else no_projections
             bank.extend(hidden, project)
             bank.compress(project)
 
@@ -288,7 +288,8 @@ def _bank(on: bool, length: int, policy: str) -> Bank | None:
     return MemoryBank(length, policy) if on else None
 
 
-def _no_projections(rows: Tensor) -> list[Tensor]:
+def no_projections(rows: Tensor) -> list[Tensor]:
+    """For a bank that is read in its plain form alone."""
     return []
 
 

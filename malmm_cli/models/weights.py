@@ -15,13 +15,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from malmm_cli.errors import ModelError
-from malmm_cli.folder import read_header, read_json, remedy, shards
+from malmm_cli.folder import read_header, remedy, shards
 
 __all__ = [
     "check",
     "fill",
     "first_line",
-    "read_json",
     "read_state",
     "subset",
     "write_state",

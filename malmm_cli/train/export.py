@@ -6,13 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
+from malmm_cli.folder import copy_beside_weights
 from malmm_cli.models.weights import read_state, write_state
 from malmm_cli.output import new_folder
 from malmm_cli.train.checkpoint import read_tensors
 
 __all__ = ["export"]
-
-_TOKENIZER = "qformer_tokenizer"  # the one folder in that of a model
 
 
 def export(learnt: Path, base: Path, folder: Path) -> None:
@@ -27,11 +26,7 @@ def export(learnt: Path, base: Path, folder: Path) -> None:
         state[name] = value.to(state[name].dtype if name in state else position_table)
     place = learnt.parent / "model"
     with new_folder(place) as new:
-        for path in base.iterdir():
-            if path.name == _TOKENIZER:
-                shutil.copytree(path, new / path.name)
-            elif path.is_file() and not path.name.startswith("model"):
-                shutil.copy(path, new / path.name)
+        copy_beside_weights(base, new)
         write_state(new, state)
         for path in sorted(new.iterdir(), key=lambda path: path.name == "config.json"):
             target = folder / path.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass, replace
@@ -16,17 +17,14 @@ from torch import Tensor
 
 from malmm_cli import pipeline
 from malmm_cli.errors import MediaError, ModelError
-from malmm_cli.models import InstructBlip
 from malmm_cli.output import open_whole
 from malmm_cli.pipeline import Model
+from malmm_cli.room import feature_shape
 from malmm_cli.settings import Settings
 
-__all__ = ["Clip", "Features", "fingerprint"]
+__all__ = ["Clip", "Features"]
 
 DTYPE = torch.float16
-
-# Numbers of each parameter that tell one encoder from another.
-COMPARED = 64
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,6 @@ class Features:
         self._settings = settings
         self._folder = folder
         self._on_warning = on_warning
-        self.encoder = fingerprint(model.net)
 
     def __call__(self, clip: Hashable) -> Tensor:
         """The features of a clip, mapped from disk; encoded where they are not there or damaged."""
@@ -80,9 +77,7 @@ class Features:
 
     def size(self, frames: int) -> int:
         """Bytes that the features of so many frames take."""
-        vision = self._model.net.config.vision_config
-        patches = (vision.image_size // vision.patch_size) ** 2 + 1
-        return int(frames * patches * vision.hidden_size * DTYPE.itemsize)
+        return frames * math.prod(feature_shape(self._model.net)) * DTYPE.itemsize
 
     def _name(self, clip: Clip) -> str:
         about = os.stat(clip.video)
@@ -93,7 +88,7 @@ class Features:
                 name: settings[name]
                 for name in ("frames", "fps", "max_frames", "start", "end", "decoder")
             },
-            "encoder": [self.encoder, self._model.dtype],
+            "encoder": [self._model.encoder, self._model.dtype],
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -112,16 +107,6 @@ class Features:
                 hint="try --dtype float32; if it stays so, the weights are broken",
             )
         return features
-
-
-def fingerprint(net: InstructBlip) -> str:
-    """A short name for the encoder and what pixels are normalised by."""
-    digest = hashlib.sha256()
-    parts = {"mean": net.pixel_mean, "std": net.pixel_std, **net.vision_model.state_dict()}
-    for name, value in parts.items():
-        some = value.flatten()[:: max(value.numel() // COMPARED, 1)]
-        digest.update(f"{name} {tuple(value.shape)} {some.tolist()}\n".encode())
-    return digest.hexdigest()[:16]
 
 
 def _read(path: Path) -> Tensor | None:

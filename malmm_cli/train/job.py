@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from malmm_cli import hub, pipeline
+from malmm_cli import pipeline
 from malmm_cli.errors import UsageError
 from malmm_cli.models import InstructBlip
 from malmm_cli.models.device import pick_device, pick_dtype
@@ -98,7 +98,8 @@ class Training:
         samples, held_out = _samples(self.data), _samples(self.validation)
         self._check_dtype(workers)
         frames = self._count_frames([*samples, *held_out])
-        model, base = self._load(workers)
+        model = self._load(workers)
+        base = model.folder
         checks.check_lengths(model.net, [*samples, *held_out], frames, self.settings)
         features = self._encode(model, base, frames, workers)
         self._prepare(model.net, base)
@@ -117,7 +118,7 @@ class Training:
                 if held_out
                 else None,
                 save_every=self.save_every,
-                about=self._about(model, features, workers),
+                about=self._about(model, workers),
                 dtype=getattr(torch, model.dtype),
                 workers=workers,
                 on_note=self.on_note,
@@ -153,8 +154,8 @@ class Training:
         with self.bar("checking", "videos") as update:
             return checks.count_frames(clips, self.settings, _counter(update, len(clips)))
 
-    def _load(self, workers: Workers) -> tuple[Model, Path]:
-        """The model on this process's device, and the folder that it comes from."""
+    def _load(self, workers: Workers) -> Model:
+        """The model on this process's device."""
         with self.download() as update:
             model = pipeline.load(
                 self.model,
@@ -166,7 +167,7 @@ class Training:
                 on_progress=update,
             )
         self.on_note(f"{model.name} on {model.device}, {model.dtype}")
-        return model, hub.locate(self.model, offline=True).folder
+        return model
 
     def _encode(
         self, model: Model, base: Path, frames: dict[Clip, int], workers: Workers
@@ -202,14 +203,14 @@ class Training:
             if name in stored:
                 parameter.data = stored[name].to(net.device, torch.float32)
 
-    def _about(self, model: Model, features: Features, workers: Workers) -> dict[str, Any]:
+    def _about(self, model: Model, workers: Workers) -> dict[str, Any]:
         """What must be the same for a run to go on, besides recipe and memory."""
         files = {"data": self.data, "validation": self.validation}
         sampling = ("frames", "fps", "max_frames", "start", "end", "decoder")
         return {
             "model": model.name,
             "dtype": model.dtype,
-            "encoder": features.encoder,
+            "encoder": model.encoder,
             "processes": workers.count,
             **{name: path and _digest(path) for name, path in files.items()},
             **{name: getattr(self.settings, name) for name in sampling},
