@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-__all__ = ["Cache", "DamagedError", "Entry", "Writer"]
+__all__ = ["Cache", "DamagedError", "Entry", "Writer", "checksum"]
 
 FORMAT = "malmm-features/1"
 LIMIT = 20 * 10**9  # bytes of a cache, unless told otherwise
@@ -147,7 +147,7 @@ class Writer:
                     raise OSError(f"they take more than {self._cache.limit / 1e9:g} GB")
                 path = self._place / f"{self._files:06}.safetensors"
                 times = torch.tensor(seconds, dtype=torch.float64)
-                about = {"crc32": str(_crc(half))}
+                about = {"crc32": checksum(half, times)}
                 save_file({"features": half.contiguous(), "seconds": times}, path, about)
                 self._files += 1
                 self._frames += len(seconds)
@@ -210,7 +210,14 @@ def _entry(path: Path) -> Entry | None:
         return None
     numbers = (entry.frames, entry.files, entry.size)
     known = all(type(number) is int and number > 0 for number in numbers)
-    return entry if known and isinstance(entry.warnings, list) else None
+    listed = isinstance(entry.warnings, list)
+    if not (
+        known
+        and listed
+        and all(isinstance(text, str) for text in (entry.video, entry.model, *entry.warnings))
+    ):
+        return None
+    return entry
 
 
 @contextmanager
@@ -238,12 +245,16 @@ def _read(path: Path) -> tuple[Tensor, list[float]]:
     """What a file holds, whose header has been looked at; DamagedError if it was changed."""
     with _damaged(path), safe_open(path, framework="pt") as file:
         features: Tensor = file.get_tensor("features")
-        seconds: list[float] = file.get_tensor("seconds").tolist()
+        seconds: Tensor = file.get_tensor("seconds")
         known = file.metadata()["crc32"]
-    if known != str(_crc(features)):
+    if known != checksum(features, seconds):
         raise DamagedError(f"{path}: its numbers were changed")
-    return features, seconds
+    return features, seconds.tolist()
 
 
-def _crc(features: Tensor) -> int:
-    return zlib.crc32(features.contiguous().numpy().data)
+def checksum(*tensors: Tensor) -> str:
+    """CRC-32 of what tensors on the CPU hold: shows what a disk changed, not what a person did."""
+    crc = 0
+    for tensor in tensors:
+        crc = zlib.crc32(tensor.contiguous().numpy().data, crc)
+    return str(crc)

@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from malmm_cli.cache import checksum
 from malmm_cli.data import MediaInfo
 from malmm_cli.errors import MediaError, ModelError, UsageError
 from malmm_cli.footage import Footage, open_footage
@@ -73,7 +74,8 @@ class MemoryFile:
         """Write it whole or not at all; return its size in bytes. Raises OutputError."""
         about = {k: v for k, v in self.__dict__.items() if not isinstance(v, Tensor)}
         tensors = {"slots": self.slots, "counts": self.counts, "times": self.times}
-        content = save(tensors, {"format": FORMAT, "about": json.dumps(about)})
+        known = {"format": FORMAT, "about": json.dumps(about), "crc32": checksum(*tensors.values())}
+        content = save(tensors, known)
         with open_whole(path) as file:
             file.write(content)
         return len(content)
@@ -197,6 +199,8 @@ def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
         _check_shapes({name: file.get_slice(name) for name in file.keys()}, about, model)  # noqa: SIM118
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     with _told(path):
+        if known["crc32"] != checksum(*(tensors[name] for name in ("slots", "counts", "times"))):
+            raise ValueError("its numbers were changed")
         _check_numbers(**tensors, about=about)
     return MemoryFile(**tensors, **about)
 

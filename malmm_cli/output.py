@@ -126,17 +126,17 @@ def _json(items: Sequence[Item], several: bool) -> str:
 
 
 def _srt(items: Sequence[Item], several: bool) -> str:
-    cues = enumerate(_segments(items), start=1)
+    cues = enumerate(_cues(items, several), start=1)
     return "\n".join(
-        f"{number}\n{_stamp(s.start, ',')} --> {_stamp(s.end, ',')}\n{s.text}\n"
-        for number, s in cues
+        f"{number}\n{_stamp(s.start, ',')} --> {_stamp(s.end, ',')}\n{text}\n"
+        for number, (s, text) in cues
     )
 
 
 def _vtt(items: Sequence[Item], several: bool) -> str:
     cues = "\n".join(
-        f"{_stamp(s.start, '.')} --> {_stamp(s.end, '.')}\n{_escape(s.text)}\n"
-        for s in _segments(items)
+        f"{_stamp(s.start, '.')} --> {_stamp(s.end, '.')}\n{_escape(text)}\n"
+        for s, text in _cues(items, several)
     )
     return f"WEBVTT\n\n{cues}"
 
@@ -153,8 +153,13 @@ WHOLE = {"json": _json, **SUBTITLES}
 FORMATS = ("text", "json", "jsonl", "srt", "vtt", "tsv")
 
 
-def _segments(items: Sequence[Item]) -> list[Segment]:
-    return [s for item in items if isinstance(item, Result) for s in item.segments]
+def _cues(items: Sequence[Item], several: bool) -> Iterator[tuple[Segment, str]]:
+    """Each segment and what is shown then; where there are several, below its question."""
+    for item in items:
+        if isinstance(item, Result):
+            asked = f"{_cell(item.question)}\n" if several and item.question else ""
+            for segment in item.segments:
+                yield segment, f"{asked}{segment.text}"
 
 
 def frames_as_json(

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import malmm_cli
 from malmm_cli import memory_file, models, pipeline
+from malmm_cli.cache import checksum
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.memory import PlainBank
 from malmm_cli.settings import CAPTION, Settings, changed
@@ -137,8 +138,10 @@ def rewrite(path, tensors=None, about=None, **metadata):
     with safe_open(path, framework="pt") as file:
         known = file.metadata()
     said = {**json.loads(known["about"]), **(about or {})}
-    known |= {"about": json.dumps(said), **metadata}
-    save_file({**load_file(path), **(tensors or {})}, path, known)
+    held = {**load_file(path), **(tensors or {})}
+    crc = checksum(*(held[name] for name in ("slots", "counts", "times")))
+    known |= {"about": json.dumps(said), "crc32": crc, **metadata}
+    save_file(held, path, known)
 
 
 @pytest.mark.parametrize(
@@ -164,6 +167,14 @@ def test_false_claims_are_noticed(model, path, tensors, about, says):
     with pytest.raises(MediaError, match=f"is a damaged memory file: .*{says}") as caught:
         malmm_cli.ask(path, ["what?"], model=model)
     assert caught.value.kind == "BrokenMemory"
+
+
+def test_a_bit_that_turned_is_noticed(model, path):
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match="is a damaged memory file: its numbers were changed"):
+        malmm_cli.ask(path, ["what?"], model=model)
 
 
 def test_what_is_cut_off_or_new(model, path):

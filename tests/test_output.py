@@ -78,13 +78,17 @@ def test_srt():
         "1\n00:00:02,000 --> 01:02:05,062\na cat & a <dog>\n"
     )
     two = format_whole([result(), result(question="who?")], "srt", several=True)
-    assert [cue.split("\n")[0] for cue in two.split("\n\n")] == ["1", "2"]
+    first, second = (cue.split("\n") for cue in two.split("\n\n"))
+    assert (first[0], first[2:]) == ("1", ["a cat & a <dog>"])
+    assert (second[0], second[2:]) == ("2", ["who?", "a cat & a <dog>", ""])
 
 
 def test_vtt():
     assert format_whole([result()], "vtt", several=False) == (
         "WEBVTT\n\n00:00:00.000 --> 01:02:05.062\na cat &amp; a &lt;dog&gt;\n"
     )
+    asked = format_whole([result(question="a\n--> b?")], "vtt", several=True)
+    assert asked.splitlines()[3:] == ["a --&gt; b?", "a cat &amp; a &lt;dog&gt;"]
 
 
 def test_json_is_a_list_where_several_were_asked_for_even_if_one_came():

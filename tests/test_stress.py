@@ -1,12 +1,19 @@
 """Short forms of the long runs in tests/stress."""
 
-from stress import many, mutate, soak
+from stress import kept, many, mutate, soak
 
 
 def test_mutated_media():
     kinds = mutate.run(22, seed=1)
     assert kinds["answered"]
     assert len(kinds) > 2
+
+
+def test_mutated_kept_files(one_thread):
+    found = kept.run(25, seed=1)
+    assert found["memory files"]["BrokenMemory"]
+    assert found["caches"]["made again"]
+    assert found["task files"]["refused"]
 
 
 def test_many_small_items(capsys):

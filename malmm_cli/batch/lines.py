@@ -27,7 +27,7 @@ __all__ = [
     "write_whole",
 ]
 
-AGAIN = "make room, and run the same again: it goes on from there"
+AGAIN = "mend that, and run the same again: it goes on from there"
 PIECE = 2**20  # bytes copied at a time
 
 START = json.dumps({"schema": SCHEMA}).encode()[:-1]  # of every line
