@@ -1,6 +1,7 @@
 """The stages that make the bundled model, each for a step or two."""
 
 import importlib.util
+import random
 import sys
 from pathlib import Path
 
@@ -35,26 +36,52 @@ def test_every_window_of_a_timeline_holds_what_was_seen_in_it(stage):
     number = {"nothing": 0, "red": 1, "star": 2, "moves": 3, "left": 4}
     scene = Scene(0, 60.0, (Event(20.0, 40.0, "red", "star", "moves left"),))
     seconds = torch.linspace(0, 59.9, 60)
-    told = model.timeline(scene, seconds, number)
+    told = model.timeline(model.words_shown(scene, seconds, number), number)
     assert told.shape == (model.WINDOWS, 5)
     assert told[:10].tolist() == [[1, 0, 0, 0, 0]] * 10
     assert told[12:20].tolist() == [[0, 1, 1, 1, 1]] * 8
     assert torch.allclose(told[:, 0] + told[:, 1], torch.ones(model.WINDOWS))
-    few = model.timeline(scene, torch.tensor([0.0, 30.0, 59.0]), number)
+    shown = model.words_shown(scene, torch.tensor([0.0, 30.0, 59.0]), number)
+    few = model.timeline(shown, number)
     assert few[:, 0].tolist() == [1, 0, 1, *[1] * 29]
 
 
-def test_texts_in_one_row_do_not_see_each_other(stage, tmp_path):
-    """Packed or alone, the language model reads a text with the same loss."""
+def test_a_timeline_is_read_once_for_all_texts_about_it(stage, tmp_path):
+    """The loss is that of texts which each stand behind their timeline."""
     language, model = stage("language"), stage("model")
     net = model.new_model(tmp_path / "model")
-    pairs = [("what comes first?", "red star"), ("is there a red star?", "yes")]
-    told = torch.rand(1, model.WINDOWS, 3)
-    both, _ = language._loss(net, told, [pairs], [300, 301, 302], 0.0)
-    alone = [language._loss(net, told, [[pair]], [300, 301, 302], 0.0)[0] for pair in pairs]
-    sizes = [len([x for x in language._tokens(net.texts, *pair)[1] if x >= 0]) for pair in pairs]
-    mean = sum(a * size for a, size in zip(alone, sizes, strict=True)) / sum(sizes)
-    assert both.item() == pytest.approx(mean.item(), abs=1e-4)
+    speaker, embed = net.language_model, net.language_model.get_input_embeddings()
+    told = torch.rand(2, model.WINDOWS, 3)
+    about = [
+        [("describe", "a red star"), ("what comes first?", "red star")],
+        [("describe", "a"), ("is there a red star?", "yes"), ("how many?", "two")],
+    ]
+    found, _ = language._loss(net, told, about, [300, 301, 302], 0.0)
+    losses = []
+    for spoken, pairs in zip(told @ embed.weight[[300, 301, 302]], about, strict=True):
+        for prompt, answer in pairs:
+            ids, _, labels = net.texts.prompts_with_answers([prompt], [answer])
+            read = torch.cat([spoken[None], embed(ids)], 1)
+            logits = speaker(inputs_embeds=read).logits[0, model.WINDOWS :]
+            each = torch.nn.functional.cross_entropy(logits[:-1], labels[0, 1:], reduction="none")
+            losses += each[labels[0, 1:] >= 0].tolist()
+    assert found.item() == pytest.approx(sum(losses) / len(losses), abs=1e-4)
+
+
+def test_spliced_videos_say_what_their_frames_show(stage):
+    reader, model = stage("reader"), stage("model")
+    chance, number = random.Random(0), {"nothing": 0, "red": 1, "blue": 2, "star": 3, "falls": 4}
+    videos = reader.Videos([], [])
+    for place, colour in enumerate(("red", "blue")):
+        event = Event(10.0, 20.0, colour, "star", "falls")
+        seconds = torch.arange(0.0, 30.0)
+        videos.scenes.append((Scene(place, 30.0, (event,)), seconds))
+        shown = model.words_shown(videos.scenes[-1][0], seconds * (1 - 1e-6), number)
+        videos.features.append(shown[:, None, 1:3].half())  # a feature tells the colour
+    features, shown = videos.spliced(chance, 20, 25, number)
+    assert features.shape == (20, 25, 1, 2)
+    assert torch.equal(features[:, :, 0], shown[..., 1:3])
+    assert (shown[..., 1].any(1) & shown[..., 2].any(1)).any(), "pieces of both in one"
 
 
 def test_the_stages_make_a_model_folder_and_are_not_run_twice(stage, tmp_path, monkeypatch):

@@ -8,8 +8,9 @@ same command again after an interruption.
 
 1. language: a small LLaMA learns to answer questions from timelines made of words;
 2. fluency: with two more layers in its middle it goes on with full scenes and hard questions;
-3. pictures: scenes are drawn, seeded, none of the combinations that tests are made of;
-4. encoder: the image encoder learns to tell colour, shape and motion in each patch;
+3. encoder: the image encoder learns to tell colour, shape and motion in each patch of frames that
+   are drawn, seeded, none with the combinations that tests are made of;
+4. pictures: so are whole videos, and the encoder's features of them kept;
 5. reader: with both frozen, the Q-Former learns to write timelines of what its memory holds;
 6. answers: the same parts go on as `malmm train` trains any model, on questions and captions, first
    with the visual bank alone, which is quick, then with both.
@@ -67,8 +68,8 @@ def main(target: Path) -> None:
     stage("language", shallow, LANGUAGE, train_language)
     deepen(shallow, model)
     stage("fluency", model, LANGUAGE, train_language, fluent=True, rate=1e-3)
+    stage("encoder", model, SIGHT, train_encoder)
     make_pictures(work / "pictures", VIDEOS, log)
-    stage("encoder", model, SIGHT, train_encoder, work / "pictures")
     videos = Videos.encoded(model, work / "pictures", work / "features", log)
     stage("reader", model, READING, train_reader, videos)
     for banks in ("visual", "both"):

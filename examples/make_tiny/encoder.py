@@ -1,12 +1,12 @@
 """Stage 2: the image encoder learns to tell, in every patch, what is there."""
 
+import random
 import time
-from pathlib import Path
 
-import numpy as np
 import torch
-from language import recipe
+from language import learner
 from model import WINDOWS
+from pictures import glimpses
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,43 +29,36 @@ class Heads(nn.Module):
 
 def train_encoder(
     model: InstructBlip,
-    folder: Path,
     steps: int,
     log=print,
     *,
     batch: int = 128,
     rate: float = 1e-3,
 ) -> None:
-    """Train encoder and position table in place on the pictures that are in folder."""
+    """Train encoder and position table in place, on frames that are never seen twice.
+
+    On a fixed set of 3,500 videos it learnt them by heart: motion 95 % right there, 74 % elsewhere.
+    """
     heads = Heads(model.config.vision_config.hidden_size)
     encoder, table = model.vision_model.train().requires_grad_(True), model.position_embedding
     table.weight.data = torch.randn(table.weight.shape) * 0.3
     table.requires_grad_(True)
-    parameters = [*encoder.parameters(), *table.parameters(), *heads.parameters()]
-    optimizer, schedule = recipe(parameters, rate, steps)
-    chance = np.random.default_rng(0)
+    parts = nn.ModuleDict({"encoder": encoder, "embedding": table, "heads": heads})
+    learn = learner(parts.named_parameters(), rate, steps)
+    chance = random.Random("glimpses")
     paint = torch.tensor([PAINT[colour] for colour in COLOURS]) / 255
     begun, seen = time.time(), []
     for step in range(steps):
-        if step % 400 == 0:
-            frames, labels = _some(folder, chance)
-            busy, idle = np.flatnonzero(labels[:, 0] >= 0), np.flatnonzero(labels[:, 0] < 0)
-        pick = np.concatenate(
-            [chance.choice(busy, batch * 3 // 4), chance.choice(idle, batch // 4)]
-        )
-        known = torch.from_numpy(labels[pick])
-        pixels = torch.from_numpy(frames[pick]).permute(0, 3, 1, 2).float() / 255
+        frames, labels = glimpses(chance, batch * 3 // 4, batch // 4)
+        known = torch.from_numpy(labels)
+        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
         pixels = pixels * (0.9 + 0.2 * torch.rand(batch, 1, 1, 1))
         mean, std = model.pixel_mean[:, None, None], model.pixel_std[:, None, None]
         features = encoder(pixel_values=(pixels - mean) / std).last_hidden_state
         place = torch.rand(batch) * (WINDOWS - 1)
         rows = (1 - (place[:, None] - torch.arange(WINDOWS)).abs()).clamp(min=0)
         loss, right = _loss(heads(features + (rows @ table.weight)[:, None]), known, rows, paint)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
+        learn(loss)
         seen.append((loss.item(), *right))
         if (step + 1) % 100 == 0:
             means = torch.tensor(seen[-100:]).mean(0).tolist()
@@ -77,12 +70,6 @@ def train_encoder(
             )
     encoder.eval().requires_grad_(False)
     table.requires_grad_(False)
-
-
-def _some(folder: Path, chance: np.random.Generator, parts: int = 4):
-    files = sorted(folder.glob("*.npz"))
-    loaded = [np.load(files[k]) for k in chance.permutation(len(files))[:parts]]
-    return tuple(np.concatenate([one[name] for one in loaded]) for name in ("frames", "labels"))
 
 
 def _loss(told, known: Tensor, rows: Tensor, paint: Tensor):

@@ -86,6 +86,14 @@ def deepen(shallow: InstructBlip, deep: InstructBlip) -> None:
         value.copy_(parts[".".join(words)])
 
 
+def vocabulary(model: InstructBlip) -> tuple[list[int], dict[str, int]]:
+    """The language model's ids of words and their beginnings, and the place of each among them."""
+    pieces = model.texts.language.get_vocab()
+    number = {piece.removeprefix("▁"): i for piece, i in pieces.items() if piece[0] == "▁"}
+    ids = sorted(number.values())
+    return ids, {word: ids.index(i) for word, i in number.items()}
+
+
 def spread(frames: int) -> Tensor:
     """How much of each frame lies in each window, (frames, WINDOWS); as the position table has it.
 
@@ -100,8 +108,8 @@ def spread(frames: int) -> Tensor:
     return rows[below] * (1 - share) + rows[below + 1] * share
 
 
-def timeline(scene: Scene, seconds: Tensor, number: dict[str, int]) -> Tensor:
-    """What a perfect reader of frames at `seconds` (T,) tells: (WINDOWS, words), sums of shares.
+def words_shown(scene: Scene, seconds: Tensor, number: dict[str, int]) -> Tensor:
+    """Which words are true of the frames at `seconds` (T,): (T, words) of 0 and 1.
 
     `number` gives each word its column.
     """
@@ -112,7 +120,12 @@ def timeline(scene: Scene, seconds: Tensor, number: dict[str, int]) -> Tensor:
         told = torch.zeros(len(number))
         told[[number[word] for word in str(event).split()]] = 1.0
         frames[during] = told
-    share = spread(len(seconds)).T
+    return frames
+
+
+def timeline(frames: Tensor, number: dict[str, int]) -> Tensor:
+    """What a perfect reader of frames (T, words) tells: (WINDOWS, words), means of shares."""
+    share = spread(len(frames)).T
     total = share.sum(1, keepdim=True)
     idle = torch.zeros(len(number))
     idle[number[IDLE]] = 1.0

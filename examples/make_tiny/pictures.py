@@ -27,9 +27,8 @@ def make_pictures(folder: Path, videos: int, log=print, seed: int = 1) -> None:
         with partial.open("wb") as file:
             np.savez(
                 file,
-                frames=np.concatenate([frames for frames, _ in drawn]),
-                labels=np.concatenate([labels for _, labels in drawn]),
-                counts=np.array([len(frames) for frames, _ in drawn]),
+                frames=np.concatenate(drawn),
+                counts=np.array(list(map(len, drawn))),
             )
         partial.replace(path)
         log(f"pictures {part + 1}/{videos // PART}")
@@ -40,12 +39,29 @@ def scene_of(number: int, most: int = 14):
     return random_scene(random.Random(f"picture {number}"), most)
 
 
-def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frames (T, SIDE, SIDE, 3) uint8 of a video, and what each shows, (T, 8) float32."""
+def draw(number: int) -> np.ndarray:
+    """Frames (T, SIDE, SIDE, 3) uint8 of a video."""
     scene, seconds = scene_of(number)
     times = (seconds * (1 - 1e-6)).tolist()
-    frames = [shrunk(picture(scene, second), quality=70 + number % 26) for second in times]
-    return np.stack(frames), np.array([label(scene, second) for second in times], np.float32)
+    return np.stack([shrunk(picture(scene, t), quality=70 + number % 26) for t in times])
+
+
+def glimpses(chance: random.Random, busy: int, idle: int) -> tuple[np.ndarray, np.ndarray]:
+    """So many frames with and without a shape, four of a scene; and labels, (N, 8) float32."""
+    frames: list[np.ndarray] = []
+    labels: list[tuple[float, ...]] = []
+    wanted = {True: busy, False: idle}
+    while any(wanted.values()):
+        scene, _ = random_scene(chance, 14)
+        event = chance.choice(scene.events)
+        times = [chance.uniform(event.start, event.end) for _ in range(3)]
+        for second in (*times, chance.uniform(0, scene.seconds)):
+            known = label(scene, second)
+            if wanted[known[0] >= 0]:
+                wanted[known[0] >= 0] -= 1
+                frames.append(shrunk(picture(scene, second), quality=chance.randint(70, 95)))
+                labels.append(known)
+    return np.stack(frames), np.array(labels, np.float32)
 
 
 def shrunk(pixels: np.ndarray, quality: int) -> np.ndarray:

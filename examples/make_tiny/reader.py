@@ -2,16 +2,18 @@
 
 import random
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from language import recipe, texts_of
-from model import WINDOWS, timeline
+from language import learner, texts_of
+from model import WINDOWS, timeline, vocabulary, words_shown
 from pictures import PART, label, scene_of
 from torch import Tensor
 
 from malmm_cli.models import InstructBlip
+from malmm_cli.train.checkpoint import trained
 
 VIDEOS_A_STEP = 32
 
@@ -55,11 +57,25 @@ class Videos:
             features.append(self.features[k][picked])
         return scenes, seconds, torch.stack(features).float()
 
+    def spliced(self, chance: random.Random, count: int, frames: int, number: dict[str, int]):
+        """So many new videos, each of up to four pieces of others, one after the other.
 
-def trained_parts(model: InstructBlip) -> list[torch.nn.Parameter]:
-    """What the paper trains: Q-Former, query tokens, position table and projection."""
-    parts = [model.qformer, model.language_projection, model.position_embedding]
-    return [p for part in parts for p in part.parameters()] + [model.query_tokens]
+        Features (V, T, P, C) and the words that are true of each frame (V, T, words). A frame's
+        features know nothing of its place in time, so any order is as good as the one drawn.
+        """
+        features, shown = [], []
+        for _ in range(count):
+            cuts = sorted(chance.choices(range(frames + 1), k=chance.randrange(4)))
+            for begin, end in pairwise([0, *cuts, frames]):
+                fitting = [k for k, one in enumerate(self.features) if len(one) >= end - begin]
+                k = chance.choice(fitting)
+                at = chance.randint(0, len(self.features[k]) - (end - begin))
+                piece = slice(at, at + end - begin)
+                scene, times = self.scenes[k]
+                features.append(self.features[k][piece])
+                shown.append(words_shown(scene, times[piece] * (1 - 1e-6), number))
+        shape = (count, frames)
+        return torch.cat(features).float().unflatten(0, shape), torch.cat(shown).unflatten(0, shape)
 
 
 @torch.no_grad()
@@ -134,38 +150,31 @@ def train_reader(
     matter through the visual bank alone here, which makes a step as cheap as a single frame's.
     """
     chance = random.Random(0)
-    pieces = model.texts.language.get_vocab()
-    number = {piece.removeprefix("▁"): i for piece, i in pieces.items() if piece[0] == "▁"}
-    columns = sorted(number.values())
-    column = {name: columns.index(i) for name, i in number.items()}
+    columns, column = vocabulary(model)
     rows = model.language_model.get_input_embeddings().weight[columns].detach()
     point(model, videos, chance)
-    parameters = trained_parts(model)
-    for parameter in parameters:
+    parameters = trained(model)
+    for parameter in parameters.values():
         parameter.requires_grad_(True)
-    optimizer, schedule = recipe(parameters, rate, steps)
+    learn = learner(parameters.items(), rate, steps)
+    asked = [prompt for scene, _ in videos.scenes for prompt, _ in texts_of(scene, chance, 3)]
     begun, seen = time.time(), []
     for step in range(steps):
         frames, slots = lengths(chance)
-        scenes, seconds, features = videos.some(chance, VIDEOS_A_STEP, frames)
-        perfect = [timeline(s, t, column) for s, t in zip(scenes, seconds, strict=True)]
-        due = torch.stack(perfect) @ rows
-        prompts = [chance.choice(texts_of(scene, chance, 3))[0] for scene in scenes]
+        features, shown = videos.spliced(chance, VIDEOS_A_STEP, frames, column)
+        due = torch.stack([timeline(one, column) for one in shown]) @ rows
+        prompts = [chance.choice(asked) for _ in shown]
         ids, mask = model.texts.instructions(prompts)
         tokens = model.remember_for_training(
             features, ids, mask, position_gradient="all", length=slots, banks="visual", total=frames
         )
         loss = (model.language_projection(tokens) - due).pow(2).mean() / due.var()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
+        learn(loss)
         seen.append(loss.item())
         if (step + 1) % 50 == 0:
             log(
                 f"reader {step + 1}/{steps}: {sum(seen[-50:]) / 50:.3f} of the variance is wrong, "
                 f"{time.time() - begun:.0f} s"
             )
-    for parameter in parameters:
+    for parameter in parameters.values():
         parameter.requires_grad_(False)
