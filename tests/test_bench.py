@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from malmm_cli import hub
-from malmm_cli.bench import child, size
+from malmm_cli.bench import child, drift, size
 from malmm_cli.errors import MalmmError
 from malmm_cli.models import scratch
 
@@ -141,11 +141,29 @@ def test_the_arithmetic_of_the_encoder(load_once, vicuna_folder):
     assert bound.encoder_work(net) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
+def test_rounding_does_not_pile_up(one_thread):
+    for row in drift(marks=[30, 300], length=8):
+        assert row["entries"] < 1e-6, "means are kept in float32, whatever is computed with"
+        assert row["keys"] < max(1.2 * row["once"], 1e-6)
+    assert 1e-3 < row["once"] * 8 < 1e-2, "float16 rounds to eleven bits"
+
+
+def test_drift(malmm, monkeypatch):
+    monkeypatch.setattr(drift, "__defaults__", (["bfloat16"], [20]))
+    done = malmm("bench", "drift")
+    heading, row = done.out.splitlines()
+    assert heading.split() == ["numbers", "steps", "entries", "keys", "once"]
+    assert row.split()[:2] == ["bfloat16", "20"]
+    (row,) = json.loads(malmm("bench", "drift", "--json").out)
+    assert row["steps"] == 20
+
+
 def test_the_page(malmm, here, clip, t5_folder, tmp_path, monkeypatch):
     from malmm_cli.bench import steps
 
     row = {"form": "none", "memory": 0, "seconds": 0.1, "ratio": 1.0, "peak_mib": 9}
     monkeypatch.setattr(steps, "in_child", lambda *_, **__: row)
+    monkeypatch.setattr(drift, "__defaults__", (["bfloat16"], [20]))
     path = tmp_path / "page.md"
     few = ("--questions", "2", "--steps", "3", "--compare", "3", *ONE, "--no-progress")
     run = ("bench", "all", clip, "-o", path, "--model", t5_folder, *few)
@@ -153,6 +171,7 @@ def test_the_page(malmm, here, clip, t5_folder, tmp_path, monkeypatch):
     assert (done.code, done.out) == (0, ""), done.err
     text = path.read_text()
     assert text.count("| none | 0 | 0.1 | 1.0 | 9 |\n") == 3
+    assert "| bfloat16 | 20 | " in text
     assert "| malmm | 4 | 0." in text
     assert "Not run: naive: 4 frames, more than 3." in text
     assert "| memory file | 2 |" in text

@@ -29,6 +29,12 @@ tokens, 16 tokens of question), float32, batch 1, bank full. `none` is transform
 InstructBLIP Q-Former, which has no memory, on one frame; `slots` is the form in use; `naive`
 projects the whole bank anew at every frame. Ratios are to `none`.
 """
+DRIFT = """## Rounding after many steps
+
+`malmm bench drift`: a bank of 20 that frames walk through; root-mean-square errors against exact
+means, relative. `keys` are projections as the bank keeps them, `once` the error of projecting the
+exact means once in the same numbers.
+"""
 VIDEOS = """## Whole videos
 
 `malmm bench video`: `malmm` as `malmm ask` does it, greedily, with one question; `encoder-step` the
@@ -48,13 +54,19 @@ all questions to the file, over the visual pass.
 
 
 def page(results: dict[str, Any], picture: str) -> str:
-    """The page; `results` has rows of `steps`, `videos` and `questions`, and the `machine`."""
+    """The page; `results` has rows of `steps`, `drift`, `videos`, `questions`; and the `machine`.
+
+    `picture` is the name of the picture of videos.
+    """
     about = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
     parts = [INTRODUCTION, f"{about}\n"]
     if results["steps"]:
         heads = ("form", "M", "seconds", "ratio", "peak MiB")
         names = ("form", "memory", "seconds", "ratio", "peak_mib")
         parts += [STEPS, table(heads, ([row[n] for n in names] for row in results["steps"]))]
+    if results["drift"]:
+        heads = ("numbers", "steps", "entries", "keys", "once")
+        parts += [DRIFT, table(heads, (row.values() for row in results["drift"]))]
     if results["videos"]:
         parts += [VIDEOS, *_videos(results["videos"])]
         parts += [f"![Time and memory against the length of the video]({picture})\n"]

@@ -106,6 +106,26 @@ def model(
 
 
 @app.command()
+def drift(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show whether rounding piles up in a memory bank, over up to 10,000 steps.
+
+    Relative errors of entries and of their projections against exact means; `once` is the error of
+    one projection in the same numbers.
+    """
+    from malmm_cli import bench as benches
+
+    rows = []
+    for row in benches.drift():
+        rows.append(row)
+        if not json:
+            heading = "numbers    steps  entries     keys     once\n" if len(rows) == 1 else ""
+            errors = "  ".join(f"{row[name]:7.1e}" for name in ("entries", "keys", "once"))
+            emit(f"{heading}{row['dtype']:9}  {row['steps']:5}  {errors}\n")
+    if json:
+        emit(json_format.dumps(rows, indent=2) + "\n")
+
+
+@app.command()
 @with_options(ASK, only=_OPTIONS)
 def video(
     videos: _Videos,
@@ -176,7 +196,7 @@ def everything(
     compare: _Compare = 120,
     options: RunOptions,
 ) -> None:
-    """Measure steps, videos and many questions; write a page with tables and a picture.
+    """Measure steps, rounding, videos and many questions; write a page with tables and a picture.
 
     The picture lies beside the page, as FILE.png. Leave the machine idle meanwhile.
 
@@ -186,6 +206,7 @@ def everything(
     check_writable(output, overwrite=options.overwrite, inputs=videos)
     from malmm_cli import bench as benches
     from malmm_cli.bench import page
+    from malmm_cli.bench.drift import DTYPES, MARKS
     from malmm_cli.plots import require_matplotlib
 
     require_matplotlib()
@@ -194,10 +215,12 @@ def everything(
     results: dict[str, Any] = {"machine": benches.machine()}
     measured = {
         "steps": benches.step(lengths),
+        "drift": benches.drift(),
         "videos": benches.videos(runs, _FORMS),
         "questions": benches.questions(runs[0], numbers),
     }
-    total = 1 + 2 * len(lengths) + len(runs) * len(_FORMS) + 1 + 2 * len(numbers)
+    total = 1 + 2 * len(lengths) + len(DTYPES) * len(MARKS)
+    total += len(runs) * len(_FORMS) + 1 + 2 * len(numbers)
     done = 0
     with progress("measuring", shown=not options.no_progress, unit="rows") as update:
         for name, rows in measured.items():

@@ -1,0 +1,70 @@
+"""Whether rounding piles up in a memory bank: what it holds after many steps, beside exact means.
+
+An entry is the mean of frames that follow each other, however it was merged, so what it should be
+is known from the frames alone, in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from malmm_cli.memory import MemoryBank
+
+__all__ = ["DTYPES", "MARKS", "drift"]
+
+DTYPES = ("float32", "bfloat16", "float16")
+MARKS = (100, 300, 1000, 3000, 10_000)
+
+_POSITIONS, _WIDTH = 32, 64
+
+
+def drift(
+    dtypes: Sequence[str] = DTYPES, marks: Sequence[int] = MARKS, *, length: int = 20
+) -> Iterator[dict[str, Any]]:
+    """Rows of root-mean-square errors after so many steps, relative to what is exact.
+
+    `entries` are the bank's means, `keys` their projections in the bank; `once` is the error of
+    projecting exact means in that dtype, once: rounding that no bank can be without.
+    """
+    for dtype in dtypes:
+        for mark in sorted(marks):
+            yield _errors(getattr(torch, dtype), mark, length)
+
+
+@torch.no_grad()
+def _errors(dtype: torch.dtype, steps: int, length: int) -> dict[str, Any]:
+    chance = torch.Generator().manual_seed(0)
+    walk = torch.randn(steps, _POSITIONS, _WIDTH, generator=chance).cumsum(0)
+    frames = (walk / walk.square().mean((1, 2), keepdim=True).sqrt()).to(dtype)
+    weight = torch.randn(_WIDTH, _WIDTH, generator=chance).to(dtype) / _WIDTH**0.5
+
+    def project(rows: Tensor) -> list[Tensor]:
+        return [rows.to(dtype) @ weight.T]
+
+    bank = MemoryBank(length)
+    for frame in frames:
+        bank.extend(frame[None], project)
+        bank.compress(project)
+    entries, counts = (x[0] for x in bank.in_time())
+    held = bank.order[0, : bank.used, :, None].expand(-1, -1, _WIDTH)
+    keys = bank.projections[0][0].gather(0, held)
+    ends = counts.long().cumsum(0)
+    sums = torch.cat([torch.zeros(1, *frames.shape[1:]).double(), frames.double().cumsum(0)])
+    place = [x[..., None].expand(-1, -1, _WIDTH) for x in (ends, ends - counts.long())]
+    means = (sums.gather(0, place[0]) - sums.gather(0, place[1])) / counts[..., None].double()
+    exact = means @ weight.double().T
+    return {
+        "dtype": str(dtype).removeprefix("torch."),
+        "steps": steps,
+        "entries": _error(entries, means),
+        "keys": _error(keys, exact),
+        "once": _error(project(means)[0], exact),
+    }
+
+
+def _error(found: Tensor, due: Tensor) -> float:
+    return float(f"{((found.double() - due).norm() / due.norm()).item():.2g}")
