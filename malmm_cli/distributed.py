@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -83,13 +84,21 @@ def _connect(address: str) -> Any:
         raise UsageError("--ray needs Ray", hint="pip install 'malmm[ray]'") from error
     try:
         if not ray.is_initialized():
+            _check_reachable(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"--ray {address}: no cluster there: {str(error).splitlines()[0]}",
             hint="`ray start --head` starts one",
         ) from error
     return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError where nobody listens: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _places(ray: Any) -> int:
@@ -161,11 +170,11 @@ class _Slot:
 
     def give_up(self, timeout: float) -> tuple[Job, Outcome]:
         """Kill the actor, which takes too long."""
-        job = self.job
+        job, begun = self.job, self.begun
         assert job is not None
         self.stop()
         self._begin()
-        return job, failed(job, late(job, timeout))
+        return job, failed(job, late(job, timeout), time.monotonic() - begun)
 
     def stop(self) -> None:
         """End the actor, and what it does."""

@@ -181,7 +181,7 @@ def check_writable(path: Path, *, overwrite: bool, inputs: Sequence[str] = ()) -
     """Raise before any work is done for an output that stands in the way or has no place."""
     for given in inputs:
         if os.path.exists(path) and os.path.exists(given) and os.path.samefile(path, given):
-            raise UsageError(f"{path}: is the video itself", hint="-o names another file")
+            raise UsageError(f"{path}: is the input itself", hint="-o names another file")
     if os.path.isdir(path):
         raise UsageError(f"{path}: is a folder", hint="name a file in it")
     if os.path.isfile(path) and not overwrite:

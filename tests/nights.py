@@ -103,14 +103,19 @@ def night(
     slow: float = 0.0,
     log: str | None = None,
     retry: int = 0,
+    overwrite: bool = False,
+    on_warning: Any = None,
     **how: Any,
 ) -> loop.Tally:
     """One run, in this process but for its workers."""
     engine = engine or partial(pool.run, start=partial(start, slow, log), **how)
     with place.locked():
+        if overwrite:
+            place.clear()
         lines = read_lines(place.results)
         todo = [item for item, _ in sort_out(items, lines.kept).todo]
-        with open_ledger(place, lines, items, todo, how.get("workers", 1)) as ledger:
+        more = {"overwrite": overwrite, "on_warning": on_warning}
+        with open_ledger(place, lines, items, todo, how.get("workers", 1), **more) as ledger:
             return loop.run(jobs(todo), engine, ledger, retry=retry)
 
 

@@ -122,6 +122,46 @@ def test_patterns_are_resolved_by_the_tool(folder, tmp_path, pattern, found):
     assert find_videos([pattern], ()) == found
 
 
+def test_links_to_folders_are_not_followed(folder, tmp_path):
+    for name in ("self", "two"):
+        (tmp_path / "videos" / name).symlink_to(".")
+    told = []
+    assert find_videos(["videos"], (), told.append) == find_videos(["videos/**"], ())
+    assert [line.split(":")[0] for line in told] == [
+        os.path.join("videos", n) for n in ("self", "two")
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_that_cannot_be_read_is_told(folder):
+    os.chmod("videos/deep", 0)
+    told = []
+    assert find_videos(["videos"], (), told.append) == ["videos/a.mp4"]
+    assert told == ["videos/deep: cannot be read: Permission denied"]
+
+
+def test_what_never_was_tried_comes_before_what_failed(malmm, folder, tmp_path):
+    run = (
+        "batch",
+        "videos/deep/broken.mp4",
+        "videos/a.mp4",
+        *LOUD,
+        "-o",
+        "out.jsonl",
+        "--limit",
+        "1",
+    )
+    assert [malmm(*run).code for _ in range(3)] == [1, 0, 1]
+    assert sorted("error" in item for item in lines(tmp_path / "out.jsonl")) == [False, True]
+
+
+def test_the_output_is_no_input(refused, folder, tmp_path):
+    (tmp_path / "tasks.jsonl").write_text('{"id": "1", "video": "videos/a.mp4"}\n')
+    run = ("batch", "tasks.jsonl", *FAST, "-o", "tasks.jsonl", "--overwrite")
+    refused(*run, code=2, says="is the input itself")
+    assert (tmp_path / "tasks.jsonl").read_text().startswith('{"id"')
+
+
 def test_one_file_by_two_names_is_one_item(folder, tmp_path):
     tasks = find_tasks(["videos/a.mp4", "./videos/a.mp4"], (), (), tmp_path)
     assert [(task.id, task.video) for task in tasks] == [("videos/a.mp4", "videos/a.mp4")]

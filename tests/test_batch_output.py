@@ -18,10 +18,12 @@ from malmm_cli.batch import ledger as ledgers
 from malmm_cli.batch.files import Names
 from malmm_cli.batch.lines import item_of, line_of
 from malmm_cli.batch.place import Place, place_of
+from malmm_cli.batch.plan import plan
 from malmm_cli.batch.state import holder
 from malmm_cli.data import Task
 from malmm_cli.errors import MalmmError, OutputError, UsageError
 from malmm_cli.output import Failure
+from malmm_cli.settings import ASK, CAPTION
 
 HARNESS = Path(__file__).with_name("nights.py")
 
@@ -334,9 +336,6 @@ def test_the_file_of_what_is_done_anew_goes_with_its_line(videos, folder):
 
 
 def test_questions_of_a_video_share_its_file(videos, folder):
-    from malmm_cli.batch.plan import plan
-    from malmm_cli.settings import ASK, CAPTION
-
     tasks = [Task(f"{name}//{q}", name, q) for name in videos[:2] for q in ("who?", "where?")]
     night(folder, plan(tasks[:3], CAPTION, ASK, {}), engine=inline)
     night(folder, plan(tasks, CAPTION, ASK, {}), engine=inline)
@@ -361,9 +360,105 @@ def test_collisions_are_resolved_and_said(videos, folder):
 def test_files_of_others_in_the_folder_are_left_alone(videos, folder):
     Path("texts").mkdir()
     Path("texts/v3.txt").write_text("mine")
-    with pytest.raises(UsageError, match=r"v3\.txt: exists, and is of no earlier run"):
+    with pytest.raises(UsageError, match=r"v3\.txt: exists, and is not what an earlier run wrote"):
         night(folder, planned(videos), engine=inline)
     assert Path("texts/v3.txt").read_text() == "mine"
+    night(folder, planned(videos), engine=inline, overwrite=True)
+    assert Path("texts/v3.txt").read_text() == "a text about v3.mp4, None\n"
+    night(folder, planned(videos), engine=inline, overwrite=True)
+
+
+def test_files_that_others_put_there_later_are_left_alone(videos, folder):
+    night(folder, planned(videos), engine=inline)
+    Path("texts/v1.txt").write_text("corrected by hand")
+    Path("texts/v2.srt").write_text("mine")
+    told = []
+    night(folder, planned(videos), engine=inline, on_warning=told.append)
+    night(
+        place_of(Path("texts"), "texts/", "srt"),
+        planned(videos),
+        engine=inline,
+        on_warning=told.append,
+    )
+    assert [line.split(":")[0] for line in told] == ["texts/v1.txt", "texts/v2.srt"]
+    for kind, name in (("txt", "v1"), ("srt", "v2")):
+        place = place_of(Path("texts"), "texts/", {"txt": "text"}.get(kind, kind))
+        with pytest.raises(UsageError, match=rf"{name}\.{kind}: exists, and is not what"):
+            night(place, planned(videos, model="another"), engine=inline)
+    assert Path("texts/v1.txt").read_text() == "corrected by hand"
+    assert Path("texts/v2.srt").read_text() == "mine"
+
+
+def test_the_place_of_a_failure_may_be_taken(videos, folder):
+    Path("fail-0.mp4").write_text("x")
+    night(folder, planned(["fail-0.mp4"]), engine=inline)
+    Path("texts/fail-0.txt").write_text("my notes")
+    with pytest.raises(UsageError, match="exists, and is not what an earlier run wrote"):
+        night(folder, planned(["fail-0.mp4"]), engine=inline)
+    assert Path("texts/fail-0.txt").read_text() == "my notes"
+
+
+def test_a_file_is_made_again_where_its_lines_are_ahead_of_it(videos, folder, monkeypatch):
+    """As after a kill between the two."""
+    tasks = [Task(f"v0.mp4//{q}", "v0.mp4", q) for q in ("who?", "where?")]
+    items = plan(tasks, CAPTION, ASK, {})
+    night(folder, items[:1], engine=inline)
+
+    def stop(*_):
+        raise OutputError("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("malmm_cli.batch.folder.write_whole", stop)
+        with pytest.raises(OutputError, match="stopped"):
+            night(folder, items, engine=inline)
+    assert len(Path("texts/v0.txt").read_text().splitlines()) == 1
+    assert night(folder, items, engine=inline).done == 0
+    assert len(Path("texts/v0.txt").read_text().splitlines()) == 2
+
+
+def test_files_of_another_form_follow_too(videos, folder):
+    """A form that was left for a while is behind its lines."""
+    night(folder, planned(videos[:1]), engine=inline)
+    srt = place_of(Path("texts"), "texts/", "srt")
+    tasks = [Task("v0.mp4", "v0.mp4", "who?")]
+    night(srt, plan(tasks, CAPTION, ASK, {}), engine=inline)
+    assert night(folder, plan(tasks, CAPTION, ASK, {}), engine=inline).done == 0
+    assert Path("texts/v0.txt").read_text() == "a text about v0.mp4, who?\n"
+
+
+def test_a_file_and_a_folder_are_not_mistaken(videos, folder):
+    inside = Place(Path("texts/results.jsonl"))
+    night(folder, planned(videos), engine=inline)
+    with pytest.raises(UsageError, match="was written as FOLDER/, with files"):
+        night(inside, planned(videos), engine=inline)
+    night(inside, planned(videos), engine=inline, overwrite=True)
+    with pytest.raises(UsageError, match="was written as a file, without others"):
+        night(folder, planned(videos), engine=inline)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"name": name} for name in ("../victim", "a/b", "results", "", 7, "x" * 300, "a\0b")),
+        *({"identity": 5}, {"video": 5}, {"frames": None}, {"text": 5}, {"segments": [1]}),
+    ],
+)
+def test_lines_that_make_no_sense_are_refused(videos, folder, change):
+    night(folder, planned(videos), engine=inline)
+    raw = folder.results.read_text().splitlines()
+    folder.results.write_text(
+        "\n".join([*raw[:-1], json.dumps({**json.loads(raw[-1]), **change})]) + "\n"
+    )
+    with pytest.raises(UsageError, match="line 6 is no result of malmm batch"):
+        night(folder, planned(videos), engine=inline)
+    assert not Path("victim.txt").exists()
+
+
+def test_one_output_by_two_names_is_one(videos, out):
+    Path("link.jsonl").symlink_to("out.jsonl")
+    place = place_of(Path("link.jsonl"), "link.jsonl", None)
+    with out.locked(), pytest.raises(UsageError, match="is being written by"), place.locked():
+        pass
 
 
 @pytest.mark.parametrize(

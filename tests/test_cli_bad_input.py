@@ -458,7 +458,7 @@ def test_the_video_is_never_overwritten(refused, tmp_path):
     video = shutil.copy(SAMPLE, tmp_path / "mine.mp4")
     before = Path(video).read_bytes()
     for option in ([], ["--overwrite"]):
-        refused("caption", video, *FAST, "-o", video, *option, code=2, says="is the video itself")
+        refused("caption", video, *FAST, "-o", video, *option, code=2, says="is the input itself")
     assert Path(video).read_bytes() == before
 
 

@@ -123,3 +123,11 @@ def test_without_a_cluster(place, monkeypatch):
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(UsageError, match="--ray auto: no cluster there: Could not find any"):
         night(place, planned(files("a.mp4")), engine=engine())
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://[::1]:9"])
+def test_an_address_where_nobody_listens_is_told_at_once(place, monkeypatch, address):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
+    with pytest.raises(UsageError, match=r"no cluster there: .*(refused|address)"):
+        night(place, planned(files("a.mp4")), engine=engine(address=address))

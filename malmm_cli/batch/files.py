@@ -1,4 +1,4 @@
-"""A file for each video: what it is called, and what is in it. All of it follows from the lines."""
+"""A file for each video: what it is called, and what is in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from malmm_cli.output import Failure, Item, encoded, format_whole
 
-__all__ = ["Names", "content"]
+__all__ = ["Names", "content", "is_name"]
 
 LONGEST = 200  # bytes of a name; most disks take 255
 OWN = ("results", ".", "..", "")
@@ -47,6 +47,12 @@ def _plain(stem: str) -> str:
         return plain
     short = raw[: LONGEST - 9].decode("utf-8", "ignore")
     return f"{short}-{hashlib.sha256(raw).hexdigest()[:8]}"
+
+
+def is_name(name: str) -> bool:
+    """Whether Names may have given it: it is one name and leads nowhere else."""
+    sound = name == name.translate(FORBIDDEN).strip(" ") and name.casefold() not in OWN
+    return sound and len(os.fsencode(name)) < LONGEST + 20  # a number may stand behind it
 
 
 def content(items: Iterable[Item], form: str) -> bytes | None:

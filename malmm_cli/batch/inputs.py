@@ -70,7 +70,7 @@ def find_videos(
         if given == "-":
             here = _listed(lines)
         elif os.path.isdir(given):
-            here = [str(path) for path in _walk(Path(given))]
+            here = [str(path) for path in _walk(Path(given), on_warning)]
         elif glob.has_magic(given) and not os.path.lexists(given):
             here = list(_matching(given))
         else:
@@ -114,9 +114,21 @@ def seen_from(base: Path, video: str) -> str:
         return video
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
+def _walk(folder: Path, on_warning: Callable[[str], None] | None) -> Iterator[Path]:
+    """Videos in a folder and those below, nothing hidden; links to folders are not followed."""
+
+    def tell(warning: str) -> None:
+        if on_warning:
+            on_warning(warning)
+
+    def unreadable(error: OSError) -> None:
+        tell(f"{error.filename}: cannot be read: {error.strerror}")
+
+    for parent, folders, names in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            if os.path.islink(Path(parent, name)):
+                tell(f"{Path(parent, name)}: is a link to a folder and is not followed")
         for name in sorted(names):
             if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
                 yield Path(parent, name)
@@ -125,7 +137,16 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _matching(pattern: str) -> Iterator[str]:
     """Files that fit; one that does not say which suffix is for videos alone."""
     exact = bool(Path(pattern).suffix)
-    for path in sorted(glob.glob(pattern, recursive=True)):
+    for path in sorted(_found(pattern)):
         known = exact or Path(path).suffix.lower() in VIDEO_SUFFIXES
         if known and not os.path.isdir(path):
             yield path
+
+
+def _found(pattern: str) -> Iterator[str]:
+    """Paths that fit, nothing hidden; `**` follows no links to folders, which may be loops."""
+    path = Path(pattern, "*") if pattern.endswith("**") else Path(pattern)
+    top = Path(path.anchor)
+    for found in top.glob(str(path.relative_to(top))):
+        if not any(part.startswith(".") and part != ".." for part in found.parts):
+            yield str(found)

@@ -80,10 +80,11 @@ def attempt(video: str, work: Callable[[str], Result], task: str) -> Item:
         return Failure(video, task, about(video, told(video, error)))
 
 
-def failed(job: Job, error: MalmmError) -> Outcome:
-    """What becomes of a job that has no result."""
+def failed(job: Job, error: MalmmError, seconds: float = 0.0) -> Outcome:
+    """What becomes of a job that has no result, after so many seconds."""
     named = about(job.video, error)
-    return Outcome(tuple(Failure(job.video, job.kind, named) for _ in job.tasks))
+    items = tuple(Failure(job.video, job.kind, named) for _ in job.tasks)
+    return Outcome(items, seconds=seconds)
 
 
 def about(video: str, error: MalmmError) -> MalmmError:

@@ -6,29 +6,20 @@ items waits for the disk once for many of them.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-from malmm_cli.batch.files import Names, content
+from malmm_cli.batch.files import Names
+from malmm_cli.batch.folder import Files
 from malmm_cli.batch.inputs import seen_from
 from malmm_cli.batch.job import Job, Outcome
-from malmm_cli.batch.lines import (
-    AGAIN,
-    Line,
-    Lines,
-    item_of,
-    line_of,
-    read_lines,
-    without,
-    write_whole,
-)
+from malmm_cli.batch.lines import AGAIN, Line, Lines, line_of, read_lines, without
 from malmm_cli.batch.place import Place
 from malmm_cli.batch.plan import Planned
-from malmm_cli.batch.state import Entry, State, now
+from malmm_cli.batch.state import Entry, State, claimed, now
 from malmm_cli.errors import MalmmError, OutputError, UsageError
 from malmm_cli.output import Failure, encoded, open_lines
 
@@ -39,25 +30,40 @@ Written = tuple[Job, Outcome]
 
 @contextmanager
 def open_ledger(
-    place: Place, lines: Lines, planned: Sequence[Planned], todo: Sequence[Planned], workers: int
+    place: Place,
+    lines: Lines,
+    planned: Sequence[Planned],
+    todo: Sequence[Planned],
+    workers: int,
+    *,
+    overwrite: bool = False,
+    on_warning: Callable[[str], None] | None = None,
 ) -> Iterator[Ledger]:
     """Make room for the items `todo`, of all that are planned, and take what becomes of them.
 
     `lines` is what stands in the output. Those of items that are done anew leave it, and are kept
-    in the state. The caller holds the lock.
+    in the state. Files of others are replaced only with `overwrite`; those that stand for what is
+    done are left alone, and `on_warning` is told. The caller holds the lock.
     """
     state = State(place.state)
     try:
         state.begin(workers)
+        left = [] if overwrite else check_folder(place, lines, planned, todo)
+        if on_warning:
+            for path in left:
+                on_warning(f"{path}: is not what malmm wrote; it is left as it is")
         names = _names(place, planned, lines.kept)
-        if place.folder:
-            _check_strangers(place, names, todo, lines.kept)  # once more, now that it is ours
         _make_room(place, state, lines, todo)
         kept = read_lines(place.results).kept
         state.take(_entries(planned, kept))
+        files = Files(place, kept) if place.folder else None
+        if files:
+            for item in todo:  # known before anything is done, so that collisions can be told
+                names.of(_key(place, item.task.video))
+            files.mend(state, left)
         with ExitStack() as stack:
             write = stack.enter_context(open_lines(place.results, append=True))
-            ledger = Ledger(place, state, names, write, kept)
+            ledger = Ledger(place, state, names, write, files)
             stack.callback(ledger.close)
             yield ledger
     finally:
@@ -66,10 +72,34 @@ def open_ledger(
         state.close()
 
 
-def check_folder(place: Place, lines: Lines, planned: Sequence[Planned]) -> None:
-    """Raise UsageError for files of others in the folder, before anything is made."""
-    if place.folder:
-        _check_strangers(place, _names(place, planned, lines.kept), planned, lines.kept)
+def check_folder(
+    place: Place, lines: Lines, planned: Sequence[Planned], todo: Sequence[Planned]
+) -> list[Path]:
+    """The files of others that stand where those of earlier results would.
+
+    Raises UsageError for those that stand in the way of what is to be done, and for lines that were
+    written with files where there are none now, or the other way round.
+    """
+    if any((line.name is not None) != (place.folder is not None) for line in lines.kept.values()):
+        other = "as FOLDER/, with files" if place.folder is None else "as a file, without others"
+        raise UsageError(
+            f"{place.results}: was written {other}",
+            hint="give -o as it was given then, or name another output; --overwrite begins anew",
+            kind="OutputExists",
+        )
+    if place.folder is None:
+        return []
+    files, ours = Files(place, lines.kept), claimed(place.state)
+    names = _names(place, planned, lines.kept)
+    if in_the_way := files.strangers(
+        (names.of(_key(place, item.task.video)) for item in todo), ours
+    ):
+        raise UsageError(
+            f"{in_the_way[0]}: exists, and is not what an earlier run wrote",
+            hint="name another folder; --overwrite replaces it",
+            kind="OutputExists",
+        )
+    return files.strangers((line.name or "" for line in lines.kept.values()), ours)
 
 
 class Ledger:
@@ -81,18 +111,12 @@ class Ledger:
         state: State,
         names: Names,
         write: Callable[[str], None],
-        kept: Mapping[str, Line],
+        files: Files | None,
     ) -> None:
         self.collisions = names.collisions
         self._place, self._state, self._names, self._write = place, state, names, write
-        self._lines: defaultdict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+        self._files = files
         self._size = place.results.stat().st_size if place.results.exists() else 0
-        for line in kept.values():
-            self._lines[line.name or ""][line.id] = (line.start, line.stop)
-        if place.folder:
-            for name in self._lines:
-                if not self._file(name).exists():
-                    self._write_file(name)
         self._waiting: SimpleQueue[Written | None] = SimpleQueue()
         self._fault: Exception | None = None
         self._thread = Thread(target=self._work)
@@ -133,35 +157,22 @@ class Ledger:
     def _write_group(self, group: list[Written]) -> None:
         if not group:
             return
-        texts, touched = [], set()
+        texts: list[str] = []
+        touched: set[str] = set()
         for job, outcome in group:
-            name = self._names.of(_key(self._place, job.video)) if self._place.folder else None
+            name = self._names.of(_key(self._place, job.video)) if self._files else None
             for task, digest, item in zip(job.tasks, job.digests, outcome.items, strict=True):
                 text = line_of(item, task.id, outcome.identity, digest, name)
-                stop = self._size + len(encoded(text))
-                self._lines[name or ""][task.id] = (self._size, stop)
-                self._size = stop
+                start, self._size = self._size, self._size + len(encoded(text))
+                if self._files and name:
+                    self._files.note(name, task.id, start, self._size)
+                    touched.add(name)
                 texts.append(text)
-                touched.add(name)
         self._write("".join(texts))
-        if self._place.folder:
-            for name in touched:
-                self._write_file(name or "")
+        if self._files:
+            self._files.write(self._state, touched)
         for job, outcome in group:
             self._state.add(_outcomes(job, outcome), outcome.seconds, outcome.memory)
-
-    def _file(self, name: str) -> Path:
-        return self._place.base / f"{name}.{self._place.suffix}"
-
-    def _write_file(self, name: str) -> None:
-        with self._place.results.open("rb") as file:
-            items = []
-            for start, stop in self._lines[name].values():
-                file.seek(start)
-                items.append(item_of(file.read(stop - start)))
-        data = content(items, self._place.form)
-        if data is not None:
-            write_whole(self._file(name), [data])
 
 
 def _names(place: Place, planned: Sequence[Planned], kept: Mapping[str, Line]) -> Names:
@@ -176,22 +187,6 @@ def _names(place: Place, planned: Sequence[Planned], kept: Mapping[str, Line]) -
 
 def _key(place: Place, video: str) -> str:
     return seen_from(place.base, video)
-
-
-def _check_strangers(
-    place: Place, names: Names, todo: Sequence[Planned], kept: Mapping[str, Line]
-) -> None:
-    """Raise UsageError for files in the folder that no line tells of."""
-    ours = {line.name for line in kept.values()}
-    for item in todo:
-        name = names.of(_key(place, item.task.video))
-        path = place.base / f"{name}.{place.suffix}"
-        if name not in ours and path.exists():
-            raise UsageError(
-                f"{path}: exists, and is of no earlier run",
-                hint="name another folder; --overwrite replaces it",
-                kind="OutputExists",
-            )
 
 
 def _make_room(place: Place, state: State, lines: Lines, todo: Sequence[Planned]) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from malmm_cli.batch.files import is_name
 from malmm_cli.data import Result, Segment
 from malmm_cli.errors import MalmmError, OutputError, UsageError
 from malmm_cli.output import SCHEMA, Failure, Item, as_json
@@ -86,21 +87,33 @@ def read_lines(path: Path) -> Lines:
 
 
 def _line(raw: bytes, start: int, stop: int) -> Line | None:
-    """The item of a line; None for one that is not whole or not ours."""
+    """The item of a line; None for one that is not whole, not ours, or makes no sense."""
     if not raw.endswith(b"\n"):
         return None
     try:
         content = json.loads(raw)
-        known = content["schema"] == SCHEMA and ("text" in content) != ("error" in content)
-        line = Line(
-            *(content["id"], content["video"], start, stop, content["settings"]),
-            *(content["identity"], content.get("name"), "error" in content),
-        )
-        if known and isinstance(line.id, str) and isinstance(line.settings, str):
-            return line
-    except (ValueError, KeyError, TypeError, RecursionError):
+        if content["schema"] != SCHEMA or ("text" in content) == ("error" in content):
+            return None
+        _check_item(_item(content))
+        name, identity = content.get("name"), content["identity"]
+        texts = (content["id"], content["settings"], name or "", identity or "")
+        if all(isinstance(text, str) for text in texts) and (name is None or is_name(name)):
+            about = (content["id"], content["video"], start, stop, content["settings"])
+            return Line(*about, identity, name, "error" in content)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass
     return None
+
+
+def _check_item(item: Item) -> None:
+    """Raise TypeError for values that are written to files and are none."""
+    texts: list[object] = [item.video]
+    if isinstance(item, Result):
+        texts += [item.text, item.question or "", *(segment.text for segment in item.segments)]
+        for segment in item.segments:
+            float(segment.start), float(segment.end)
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError
 
 
 def _check_ours(path: Path, number: int, raw: bytes, found: Lines) -> None:
@@ -185,7 +198,10 @@ def line_of(
 
 def item_of(raw: bytes) -> Item:
     """The item that a line was made of."""
-    content = json.loads(raw)
+    return _item(json.loads(raw))
+
+
+def _item(content: dict[str, Any]) -> Item:
     if "error" in content:
         error = MalmmError(content["error"]["message"], kind=content["error"]["kind"])
         return Failure(content["video"], content["task"], error)

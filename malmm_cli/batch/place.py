@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +75,10 @@ class Place:
             lock.release()
 
 
-def place_of(output: Path, given: str, form: str | None) -> Place:
+def place_of(output: Path, given: str, form: str | None, inputs: Sequence[str] = ()) -> Place:
     """The place that `-o` names: FILE.jsonl, or a folder, which is there or ends in a slash.
 
-    Raises UsageError for anything else.
+    Raises UsageError for anything else, and for a file that is one of the `inputs`.
     """
     if not given:
         raise UsageError("-o is empty", hint="name FILE.jsonl, or a folder with a slash behind it")
@@ -96,5 +96,6 @@ def place_of(output: Path, given: str, form: str | None) -> Place:
         raise UsageError(
             f"-o {given} is of JSON lines", hint=f"for {form}, name a folder with a slash behind it"
         )
-    check_writable(output, overwrite=True)
-    return Place(output)
+    check_writable(output, overwrite=True, inputs=inputs)
+    # the lock lies beside the file itself, by whatever name it is reached
+    return Place(Path(os.path.realpath(output)) if output.is_symlink() else output)

@@ -70,10 +70,14 @@ def sort_out(planned: Sequence[Planned], kept: Mapping[str, Line]) -> Sorted:
         except (OSError, ValueError):
             return None
 
+    failed = []  # after what was never tried, so that --limit comes to that too
     for item in planned:
         line = kept.get(item.task.id)
-        if line is None or line.failed or line.identity is None:
-            found.todo.append((item, NEW if line is None else FAILED))
+        if line is None:
+            found.todo.append((item, NEW))
+            continue
+        if line.failed or line.identity is None:
+            failed.append((item, FAILED))
             continue
         alike = same(item.task.video, line.identity)
         if alike is None:
@@ -84,6 +88,7 @@ def sort_out(planned: Sequence[Planned], kept: Mapping[str, Line]) -> Sorted:
             found.todo.append((item, VIDEO))
         else:
             found.done.append(item)
+    found.todo.extend(failed)
     return found
 
 

@@ -88,16 +88,16 @@ class _Slot:
         """The job that is done, with what became of it; None if the worker has only started."""
         assert self.job is not None
         assert self._process is not None
-        job, started = self.job, self.begun < math.inf
+        job, begun = self.job, self.begun
         try:
             said: Any = self.talk.recv()
         except (EOFError, OSError):
             self._process.join(5.0)
             how = told_exit(self._process.exitcode)
             self.stop()
-            if not started:
+            if begun == math.inf:  # it had only started
                 raise ModelError(f"the model could not be loaded: {how}") from None
-            return job, failed(job, crashed(job, how))
+            return job, failed(job, crashed(job, how), time.monotonic() - begun)
         if isinstance(said, MalmmError):
             raise said
         if isinstance(said, str):
@@ -111,9 +111,9 @@ class _Slot:
     def give_up(self, timeout: float) -> tuple[Job, Outcome]:
         """Kill the worker, which takes too long."""
         assert self.job is not None
-        job = self.job
+        job, begun = self.job, self.begun
         self.stop()
-        return job, failed(job, late(job, timeout))
+        return job, failed(job, late(job, timeout), time.monotonic() - begun)
 
     def stop(self) -> None:
         """End the worker, and what it does."""

@@ -1,6 +1,7 @@
 """The state of a batch in SQLite, beside the output and open to any tool.
 
-It is made from the output and can be made again from it at any time, but for `replaced` and `run`.
+It is made from the output and can be made again from it at any time, but for `replaced`, `run`
+and `file`.
 
     item      id, video, status, identity, settings, tries, seconds, kind, message, at
               status is waiting, done or failed; kind and message say why it failed; seconds is what
@@ -10,6 +11,9 @@ It is made from the output and can be made again from it at any time, but for `r
               what its items took, memory the most bytes that a worker held
     replaced  at, id, line
               lines that were taken out of the output because their items are done anew
+    file      name, digest
+              files in the folder that are ours, with a hash of their content; two for one that
+              was being written when the run was killed
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from __future__ import annotations
 import os
 import socket
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +32,7 @@ from malmm_cli.batch.lines import AGAIN
 from malmm_cli.errors import OutputError, UsageError
 from malmm_cli.output import encoded
 
-__all__ = ["Entry", "Pace", "State", "holder", "pace"]
+__all__ = ["Entry", "Pace", "State", "claimed", "holder", "pace"]
 
 OURS = 0x6D616C6D  # "malm", in the header of the file
 TABLES = """
@@ -40,6 +44,7 @@ CREATE TABLE IF NOT EXISTS run (
     items INTEGER, done INTEGER DEFAULT 0, failed INTEGER DEFAULT 0, seconds REAL DEFAULT 0,
     memory INTEGER DEFAULT 0);
 CREATE TABLE IF NOT EXISTS replaced (at TEXT, id TEXT, line TEXT);
+CREATE TABLE IF NOT EXISTS file (name TEXT, digest TEXT, PRIMARY KEY (name, digest)) WITHOUT ROWID;
 """
 ITEM = """
 INSERT INTO item VALUES (:id, :video, :status, :identity, :settings, :tries, :seconds, :kind,
@@ -126,6 +131,16 @@ class State:
                 self._base.executemany("INSERT INTO replaced VALUES (?, ?, ?)", rows)
             self._base.execute("PRAGMA synchronous = NORMAL")
 
+    def claim(self, files: Sequence[tuple[str, str]]) -> None:
+        """Note names and digests of files that are about to be written."""
+        with told(self.path), self._base:
+            self._base.executemany("INSERT OR IGNORE INTO file VALUES (?, ?)", files)
+
+    def settle(self, files: Sequence[tuple[str, str]]) -> None:
+        """Forget other digests of these files: they are written."""
+        with told(self.path), self._base:
+            self._base.executemany("DELETE FROM file WHERE name = ? AND digest != ?", files)
+
     def end(self) -> None:
         """Note that the run ended."""
         with told(self.path), self._base:
@@ -150,12 +165,17 @@ def pace(path: Path) -> Pace | None:
     return Pace(*rows[0]) if rows else None
 
 
+def claimed(path: Path) -> set[tuple[str, str]]:
+    """Names and digests of files that earlier runs wrote."""
+    return set(_read(path, "SELECT name, digest FROM file", most=-1))
+
+
 def now() -> str:
     """The time as the tables have it: UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _read(path: Path, question: str) -> list[tuple[Any, ...]]:
+def _read(path: Path, question: str, most: int = 1) -> list[tuple[Any, ...]]:
     if not path.exists():
         return []
     try:
@@ -163,7 +183,7 @@ def _read(path: Path, question: str) -> list[tuple[Any, ...]]:
         how = "mode=ro" if Path(f"{path}-wal").exists() else "mode=ro&immutable=1"
         base = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
         try:
-            return base.execute(question + " LIMIT 1").fetchall()
+            return base.execute(f"{question} LIMIT {most}").fetchall()
         finally:
             base.close()
     except sqlite3.Error:

@@ -78,7 +78,8 @@ def _malmm(
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (default: the process's own) ask for; return its exit code.
 
-    0 done, 1 something failed, 2 wrong use or an input that cannot be used, 130 Ctrl-C.
+    0 done, 1 something failed, 2 wrong use or an input that cannot be used, 130 Ctrl-C,
+    143 SIGTERM during a batch.
     """
     set_encodings()
     given = sys.argv[1:] if arguments is None else arguments

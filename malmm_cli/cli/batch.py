@@ -110,7 +110,7 @@ def batch(
     from malmm_cli.batch.inputs import find_tasks
     from malmm_cli.batch.place import place_of
 
-    place = place_of(Path(output), output, options.format)
+    place = place_of(Path(output), output, options.format, inputs)
     told = None if options.quiet else warn
     tasks = find_tasks(inputs, sys.stdin or (), options.questions or (), place.base, told)
     only_asks = all(task.question is not None for task in tasks)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from malmm_cli.cli.console import complain, download_progress, emit, note, on_one_line
+from malmm_cli.cli.console import complain, download_progress, emit, note, on_one_line, warn
 from malmm_cli.cli.running import report, shown_progress
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def night(
 
     planned = plan(tasks, *settings, _located(options))
     if not options.overwrite:
-        check_folder(place, read_lines(place.results), planned)  # before anything is made
+        lines = read_lines(place.results)  # looked at before anything is made, and once it is ours
+        check_folder(place, lines, planned, [p for p in planned if p.task.id not in lines.kept])
     with place.locked():
         if options.overwrite:
             place.clear()
@@ -86,7 +87,11 @@ def night(
         begun, told = time.monotonic(), 0
         with (
             _until_terminated(),
-            open_ledger(place, lines, planned, todo, setup.workers) as ledger,
+            open_ledger(
+                *(place, lines, planned, todo, setup.workers),
+                overwrite=options.overwrite,
+                on_warning=None if options.quiet else warn,
+            ) as ledger,
             shown_progress(options, "", unit="items") as update,
         ):
             for collision in ledger.collisions if not options.quiet else ():

@@ -1,0 +1,82 @@
+"""The files of a folder: they follow from the lines, and none of somebody else is touched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from malmm_cli.batch.files import content
+from malmm_cli.batch.lines import Line, item_of, write_whole
+from malmm_cli.batch.place import Place
+from malmm_cli.batch.state import State
+
+__all__ = ["Files"]
+
+
+class Files:
+    """Files by their names, and the lines that each is made of."""
+
+    def __init__(self, place: Place, kept: Mapping[str, Line]) -> None:
+        self._place = place
+        self._lines: defaultdict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+        for line in kept.values():
+            self.note(line.name or "", line.id, line.start, line.stop)
+
+    def note(self, name: str, item: str, start: int, stop: int) -> None:
+        """A line of an item, in bytes, is what the file of that name is made of too."""
+        self._lines[name][item] = (start, stop)
+
+    def strangers(self, names: Iterable[str], claimed: set[tuple[str, str]]) -> list[Path]:
+        """Files of these names which nobody can say are ours; `claimed` are those we wrote."""
+        found = []
+        for name in dict.fromkeys(names):
+            path = self.path(name)
+            if not path.exists():
+                continue
+            data = path.read_bytes() if path.is_file() else None
+            if data is None or not (
+                (path.name, _digest(data)) in claimed or data == self._due(name)
+            ):
+                found.append(path)
+        return found
+
+    def mend(self, state: State, leave: Iterable[Path]) -> None:
+        """Write what is not as the lines have it, and nothing that is to be left."""
+        left = set(leave)
+        names = [n for n in self._lines if self.path(n) not in left and not self._is_due(n)]
+        self.write(state, names)
+
+    def write(self, state: State, names: Iterable[str]) -> None:
+        """Have the files of these names on the disk as the lines have them."""
+        due = {self.path(name): self._due(name) for name in names}
+        files = [(path.name, _digest(data)) for path, data in due.items() if data is not None]
+        state.claim(files)  # a run that is killed now leaves one of the two
+        for path, data in due.items():
+            if data is not None:
+                write_whole(path, [data])
+        state.settle(files)
+
+    def path(self, name: str) -> Path:
+        """Where the file of a name lies."""
+        return self._place.base / f"{name}.{self._place.suffix}"
+
+    def _is_due(self, name: str) -> bool:
+        due, path = self._due(name), self.path(name)
+        return due is None or (path.exists() and path.read_bytes() == due)
+
+    def _due(self, name: str) -> bytes | None:
+        """What has to be in a file; None where there is no result for it."""
+        if name not in self._lines:
+            return None
+        with self._place.results.open("rb") as file:
+            items = []
+            for start, stop in self._lines[name].values():
+                file.seek(start)
+                items.append(item_of(file.read(stop - start)))
+        return content(items, self._place.form)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
