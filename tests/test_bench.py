@@ -1,6 +1,8 @@
 """`malmm bench` refuses what this machine cannot hold before it builds anything."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -70,6 +72,7 @@ def here(monkeypatch, load_once, one_thread):
 
 
 ONE = ("--frames", "4", "--memory", "2")
+ROW = {"form": "none", "memory": 0, "seconds": 0.1, "ratio": 1.0, "peak_mib": 9}
 
 
 def test_a_video_stage_by_stage(malmm, here, clip, t5_folder):
@@ -91,6 +94,30 @@ def test_a_video_stage_by_stage(malmm, here, clip, t5_folder):
     assert asked == [("malmm", 1), ("malmm", 2), ("memory file", 2)]
     assert told["questions"][0]["ratio"] == 1
     assert told["machine"]["torch"]
+
+
+def test_frames_a_second(malmm, here, clip, t5_folder):
+    how = ("--form", "malmm", "--fps", "2", "--memory", "2")
+    done = malmm("bench", "video", clip, "--model", t5_folder, *how, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["videos"][0]["frames"] > 2
+
+
+def test_what_was_measured_before_a_failure_is_kept(
+    malmm, here, monkeypatch, clip, t5_folder, tmp_path
+):
+    from malmm_cli.bench import steps, video
+
+    def fail(*_, **__):
+        raise MalmmError("measuring failed")
+
+    monkeypatch.setattr(steps, "in_child", lambda *_, **__: ROW)
+    monkeypatch.setattr(video, "in_child", fail)
+    monkeypatch.setattr(drift, "__defaults__", (["bfloat16"], [20]))
+    path = tmp_path / "page.md"
+    done = malmm("bench", "all", clip, "-o", path, "--model", t5_folder, "--no-progress")
+    assert (done.code, done.err) == (1, "error: measuring failed\n")
+    assert "| none | 0 | 0.1 | 1.0 | 9 |" in path.read_text()
 
 
 def test_what_is_left_out_is_told(malmm, here, clip, write_model):
@@ -161,8 +188,7 @@ def test_drift(malmm, monkeypatch):
 def test_the_page(malmm, here, clip, t5_folder, tmp_path, monkeypatch):
     from malmm_cli.bench import steps
 
-    row = {"form": "none", "memory": 0, "seconds": 0.1, "ratio": 1.0, "peak_mib": 9}
-    monkeypatch.setattr(steps, "in_child", lambda *_, **__: row)
+    monkeypatch.setattr(steps, "in_child", lambda *_, **__: ROW)
     monkeypatch.setattr(drift, "__defaults__", (["bfloat16"], [20]))
     path = tmp_path / "page.md"
     few = ("--questions", "2", "--steps", "3", "--compare", "3", *ONE, "--no-progress")
@@ -179,6 +205,17 @@ def test_the_page(malmm, here, clip, t5_folder, tmp_path, monkeypatch):
     with Image.open(tmp_path / "page.png") as picture:
         assert picture.width > picture.height > 300
     assert malmm(*run).code == 2
+
+
+def test_the_peak_is_that_of_the_process_and_not_of_its_parent():
+    def peak():
+        code = "from malmm_cli.bench.child import peak_mib; print(peak_mib())"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        return int(done.stdout)
+
+    before = peak()
+    ballast = bytearray(b"x" * (before + 300) * 2**20)
+    assert abs(peak() - before) < 100, len(ballast)
 
 
 def test_a_process_of_its_own():

@@ -11,9 +11,9 @@ same command again after an interruption.
 3. encoder: the image encoder learns to tell colour, shape and motion in each patch of frames that
    are drawn, seeded, none with the combinations that tests are made of;
 4. pictures: so are whole videos, and the encoder's features of them kept;
-5. reader: with both frozen, the Q-Former learns to write timelines of what its memory holds;
-6. answers: the same parts go on as `malmm train` trains any model, on questions and captions, first
-   with the visual bank alone, which is quick, then with both.
+5. reader: with both frozen, the Q-Former learns to write timelines of what its memory holds, first
+   with the visual bank alone, which is quick, then with both;
+6. answers: the same parts go on as `malmm train` trains any model, on questions and captions.
 """
 
 import json
@@ -32,11 +32,11 @@ from malmm_cli.models import InstructBlip
 
 STEPS = {
     "language": 1800,
-    "fluency": 1000,
+    "fluency": 2900,
     "encoder": 4000,
-    "reader": 2500,
-    "answers visual": 250,
-    "answers both": 150,
+    "reader": 3000,
+    "reader both": 180,
+    "answers": 100,
 }
 VIDEOS = 3500
 LANGUAGE, SIGHT = ("language_model",), ("vision_model", "position_embedding")
@@ -72,9 +72,8 @@ def main(target: Path) -> None:
     make_pictures(work / "pictures", VIDEOS, log)
     videos = Videos.encoded(model, work / "pictures", work / "features", log)
     stage("reader", model, READING, train_reader, videos)
-    for banks in ("visual", "both"):
-        name = f"answers {banks}"
-        stage(name, model, READING, train_answers, videos, work / name, banks=banks)
+    stage("reader both", model, READING, train_reader, videos, banks="both", rate=4e-4)
+    stage("answers", model, READING, train_answers, videos, work / "answers")
     export(model, work / "untrained", target)
 
 

@@ -1,4 +1,4 @@
-"""Stage 5: questions and captions, learnt by the loop that `malmm train` runs."""
+"""Stage 6: questions and captions, learnt by the loop that `malmm train` runs."""
 
 import random
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from language import texts_of
 from reader import Videos, lengths
 
 from malmm_cli.models import InstructBlip
-from malmm_cli.settings import ASK, changed
+from malmm_cli.settings import ASK
 from malmm_cli.train import Batch, Recipe, Sample, fit
 
 VIDEOS_A_STEP, TEXTS_A_VIDEO = 8, 4
@@ -33,17 +33,14 @@ class Lessons:
         yield Batch(features, samples)
 
 
-def train_answers(
-    model: InstructBlip, videos: Videos, folder: Path, steps: int, log=print, banks: str = "both"
-) -> None:
+def train_answers(model: InstructBlip, videos: Videos, folder: Path, steps: int, log=print) -> None:
     """Train in place what the paper trains, encoder and language model frozen."""
-    recipe = Recipe(steps=steps, batch_size=32, together=TEXTS_A_VIDEO, lr=3e-4, clip=1.0)
-    settings = changed(ASK, banks=banks)
+    recipe = Recipe(steps=steps, batch_size=32, together=TEXTS_A_VIDEO, lr=1e-4, clip=1.0)
     fit(
         model,
         Lessons(videos),
         recipe,
-        settings,
+        ASK,
         folder,
         steps=steps,
         save_every=100,

@@ -50,7 +50,7 @@ def hard_texts_of(scene: Scene, chance: random.Random) -> list[tuple[str, str]]:
     asked = questions(scene, 49, seed=chance.randrange(2**30))
     chance.shuffle(asked)
     picked = []
-    for kinds, most in ((("ordered",), 7), (("compared", "counted"), 3), (EASY, 1)):
+    for kinds, most in ((("ordered",), 6), (("compared", "counted"), 2), (EASY, 3)):
         picked += [one for one in asked if one.kind in kinds][:most]
     return [
         (CAPTION.prompt, caption(scene)),

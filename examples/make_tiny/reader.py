@@ -1,4 +1,4 @@
-"""Stage 3: the Q-Former learns to write timelines of what its memory holds, then to answer."""
+"""Stage 5: the Q-Former learns to write timelines of what its memory holds, then to answer."""
 
 import random
 import time
@@ -15,7 +15,7 @@ from torch import Tensor
 from malmm_cli.models import InstructBlip
 from malmm_cli.train.checkpoint import trained
 
-VIDEOS_A_STEP = 32
+VIDEOS_A_STEP = {"visual": 32, "both": 8}
 
 
 class Videos:
@@ -142,17 +142,21 @@ def train_reader(
     videos: Videos,
     steps: int,
     log=print,
+    *,
+    banks: str = "visual",
     rate: float = 1e-3,
 ) -> None:
     """Train in place what the paper trains, on VIDEOS_A_STEP videos a step.
 
-    The loss is how far the tokens are from a perfect timeline, whatever the prompt. Earlier frames
-    matter through the visual bank alone here, which makes a step as cheap as a single frame's.
+    The loss is how far the tokens are from a perfect timeline, whatever the prompt. With the visual
+    bank alone a step is as cheap as a single frame's, since nothing else comes from earlier frames;
+    with both banks it goes on from there.
     """
-    chance = random.Random(0)
+    chance = random.Random(f"reader {banks}")
     columns, column = vocabulary(model)
     rows = model.language_model.get_input_embeddings().weight[columns].detach()
-    point(model, videos, chance)
+    if banks == "visual":
+        point(model, videos, chance)
     parameters = trained(model)
     for parameter in parameters.values():
         parameter.requires_grad_(True)
@@ -161,20 +165,20 @@ def train_reader(
     begun, seen = time.time(), []
     for step in range(steps):
         frames, slots = lengths(chance)
-        features, shown = videos.spliced(chance, VIDEOS_A_STEP, frames, column)
+        features, shown = videos.spliced(chance, VIDEOS_A_STEP[banks], frames, column)
         due = torch.stack([timeline(one, column) for one in shown]) @ rows
         prompts = [chance.choice(asked) for _ in shown]
         ids, mask = model.texts.instructions(prompts)
         tokens = model.remember_for_training(
-            features, ids, mask, position_gradient="all", length=slots, banks="visual", total=frames
+            features, ids, mask, position_gradient="all", length=slots, banks=banks, total=frames
         )
         loss = (model.language_projection(tokens) - due).pow(2).mean() / due.var()
         learn(loss)
         seen.append(loss.item())
         if (step + 1) % 50 == 0:
             log(
-                f"reader {step + 1}/{steps}: {sum(seen[-50:]) / 50:.3f} of the variance is wrong, "
-                f"{time.time() - begun:.0f} s"
+                f"reader {banks} {step + 1}/{steps}: {sum(seen[-50:]) / 50:.3f} of the variance "
+                f"is wrong, {time.time() - begun:.0f} s"
             )
     for parameter in parameters.values():
         parameter.requires_grad_(False)

@@ -279,7 +279,7 @@ def _frames(model: Model, run: Run) -> tuple[list[Frame], MediaInfo]:
 
 def _warm_up(model: Model, run: Run) -> None:
     """Do everything once with few frames: what happens at the first time alone is not measured."""
-    few = changed(run.settings(), frames=2, memory=1, max_new_tokens=1)
+    few = changed(run.settings(), frames=2, fps=None, memory=1, max_new_tokens=1)
     pipeline.ask(run.video, [QUESTION], model=model, settings=few)
 
 

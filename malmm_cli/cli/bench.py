@@ -212,7 +212,6 @@ def everything(
     require_matplotlib()
     runs = _runs(options, videos, compare)
     lengths, numbers = steps or [20, 40, 100], questions or [10, 100]
-    results: dict[str, Any] = {"machine": benches.machine()}
     measured = {
         "steps": benches.step(lengths),
         "drift": benches.drift(),
@@ -221,16 +220,19 @@ def everything(
     }
     total = 1 + 2 * len(lengths) + len(DTYPES) * len(MARKS)
     total += len(runs) * len(_FORMS) + 1 + 2 * len(numbers)
+    results: dict[str, Any] = {"machine": benches.machine(), **{name: [] for name in measured}}
     done = 0
-    with progress("measuring", shown=not options.no_progress, unit="rows") as update:
-        for name, rows in measured.items():
-            results[name] = []
-            for row in rows:
-                results[name].append(row)
-                done += 1
-                if update:
-                    update(done, total)
-    page.write(results, output)
+    try:
+        with progress("measuring", shown=not options.no_progress, unit="rows") as update:
+            for name, rows in measured.items():
+                for row in rows:
+                    results[name].append(row)
+                    done += 1
+                    if update:
+                        update(done, total)
+    finally:  # what was measured before something failed took long, too
+        if done:
+            page.write(results, output)
     if options.json:
         emit(json_format.dumps(results, indent=2) + "\n")
 
