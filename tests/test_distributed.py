@@ -60,7 +60,7 @@ def engine(slow=0.0, log=None, **how):
 
 
 def test_two_nodes_one_killed(cluster, nodes, place):
-    """Its long form is tests/stress/ray.py."""
+    """Its long form is tests/stress/cluster.py."""
     names = files(*(f"v{number}.mp4" for number in range(30)))
     log = Path("log").absolute()
     log.touch()

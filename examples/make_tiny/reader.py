@@ -1,4 +1,4 @@
-"""Stage 5: the Q-Former learns to write timelines of what its memory holds, then to answer."""
+"""Stage 5: the Q-Former learns to write timelines of what its memory holds."""
 
 import random
 import time

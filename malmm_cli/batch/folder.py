@@ -32,7 +32,7 @@ class Files:
         """Files of these names which nobody can say are ours; `claimed` are those we wrote."""
         found = []
         for name in dict.fromkeys(names):
-            path = self.path(name)
+            path = self._place.file(name)
             if not path.exists():
                 continue
             data = path.read_bytes() if path.is_file() else None
@@ -45,12 +45,12 @@ class Files:
     def mend(self, state: State, leave: Iterable[Path]) -> None:
         """Write what is not as the lines have it, and nothing that is to be left."""
         left = set(leave)
-        names = [n for n in self._lines if self.path(n) not in left and not self._is_due(n)]
+        names = [n for n in self._lines if self._place.file(n) not in left and not self._is_due(n)]
         self.write(state, names)
 
     def write(self, state: State, names: Iterable[str]) -> None:
         """Have the files of these names on the disk as the lines have them."""
-        due = {self.path(name): self._due(name) for name in names}
+        due = {self._place.file(name): self._due(name) for name in names}
         files = [(path.name, _digest(data)) for path, data in due.items() if data is not None]
         state.claim(files)  # a run that is killed now leaves one of the two
         for path, data in due.items():
@@ -58,12 +58,8 @@ class Files:
                 write_whole(path, [data])
         state.settle(files)
 
-    def path(self, name: str) -> Path:
-        """Where the file of a name lies."""
-        return self._place.base / f"{name}.{self._place.suffix}"
-
     def _is_due(self, name: str) -> bool:
-        due, path = self._due(name), self.path(name)
+        due, path = self._due(name), self._place.file(name)
         return due is None or (path.exists() and path.read_bytes() == due)
 
     def _due(self, name: str) -> bytes | None:

@@ -197,7 +197,7 @@ def _make_room(place: Place, state: State, lines: Lines, todo: Sequence[Planned]
         return
     if place.folder:
         for line in again:
-            (place.base / f"{line.name}.{place.suffix}").unlink(missing_ok=True)
+            place.file(line.name or "").unlink(missing_ok=True)
     with place.results.open("rb") as file:
         aside = []
         for line in dropped:

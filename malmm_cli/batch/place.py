@@ -46,6 +46,10 @@ class Place:
         """What the names of the files in the folder end in."""
         return SUFFIXES[self.form]
 
+    def file(self, name: str) -> Path:
+        """The file of a name in the folder."""
+        return self.base / f"{name}.{self.suffix}"
+
     def clear(self) -> None:
         """Begin anew: what stands there is taken for nothing. The caller holds the lock."""
         try:

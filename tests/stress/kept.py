@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import resource
 import tempfile
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ from pathlib import Path
 from media_files import write_video
 
 import malmm_cli
+from malmm_cli.bench.child import peak_mib
 from malmm_cli.cache import Cache
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.memory_file import is_memory_file, read_memory_file, remember
@@ -23,7 +23,7 @@ from stress.mutate import mutate
 
 FEW = {"frames": 6, "memory": 3, "beams": 1, "max_new_tokens": 2}
 REFUSED = ("BrokenMemory", "OtherVersion", "OtherModel")
-MEMORY = 2**29  # bytes that the largest process may grow by: none of the files has a hundredth
+MEMORY = 512  # MiB that the largest process may grow by: none of the files has a hundredth
 
 
 def memory_files(model, video: Path, number: int, chance: random.Random) -> Counter[str]:
@@ -91,7 +91,7 @@ def run(number: int, seed: int) -> dict[str, Counter[str]]:
     chance = random.Random(seed)
     model = malmm_cli.load("tiny")
     begun = time.monotonic()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib()
     with tempfile.TemporaryDirectory() as place:
         video = Path(write_video(Path(place, "video.mp4"), 12))
         found = {
@@ -99,11 +99,11 @@ def run(number: int, seed: int) -> dict[str, Counter[str]]:
             "caches": caches(model, video, number, chance),
             "task files": tasks(video, number, chance),
         }
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    assert grown < MEMORY, f"{grown / 1e6:.0f} MB more"
+    grown = peak_mib() - before
+    assert grown < MEMORY, f"{grown} MiB more"
     for kind, kinds in found.items():
         print(f"{number} mutated {kind}: {dict(kinds)}")
-    print(f"{time.monotonic() - begun:.0f} s, {grown / 1e6:.0f} MB more at most")
+    print(f"{time.monotonic() - begun:.0f} s, {grown} MiB more at most")
     return found
 
 
