@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,8 +64,9 @@ def encode(video: str | Path, model: Model, settings: Settings) -> Footage:
 def open_footage(video: str | Path, model: Model, settings: Settings) -> Footage:
     """The frames of a video that settings choose, decoded and encoded as they are asked for, once.
 
-    Frames are decoded ahead by a thread; "decode" of the clock is what was waited for them. With a
-    cache, features are in half precision, whether they were there or are kept now.
+    Frames are decoded ahead by a thread; "decode" of the clock is what was waited for them. On CUDA
+    a second one encodes them ahead, so that "encode" goes on beside "remember". With a cache,
+    features are in half precision, whether they were there or are kept now.
     """
     seconds: dict[str, float] = {}
     clock = Clock(model.net.device, seconds)
@@ -81,7 +83,20 @@ def open_footage(video: str | Path, model: Model, settings: Settings) -> Footage
             warnings.append(f"features are not kept: {error}")
         else:
             chunks = frames.cached(model.cache, file)
+    if model.net.device.type == "cuda":
+        chunks = ahead(_on_a_stream(chunks, model.net.device), 1)
     return Footage(info, chunks, len(times), seconds=seconds, warnings=warnings)
+
+
+def _on_a_stream(chunks: Iterator[Chunk], device: torch.device) -> Iterator[Chunk]:
+    """The same, made on a stream of their own: the encoder's kernels run beside the step's.
+
+    A chunk is whole when it comes (`Clock` waits for it), and whoever takes it must be done with it
+    when it asks for the next.
+    """
+    stream: Any = torch.cuda.Stream  # has no types
+    with torch.cuda.stream(stream(device)):
+        yield from chunks
 
 
 def replayed(footage: Footage) -> Footage:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -100,7 +101,8 @@ class MemoryBank:
     `rows` (B, S, P, C) float32 and `counts` (B, S, P) lie in slots. `order` (B, S, P) names the
     slot of each rank in time: the first `used` ranks are held, the next one is where the newcomer
     goes. `similarity` (B, S, P) is that of each rank with the one before it, -inf at rank 0.
-    `projections` are (B, S, P, D) each, in slots.
+    `projections` are (B, S, P, D) each, in slots. All stay where they are in the device's memory:
+    a captured step writes to the same places at every frame.
     """
 
     length: int
@@ -194,8 +196,8 @@ class MemoryBank:
         ranks = torch.arange(self.order.shape[1], device=rank.device)[None, :, None]
         source = ranks + (ranks >= rank[:, None])
         source[:, -1] = rank
-        self.order = self.order.gather(1, source)
-        self.similarity = self.similarity.gather(1, source)
+        self.order.copy_(self.order.gather(1, source))
+        self.similarity.copy_(self.similarity.gather(1, source))
 
 
 Bank = MemoryBank | PlainBank
@@ -211,7 +213,8 @@ class Memory:
     self-attention layer; None where a bank is off. `frames` counts those seen, of `total` where
     that is known; `placed` ones come with their positions. `tokens` (B, n, D) is what the language
     model gets, None before the first frame. `begun` is what the first layer makes of its input, by
-    self-attention alone, where that is the same at every frame.
+    self-attention alone, where that is the same at every frame. `replay` reads one frame by what
+    was captured of this memory's step, False where that was tried in vain.
     """
 
     length: int
@@ -226,6 +229,20 @@ class Memory:
     placed: bool = False
     tokens: Tensor | None = None
     begun: tuple[Tensor, Tensor] | None = None
+    replay: Callable[[Tensor], None] | Literal[False] | None = None
+
+    @property
+    def banks_in_use(self) -> list[Bank]:
+        """The visual bank and the query banks, of those that are on."""
+        return [bank for bank in (self.visual, *self.queries) if bank is not None]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a step no longer lets any bank grow."""
+        banks = self.banks_in_use
+        return bool(banks) and all(
+            isinstance(bank, MemoryBank) and bank.used == bank.length for bank in banks
+        )
 
     @property
     def reads_apart(self) -> bool:
@@ -235,18 +252,20 @@ class Memory:
     @property
     def keeps_nothing(self) -> bool:
         """Whether every bank is off, so that only the newest frame counts."""
-        return self.visual is None and all(bank is None for bank in self.queries)
+        return not self.banks_in_use
 
     def copy(self) -> Memory:
         """An independent copy, tensors included."""
-        return copy.deepcopy(self)
+        return copy.deepcopy(replace(self, replay=None))
 
     def plain(self) -> Memory:
         """The same memory with every bank in the plain form; shares nothing that is written to."""
-        plain = copy.copy(self)
-        plain.visual = _plain(self.visual)
-        plain.queries = [_plain(bank) for bank in self.queries]
-        return plain
+        return replace(
+            self,
+            visual=_plain(self.visual),
+            queries=[_plain(bank) for bank in self.queries],
+            replay=None,
+        )
 
 
 def _plain(bank: Bank | None) -> Bank | None:

@@ -123,7 +123,10 @@ def _quantization(quantize: str, dtype: torch.dtype) -> Any:
 
 
 class Clock:
-    """Adds up the seconds of named stages; waits for the device, so that each pays for its own."""
+    """Adds up the seconds of named stages; waits for the device, so that each pays for its own.
+
+    It waits for what this thread gave the device: a stage of another thread may go on beside it.
+    """
 
     def __init__(self, device: torch.device, seconds: dict[str, float] | None = None) -> None:
         self.seconds: dict[str, float] = {} if seconds is None else seconds
@@ -137,5 +140,5 @@ class Clock:
             yield
         finally:
             if self._device.type == "cuda":
-                torch.cuda.synchronize(self._device)
+                torch.cuda.current_stream(self._device).synchronize()
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from malmm_cli.memory import Memory, MemoryBank, PlainBank
+from malmm_cli.models.captured import memorise
 from malmm_cli.models.qformer import QFormer, no_projections
 from malmm_cli.models.text import Texts
 
@@ -148,8 +149,7 @@ class InstructBlip(nn.Module):
             memory.tokens = self._step(features[:, -1], memory)
         else:
             for index in range(frames - 1):
-                feature = self._placed(features[:, index], memory)
-                self.qformer.memorise(feature, memory, self.num_queries)
+                memorise(self._memorise, self._placed(features[:, index], memory), memory)
             memory.tokens = self._step(features[:, -1], memory)
         assert memory.tokens is not None, f"no frame in features of shape {tuple(features.shape)}"
         assert len(memory.tokens) % videos == 0, "prompts must be shared evenly among videos"
@@ -249,6 +249,10 @@ class InstructBlip(nn.Module):
     def _step(self, feature: Tensor, memory: Memory) -> Tensor:
         """Read one frame (V, P, C) at its position in time; return its tokens (B, n, D)."""
         return self.qformer.step(self._placed(feature, memory), memory, self.num_queries)
+
+    def _memorise(self, feature: Tensor, memory: Memory) -> None:
+        """Let the banks grow by one frame (V, P, C) that has its position."""
+        self.qformer.memorise(feature, memory, self.num_queries)
 
     def _placed(self, feature: Tensor, memory: Memory) -> Tensor:
         """The next frame (V, P, C) of memory, which counts it, with its position embedding."""
