@@ -56,6 +56,24 @@ def test_what_fits_is_built_in_the_numbers_that_fit(malmm, machine, monkeypatch,
     assert built == ["torch.bfloat16", "bfloat16"]
 
 
+def test_a_model_of_few_text_layers_takes_that_much_less(malmm, machine, monkeypatch, tmp_path):
+    """What comes before text is 1.2 billion numbers, which fit where 7.9 billion do not."""
+    machine(7 * 10**9)
+    built = []
+    monkeypatch.setattr(scratch, "write", lambda _, config, *__, dtype: built.append(config))
+    row = {"parameters": 1, "dtype": "float32", "device": "cpu", "frames": 2, "seconds": {}}
+    row |= {"peak_mib": 1, "peak_device_mib": 0}
+    monkeypatch.setattr(size, "in_child", lambda _, **__: row)
+    options = ("--device", "cpu", "--dtype", "float32", "--text-layers", "1")
+    assert malmm("bench", "model", "vicuna-7b", tmp_path / "new", *options).code == 0
+    (config,) = built
+    assert config.text_config.num_hidden_layers == 1
+    assert config.vision_config.num_hidden_layers == 39
+    assert config.qformer_config.num_hidden_layers == 12
+    machine(6 * 10**9)
+    assert malmm("bench", "model", "vicuna-7b", tmp_path / "new", *options).code == 1
+
+
 @pytest.fixture
 def here(monkeypatch, load_once, one_thread):
     """Measures in this process."""

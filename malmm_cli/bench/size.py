@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 from malmm_cli import hub, models
 from malmm_cli.bench.child import in_child, peak_device_mib, peak_mib, wait
@@ -21,13 +22,24 @@ from malmm_cli.settings import Decoding
 __all__ = ["measure_model", "model"]
 
 
-def model(name: str, folder: Path, *, frames: int, device: str, dtype: str) -> dict[str, Any]:
+def model(
+    name: str,
+    folder: Path,
+    *,
+    frames: int,
+    device: str,
+    dtype: str,
+    text_layers: int | None = None,
+) -> dict[str, Any]:
     """Write a random model of a published size into folder, unless it is there, and measure it.
 
-    Raises CapacityError before that where this machine has too little memory for it.
+    `text_layers`: its language model has so many. Raises CapacityError before that where this
+    machine has too little memory for it.
     """
     where, there = pick_device(device), (folder / "config.json").exists()
-    parameters, free = hub.KNOWN[name].parameters or 0, free_memory(where)
+    config, free = scratch.published_config(name, text_layers), free_memory(where)
+    parameters = hub.KNOWN[name].parameters if text_layers is None else None
+    parameters = parameters or _parameters(config)
     number = pick_dtype(dtype, where, parameters=parameters, free=free)
     dtype = str(number).removeprefix("torch.")
     try:
@@ -42,8 +54,15 @@ def model(name: str, folder: Path, *, frames: int, device: str, dtype: str) -> d
     if not there:
         check_new_folder(folder)
         with new_folder(folder) as place:
-            scratch.write(place, scratch.published_config(name), ["word"], dtype=number)
+            scratch.write(place, config, ["word"], dtype=number)
     return in_child("model", folder=str(folder), frames=frames, device=device, dtype=dtype)
+
+
+def _parameters(config: Any) -> int:
+    """How many numbers a model of config has, which is not built."""
+    with torch.device("meta"):
+        net = transformers.InstructBlipForConditionalGeneration(config)
+    return sum(parameter.numel() for parameter in net.parameters())
 
 
 def measure_model(folder: str, frames: int, device: str, dtype: str) -> dict[str, Any]:

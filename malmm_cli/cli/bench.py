@@ -74,13 +74,18 @@ def model(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
     frames: Annotated[int, typer.Option(min=1, help="Frames to look at.")] = 100,
+    text_layers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Layers of the language model, instead of all.", metavar="N"),
+    ] = None,
     device: Annotated[str, typer.Option(help="Where to compute.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Numbers to compute with.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Build a published model at its true size with random weights, store, load and run it.
 
-    FOLDER keeps the weights, gigabytes of them, and is used again. No weights are downloaded.
+    FOLDER keeps the weights, gigabytes of them, and is used again. No weights are downloaded. With
+    few --text-layers it leaves room for many questions; what comes before text is as large.
 
     \b
     malmm bench model vicuna-7b /tmp/random-7b
@@ -91,7 +96,8 @@ def model(
     published = [known.name for known in KNOWN.values() if known.repository]
     if name not in published:
         raise UsageError(f"unknown model {name!r}", hint=f"one of {', '.join(published)}")
-    row = benches.model(name, folder, frames=frames, device=device, dtype=dtype)
+    about_it: dict[str, Any] = {"device": device, "dtype": dtype, "text_layers": text_layers}
+    row = benches.model(name, folder, frames=frames, **about_it)
     about = benches.machine()
     if json:
         emit(json_format.dumps({"model": name, **row, "machine": about}, indent=2) + "\n")

@@ -82,8 +82,11 @@ def tiny_config(language: str) -> Any:
     )
 
 
-def published_config(name: str) -> Any:
-    """The configuration of a published model by its short name, as its files have it."""
+def published_config(name: str, text_layers: int | None = None) -> Any:
+    """The configuration of a published model by its short name, as its files have it.
+
+    `text_layers`: the language model has so many instead, and all before it stays as large.
+    """
     vicuna: dict[str, Any] = {
         "model_type": "llama",
         "vocab_size": 32064,
@@ -109,6 +112,8 @@ def published_config(name: str) -> Any:
         "flan-t5-xl": {**flan_t5, "d_model": 2048, "d_ff": 5120, "num_heads": 32},
         "flan-t5-xxl": {**flan_t5, "d_model": 4096, "d_ff": 10240, "num_heads": 64},
     }[name]
+    if text_layers is not None:
+        text |= {key: text_layers for key in text if key.endswith("_layers")}
     return transformers.InstructBlipConfig(
         vision_config={},  # transformers' own defaults are the published sizes
         qformer_config={"vocab_size": 30523},
