@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -98,6 +99,17 @@ class Cache:
         found = filter(None, map(_entry, whole))
         return sorted(found, key=lambda entry: entry.used, reverse=True)
 
+    def broken(self) -> list[Path]:
+        """Folders that are no entries: damaged, left by a process that was stopped, or in use."""
+        whole = {entry.path for entry in self.entries()}
+        ours = (path for path in self.folder.glob("*") if _is_ours(path))
+        return [path for path in ours if path not in whole]
+
+    def remove_broken(self) -> None:
+        """Remove them, whoever may be at work on one."""
+        for path in self.broken():
+            shutil.rmtree(path, ignore_errors=True)
+
     def remove(self, entry: Entry) -> None:
         """Remove an entry; a process that is reading it makes the features itself from there on."""
         with suppress(OSError):
@@ -107,7 +119,7 @@ class Cache:
     def make_room(self, size: int) -> None:
         """Remove entries until so many more bytes fit, those first whose last use is longest ago.
 
-        What processes that were stopped have left behind goes too.
+        What is damaged goes too, and what processes that were stopped have left behind.
         """
         entries = self.entries()
         held = sum(entry.size for entry in entries)
@@ -115,7 +127,7 @@ class Cache:
             oldest = entries.pop()
             held -= oldest.size
             self.remove(oldest)
-        for path in self.folder.glob(f"{MAKING}*"):
+        for path in self.broken():
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > FORGOTTEN:
                     shutil.rmtree(path, ignore_errors=True)
@@ -161,7 +173,7 @@ class Writer:
         target = self._cache.folder / self._key
         about = Entry(
             path=target,
-            video=video,
+            video=os.path.abspath(video),
             model=model,
             frames=self._frames,
             files=self._files,
@@ -196,6 +208,12 @@ class Writer:
             self._place = None
             reason = getattr(error, "strerror", None) or error
             self._on_warning(f"{self._cache.folder}: features are not kept: {reason}")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a folder has a name that we give to entries, whole or in the making."""
+    named = path.name.startswith(MAKING) or re.fullmatch(r"[0-9a-f]{32}", path.name)
+    return bool(named) and path.is_dir()
 
 
 def _entry(path: Path) -> Entry | None:
@@ -252,9 +270,12 @@ def _read(path: Path) -> tuple[Tensor, list[float]]:
     return features, seconds.tolist()
 
 
-def checksum(*tensors: Tensor) -> str:
-    """CRC-32 of what tensors on the CPU hold: shows what a disk changed, not what a person did."""
-    crc = 0
+def checksum(*tensors: Tensor, text: str = "") -> str:
+    """CRC-32 of text and of what tensors on the CPU hold.
+
+    It shows what a disk changed, not what a person did.
+    """
+    crc = zlib.crc32(text.encode())
     for tensor in tensors:
         crc = zlib.crc32(tensor.contiguous().numpy().data, crc)
     return str(crc)

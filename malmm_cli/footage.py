@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -151,17 +151,17 @@ class _Chosen:
     def cached(self, cache: Cache, file: str) -> Generator[Chunk]:
         """What `encoded` gives, in half precision: from the cache, or to be kept there.
 
-        An entry found damaged half-way is left, and the other frames come from the video.
+        What follows where an entry is damaged comes from the video, and the entry is made anew.
         """
-        key, last = self._key(file), -math.inf
+        key, last, good = self._key(file), -math.inf, 0
         if (entry := cache.find(key)) is not None:
             try:
                 entry.check(*feature_shape(self.model.net))
-                for features, seconds in entry.chunks():
+                for number, (features, seconds) in enumerate(entry.chunks(), 1):
                     yield features, seconds
-                    last = seconds[-1]
-            except DamagedError:
-                cache.remove(entry)
+                    last, good = seconds[-1], number
+            except DamagedError:  # what came before it was whole, and is used
+                pass
             else:
                 self.warnings.extend(entry.warnings)
                 return
@@ -170,9 +170,16 @@ class _Chosen:
             closing(Writer(cache, key, self.warnings.append)) as writer,
             closing(self.encoded(after=last)) as chunks,
         ):
+            copied = 0
+            if entry is not None:
+                with suppress(DamagedError):  # somebody else may have removed it meanwhile
+                    for features, seconds in islice(entry.chunks(), good):
+                        writer.add(features, seconds)
+                        copied += 1
+                cache.remove(entry)
             for features, seconds in chunks:
                 yield writer.add(features, seconds), seconds
-            if last == -math.inf:
+            if copied == good:
                 writer.finish(self.info.path, self.model.name, self.warnings[known:])
 
     def _key(self, file: str) -> str:

@@ -12,7 +12,6 @@ C encoder width.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -35,7 +34,7 @@ from malmm_cli.memory import MemoryBank
 from malmm_cli.models.device import Clock
 from malmm_cli.output import open_whole
 from malmm_cli.room import feature_shape
-from malmm_cli.settings import Settings, changed
+from malmm_cli.settings import CAPTION, Settings, changed
 
 __all__ = ["SAMPLING", "MemoryFile", "check", "is_memory_file", "read_memory_file", "remember"]
 
@@ -44,6 +43,7 @@ FORMAT = f"{KIND}1"
 MOST_SLOTS = 10_000
 LONGEST_HEADER = 2**20  # bytes
 MOST_WARNINGS = 20
+MOST = 2**31  # seconds, and frames
 
 # What the file decides of settings when it is asked.
 SAMPLING = ("frames", "fps", "max_frames", "start", "end", "decoder", "memory", "policy")
@@ -74,8 +74,9 @@ class MemoryFile:
         """Write it whole or not at all; return its size in bytes. Raises OutputError."""
         about = {k: v for k, v in self.__dict__.items() if not isinstance(v, Tensor)}
         tensors = {"slots": self.slots, "counts": self.counts, "times": self.times}
-        known = {"format": FORMAT, "about": json.dumps(about), "crc32": checksum(*tensors.values())}
-        content = save(tensors, known)
+        told = json.dumps(about)
+        crc = checksum(*tensors.values(), text=told)
+        content = save(tensors, {"format": FORMAT, "about": told, "crc32": crc})
         with open_whole(path) as file:
             file.write(content)
         return len(content)
@@ -199,17 +200,22 @@ def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
         _check_shapes({name: file.get_slice(name) for name in file.keys()}, about, model)  # noqa: SIM118
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     with _told(path):
-        if known["crc32"] != checksum(*(tensors[name] for name in ("slots", "counts", "times"))):
-            raise ValueError("its numbers were changed")
+        parts = (tensors[name] for name in ("slots", "counts", "times"))
+        if known["crc32"] != checksum(*parts, text=known["about"]):
+            raise ValueError("it was changed")
         _check_numbers(**tensors, about=about)
     return MemoryFile(**tensors, **about)
+
+
+# What reading a header that makes no sense may raise.
+NONSENSE = (LookupError, TypeError, ValueError, OverflowError, RecursionError)
 
 
 @contextmanager
 def _told(path: str | Path) -> Iterator[None]:
     try:
         yield
-    except (SafetensorError, OSError, LookupError, TypeError, ValueError, RecursionError) as error:
+    except (SafetensorError, OSError, *NONSENSE) as error:
         raise MediaError(
             f"{path}: is a damaged memory file: {error}",
             hint="make it again: malmm remember VIDEO -o FILE",
@@ -242,10 +248,19 @@ def _about(text: str) -> dict[str, Any]:
         for name, value in values.items():
             if isinstance(value, bool) or not isinstance(value, kinds[name]):
                 raise ValueError(f"its {name} is {value!r}")
-    numbers = [about[name] for name in ("first", "last", "duration", "frames")]
-    sensible = all(math.isfinite(number) for number in numbers) and about["frames"] > 0
+    first, last, duration, frames = (
+        about[name] for name in ("first", "last", "duration", "frames")
+    )
+    sampling = about["sampling"]
+    sensible = -MOST < first <= last < MOST and 0 <= duration < MOST and 0 < frames < MOST
+    try:
+        check(changed(CAPTION, **sampling))
+    except UsageError as error:
+        raise ValueError(f"it says nonsense of itself: {error.message}") from error
+    if sampling["start"] is not None and sampling["start"] > duration:
+        sensible = False
     warnings = all(isinstance(warning, str) for warning in about["warnings"])
-    if not (sensible and warnings and about["sampling"]["policy"] in ("mbc", "fifo")):
+    if not (sensible and warnings):
         raise ValueError("it says nonsense of itself")
     return about
 

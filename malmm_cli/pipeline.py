@@ -162,14 +162,17 @@ def watch_whole(
         held = model.cache is None and is_kept(model.net, frames)
         if len(parts) > 1 and held and not isinstance(video, Footage):
             footage = replayed(footage)
-        tokens: list[Tensor] = []
+        tokens, spent = list[Tensor](), dict[str, float]()
         for number, part in enumerate(parts):
             if number and not held and not isinstance(video, Footage):
+                spent = {stage: spent.get(stage, 0.0) + s for stage, s in footage.seconds.items()}
                 footage = stack.enter_context(_opened(video, model, settings))
             update = _part_of(on_progress, number, len(parts))
             seen = _watched(footage, part, model, settings, update)
             assert seen.tokens is not None
             tokens.append(seen.tokens)
+    for stage, seconds in spent.items():
+        seen.seconds[stage] = seen.seconds.get(stage, 0.0) + seconds
     return seen, torch.cat(tokens)
 
 

@@ -35,7 +35,17 @@ class Forgetful(Recorded):
     """Always reads the first feature again."""
 
     def __call__(self, feature):
-        self.step(torch.zeros_like(feature), self.memory)
+        self.step(self.feature, self.memory)
+
+
+class Empty(Recorded):
+    """Did its step while it was captured, and does nothing afterwards."""
+
+    def __init__(self, step, feature, memory):
+        step(feature, memory)
+
+    def __call__(self, feature):
+        pass
 
 
 @pytest.fixture
@@ -95,7 +105,7 @@ def test_a_replayed_step_is_the_step(tiny, features, policy, banks, monkeypatch)
     assert memory.frames == 12
 
 
-@pytest.mark.parametrize("graph", [Refused, Forgetful])
+@pytest.mark.parametrize("graph", [Refused, Forgetful, Empty])
 def test_a_graph_that_fails_or_errs_is_not_used(tiny, features, graph, monkeypatch):
     due, _ = watch(tiny, features)
     on_the_cpu(monkeypatch, graph)
@@ -118,12 +128,12 @@ def test_a_copy_has_no_graph_of_another_memory(tiny, features, monkeypatch):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="takes a GPU")
 def test_a_graph_on_a_gpu_is_the_step(tiny, features):
-    tiny.move_to("cuda")
-    try:
-        _, memory = watch(tiny, features.cuda())
-        assert isinstance(memory.replay, captured.Graph)
-        more, _ = tiny.remember(features.cuda(), memory)
-        plain, _ = watch(tiny, torch.cat([features, features], 1).cuda())
-        torch.testing.assert_close(more, plain)
-    finally:
-        tiny.move_to("cpu")
+    due, _ = watch(tiny, features.repeat(1, 9, 1, 1), total=108)
+    for name in (f"cuda:{number}" for number in range(torch.cuda.device_count())):
+        tiny.move_to(name)
+        try:
+            tokens, memory = watch(tiny, features.to(name).repeat(1, 9, 1, 1), total=108)
+            assert isinstance(memory.replay, captured.Graph)
+            torch.testing.assert_close(tokens.cpu(), due, atol=1e-3, rtol=1e-3)
+        finally:
+            tiny.move_to("cpu")

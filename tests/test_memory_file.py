@@ -139,8 +139,9 @@ def rewrite(path, tensors=None, about=None, **metadata):
         known = file.metadata()
     said = {**json.loads(known["about"]), **(about or {})}
     held = {**load_file(path), **(tensors or {})}
-    crc = checksum(*(held[name] for name in ("slots", "counts", "times")))
-    known |= {"about": json.dumps(said), "crc32": crc, **metadata}
+    told = json.dumps(said)
+    crc = checksum(*(held[name] for name in ("slots", "counts", "times")), text=told)
+    known |= {"about": told, "crc32": crc, **metadata}
     save_file(held, path, known)
 
 
@@ -157,6 +158,10 @@ def rewrite(path, tensors=None, about=None, **metadata):
         ({}, {"frames": 4}, "it holds"),
         ({}, {"frames": "12"}, "its frames is '12'"),
         ({}, {"duration": float("nan")}, "it says nonsense"),
+        ({}, {"duration": -5}, "it says nonsense"),
+        ({}, {"duration": 10**400}, "it holds|it says nonsense"),
+        ({}, {"frames": 2**70}, "it says nonsense"),
+        ({}, {"first": 50, "last": -50}, "it says nonsense"),
         ({}, {"sampling": {}}, "it does not say what it should"),
         ({}, {"else": 1}, "it does not say what it should"),
         ({}, {"warnings": [1]}, "it says nonsense"),
@@ -173,8 +178,28 @@ def test_a_bit_that_turned_is_noticed(model, path):
     content = bytearray(path.read_bytes())
     content[-2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(MediaError, match="is a damaged memory file: its numbers were changed"):
+    with pytest.raises(MediaError, match="is a damaged memory file: it was changed"):
         malmm_cli.ask(path, ["what?"], model=model)
+
+
+@pytest.mark.parametrize("claim", [{"frames": -4}, {"start": 99999}, {"memory": 2**70}])
+def test_settings_that_no_run_had(model, path, claim):
+    rewrite(path, about={"sampling": {**sampling(path), **claim}})
+    with pytest.raises(MediaError, match="is a damaged memory file: it says nonsense"):
+        malmm_cli.ask(path, ["what?"], model=model)
+
+
+def test_a_changed_header_is_noticed(model, path):
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"frames\\": 12', b'"frames\\": 13'))
+    assert path.read_bytes() != content
+    with pytest.raises(MediaError, match="is a damaged memory file"):
+        malmm_cli.ask(path, ["what?"], model=model)
+
+
+def sampling(path):
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["about"])["sampling"]
 
 
 def test_what_is_cut_off_or_new(model, path):

@@ -53,13 +53,15 @@ all questions to the file, over the visual pass.
 """
 
 
-def page(results: dict[str, Any], picture: str) -> str:
+def page(results: dict[str, Any], picture: str, missing: int = 0) -> str:
     """The page; `results` has rows of `steps`, `drift`, `videos`, `questions`; and the `machine`.
 
-    `picture` is the name of the picture of videos.
+    `picture` is the name of the picture of videos; `missing` rows were not measured.
     """
     about = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
     parts = [INTRODUCTION, f"{about}\n"]
+    if missing:
+        parts.append(f"**The run was stopped: {missing} rows are missing.**\n")
     if results["steps"]:
         heads = ("form", "M", "seconds", "ratio", "peak MiB")
         names = ("form", "memory", "seconds", "ratio", "peak_mib")
@@ -132,10 +134,13 @@ def draw(rows: Rows, path: Path) -> None:
         figure.savefig(file, format="png", dpi=120)
 
 
-def write(results: dict[str, Any], path: Path) -> None:
-    """The page at path, and its picture beside it under the same name; raises OutputError."""
+def write(results: dict[str, Any], path: Path, *, done: int, of: int) -> None:
+    """The page at path, and its picture beside it under the same name; raises OutputError.
+
+    It says if fewer rows are `done` than there were to be.
+    """
     picture = path.with_suffix(".png")
     if results["videos"]:
         draw(results["videos"], picture)
     with open_whole(path) as file:
-        file.write(encoded(page(results, picture.name)))
+        file.write(encoded(page(results, picture.name, of - done)))

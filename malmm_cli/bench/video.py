@@ -138,6 +138,7 @@ def measure_decode(**about: Any) -> dict[str, Any]:
     """Opening and decoding alone."""
     run = Run(**about)
     model = run.load()
+    _warm_up(model, run)
     begun = time.perf_counter()
     info = model.reader.probe(run.video)
     opened = time.perf_counter() - begun
@@ -187,6 +188,7 @@ def measure_transformers(**about: Any) -> dict[str, Any]:
     except CapacityError as error:
         return {"skipped": error.message}
     theirs = _theirs(model)
+    _warm_up(model, run)
     begun = time.perf_counter()
     frames, info = _frames(model, run)
     clock = Clock(net.device, {"decode": time.perf_counter() - begun})

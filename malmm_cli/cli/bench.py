@@ -209,7 +209,8 @@ def everything(
     \b
     malmm bench all 1min.mp4 1h.mp4 10h.mp4 --model flan-t5-xl --fps 1 -o docs/benchmarks.md
     """
-    check_writable(output, overwrite=options.overwrite, inputs=videos)
+    for path in (output, output.with_suffix(".png")):
+        check_writable(path, overwrite=options.overwrite, inputs=videos)
     from malmm_cli import bench as benches
     from malmm_cli.bench import page
     from malmm_cli.bench.drift import DTYPES, MARKS
@@ -238,7 +239,7 @@ def everything(
                         update(done, total)
     finally:  # what was measured before something failed took long, too
         if done:
-            page.write(results, output)
+            page.write(results, output, of=total, done=done)
     if options.json:
         emit(json_format.dumps(results, indent=2) + "\n")
 
@@ -247,9 +248,11 @@ def _runs(options: RunOptions, videos: Sequence[str], compare: int) -> list[Run]
     """What is measured of each video; refuses what cannot be used before anything is."""
     from malmm_cli import hub, media
     from malmm_cli.bench import Run
+    from malmm_cli.models.device import pick_device
     from malmm_cli.sampling import choose_for
 
     settings = options.settings(ASK)
+    pick_device(options.device)
     hub.describe(options.model, files=False)
     for path in videos:
         choose_for(media.probe(path, settings.decoder), settings)

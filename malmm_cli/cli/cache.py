@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,7 +41,8 @@ def list_entries(
     """
     from malmm_cli.hub import size_text
 
-    entries = _cache(folder).entries()
+    kept = _cache(folder)
+    entries = kept.entries()
     if json:
         rows = [
             {
@@ -58,7 +60,9 @@ def list_entries(
     for entry in entries:
         about = (entry.key, _date(entry.used), f"{entry.frames} frames", size_text(entry.size))
         emit("  ".join((*about, entry.model, on_one_line(entry.video))) + "\n")
-    note(f"{len(entries)} entries, {size_text(sum(entry.size for entry in entries))}")
+    note(f"entries: {len(entries)}, {size_text(sum(entry.size for entry in entries))}")
+    if broken := len(kept.broken()):
+        note(f"folders that are damaged or in the making: {broken}; `malmm cache rm --all` removes")
 
 
 @app.command("rm")
@@ -79,13 +83,16 @@ def remove(
         raise UsageError("say what to remove", hint="keys, videos, or --all of them")
     cache = _cache(folder)
     entries = cache.entries()
-    for name in names or ():
-        if not any(name in (entry.key, entry.video) for entry in entries):
+    wanted = {name: {name, os.path.abspath(name)} for name in names or ()}
+    for name, known in wanted.items():
+        if known.isdisjoint(x for entry in entries for x in (entry.key, entry.video)):
             raise UsageError(f"{name}: is not in {cache.folder}", hint="`malmm cache ls` lists all")
     for entry in entries:
-        if everything or entry.key in (names or ()) or entry.video in (names or ()):
+        if everything or any({entry.key, entry.video} & known for known in wanted.values()):
             cache.remove(entry)
             emit(f"{entry.key}\n")
+    if everything:
+        cache.remove_broken()
 
 
 def _cache(folder: Path | None) -> Cache:

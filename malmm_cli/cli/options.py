@@ -131,7 +131,8 @@ class RunOptions:
             return None
         from malmm_cli.cache import Cache
 
-        return Cache(self.cache.expanduser(), int(self.cache_size * 1e9), self.full_hash)
+        limit = int(min(self.cache_size, 1e9) * 1e9)
+        return Cache(self.cache.expanduser(), limit, self.full_hash)
 
 
 _CHANGES = (

@@ -39,6 +39,8 @@ def remember(
     malmm caption lecture.malmm
     """
     settings = options.settings(CAPTION)
+    if str(output) == "-":
+        raise UsageError("-o -: a memory file is no text to print", hint="-o names a file")
     check_writable(output, overwrite=options.overwrite, inputs=[video])
     from malmm_cli import memory_file
 

@@ -20,6 +20,8 @@ Step = Callable[[Tensor, Memory], None]
 
 # With more of them side by side, kernels are large enough to hide their launches.
 MOST_PROMPTS = 8
+# Fewer that are left are done sooner than a capture.
+FEWEST_FRAMES = 50
 
 
 def memorise(step: Step, feature: Tensor, memory: Memory) -> None:
@@ -38,8 +40,11 @@ class Graph:
     def __init__(self, step: Step, feature: Tensor, memory: Memory) -> None:
         self._feature = feature.clone()
         self._graph = torch.cuda.CUDAGraph()
-        # the thread that encodes goes on meanwhile
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with (
+            torch.cuda.device(feature.device),  # what is captured is the work of the current one
+            # the thread that encodes goes on meanwhile
+            torch.cuda.graph(self._graph, capture_error_mode="thread_local"),
+        ):
             step(self._feature, memory)
 
     def __call__(self, feature: Tensor) -> None:
@@ -49,23 +54,44 @@ class Graph:
 
 
 def _pays(feature: Tensor, memory: Memory) -> bool:
-    few = len(memory.hidden) <= MOST_PROMPTS
-    return feature.device.type == "cuda" and few and memory.is_full
+    if feature.device.type != "cuda" or not memory.is_full:
+        return False
+    left = float("inf") if memory.total is None else memory.total - memory.frames
+    return len(memory.hidden) <= MOST_PROMPTS and left >= FEWEST_FRAMES
 
 
 def _capture(step: Step, feature: Tensor, memory: Memory) -> None:
-    """Do the step, and let memory replay it from now on; not where the graph does otherwise."""
-    due = memory.copy()
-    step(feature, due)
+    """Do the step, and let memory replay it from now on; not where the graph does otherwise.
+
+    It is tried with another feature first, on a copy: one that did nothing, or always the same,
+    would show.
+    """
     try:
-        graph = Graph(step, feature, memory)
-        graph(feature)
-        if _alike(memory, due):
-            memory.replay = graph
+        due, trial = memory.copy(), memory.copy()
+        for value in (feature, -feature):
+            step(value, due)
+        graph = Graph(step, feature, trial)
+        for value in (feature, -feature):
+            graph(value)
+        if _alike(trial, due):
+            _put_back(trial, memory)
+            memory.visual, memory.queries, memory.replay = trial.visual, trial.queries, graph
+            graph(feature)
             return
-    except RuntimeError:  # an older driver, or an operation that cannot be captured
+    except RuntimeError:  # an older driver, too little room, or what cannot be captured
         pass
-    memory.visual, memory.queries, memory.replay = due.visual, due.queries, False
+    memory.replay = False
+    step(feature, memory)
+
+
+def _put_back(trial: Memory, memory: Memory) -> None:
+    """Let trial hold what memory does, in the places where it has it."""
+    for bank, other in zip(_full(trial), _full(memory), strict=True):
+        names = ("rows", "counts", "order", "similarity")
+        places = [*(getattr(bank, name) for name in names), *bank.projections]
+        values = [*(getattr(other, name) for name in names), *other.projections]
+        for place, value in zip(places, values, strict=True):
+            place.copy_(value)
 
 
 def _alike(memory: Memory, due: Memory) -> bool:
@@ -77,5 +103,8 @@ def _alike(memory: Memory, due: Memory) -> bool:
 
 
 def _held(memory: Memory) -> list[Tensor]:
-    banks = [bank for bank in memory.banks_in_use if isinstance(bank, MemoryBank)]
-    return [tensor for bank in banks for tensor in bank.in_time()]
+    return [tensor for bank in _full(memory) for tensor in bank.in_time()]
+
+
+def _full(memory: Memory) -> list[MemoryBank]:
+    return [bank for bank in memory.banks_in_use if isinstance(bank, MemoryBank)]
