@@ -105,3 +105,21 @@ def test_the_stages_make_a_model_folder_and_are_not_run_twice(stage, tmp_path, m
     folder.rename(tmp_path / "first")
     main.main(folder)
     assert (tmp_path / "made.work" / "reader.pt").stat().st_mtime_ns == before
+
+
+def test_every_second_scene_of_glimpses_has_a_colour_without_a_name(stage):
+    """None is near a colour that has one: those of combinations held out stay unseen."""
+    pictures = stage("pictures")
+    paint = torch.tensor(list(pictures.PAINT.values())).float()
+    frames, labels = pictures.glimpses(random.Random(1), 60, 20)
+    assert frames.shape == (80, 64, 64, 3)
+    shown = torch.from_numpy(labels)
+    shown = shown[shown[:, 0] >= 0]
+    assert len(shown) == 60
+    nameless = shown[:, 0] == pictures.NAMELESS
+    assert 15 < nameless.sum() < 45
+    far = torch.cdist(shown[:, 8:] * 255, paint)
+    assert far[nameless].min() >= pictures.FOREIGN
+    names = [pictures.COLOURS[int(k)] for k in shown[~nameless, 0]]
+    due = torch.tensor([pictures.PAINT[name] for name in names]) / 255
+    assert torch.allclose(shown[~nameless, 8:], due.float())

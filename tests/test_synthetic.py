@@ -112,7 +112,7 @@ class TestPictures:
         background = picture(of(), 0.0, (320, 240)).astype(int)
         event = one("black", shape, motion, x=0.4, y=0.6, radius=0.15)
         middle, wide = [], []
-        for second in (0.9, 3.5):  # filled, where it blinks
+        for second in (0.9, 3.5):  # both lit, where it blinks
             now = picture(of(event), second, (320, 240)).astype(int)
             seen = np.abs(now - background).max(2) > 8
             rows, columns = np.nonzero(seen)
@@ -128,18 +128,25 @@ class TestPictures:
         assert (x1 - x0, y1 - y0) == pytest.approx([0.286 * way for way in moved], abs=0.05)
         assert (wide[1] > 1.5 * wide[0]) == (motion == "grows")
 
-    def test_what_vanishes_fades_and_what_blinks_is_hollow_half_of_the_time(self):
+    def test_what_vanishes_fades(self):
         spot = (60, 80)
         fading = [
             int(picture(of(one("black", motion="vanishes")), s)[spot].max()) for s in (0, 1, 2, 3)
         ]
         assert fading == sorted(fading)
-        assert fading[-1] > fading[0] + 80
-        blinking = [
-            int(picture(of(one("black", motion="blinks")), k / 9 * 4 + 0.2)[spot].max()) > 60
-            for k in range(2, 9)
-        ]
-        assert blinking == [False, True] * 3 + [False]
+        assert fading[-1] > fading[0] + 60
+
+    def test_what_blinks_is_an_outline_lit_half_of_the_time(self):
+        scene = of(one("black", motion="blinks", radius=0.3))
+        blinking = [picture(scene, k / 9 * 4 + 0.2).max(2) for k in range(2, 9)]
+        inside, gap, outline = (60, 80), (60 - 15, 80), (60 - 24, 80)
+        assert [bool(p[inside] < 60) for p in blinking] == [True, False] * 3 + [True]
+        assert all(p[gap] > 180 for p in blinking)
+        assert all(p[outline] < 60 for p in blinking)
+
+    def test_colours_may_be_painted_otherwise(self):
+        shown = picture(of(one("red", motion="rises")), 2.0, paint={"red": (1, 2, 3)})
+        assert tuple(shown[60, 80]) == (1, 2, 3)
 
     def test_every_colour_is_itself(self):
         for name in COLOURS:

@@ -3,8 +3,8 @@
     python examples/make_tiny my-model
     malmm ask examples/shapes.mp4 "what does the red star do?" --model ./my-model --frames 60
 
-Each stage takes up to an hour on two cores and is kept in my-model.work/ when it is done; run the
-same command again after an interruption.
+Each stage takes about an hour on two cores, the second one more, and is kept in my-model.work/ when
+it is done; run the same command again after an interruption.
 
 1. language: a small LLaMA learns to answer questions from timelines made of words;
 2. fluency: with two more layers in its middle it goes on with full scenes and hard questions;
@@ -33,9 +33,9 @@ from malmm_cli.models import InstructBlip
 STEPS = {
     "language": 1800,
     "fluency": 2900,
-    "encoder": 4000,
+    "encoder": 6000,
     "reader": 3000,
-    "reader both": 180,
+    "reader both": 1200,
     "answers": 100,
 }
 VIDEOS = 3500

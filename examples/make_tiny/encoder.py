@@ -6,13 +6,12 @@ import time
 import torch
 from language import learner
 from model import WINDOWS
-from pictures import glimpses
+from pictures import NAMELESS, glimpses
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from malmm_cli.models import InstructBlip
 from malmm_cli.synthetic import COLOURS, MOTIONS, SHAPES
-from malmm_cli.synthetic.drawing import PAINT
 
 
 class Heads(nn.Module):
@@ -46,7 +45,6 @@ def train_encoder(
     parts = nn.ModuleDict({"encoder": encoder, "embedding": table, "heads": heads})
     learn = learner(parts.named_parameters(), rate, steps)
     chance = random.Random("glimpses")
-    paint = torch.tensor([PAINT[colour] for colour in COLOURS]) / 255
     begun, seen = time.time(), []
     for step in range(steps):
         frames, labels = glimpses(chance, batch * 3 // 4, batch // 4)
@@ -57,7 +55,7 @@ def train_encoder(
         features = encoder(pixel_values=(pixels - mean) / std).last_hidden_state
         place = torch.rand(batch) * (WINDOWS - 1)
         rows = (1 - (place[:, None] - torch.arange(WINDOWS)).abs()).clamp(min=0)
-        loss, right = _loss(heads(features + (rows @ table.weight)[:, None]), known, rows, paint)
+        loss, right = _loss(heads(features + (rows @ table.weight)[:, None]), known, rows)
         learn(loss)
         seen.append((loss.item(), *right))
         if (step + 1) % 100 == 0:
@@ -72,7 +70,7 @@ def train_encoder(
     table.requires_grad_(False)
 
 
-def _loss(told, known: Tensor, rows: Tensor, paint: Tensor):
+def _loss(told, known: Tensor, rows: Tensor):
     presence, colour, shape, motion, rgb, row = told
     grid = (torch.arange(8) + 0.5) / 8
     near = ((grid[None, None] - known[:, 3, None, None]) / (known[:, 5, None, None] + 0.05)) ** 2
@@ -89,11 +87,12 @@ def _loss(told, known: Tensor, rows: Tensor, paint: Tensor):
     weight[:, 0] *= 3
     weight = weight[inside]
     for k, guess in enumerate((colour, shape, motion)):
+        named = there & (known[:, 0] != NAMELESS) if k == 0 else there
         due = known[:, k].long()[:, None].expand_as(inside)[inside]
-        each = F.cross_entropy(guess[inside], due, reduction="none")
-        loss = loss + (each * weight).sum() / weight.sum()
-        right.append((guess[:, 0].argmax(-1) == known[:, k])[there].float().mean().item())
-    due = paint[known[:, 0].long()][:, None].expand(*inside.shape, 3)[inside]
+        each = F.cross_entropy(guess[inside], due, reduction="none", ignore_index=NAMELESS)
+        loss = loss + (each * weight).sum() / weight[due != NAMELESS].sum()
+        right.append((guess[:, 0].argmax(-1) == known[:, k])[named].float().mean().item())
+    due = known[:, None, 8:].expand(*inside.shape, 3)[inside]
     loss = loss + F.mse_loss(rgb[inside], due)
     loss = loss + 0.3 * F.cross_entropy(
         row.flatten(0, 1), rows[:, None].expand_as(row).flatten(0, 1)

@@ -46,11 +46,11 @@ def texts_of(scene: Scene, chance: random.Random, count: int) -> list[tuple[str,
 
 
 def hard_texts_of(scene: Scene, chance: random.Random) -> list[tuple[str, str]]:
-    """As `texts_of`, but most questions are of the kinds that are learnt last."""
+    """As `texts_of`, but half of the questions are of the kinds that are learnt last."""
     asked = questions(scene, 49, seed=chance.randrange(2**30))
     chance.shuffle(asked)
     picked = []
-    for kinds, most in ((("ordered",), 6), (("compared", "counted"), 2), (EASY, 3)):
+    for kinds, most in ((("ordered",), 3), (("compared", "counted"), 3), (EASY, 6)):
         picked += [one for one in asked if one.kind in kinds][:most]
     return [
         (CAPTION.prompt, caption(scene)),

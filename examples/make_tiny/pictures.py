@@ -1,6 +1,7 @@
 """The world as arrays: scenes, and their frames as the model is given them."""
 
 import io
+import math
 import random
 from pathlib import Path
 
@@ -9,10 +10,12 @@ from language import random_scene
 from PIL import Image
 
 from malmm_cli.synthetic import COLOURS, MOTIONS, SHAPES, Scene, picture
-from malmm_cli.synthetic.drawing import look
+from malmm_cli.synthetic.drawing import PAINT, look
 
 SIDE = 64
 PART = 100  # videos in one file
+NAMELESS = len(COLOURS)
+FOREIGN = 60  # steps of 256, in a straight line
 
 
 def make_pictures(folder: Path, videos: int, log=print, seed: int = 1) -> None:
@@ -47,21 +50,35 @@ def draw(number: int) -> np.ndarray:
 
 
 def glimpses(chance: random.Random, busy: int, idle: int) -> tuple[np.ndarray, np.ndarray]:
-    """So many frames with and without a shape, four of a scene; and labels, (N, 8) float32."""
+    """So many frames with and without a shape, four of a scene; and labels, (N, 11) float32.
+
+    In every second scene no colour has a name: what a shape does is then to be told whatever its
+    colour. None is near one with a name, so combinations that are held out stay unseen.
+    """
     frames: list[np.ndarray] = []
     labels: list[tuple[float, ...]] = []
     wanted = {True: busy, False: idle}
     while any(wanted.values()):
         scene, _ = random_scene(chance, 14)
+        paint = PAINT if chance.random() < 0.5 else dict.fromkeys(PAINT, _nameless(chance))
         event = chance.choice(scene.events)
         times = [chance.uniform(event.start, event.end) for _ in range(3)]
         for second in (*times, chance.uniform(0, scene.seconds)):
-            known = label(scene, second)
+            known = label(scene, second, paint)
             if wanted[known[0] >= 0]:
                 wanted[known[0] >= 0] -= 1
-                frames.append(shrunk(picture(scene, second), quality=chance.randint(70, 95)))
+                shown = picture(scene, second, paint=paint)
+                frames.append(shrunk(shown, quality=chance.randint(70, 95)))
                 labels.append(known)
     return np.stack(frames), np.array(labels, np.float32)
+
+
+def _nameless(chance: random.Random) -> tuple[int, int, int]:
+    """A colour that differs from each that has a name by at least FOREIGN, and is not pale."""
+    while True:
+        red, green, blue = rgb = tuple(chance.randrange(20, 250) for _ in range(3))
+        if min(rgb) < 130 and all(math.dist(rgb, known) >= FOREIGN for known in PAINT.values()):
+            return red, green, blue
 
 
 def shrunk(pixels: np.ndarray, quality: int) -> np.ndarray:
@@ -71,15 +88,20 @@ def shrunk(pixels: np.ndarray, quality: int) -> np.ndarray:
     return np.asarray(Image.open(file).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
-def label(scene: Scene, second: float) -> tuple[float, ...]:
-    """Colour, shape and motion by number (-1 for none); middle and radii as shares; opacity."""
+def label(scene: Scene, second: float, paint=PAINT) -> tuple[float, ...]:
+    """Colour, shape and motion by number (-1 for none); middle and radii as shares; opacity; RGB.
+
+    NAMELESS is the number of a colour that is painted otherwise than PAINT has it.
+    """
     for event in scene.events:
         if event.start <= second < event.end:
             shown = look(event, (second - event.start) / (event.end - event.start))
+            rgb = paint[event.colour]
             names = (
-                COLOURS.index(event.colour),
+                COLOURS.index(event.colour) if rgb == PAINT[event.colour] else NAMELESS,
                 SHAPES.index(event.shape),
                 MOTIONS.index(event.motion),
             )
-            return (*names, shown.x, shown.y, shown.radius * 0.75, shown.radius, shown.opacity)
-    return (-1, -1, -1, 0, 0, 0, 0, 0)
+            place = (shown.x, shown.y, shown.radius * 0.75, shown.radius, shown.opacity)
+            return (*names, *place, *(value / 255 for value in rgb))
+    return (-1, -1, -1, *[0.0] * 8)

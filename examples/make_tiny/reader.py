@@ -124,7 +124,7 @@ def _busy(scene, seconds: Tensor) -> Tensor:
     grid = (torch.arange(8) + 0.5) / 8
     shown = torch.zeros(len(seconds), 65)
     for k, second in enumerate(seconds.tolist()):
-        colour, _, _, x, y, wide, high, _ = label(scene, second)
+        colour, _, _, x, y, wide, high, *_ = label(scene, second)
         if colour >= 0:
             near = ((grid[None] - x) / wide) ** 2 + ((grid[:, None] - y) / high) ** 2
             shown[k, 1:] = (near < 1).float().flatten()

@@ -18,9 +18,9 @@ HEADS = ("form", "frames", *STAGES, "before text", "frames/s", "ratio", "MiB", "
 
 INTRODUCTION = """# Benchmarks
 
-Measured by `malmm bench all`, which wrote this page. Each row comes from a process of its own; the
-seconds are those of one run, on a machine whose load is told below. Ratios hold when a machine is
-slower than another; seconds do not.
+Measured by `malmm bench all`, which wrote this page, in one go. Each row comes from a process of
+its own; seconds of steps are medians of nine, those of videos of one run, on a machine whose load
+at the beginning is told below. Ratios hold when a machine is slower than another; seconds do not.
 """
 STEPS = """## One step of the memory Q-Former
 
@@ -54,12 +54,12 @@ all questions to the file, over the visual pass.
 
 
 def page(results: dict[str, Any], picture: str, missing: int = 0) -> str:
-    """The page; `results` has rows of `steps`, `drift`, `videos`, `questions`; and the `machine`.
+    """The page; `results` has the `command`, the `machine`, and rows of the other things.
 
     `picture` is the name of the picture of videos; `missing` rows were not measured.
     """
     about = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
-    parts = [INTRODUCTION, f"{about}\n"]
+    parts = [INTRODUCTION, f"    {results['command']}\n", f"{about}\n"]
     if missing:
         parts.append(f"**The run was stopped: {missing} rows are missing.**\n")
     if results["steps"]:
@@ -121,15 +121,17 @@ def draw(rows: Rows, path: Path) -> None:
         mine = sorted((r for r in done if r["form"] == form), key=lambda row: row["duration"])
         minutes = [row["duration"] / 60 for row in mine]
         memory = [row["peak_device_mib"] or row["peak_mib"] for row in mine]
-        for panel, values in zip(panels, ([r["before"] for r in mine], memory), strict=True):
-            panel.plot(minutes, values, "o-", color=colour, label=form)
+        panels[0].plot(minutes, [r["before"] for r in mine], "o-", color=colour, label=form)
+        if form != "bound":  # which is arithmetic alone
+            panels[1].plot(minutes, memory, "o-", color=colour, label=form)
     titles = ("seconds before generation", "peak memory, MiB")
     for panel, title in zip(panels, titles, strict=True):
         panel.set(title=title, xlabel="length of the video, minutes", xscale="log")
         panel.grid(alpha=0.3)
     panels[0].set_yscale("log")
     panels[1].set_ylim(bottom=0)
-    panels[0].legend(frameon=False)
+    for panel in panels:
+        panel.legend(frameon=False)
     with open_whole(path) as file:
         figure.savefig(file, format="png", dpi=120)
 

@@ -22,6 +22,10 @@ from malmm_cli.settings import Decoding
 __all__ = ["measure_model", "model"]
 
 
+# Those of the questions that are asked: spelt, a question would be three times as long.
+WORDS = "question what does the person number do short answer video describe".split()
+
+
 def model(
     name: str,
     folder: Path,
@@ -54,7 +58,7 @@ def model(
     if not there:
         check_new_folder(folder)
         with new_folder(folder) as place:
-            scratch.write(place, config, ["word"], dtype=number)
+            scratch.write(place, config, WORDS, dtype=number)
     return in_child("model", folder=str(folder), frames=frames, device=device, dtype=dtype)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json as json_format
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -227,7 +229,11 @@ def everything(
     }
     total = 1 + 2 * len(lengths) + len(DTYPES) * len(MARKS)
     total += len(runs) * len(_FORMS) + 1 + 2 * len(numbers)
-    results: dict[str, Any] = {"machine": benches.machine(), **{name: [] for name in measured}}
+    results: dict[str, Any] = {
+        "command": shlex.join(["malmm", *sys.argv[1:]]),
+        "machine": benches.machine(),
+        **{name: [] for name in measured},
+    }
     done = 0
     try:
         with progress("measuring", shown=not options.no_progress, unit="rows") as update:

@@ -6,7 +6,7 @@ import colorsys
 import math
 import random
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,12 +20,13 @@ __all__ = ["PAINT", "SIZE", "Look", "look", "picture", "render"]
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 Points = list[tuple[float, float]]
+Paint = tuple[int, int, int]
 
 SIZE = (160, 120)  # width and height
 
 SUPERSAMPLING = 4  # shapes are drawn this much larger and averaged down: smooth edges
 
-PAINT = {
+PAINT: dict[str, Paint] = {
     "black": (38, 38, 44),
     "blue": (40, 88, 214),
     "green": (44, 150, 60),
@@ -95,15 +96,26 @@ class Look:
     angle: float
     opacity: float = 1.0
     hollow: bool = False
+    lit: bool = False  # what is hollow has a small one of its kind in its middle
 
 
-def picture(scene: Scene, second: float, size: tuple[int, int] = SIZE) -> Picture:
-    """What the scene shows at a second, (H, W, 3) uint8; `size` is (width, height)."""
+def picture(
+    scene: Scene,
+    second: float,
+    size: tuple[int, int] = SIZE,
+    *,
+    paint: Mapping[str, Paint] = PAINT,
+) -> Picture:
+    """What the scene shows at a second, (H, W, 3) uint8; `size` is (width, height).
+
+    `paint` gives the names of colours their RGB.
+    """
     cut = bisect_right(scene.cuts, second) - 1
     image = _background(scene.backgrounds[cut], size).copy()
     for event in scene.events:
         if event.start <= second < event.end:
-            _draw(image, event, (second - event.start) / (event.end - event.start))
+            done = (second - event.start) / (event.end - event.start)
+            _draw(image, event, done, paint[event.colour])
     pixels = np.asarray(image)
     if not scene.noise:
         return pixels
@@ -135,26 +147,23 @@ def look(event: Event, done: float) -> Look:
         case "grows":
             return Look(x, y, radius * (0.45 + 0.8 * done), angle)
         case "vanishes":
-            return Look(x, y, radius, angle, opacity=1 - 0.9 * done)
+            return Look(x, y, radius, angle, opacity=0.85 - 0.75 * done)
         case "spins":
             return Look(x, y, radius, angle + 3 * math.pi * done)
         case "blinks":
-            return Look(x, y, radius, angle, hollow=int(done * 9) % 2 == 1)
+            return Look(x, y, radius, angle, hollow=True, lit=int(done * 9) % 2 == 0)
     raise ValueError(f"nothing {event.motion}")
 
 
-def _draw(image: Image.Image, event: Event, done: float) -> None:
+def _draw(image: Image.Image, event: Event, done: float, paint: Paint) -> None:
     """Put the event's shape where it is, over a fading trail of where it was."""
-    paint = PAINT[event.colour]
     for ago, visible in TRAIL:
         if done > ago:
             _paste(image, event.shape, look(event, done - ago), paint, visible)
     _paste(image, event.shape, look(event, done), paint, 1.0)
 
 
-def _paste(
-    image: Image.Image, shape: str, shown: Look, paint: tuple[int, int, int], visible: float
-) -> None:
+def _paste(image: Image.Image, shape: str, shown: Look, paint: Paint, visible: float) -> None:
     width, height = image.size
     radius = shown.radius * height
     side = math.ceil(2 * radius) + 2
@@ -174,9 +183,12 @@ def _paste(
 
     mask = Image.new("L", (side * SUPERSAMPLING, side * SUPERSAMPLING))
     pen = ImageDraw.Draw(mask)
-    pen.polygon(placed(1.0), fill=round(255 * shown.opacity * visible))
+    opaque = round(255 * shown.opacity * visible)
+    pen.polygon(placed(1.0), fill=opaque)
     if shown.hollow:
-        pen.polygon(placed(0.62), fill=0)
+        pen.polygon(placed(0.66), fill=0)
+    if shown.lit:
+        pen.polygon(placed(0.4), fill=opaque)
     image.paste(paint, (left, top), mask.reduce(SUPERSAMPLING))
 
 
