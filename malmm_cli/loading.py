@@ -140,7 +140,7 @@ def _identity(folder: Path, net: InstructBlip, parts: tuple[str, ...]) -> str:
             for key in file.keys():  # noqa: SIM118
                 if key.startswith(parts):
                     part = file.get_slice(key)
-                    told.append((key, part.get_shape(), _told(part)))
+                    told.append((key, part.get_shape(), _rows_hash(part)))
     numbers = folder / "preprocessor_config.json"
     processor = read_json(numbers) if numbers.exists() else {}
     heads = net.config.vision_config.num_attention_heads
@@ -148,7 +148,7 @@ def _identity(folder: Path, net: InstructBlip, parts: tuple[str, ...]) -> str:
     return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
 
 
-def _told(part: Any) -> str:
+def _rows_hash(part: Any) -> str:
     """A hash over some rows of a tensor that is not read whole."""
     rows, digest = (part.get_shape() or [1])[0], hashlib.sha256()
     for row in sorted({k * (rows - 1) // (HASHED_ROWS - 1) for k in range(HASHED_ROWS)}):

@@ -207,15 +207,14 @@ def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
     return MemoryFile(**tensors, **about)
 
 
-# What reading a header that makes no sense may raise.
-NONSENSE = (LookupError, TypeError, ValueError, OverflowError, RecursionError)
-
-
 @contextmanager
 def _told(path: str | Path) -> Iterator[None]:
     try:
         yield
-    except (SafetensorError, OSError, *NONSENSE) as error:
+    except (
+        *(SafetensorError, OSError, LookupError, TypeError, ValueError),
+        *(OverflowError, RecursionError),
+    ) as error:
         raise MediaError(
             f"{path}: is a damaged memory file: {error}",
             hint="make it again: malmm remember VIDEO -o FILE",
@@ -252,13 +251,12 @@ def _about(text: str) -> dict[str, Any]:
         about[name] for name in ("first", "last", "duration", "frames")
     )
     sampling = about["sampling"]
-    sensible = -MOST < first <= last < MOST and 0 <= duration < MOST and 0 < frames < MOST
+    sensible = -MOST < first <= last < MOST and 0 < frames < MOST
     try:
         check(changed(CAPTION, **sampling))
     except UsageError as error:
         raise ValueError(f"it says nonsense of itself: {error.message}") from error
-    if sampling["start"] is not None and sampling["start"] > duration:
-        sensible = False
+    sensible = sensible and (sampling["start"] or 0) <= duration < MOST
     warnings = all(isinstance(warning, str) for warning in about["warnings"])
     if not (sensible and warnings):
         raise ValueError("it says nonsense of itself")

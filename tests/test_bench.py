@@ -136,6 +136,17 @@ def test_what_was_measured_before_a_failure_is_kept(
     done = malmm("bench", "all", clip, "-o", path, "--model", t5_folder, "--no-progress")
     assert (done.code, done.err) == (1, "error: measuring failed\n")
     assert "| none | 0 | 0.1 | 1.0 | 9 |" in path.read_text()
+    assert "**The run was stopped: " in path.read_text()
+
+
+def test_nothing_is_measured_or_replaced_before_the_rest_is_found_good(
+    refused, here, clip, tmp_path
+):
+    (tmp_path / "page.png").touch()
+    run = ("bench", "all", clip, "--model", "tiny", "-o", tmp_path / "page.md")
+    refused(*run, code=2, says="page.png: exists")
+    run = ("bench", "video", clip, "--model", "tiny", "--form", "decode")
+    refused(*run, "--device", "cuda:9", code=2, says="'cuda:9' is not here")
 
 
 def test_what_is_left_out_is_told(malmm, here, clip, write_model):

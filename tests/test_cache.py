@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import malmm_cli
@@ -111,6 +112,21 @@ def test_another_encoder_is_another(model, write_model, vicuna_folder, video, ca
     assert encoded == [4, 2] * 2
     table = malmm_cli.load(str(write_model("flan-t5", positions=3)))
     assert table.sight != table.encoder
+
+
+def test_another_encoder_is_known_by_any_row(tmp_path):
+    from malmm_cli.loading import _rows_hash
+
+    one = torch.zeros(40, 3)
+    other = one.clone()
+    other[20:, 1] = 1.0
+    hashes = set()
+    for number, tensor in enumerate((one, other)):
+        path = tmp_path / f"{number}.safetensors"
+        save_file({"x": tensor}, path)
+        with safe_open(path, framework="pt") as file:
+            hashes.add(_rows_hash(file.get_slice("x")))
+    assert len(hashes) == 2
 
 
 def test_with_full_hash_a_copy_is_the_same(model, video, encoded, tmp_path, cache):

@@ -262,3 +262,9 @@ def test_times_of_slots():
     seconds = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0])
     told = memory_file._times(counts, seconds)  # as fifo keeps them: two frames went before
     assert told.tolist() == [[[2, 2], [2, 3]], [[3, 4], [4, 4]]]
+
+
+def test_a_file_is_no_text_to_print(refused, clip):
+    refused(
+        "remember", clip, "-o", "-", "--model", "tiny", code=2, says="-o -: a memory file is no"
+    )

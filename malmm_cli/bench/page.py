@@ -136,13 +136,10 @@ def draw(rows: Rows, path: Path) -> None:
         figure.savefig(file, format="png", dpi=120)
 
 
-def write(results: dict[str, Any], path: Path, *, done: int, of: int) -> None:
-    """The page at path, and its picture beside it under the same name; raises OutputError.
-
-    It says if fewer rows are `done` than there were to be.
-    """
+def write(results: dict[str, Any], path: Path, missing: int = 0) -> None:
+    """The page at path, and its picture beside it under the same name; raises OutputError."""
     picture = path.with_suffix(".png")
     if results["videos"]:
         draw(results["videos"], picture)
     with open_whole(path) as file:
-        file.write(encoded(page(results, picture.name, of - done)))
+        file.write(encoded(page(results, picture.name, missing)))

@@ -21,7 +21,6 @@ from malmm_cli.settings import Decoding
 
 __all__ = ["measure_model", "model"]
 
-
 # Those of the questions that are asked: spelt, a question would be three times as long.
 WORDS = "question what does the person number do short answer video describe".split()
 
@@ -42,8 +41,8 @@ def model(
     """
     where, there = pick_device(device), (folder / "config.json").exists()
     config, free = scratch.published_config(name, text_layers), free_memory(where)
-    parameters = hub.KNOWN[name].parameters if text_layers is None else None
-    parameters = parameters or _parameters(config)
+    known = hub.KNOWN[name].parameters
+    parameters = known if known and text_layers is None else _parameters(config)
     number = pick_dtype(dtype, where, parameters=parameters, free=free)
     dtype = str(number).removeprefix("torch.")
     try:

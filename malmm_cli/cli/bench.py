@@ -98,8 +98,9 @@ def model(
     published = [known.name for known in KNOWN.values() if known.repository]
     if name not in published:
         raise UsageError(f"unknown model {name!r}", hint=f"one of {', '.join(published)}")
-    about_it: dict[str, Any] = {"device": device, "dtype": dtype, "text_layers": text_layers}
-    row = benches.model(name, folder, frames=frames, **about_it)
+    row = benches.model(
+        name, folder, frames=frames, device=device, dtype=dtype, text_layers=text_layers
+    )
     about = benches.machine()
     if json:
         emit(json_format.dumps({"model": name, **row, "machine": about}, indent=2) + "\n")
@@ -245,7 +246,7 @@ def everything(
                         update(done, total)
     finally:  # what was measured before something failed took long, too
         if done:
-            page.write(results, output, of=total, done=done)
+            page.write(results, output, missing=total - done)
     if options.json:
         emit(json_format.dumps(results, indent=2) + "\n")
 

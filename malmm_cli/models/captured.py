@@ -18,9 +18,9 @@ __all__ = ["Graph", "memorise"]
 
 Step = Callable[[Tensor, Memory], None]
 
-# With more of them side by side, kernels are large enough to hide their launches.
+# With more prompts, kernels are large enough to hide their launches; with fewer frames left, a
+# capture takes longer than it saves. Where the borders lie was not measured.
 MOST_PROMPTS = 8
-# Fewer that are left are done sooner than a capture.
 FEWEST_FRAMES = 50
 
 
@@ -63,8 +63,8 @@ def _pays(feature: Tensor, memory: Memory) -> bool:
 def _capture(step: Step, feature: Tensor, memory: Memory) -> None:
     """Do the step, and let memory replay it from now on; not where the graph does otherwise.
 
-    It is tried with another feature first, on a copy: one that did nothing, or always the same,
-    would show.
+    It is tried on a copy first, with two features: one that does nothing, or always the same,
+    shows.
     """
     try:
         due, trial = memory.copy(), memory.copy()
