@@ -107,6 +107,31 @@ def test_the_stages_make_a_model_folder_and_are_not_run_twice(stage, tmp_path, m
     assert (tmp_path / "made.work" / "reader.pt").stat().st_mtime_ns == before
 
 
+def test_a_stage_that_was_stopped_goes_on_as_if_it_had_not_been(stage, tmp_path, monkeypatch):
+    language, model, training = stage("language"), stage("model"), stage("training")
+    monkeypatch.setattr(training, "KEPT_EVERY", 2)
+    untrained = model.new_model(tmp_path / "model")
+
+    def stop(line: str) -> None:
+        raise KeyboardInterrupt(line)
+
+    def learnt(kept: Path, *stops: bool) -> dict[str, torch.Tensor]:
+        for stopped in stops:
+            net = models.load(tmp_path / "model")
+            if not stopped:
+                language.train_language(net, 4, lambda _: None, kept, batch=2)
+                continue
+            with pytest.raises(KeyboardInterrupt, match=r"language 2/4: loss .*, captions 0.0%"):
+                language.train_language(net, 4, stop, kept, batch=2)
+        return net.language_model.state_dict()
+
+    whole, resumed = learnt(tmp_path / "a", False), learnt(tmp_path / "b", True, False)
+    before = untrained.language_model.state_dict()
+    assert not torch.equal(whole["lm_head.weight"], before["lm_head.weight"])
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+
+
 def test_every_second_scene_of_glimpses_has_a_colour_without_a_name(stage):
     """None is near a colour that has one: those of combinations held out stay unseen."""
     pictures = stage("pictures")

@@ -3,8 +3,8 @@
     python examples/make_tiny my-model
     malmm ask examples/shapes.mp4 "what does the red star do?" --model ./my-model --frames 60
 
-Each stage takes about an hour on two cores, the second one more, and is kept in my-model.work/ when
-it is done; run the same command again after an interruption.
+What is learnt is kept in my-model.work/, with a log; the same command goes on after a stop, in the
+middle of a stage too. Stages 1 and 2 need no other and run beside 3 and 4.
 
 1. language: a small LLaMA learns to answer questions from timelines made of words;
 2. fluency: with two more layers in its middle it goes on with full scenes and hard questions;
@@ -17,18 +17,17 @@ it is done; run the same command again after an interruption.
 """
 
 import json
+import multiprocessing
 import sys
 from pathlib import Path
 
 import torch
 from answers import train_answers
 from encoder import train_encoder
-from language import train_language
-from model import deepen, export, new_model
+from model import export, new_model
 from pictures import make_pictures
 from reader import Videos, train_reader
-
-from malmm_cli.models import InstructBlip
+from stages import logger, speak, stage
 
 STEPS = {
     "language": 1800,
@@ -39,41 +38,39 @@ STEPS = {
     "answers": 100,
 }
 VIDEOS = 3500
-LANGUAGE, SIGHT = ("language_model",), ("vision_model", "position_embedding")
+SIGHT = ("vision_model", "position_embedding")
 READING = ("qformer", "query_tokens", "position_embedding", "language_projection")
 
 
 def main(target: Path) -> None:
     """Run the stages that are not done yet, then write the model to target."""
-    torch.manual_seed(0)
     work = target.with_name(f"{target.name}.work")
-    shallow, model = new_model(work / "shallow", layers=4), new_model(work / "untrained")
-
-    def log(line: str) -> None:
-        print(line, flush=True)
-        with (work / "log.txt").open("a") as file:
-            file.write(f"{line}\n")
-
-    def stage(name: str, net: InstructBlip, parts: tuple[str, ...], train, *given, **options):
-        """Train unless that is done; net then has what was learnt, the parameters of its parts."""
-        path = work / f"{name}.pt"
-        if not path.exists():
-            train(net, *given, STEPS[name], log, **options)
-            learnt = {k: v for k, v in net.state_dict().items() if k.startswith(parts)}
-            torch.save(learnt, path.with_suffix(".partial"))
-            path.with_suffix(".partial").replace(path)
-        net.load_state_dict(torch.load(path, weights_only=True), strict=False)
-
+    work.mkdir(parents=True, exist_ok=True)
+    log = logger(work)
     log(json.dumps({"torch": torch.__version__, "steps": STEPS, "videos": VIDEOS}))
-    stage("language", shallow, LANGUAGE, train_language)
-    deepen(shallow, model)
-    stage("fluency", model, LANGUAGE, train_language, fluent=True, rate=1e-3)
-    stage("encoder", model, SIGHT, train_encoder)
+    cores = torch.get_num_threads()
+    torch.set_num_threads(max(1, cores // 2))
+    speaking = multiprocessing.get_context("spawn").Process(
+        target=speak, args=(work, STEPS, max(1, cores // 2))
+    )
+    speaking.start()
+    torch.manual_seed(0)
+    model = new_model(work / "untrained")
+
+    def learn(name: str, parts: tuple[str, ...], train, **options) -> None:
+        stage(name, model, parts, train, work, STEPS[name], **options)
+
+    learn("encoder", SIGHT, train_encoder)
     make_pictures(work / "pictures", VIDEOS, log)
     videos = Videos.encoded(model, work / "pictures", work / "features", log)
-    stage("reader", model, READING, train_reader, videos)
-    stage("reader both", model, READING, train_reader, videos, banks="both", rate=4e-4)
-    stage("answers", model, READING, train_answers, videos, work / "answers")
+    speaking.join()
+    if speaking.exitcode:
+        raise SystemExit("the stages of the language model failed; run the same command again")
+    torch.set_num_threads(cores)
+    model.load_state_dict(torch.load(work / "fluency.pt", weights_only=True), strict=False)
+    learn("reader", READING, train_reader, videos=videos)
+    learn("reader both", READING, train_reader, videos=videos, banks="both", rate=4e-4)
+    learn("answers", READING, train_answers, videos=videos)
     export(model, work / "untrained", target)
 
 

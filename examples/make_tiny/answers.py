@@ -33,7 +33,7 @@ class Lessons:
         yield Batch(features, samples)
 
 
-def train_answers(model: InstructBlip, videos: Videos, folder: Path, steps: int, log=print) -> None:
+def train_answers(model: InstructBlip, steps: int, log, kept: Path, *, videos: Videos) -> None:
     """Train in place what the paper trains, encoder and language model frozen."""
     recipe = Recipe(steps=steps, batch_size=32, together=TEXTS_A_VIDEO, lr=1e-4, clip=1.0)
     fit(
@@ -41,7 +41,7 @@ def train_answers(model: InstructBlip, videos: Videos, folder: Path, steps: int,
         Lessons(videos),
         recipe,
         ASK,
-        folder,
+        kept,
         steps=steps,
         save_every=100,
         on_note=log,

@@ -1,17 +1,18 @@
-"""Stage 2: the image encoder learns to tell, in every patch, what is there."""
+"""Stage 3: the image encoder learns to tell, in every patch, what is there."""
 
-import random
-import time
+from pathlib import Path
 
 import torch
-from language import learner
 from model import WINDOWS
 from pictures import NAMELESS, glimpses
 from torch import Tensor, nn
 from torch.nn import functional as F
+from training import Training
 
 from malmm_cli.models import InstructBlip
 from malmm_cli.synthetic import COLOURS, MOTIONS, SHAPES
+
+TOLD = ("presence", "colour", "shape", "motion", "row")
 
 
 class Heads(nn.Module):
@@ -30,6 +31,7 @@ def train_encoder(
     model: InstructBlip,
     steps: int,
     log=print,
+    kept: Path | None = None,
     *,
     batch: int = 128,
     rate: float = 1e-3,
@@ -43,10 +45,8 @@ def train_encoder(
     table.weight.data = torch.randn(table.weight.shape) * 0.3
     table.requires_grad_(True)
     parts = nn.ModuleDict({"encoder": encoder, "embedding": table, "heads": heads})
-    learn = learner(parts.named_parameters(), rate, steps)
-    chance = random.Random("glimpses")
-    begun, seen = time.time(), []
-    for step in range(steps):
+    training = Training("encoder", parts.named_parameters(), steps, rate, log=log, kept=kept)
+    for _, chance in training:
         frames, labels = glimpses(chance, batch * 3 // 4, batch // 4)
         known = torch.from_numpy(labels)
         pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
@@ -56,16 +56,7 @@ def train_encoder(
         place = torch.rand(batch) * (WINDOWS - 1)
         rows = (1 - (place[:, None] - torch.arange(WINDOWS)).abs()).clamp(min=0)
         loss, right = _loss(heads(features + (rows @ table.weight)[:, None]), known, rows)
-        learn(loss)
-        seen.append((loss.item(), *right))
-        if (step + 1) % 100 == 0:
-            means = torch.tensor(seen[-100:]).mean(0).tolist()
-            told = zip(("presence", "colour", "shape", "motion", "row"), means[1:], strict=True)
-            log(
-                f"encoder {step + 1}/{steps}: loss {means[0]:.3f}, "
-                + ", ".join(f"{name} {value:.1%}" for name, value in told)
-                + f", {time.time() - begun:.0f} s"
-            )
+        training.learn(loss, **dict(zip(TOLD, right, strict=True)))
     encoder.eval().requires_grad_(False)
     table.requires_grad_(False)
 

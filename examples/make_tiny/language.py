@@ -1,13 +1,13 @@
-"""Stage 1: the language model learns to answer from timelines made of words."""
+"""Stages 1 and 2: the language model learns to answer from timelines made of words."""
 
 import math
 import random
-import time
-from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from model import WINDOWS, timeline, vocabulary, words_shown
 from torch import Tensor
+from training import Training
 from transformers import DynamicCache
 
 from malmm_cli.errors import UsageError
@@ -70,6 +70,7 @@ def train_language(
     model: InstructBlip,
     steps: int,
     log=print,
+    kept: Path | None = None,
     *,
     fluent: bool = False,
     batch: int = 24,
@@ -80,13 +81,13 @@ def train_language(
     Scenes get fuller as it learns. One that is `fluent` goes on with full ones, and the words keep
     their embeddings: what the Q-Former learns to write stays readable.
     """
-    chance = random.Random(f"language {fluent}")
     columns, column = vocabulary(model)
     speaker = model.language_model.train().requires_grad_(True)
     speaker.get_input_embeddings().requires_grad_(not fluent)
-    learn = learner(speaker.named_parameters(), rate, steps)
-    begun, seen = time.time(), []
-    for step in range(steps):
+    speaker.set_attn_implementation("eager")  # quicker than the fused one for many short texts
+    name = "fluency" if fluent else "language"
+    training = Training(name, speaker.named_parameters(), steps, rate, log=log, kept=kept)
+    for step, chance in training:
         most = 15 if fluent else 3 + min(12, int(20 * step / steps))
         told, texts = [], []
         for _ in range(batch):
@@ -96,47 +97,10 @@ def train_language(
             told.append(blurred(perfect, chance, blur))
             texts.append(hard_texts_of(scene, chance) if fluent else texts_of(scene, chance, 7))
         noise = chance.uniform(0.0, 0.2 if fluent else 0.4)
-        loss, right = _loss(model, torch.stack(told), texts, columns, noise)
-        learn(loss)
-        seen.append((loss.item(), *right))
-        if (step + 1) % 25 == 0:
-            mean, captions, answers = torch.tensor(seen[-25:]).mean(0).tolist()
-            log(
-                f"language {step + 1}/{steps}: loss {mean:.3f}, answers {answers:.1%}, "
-                f"captions {captions:.1%}, {time.time() - begun:.0f} s"
-            )
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, right = _loss(model, torch.stack(told), texts, columns, noise)
+        training.learn(loss, captions=right[0], answers=right[1])
     speaker.eval().requires_grad_(False)
-
-
-def learner(named: Iterable[tuple[str, Tensor]], rate: float, steps: int):
-    """What to call with each step's loss: Muon for matrices, AdamW for the rest.
-
-    In a short trial Muon came further in as many steps than AdamW alone. Tables of embeddings and
-    the head, whose rows are things of their own, are not matrices to it. A short warm-up, and a
-    cosine down to a fiftieth of the rate.
-    """
-    parameters = {name: value for name, value in named if value.requires_grad}
-    tables = [n for n, p in parameters.items() if p.ndim != 2 or "embed" in n or "head" in n]
-    matrices = [value for name, value in parameters.items() if name not in tables]
-    optimizers = [
-        torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW([parameters[n] for n in tables], rate, (0.9, 0.98), weight_decay=0.01),
-    ]
-
-    def share(step: int) -> float:
-        return min(1, (step + 1) / 100) * (0.51 + 0.49 * math.cos(math.pi * step / steps))
-
-    schedules = [torch.optim.lr_scheduler.LambdaLR(one, share) for one in optimizers]
-
-    def learn(loss: Tensor) -> None:
-        for one in optimizers:
-            one.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
-        for one in (*optimizers, *schedules):
-            one.step()
-
-    return learn
 
 
 def _loss(model: InstructBlip, told: Tensor, texts, columns: list[int], noise: float):

@@ -1,16 +1,16 @@
 """Stage 5: the Q-Former learns to write timelines of what its memory holds."""
 
 import random
-import time
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from language import learner, texts_of
+from language import texts_of
 from model import WINDOWS, timeline, vocabulary, words_shown
 from pictures import PART, label, scene_of
 from torch import Tensor
+from training import Training, keep
 
 from malmm_cli.models import InstructBlip
 from malmm_cli.train.checkpoint import trained
@@ -38,8 +38,7 @@ class Videos:
                 if not stored.exists():
                     frames = torch.from_numpy(drawn["frames"])
                     told = torch.cat([model.encode(chunk).half() for chunk in frames.split(64)])
-                    torch.save(told, stored.with_suffix(".partial"))
-                    stored.with_suffix(".partial").replace(stored)
+                    keep(told, stored)
                     log(f"features {path.stem}")
             features += torch.load(stored, weights_only=True).split(counts)
             numbers += [seed * 1_000_000 + int(path.stem) * PART + k for k in range(PART)]
@@ -139,16 +138,18 @@ def lengths(chance: random.Random) -> tuple[int, int]:
 
 def train_reader(
     model: InstructBlip,
-    videos: Videos,
     steps: int,
     log=print,
+    kept: Path | None = None,
     *,
+    videos: Videos,
     banks: str = "visual",
     rate: float = 1e-3,
 ) -> None:
     """Train in place what the paper trains, on VIDEOS_A_STEP videos a step.
 
-    The loss is how far the tokens are from a perfect timeline, whatever the prompt. With the visual
+    The loss is how far the tokens are from a perfect timeline, as a share of what is in it to tell,
+    whatever the prompt. With the visual
     bank alone a step is as cheap as a single frame's, since nothing else comes from earlier frames;
     with both banks it goes on from there.
     """
@@ -160,10 +161,10 @@ def train_reader(
     parameters = trained(model)
     for parameter in parameters.values():
         parameter.requires_grad_(True)
-    learn = learner(parameters.items(), rate, steps)
+    name = "reader" if banks == "visual" else f"reader {banks}"
+    training = Training(name, parameters.items(), steps, rate, log=log, kept=kept)
     asked = [prompt for scene, _ in videos.scenes for prompt, _ in texts_of(scene, chance, 3)]
-    begun, seen = time.time(), []
-    for step in range(steps):
+    for _, chance in training:
         frames, slots = lengths(chance)
         features, shown = videos.spliced(chance, VIDEOS_A_STEP[banks], frames, column)
         due = torch.stack([timeline(one, column) for one in shown]) @ rows
@@ -173,12 +174,6 @@ def train_reader(
             features, ids, mask, position_gradient="all", length=slots, banks=banks, total=frames
         )
         loss = (model.language_projection(tokens) - due).pow(2).mean() / due.var()
-        learn(loss)
-        seen.append(loss.item())
-        if (step + 1) % 50 == 0:
-            log(
-                f"reader {banks} {step + 1}/{steps}: {sum(seen[-50:]) / 50:.3f} of the variance "
-                f"is wrong, {time.time() - begun:.0f} s"
-            )
+        training.learn(loss)
     for parameter in parameters.values():
         parameter.requires_grad_(False)

@@ -1,0 +1,46 @@
+"""Stages that are done once, and those of the language model, which need no other part."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from language import train_language
+from model import deepen, new_model
+from training import keep
+
+from malmm_cli.models import InstructBlip
+
+LANGUAGE = ("language_model",)
+
+
+def logger(work: Path) -> Callable[[str], None]:
+    """What prints a line and adds it to the log in the folder."""
+
+    def log(line: str) -> None:
+        print(line, flush=True)
+        with (work / "log.txt").open("a") as file:
+            file.write(f"{line}\n")
+
+    return log
+
+
+def stage(
+    name: str, net: InstructBlip, parts: tuple[str, ...], train, work: Path, steps: int, **options
+) -> None:
+    """Train unless that is done; net then has what was learnt, the parameters of its parts."""
+    path = work / f"{name}.pt"
+    if not path.exists():
+        train(net, steps, logger(work), work / f"{name}.steps", **options)
+        keep({k: v for k, v in net.state_dict().items() if k.startswith(parts)}, path)
+    net.load_state_dict(torch.load(path, weights_only=True), strict=False)
+
+
+def speak(work: Path, steps: dict[str, int], threads: int) -> None:
+    """Both stages of the language model; fluency.pt in the folder has what it learnt."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    shallow, deep = new_model(work / "shallow", layers=4), new_model(work / "deep")
+    stage("language", shallow, LANGUAGE, train_language, work, steps["language"])
+    deepen(shallow, deep)
+    options = {"fluent": True, "rate": 1e-3}
+    stage("fluency", deep, LANGUAGE, train_language, work, steps["fluency"], **options)
