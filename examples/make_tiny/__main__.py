@@ -31,7 +31,7 @@ from stages import logger, speak, stage
 
 STEPS = {
     "language": 1800,
-    "fluency": 2900,
+    "fluency": 4500,
     "encoder": 6000,
     "reader": 3000,
     "reader both": 1200,

@@ -42,6 +42,7 @@ def train_encoder(
     """
     heads = Heads(model.config.vision_config.hidden_size)
     encoder, table = model.vision_model.train().requires_grad_(True), model.position_embedding
+    encoder.set_attn_implementation("eager")  # quicker than the fused one in bfloat16
     table.weight.data = torch.randn(table.weight.shape) * 0.3
     table.requires_grad_(True)
     parts = nn.ModuleDict({"encoder": encoder, "embedding": table, "heads": heads})
@@ -52,11 +53,13 @@ def train_encoder(
         pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
         pixels = pixels * (0.9 + 0.2 * torch.rand(batch, 1, 1, 1))
         mean, std = model.pixel_mean[:, None, None], model.pixel_std[:, None, None]
-        features = encoder(pixel_values=(pixels - mean) / std).last_hidden_state
+        with torch.autocast("cpu", torch.bfloat16):
+            features = encoder(pixel_values=(pixels - mean) / std).last_hidden_state.float()
         place = torch.rand(batch) * (WINDOWS - 1)
         rows = (1 - (place[:, None] - torch.arange(WINDOWS)).abs()).clamp(min=0)
         loss, right = _loss(heads(features + (rows @ table.weight)[:, None]), known, rows)
         training.learn(loss, **dict(zip(TOLD, right, strict=True)))
+    encoder.set_attn_implementation("sdpa")
     encoder.eval().requires_grad_(False)
     table.requires_grad_(False)
 

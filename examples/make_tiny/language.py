@@ -84,7 +84,7 @@ def train_language(
     columns, column = vocabulary(model)
     speaker = model.language_model.train().requires_grad_(True)
     speaker.get_input_embeddings().requires_grad_(not fluent)
-    speaker.set_attn_implementation("eager")  # quicker than the fused one for many short texts
+    speaker.set_attn_implementation("eager")  # quicker than the fused one in bfloat16
     name = "fluency" if fluent else "language"
     training = Training(name, speaker.named_parameters(), steps, rate, log=log, kept=kept)
     for step, chance in training:
@@ -100,6 +100,7 @@ def train_language(
         with torch.autocast("cpu", torch.bfloat16):
             loss, right = _loss(model, torch.stack(told), texts, columns, noise)
         training.learn(loss, captions=right[0], answers=right[1])
+    speaker.set_attn_implementation("sdpa")
     speaker.eval().requires_grad_(False)
 
 
