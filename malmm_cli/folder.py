@@ -85,12 +85,12 @@ def read_json(path: Path) -> dict[str, Any]:
         text = path.read_bytes().decode("utf-8")
         content = json.loads(text)
     except FileNotFoundError:
-        raise ModelError(
-            f"{path.parent}: {path.name} is missing",
-            hint=remedy(path.parent)
-            if _repository(path.parent)
-            else "give a folder in the layout of a published InstructBLIP repository",
-        ) from None
+        hint = "give a folder in the layout of a published InstructBLIP repository"
+        if _repository(path.parent):
+            hint = remedy(path.parent)
+        elif (path.parent / "training").is_dir():
+            hint = "a training there is not finished; the same `malmm train` goes on with it"
+        raise ModelError(f"{path.parent}: {path.name} is missing", hint=hint) from None
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     except UnicodeDecodeError as error:

@@ -11,7 +11,6 @@ Paths are relative to the file. A task with neither question nor prompt is a cap
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 from malmm_cli.data import Task
 from malmm_cli.errors import UsageError
+from malmm_cli.metrics import is_right
 
 __all__ = ["FIELDS", "read_tasks", "task_as_json"]
 
@@ -27,6 +27,7 @@ FIELDS = (
     *("from", "to"),
 )
 SHOWN = 5  # problems told at once
+LONGEST = 1e9  # seconds, thirty years
 
 
 def read_tasks(
@@ -89,7 +90,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from error
+        raise UsageError(
+            f"{path}: {error.strerror or error}", hint="a file of one JSON object a line is needed"
+        ) from error
     for number, raw in enumerate(content.splitlines(), start=1):
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -102,8 +105,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _task(line: str, folder: Path, *, answered: bool, present: bool) -> Task:
     """The task of one line; ValueError says what is wrong with it."""
     try:
-        content = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        content = json.loads(line, object_pairs_hook=_once)
+    except RecursionError as error:
+        raise ValueError("no JSON: brackets within brackets without end") from error
+    except json.JSONDecodeError as error:
         raise ValueError(f"no JSON: {error}") from error
     if not isinstance(content, dict):
         raise ValueError("no JSON object")
@@ -119,8 +124,13 @@ def _task(line: str, folder: Path, *, answered: bool, present: bool) -> Task:
         raise ValueError("no 'answer'")
     video = _text(content, "video", needed=True)
     assert video is not None
-    if present and not (folder / video).exists():
-        raise ValueError(f"video {video!r} is not there")
+    if present and not _is_there(folder / video):
+        raise ValueError(f"video {video!r} is not there, or no file")
+    choices, right = _texts(content, "choices"), answers if single is None else (single,)
+    if len(set(choices)) < len(choices):
+        raise ValueError("'choices' has a text twice")
+    if choices and right and not any(is_right(choice, right) for choice in choices):
+        raise ValueError("no answer is among the 'choices'")
     start, end = _seconds(content, "from"), _seconds(content, "to")
     if end is not None and end <= (start or 0.0):
         raise ValueError(f"'to' {end:g} is not after 'from' {start or 0:g}")
@@ -129,13 +139,30 @@ def _task(line: str, folder: Path, *, answered: bool, present: bool) -> Task:
         video=os.path.normpath(folder / video),
         question=_text(content, "question"),
         prompt=_text(content, "prompt"),
-        answers=(single,) if single is not None else answers,
+        answers=right,
         kind=_text(content, "kind"),
-        choices=_texts(content, "choices"),
+        choices=choices,
         evidence=_span(content),
         start=start,
         end=end,
     )
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, none of whose fields comes twice."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} comes twice")
+    return content
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists() and not path.is_dir()  # a pipe or a device may be asked for
+    except OSError:  # no such name is possible
+        return False
 
 
 def _id(content: dict[str, Any]) -> str:
@@ -197,4 +224,4 @@ def _span(content: dict[str, Any]) -> tuple[float, float] | None:
 
 def _is_seconds(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value >= 0
+    return number and 0 <= value <= LONGEST

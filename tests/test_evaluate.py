@@ -215,6 +215,11 @@ def test_a_broken_video_hurts_no_other_and_is_tried_again(run, write, tmp_path):
     assert scored(run, data)["failed"] == 0
 
 
+def test_a_part_behind_the_end_is_told_with_its_video(run, write):
+    done = run(write([{"id": "1", "video": "a.mp4", "answer": "x", "from": 9999}]), code=1)
+    assert "a.mp4: --from 9999 s is behind the end" in done.err
+
+
 def test_a_fault_of_ours_is_recorded_too(run, write, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "generate", lambda *about: 1 / 0)
     assert "ZeroDivisionError" in run(write(), code=1).err
@@ -266,7 +271,7 @@ def seeded():
 
 def test_the_likeliest_choice_is_taken(run, write, tmp_path, monkeypatch):
     choices = ["red", "circle", "left blue", "shape"]
-    data = write(choices=choices)
+    data = write(choices=choices, answer="red")
     monkeypatch.setattr(evaluate, "VISUAL", 16)  # two choices at a time
     run(data, "--choices")
     for line in kept(tmp_path / "tasks.predictions.jsonl")[1]:
@@ -289,6 +294,7 @@ def test_choices_are_needed_to_choose(run, write):
         (("--videos", "."), "--videos is for the sets of --format-in"),
         (("--variants", "."), "--variants goes with --ablate"),
         (("--picture", "a.png"), "--picture goes with --ablate"),
+        (("--ablate", "--picture", "a.txt"), "--picture a.txt: a name that ends in .png"),
     ],
 )
 def test_options_that_make_no_sense(run, write, options, says):

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -313,9 +314,21 @@ class TestDataSets:
         assert (folder / "videos" / "00000.mp4").stat().st_mtime_ns == kept
         assert len(read_tasks(folder / "data.jsonl")) > 2
 
+    def test_what_a_killed_run_left_goes_in_time(self, tmp_path):
+        folder = tmp_path / "world"
+        write_dataset(self.WORLD, folder)
+        old, new = (folder / "videos" / f".0000{k}.7.partial" for k in range(2))
+        for partial in (old, new):
+            partial.write_bytes(b"half")
+        os.utime(old, (0, 0))
+        write_dataset(self.WORLD, folder)
+        assert not old.exists()
+        assert new.exists(), "another run may be writing it"
+
     def test_other_settings_and_foreign_folders_are_refused(self, tmp_path):
         write_dataset(self.WORLD, tmp_path / "world")
-        with pytest.raises(UsageError, match="holds videos of other settings"):
+        said = f"holds videos of other settings: --seed {self.WORLD.seed}, not 6$"
+        with pytest.raises(UsageError, match=said):
             write_dataset(replace(self.WORLD, seed=6), tmp_path / "world")
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / "letter.txt").write_text("mine")

@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import os
+import stat
 from dataclasses import fields
 
 import pytest
@@ -25,7 +27,7 @@ from malmm_cli.data import Task
 from malmm_cli.errors import ModelError, UsageError
 from malmm_cli.models.weights import read_state
 from malmm_cli.settings import ASK, CAPTION, changed
-from malmm_cli.train import Batch, Recipe, Sample, fit
+from malmm_cli.train import Batch, Recipe, Sample, checks, fit
 from malmm_cli.train.checks import as_sample
 from malmm_cli.train.features import Clip
 from malmm_cli.train.learner import Learner
@@ -374,6 +376,58 @@ def test_a_gradient_that_is_no_number_is_not_learnt(vicuna_folder):
     assert torch.equal(net.query_tokens, before)
 
 
+def test_what_is_no_number_is_neither_saved_nor_made_a_model(run, data, tmp_path, monkeypatch):
+    """A loss and a gradient may be finite, and what is learnt from them not."""
+    step = Learner.step
+
+    def overflow(self, number, batches):
+        learnt = step(self, number, batches)
+        if number == 1:
+            self.parameters["query_tokens"].data[0, 0, 0] = 1e38 if large else torch.inf
+        return learnt
+
+    monkeypatch.setattr(Learner, "step", overflow)
+    options = ("--model", "tiny", "--steps", "2", "--save-every", "1", *QUICK)
+    for large, kind in ((False, "float32"), (True, "float16")):  # tiny's weights are float16
+        out = tmp_path / kind
+        done = run("train", data, "-o", out, *options)
+        assert done.code == 1, done.err
+        said = f"what was learnt is no number (NaN or infinite) in query_tokens, as torch.{kind}"
+        assert f"error: {said}" in done.err
+        assert not (out / "config.json").exists()
+        left = [path.name for path in (out / "training").glob("step-*")]
+        assert left == ["step-00000002" if large else "step-00000001"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_others_may_read_what_was_learnt(run, data, tmp_path):
+    out = tmp_path / "out"
+    options = ("--model", "tiny", "--steps", "1", "--validation", data, *QUICK)
+    assert run("train", data, "-o", out, *options).code == 0
+    files = [*out.glob("training/*.safetensors"), *out.glob("training/step-*/*.safetensors")]
+    assert len(files) == 4
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o644}
+
+
+def test_what_a_run_has_on_the_disk_is_not_needed_again(run, data, tmp_path, monkeypatch):
+    options = ("--model", "tiny", "--steps", "2", "--save-every", "1", *QUICK)
+    needed = []
+    monkeypatch.setattr(checks, "check_room", lambda places: needed.append(places[0][1]))
+    for _ in range(2):
+        assert run("train", data, "-o", tmp_path / "out", *options).code == 0
+    (place,) = (tmp_path / "out" / "training").glob("step-*")
+    written = [*place.iterdir(), place.parent / "trained.safetensors"]
+    written += (tmp_path / "out").glob("model*.safetensors")
+    assert needed[0] - needed[1] == sum(path.stat().st_size for path in written)
+
+
+def test_a_folder_without_its_model_yet_says_so(run, data, tmp_path):
+    (tmp_path / "out" / "training").mkdir(parents=True)
+    done = run("caption", SAMPLE, "--model", tmp_path / "out")
+    assert done.code == 1
+    assert "hint: a training there is not finished; the same `malmm train` goes on" in done.err
+
+
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
@@ -382,6 +436,16 @@ def test_a_gradient_that_is_no_number_is_not_learnt(vicuna_folder):
         (tasks(id="a"), "line 2: id 'a' is that of line 1 too"),
         ([*tasks()[:2], tasks(id="c", answer=" ")[2]], "line 3: 'answer' is empty"),
         ([tasks()[0], {**tasks()[1], "answer": None}], "line 2: no 'answer'"),
+        (tasks(video="v" * 300 + ".mp4"), "is not there, or no file"),
+        (tasks(video="."), "line 1: video '.' is not there, or no file"),
+        ([{**tasks()[0], "to": 10**400}], "line 1: 'to' is no number of seconds"),
+        ([{**tasks()[0], "choices": ["red"]}], "line 1: no answer is among the 'choices'"),
+        (
+            [{**tasks()[0], "choices": ["A circle!", "red", "red"]}],
+            "line 1: 'choices' has a text twice",
+        ),
+        (b'{"id": "a", "video": "b", "id": "c"}\n', "line 1: 'id' comes twice"),
+        (b"[" * 100_000, "line 1: no JSON: brackets within brackets"),
         ([], "no line in it"),
         (b'{"id": "a"}\n\xff\n', "line 2 is not UTF-8"),
     ],
@@ -402,6 +466,7 @@ def test_bad_data(refused, tmp_path, lines, says):
         (("--epochs", "0"), 2, "--epochs 0", None),
         (("--batch-size", "0"), 2, "--batch-size 0", None),
         (("--lr", "nan"), 2, "--lr nan", None),
+        (("--lr", "1e38"), 2, "--lr 1e+38: a number above 0, at most 1", None),
         (("--weight-decay", "-1"), 2, "--weight-decay -1", None),
         (("--clip", "0"), 2, "--clip 0", None),
         (("--seed", "-1"), 2, "--seed -1", None),
@@ -427,8 +492,15 @@ def test_videos_that_are_none_are_all_told(refused, tmp_path):
         lines[number]["video"] = f"text{number}.mp4"
         (tmp_path / f"text{number}.mp4").write_text("Dear diary. " * 99)
     data = write_tasks(tmp_path / "tasks.jsonl", lines)
-    told = refused("train", data, "-o", "out", "--model", "tiny", code=2, says="text0.mp4: not")
-    assert "text2.mp4: not" in told
+    says = f"id 'q0': {tmp_path / 'text0.mp4'}: not"
+    told = refused("train", data, "-o", "out", "--model", "tiny", code=2, says=says)
+    assert f"id 'q2': {tmp_path / 'text2.mp4'}: not" in told
+
+
+def test_a_part_behind_the_end_is_told_with_its_task(refused, tmp_path):
+    data = write_tasks(tmp_path / "tasks.jsonl", [{**tasks()[1], "from": 9999}])
+    says = f"id 'q1': {SAMPLE}: --from 9999 s is behind the end"
+    refused("train", data, "-o", "out", "--model", "tiny", code=2, says=says)
 
 
 def test_a_text_longer_than_the_model_reads(refused, tmp_path):

@@ -117,8 +117,9 @@ def test_a_full_disk_leaves_the_last_checkpoint(run, command, undisturbed, tmp_p
     out = tmp_path / "full"
     done = child(FILL, *command, "-o", out)
     assert done.returncode == 1, done.stderr
-    error = done.stderr.splitlines()[-1]
+    error, hint = done.stderr.splitlines()[-2:]
     assert error.startswith("error: ")
+    assert hint == "hint: make some room"
     assert "cannot be written: " in error
     left = sorted(path.name for path in (out / "training").iterdir())
     assert left == ["best.safetensors", "features", "log.jsonl", "step-00000004"]
@@ -158,6 +159,8 @@ def test_what_a_checkpoint_does_not_fit(run, command, undisturbed, t5_folder, da
     trained.write_bytes(whole)
     (place / "state.json").write_text(json.dumps(state)[:-30])
     refused(code=1, says="state.json: cannot be read")
+    (place / "state.json").write_text(json.dumps({"step": "x", "settings": 3}))
+    refused(code=1, says="state.json: cannot be read: not what was written")
 
 
 def test_other_data_is_another_run(run, command, undisturbed, data, tmp_path):

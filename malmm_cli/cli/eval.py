@@ -144,6 +144,8 @@ def _ablate(job: _Job, folder: Path | None, picture: Path | None, variants: Path
 
     folder = folder or _beside(job.data, "ablation")
     picture = picture or _beside(job.data, "ablation.png")
+    if picture.suffix.lower() != ".png":
+        raise UsageError(f"--picture {picture}: a name that ends in .png is needed")
     require_matplotlib()
     check_writable(picture, overwrite=True)
     trained = ablation.find_trained(variants, job.plan) if variants else []

@@ -57,7 +57,7 @@ def synth(
         questions=questions,
         events=events,
         fps=fps,
-        **({"colours": tuple(re.split(r"\s*,\s*", colours.strip()))} if colours else {}),
+        **({} if colours is None else {"colours": tuple(re.split(r"\s*,\s*", colours.strip()))}),
     )
     with progress("", shown=not (quiet or no_progress), unit="videos") as update:
         tasks = write_dataset(world, folder, update)
@@ -69,6 +69,6 @@ def _range(text: str) -> tuple[float, float]:
     """From where to where in minutes: "2", "1-2", "0.5-10"."""
     found = re.fullmatch(r"(\d+\.?\d*|\.\d+)(?:-(\d+\.?\d*|\.\d+))?", text.strip())
     if not found:
-        raise UsageError(f"--minutes {text}: a number, or two as in 1-2")
+        raise UsageError(f"--minutes {text}: a number such as 1.5, or two as in 1-2, is needed")
     shortest = float(found[1])
     return shortest, float(found[2] or shortest)

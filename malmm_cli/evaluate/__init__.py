@@ -156,7 +156,9 @@ def _answer(
 
 def _told(video: str, error: Exception) -> MalmmError:
     if isinstance(error, MalmmError):
-        return error
+        if video in error.message:
+            return error
+        return MalmmError(f"{video}: {error.message}", hint=error.hint, kind=error.kind)
     return MalmmError(f"{video}: {type(error).__name__}: {error}", kind="Unexpected")
 
 

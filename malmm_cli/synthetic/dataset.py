@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from malmm_cli.synthetic.video import write_mp4
 from malmm_cli.tasks import task_as_json
 
 __all__ = ["World", "write_dataset"]
+
+ABANDONED = 3600  # seconds in which nothing was written
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,14 @@ def write_dataset(
             raise UsageError(f"{folder} is not empty", hint="name a folder that is new")
         if settings.exists() and settings.read_text(encoding="utf-8") != due:
             raise UsageError(
-                f"{folder} holds videos of other settings, see {settings.name} in it",
+                f"{folder} holds videos of other settings: {_changed(settings, world)}",
                 hint="name another folder, or give the settings that it was made with",
             )
         _write(settings, due)
         (folder / "videos").mkdir(exist_ok=True)
+        for partial in (folder / "videos").glob(".*.partial"):  # of a run that was killed
+            if time.time() - partial.stat().st_mtime > ABANDONED:
+                partial.unlink(missing_ok=True)
         tasks, events = [], []
         for index in range(world.videos):
             scene = world.scene(index)
@@ -85,6 +91,24 @@ def write_dataset(
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
     return tasks
+
+
+def _changed(settings: Path, world: World) -> str:
+    """Where the settings in a file differ from those given."""
+    try:
+        before = json.loads(settings.read_text(encoding="utf-8"))
+        differ = [
+            f"--{name} {_plain(before[name])}, not {_plain(value)}"
+            for name, value in asdict(world).items()
+            if _plain(before[name]) != _plain(value)
+        ]
+    except (ValueError, LookupError, TypeError):
+        differ = []
+    return "; ".join(differ) or f"see {settings.name} in it"
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else f"{value}"
 
 
 def _check(world: World) -> None:

@@ -27,7 +27,16 @@ from malmm_cli.models.weights import fill, first_line
 from malmm_cli.output import new_folder
 
 __all__ = [
-    *("TRAINED", "latest", "read_state", "read_tensors", "restore", "save", "trained"),
+    *(
+        "TRAINED",
+        "check_finite",
+        "latest",
+        "read_state",
+        "read_tensors",
+        "restore",
+        "save",
+        "trained",
+    ),
     "write_whole",
 ]
 
@@ -101,18 +110,36 @@ def read_state(place: Path) -> dict[str, Any]:
     path = place / _STATE
     try:
         state: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        whole = isinstance(state["step"], int) and isinstance(state["settings"], dict)
+        if not whole or not {"best", "scaler"} <= state.keys():
+            raise ValueError("not what was written")
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise ModelError(f"{path}: cannot be read: {first_line(error)}", hint=_DAMAGED) from error
     return state
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors to a file; OutputError where that fails."""
+    """Write tensors to a file; OutputError where that fails, ModelError for NaN and infinities."""
     content = {name: value.detach().contiguous() for name, value in tensors.items()}
+    check_finite(content)
     try:
         save_file(content, path)
     except SafetensorError as error:
-        raise OutputError(f"{path}: cannot be written: {first_line(error)}") from error
+        raise OutputError(
+            f"{path}: cannot be written: {first_line(error)}", hint="make some room"
+        ) from error
+    path.chmod(0o644)  # as any other file; they come as their owner's alone
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raise ModelError that names the first of tensors that holds NaN or an infinity."""
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise ModelError(
+                f"what was learnt is no number (NaN or infinite) in {name}, as {value.dtype}",
+                hint="a lower --lr or --clip 1; nothing of it is saved, the last save stays",
+                kind="NotANumber",
+            )
 
 
 def write_whole(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from malmm_cli import media
 from malmm_cli.data import Task
-from malmm_cli.errors import CapacityError, MalmmError, MediaError, UsageError
+from malmm_cli.errors import CapacityError, MediaError, UsageError
 from malmm_cli.hub import size_text
 from malmm_cli.models import InstructBlip
 from malmm_cli.output import check_new_folder
@@ -38,18 +38,23 @@ def check_folder(folder: Path, training: Path) -> None:
 
 
 def count_frames(
-    clips: Iterable[Clip], settings: Settings, on_done: Callable[[int], None]
+    clips: Mapping[Clip, str], settings: Settings, on_done: Callable[[int], None]
 ) -> dict[Clip, int]:
-    """The number of frames to look at of each clip; MediaError names those that are no videos."""
+    """The number of frames to look at of each clip, which comes with the id of a task about it.
+
+    MediaError names the tasks whose videos are none, or have nothing from where they begin.
+    """
     found: dict[Clip, int] = {}
-    problems: list[MalmmError] = []
-    for done, clip in enumerate(clips, start=1):
+    problems: list[MediaError] = []
+    for done, (clip, task) in enumerate(clips.items(), start=1):
         try:
             info = media.probe(clip.video, settings.decoder)
             own = replace(settings, start=clip.start, end=clip.end)
             found[clip] = len(choose_for(info, own))
         except (MediaError, UsageError) as error:
-            problems.append(error)
+            told = error.message.removeprefix(f"{clip.video}: ")
+            message = f"id {task!r}: {clip.video}: {told}"
+            problems.append(MediaError(message, hint=error.hint, kind=error.kind))
         on_done(done)
     if problems:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
@@ -92,5 +97,5 @@ def check_room(places: Sequence[tuple[Path, int]]) -> None:
         if size > free:
             raise CapacityError(
                 f"{place}: {size_text(size)} are needed, and {size_text(free)} are free",
-                hint="--no-cache encodes every video at every step instead of keeping features",
+                hint="make some room, or name another folder; --no-cache keeps no features",
             )

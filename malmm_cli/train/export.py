@@ -9,7 +9,7 @@ from pathlib import Path
 from malmm_cli.folder import copy_beside_weights
 from malmm_cli.models.weights import read_state, write_state
 from malmm_cli.output import new_folder
-from malmm_cli.train.checkpoint import read_tensors
+from malmm_cli.train.checkpoint import check_finite, read_tensors
 
 __all__ = ["export"]
 
@@ -18,12 +18,17 @@ def export(learnt: Path, base: Path, folder: Path) -> None:
     """Put the model in `base`, with what was learnt laid over in base's dtypes, into `folder`.
 
     It is put together in the folder of `learnt`; the configuration comes last, since without it
-    nothing takes a folder for a model. Raises OutputError where that fails.
+    nothing takes a folder for a model. Raises OutputError where that fails, ModelError where what
+    was learnt is too large for base's dtypes.
     """
     state = read_state(base)
     position_table = state["query_tokens"].dtype  # base may have none
-    for name, value in read_tensors(learnt).items():
-        state[name] = value.to(state[name].dtype if name in state else position_table)
+    laid_over = {
+        name: value.to(state[name].dtype if name in state else position_table)
+        for name, value in read_tensors(learnt).items()
+    }
+    check_finite(laid_over)
+    state |= laid_over
     place = learnt.parent / "model"
     with new_folder(place) as new:
         copy_beside_weights(base, new)

@@ -12,7 +12,7 @@ A folder that was trained here is a model folder like any other, with one more f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -150,7 +150,9 @@ class Training:
             )
 
     def _count_frames(self, samples: list[Sample]) -> dict[Clip, int]:
-        clips = list(dict.fromkeys(_clip(sample) for sample in samples))
+        clips: dict[Clip, str] = {}
+        for sample in samples:
+            clips.setdefault(_clip(sample), sample.id)
         with self.bar("checking", "videos") as update:
             return checks.count_frames(clips, self.settings, _counter(update, len(clips)))
 
@@ -180,7 +182,8 @@ class Training:
         learnt = 4 * sum(value.numel() for value in checkpoint.trained(model.net).values())
         whole = sum(file.stat().st_size for file in base.glob("model*.safetensors"))
         # two checkpoints of three numbers each, the best, the last, and the whole model
-        written = [(self._training, 8 * learnt + whole)]
+        present = sum(file.stat().st_size for file in self._written())
+        written = [(self._training, max(8 * learnt + whole - present, 0))]
         checks.check_room([*written, (place, room)] if place else written)
         self._training.mkdir(parents=True, exist_ok=True)
         own = missing[workers.rank :: workers.count]
@@ -191,6 +194,12 @@ class Training:
                 count(done)
         workers.wait()
         return features
+
+    def _written(self) -> Iterator[Path]:
+        """What an interrupted run left, which will be replaced."""
+        yield from self._training.glob("*.safetensors")
+        yield from self._training.glob("step-*/*")
+        yield from self.folder.glob("model*.safetensors")
 
     def _prepare(self, net: InstructBlip, base: Path) -> None:
         """Give net a position table where it has none, and what will learn its exact values."""

@@ -55,9 +55,10 @@ class Recipe:
         ):
             if number is not None and number < least:
                 raise UsageError(f"--{name} {number}: at least {least} is needed")
-        for name, value in (("lr", self.lr), ("clip", self.clip)):
-            if value is not None and not 0 < value < math.inf:
-                raise UsageError(f"--{name} {value:g}: a number above 0 is needed")
+        if not 0 < self.lr <= 1:
+            raise UsageError(f"--lr {self.lr:g}: a number above 0, at most 1, is needed")
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise UsageError(f"--clip {self.clip:g}: a number above 0 is needed")
         if not 0 <= self.weight_decay < math.inf:
             raise UsageError(f"--weight-decay {self.weight_decay:g}: 0 or more is needed")
         if self.position_gradient not in POSITION_GRADIENTS:
