@@ -51,7 +51,7 @@ def main(target: Path) -> None:
     cores = torch.get_num_threads()
     torch.set_num_threads(max(1, cores // 2))
     speaking = multiprocessing.get_context("spawn").Process(
-        target=speak, args=(work, STEPS, max(1, cores // 2))
+        target=speak, args=(work, STEPS, max(1, cores // 2)), daemon=True
     )
     speaking.start()
     torch.manual_seed(0)

@@ -27,17 +27,8 @@ from malmm_cli.models.weights import fill, first_line
 from malmm_cli.output import new_folder
 
 __all__ = [
-    *(
-        "TRAINED",
-        "check_finite",
-        "latest",
-        "read_state",
-        "read_tensors",
-        "restore",
-        "save",
-        "trained",
-    ),
-    "write_whole",
+    *("TRAINED", "check_finite", "latest", "read_state", "read_tensors", "restore", "save"),
+    *("trained", "write_whole"),
 ]
 
 TRAINED = "trained.safetensors"
