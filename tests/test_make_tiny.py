@@ -98,7 +98,10 @@ def test_the_stages_make_a_model_folder_and_are_not_run_twice(stage, tmp_path, m
     monkeypatch.setattr(main, "STEPS", dict.fromkeys(main.STEPS, 2))
     folder = tmp_path / "made"
     main.main(folder)
+    learnt = [torch.load(tmp_path / "made.work" / f"{n}.pt") for n in ("language", "fluency")]
+    assert torch.equal(*(one[main.WORDS] for one in learnt)), "the reader learnt other words"
     model = models.load(folder)
+    assert torch.equal(model.state_dict()[main.WORDS], learnt[1][main.WORDS].half().float())
     assert model.position_embedding.weight.shape == (32, 96)
     assert (folder / "model.safetensors").stat().st_size < 12e6
     before = (tmp_path / "made.work" / "reader.pt").stat().st_mtime_ns

@@ -4,7 +4,8 @@
     malmm ask examples/shapes.mp4 "what does the red star do?" --model ./my-model --frames 60
 
 What is learnt is kept in my-model.work/, with a log; the same command goes on after a stop, in the
-middle of a stage too. Stages 1 and 2 need no other and run beside 3 and 4.
+middle of a stage too. Stages 1 and 2 need no other and run beside 3 to 5; of what they learn, 5
+needs only the words' embeddings, which 2 leaves as they are.
 
 1. language: a small LLaMA learns to answer questions from timelines made of words;
 2. fluency: with two more layers in its middle it goes on with full scenes and hard questions;
@@ -19,6 +20,7 @@ middle of a stage too. Stages 1 and 2 need no other and run beside 3 and 4.
 import json
 import multiprocessing
 import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -39,6 +41,7 @@ STEPS = {
 }
 VIDEOS = 3500
 SIGHT = ("vision_model", "position_embedding")
+WORDS = "language_model.model.embed_tokens.weight"
 READING = ("qformer", "query_tokens", "position_embedding", "language_projection")
 
 
@@ -49,29 +52,39 @@ def main(target: Path) -> None:
     log = logger(work)
     log(json.dumps({"torch": torch.__version__, "steps": STEPS, "videos": VIDEOS}))
     cores = torch.get_num_threads()
-    torch.set_num_threads(max(1, cores // 2))
+    half = max(1, cores // 2)
     speaking = multiprocessing.get_context("spawn").Process(
-        target=speak, args=(work, STEPS, max(1, cores // 2)), daemon=True
+        target=speak, args=(work, STEPS, half), daemon=True
     )
     speaking.start()
+    torch.set_num_threads(half)
     torch.manual_seed(0)
     model = new_model(work / "untrained")
 
     def learn(name: str, parts: tuple[str, ...], train, **options) -> None:
+        torch.set_num_threads(half if speaking.is_alive() else cores)
         stage(name, model, parts, train, work, STEPS[name], **options)
 
     learn("encoder", SIGHT, train_encoder)
     make_pictures(work / "pictures", VIDEOS, log)
     videos = Videos.encoded(model, work / "pictures", work / "features", log)
-    speaking.join()
-    if speaking.exitcode:
-        raise SystemExit("the stages of the language model failed; run the same command again")
-    torch.set_num_threads(cores)
-    model.load_state_dict(torch.load(work / "fluency.pt", weights_only=True), strict=False)
+    language = _learnt(work / "language.pt", speaking)
+    model.load_state_dict({WORDS: language[WORDS]}, strict=False)
     learn("reader", READING, train_reader, videos=videos)
     learn("reader both", READING, train_reader, videos=videos, banks="both", rate=4e-4)
+    speaking.join()
+    model.load_state_dict(_learnt(work / "fluency.pt", speaking), strict=False)
     learn("answers", READING, train_answers, videos=videos)
     export(model, work / "untrained", target)
+
+
+def _learnt(path: Path, speaking: BaseProcess) -> dict[str, torch.Tensor]:
+    """What the other process keeps in path, as soon as that is there."""
+    while speaking.is_alive() and not path.exists():
+        speaking.join(1)
+    if not path.exists():
+        raise SystemExit("the stages of the language model failed; run the same command again")
+    return torch.load(path, weights_only=True)
 
 
 if __name__ == "__main__":
