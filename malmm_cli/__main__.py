@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
@@ -11,7 +12,10 @@ def main() -> None:
         from malmm_cli.cli import run
     except KeyboardInterrupt:  # in the first moments
         sys.exit(130)
-    sys.exit(run())
+    code = run()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is written: Ctrl-C just ends it
+    sys.exit(code)
 
 
 if __name__ == "__main__":

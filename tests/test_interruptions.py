@@ -5,6 +5,7 @@ The child interrupts itself, at a point that no clock could hit.
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -75,6 +76,13 @@ def test_ctrl_c(tmp_path, setup):
     done = start(setup, "caption", SAMPLE, *FAST, *long, folder=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_while_leaving_ends_at_once(tmp_path):
+    setup = "import atexit; atexit.register(interrupt)"
+    done = start(setup, "--version", folder=tmp_path)
+    assert done.stdout.startswith("malmm ")
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, ""), "a shell has 130 for it"
 
 
 def test_ctrl_c_keeps_what_is_done(tmp_path):

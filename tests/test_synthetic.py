@@ -304,6 +304,14 @@ class TestDataSets:
         for name in ("data.jsonl", "events.jsonl", "world.json"):
             assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
+    def test_too_few_questions_are_told(self, malmm, tmp_path):
+        few = ("synth", "--videos=1", "--minutes=0.2", "--fps=2", "--no-progress")
+        done = malmm(*few, tmp_path / "a", "--questions=500")
+        count = len(read_tasks(tmp_path / "a" / "data.jsonl")) - 1
+        told = f"warning: --questions 500: some videos have {count}, no more fit what happens\n"
+        assert (done.code, done.err.startswith(told)) == (0, True)
+        assert "warning" not in malmm(*few, tmp_path / "b", "--questions=2").err
+
     def test_what_was_left_unfinished_is_finished(self, tmp_path):
         folder = tmp_path / "world"
         write_dataset(self.WORLD, folder)

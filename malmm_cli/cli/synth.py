@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from malmm_cli.cli.console import note, progress
+from malmm_cli.cli.console import note, progress, warn
 from malmm_cli.errors import UsageError
 
 
@@ -61,6 +62,9 @@ def synth(
     )
     with progress("", shown=not (quiet or no_progress), unit="videos") as update:
         tasks = write_dataset(world, folder, update)
+    least = min(Counter(task.video for task in tasks).values()) - 1  # the caption is no question
+    if least < questions:
+        warn(f"--questions {questions}: some videos have {least}, no more fit what happens")
     if not quiet:
         note(f"{folder}: {videos} videos, {len(tasks)} lines in data.jsonl")
 
