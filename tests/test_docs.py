@@ -13,7 +13,8 @@ COMMANDS = [
     *(["train"], ["eval"], ["synth"]),
     *(["models"], ["models", "list"], ["models", "pull"], ["models", "info"]),
     *(["cache"], ["cache", "ls"], ["cache", "rm"]),
-    *(["bench"], ["bench", "step"], ["bench", "model"], ["bench", "video"], ["bench", "all"]),
+    *(["bench"], ["bench", "step"], ["bench", "drift"], ["bench", "model"]),
+    *(["bench", "video"], ["bench", "all"]),
 ]
 
 

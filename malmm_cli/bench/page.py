@@ -27,7 +27,9 @@ STEPS = """## One step of the memory Q-Former
 `malmm bench step`: published sizes (hidden 768, 12 layers, 257 patch tokens of width 1408, 32 query
 tokens, 16 tokens of question), float32, batch 1, bank full. `none` is transformers' own
 InstructBLIP Q-Former, which has no memory, on one frame; `slots` is the form in use; `naive`
-projects the whole bank anew at every frame. Ratios are to `none`.
+projects the whole bank anew at every frame. A ratio is the median over pairs of one step and one
+of `none`, timed in turn in one process; the machine's speed drifts between rows, so it is not this
+row's seconds over those of the first.
 """
 DRIFT = """## Rounding after many steps
 
@@ -49,7 +51,7 @@ the larger of those of `encoder-step` and `decode`; for the others, theirs over 
 QUESTIONS = """## Many questions about one video
 
 Time before generation, over that of one question; for a memory file, that of the visual pass and
-all questions to the file, over the visual pass.
+all questions to the file, over the visual pass that made it.
 """
 
 

@@ -90,7 +90,7 @@ def model(
     few --text-layers it leaves room for many questions; what comes before text is as large.
 
     \b
-    malmm bench model vicuna-7b /tmp/random-7b
+    malmm bench model vicuna-7b random-7b/
     """
     from malmm_cli import bench as benches
     from malmm_cli.hub import KNOWN

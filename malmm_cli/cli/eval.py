@@ -67,9 +67,9 @@ def evaluate(
     Predictions are kept as they come; the same command goes on where it was stopped.
 
     \b
-    malmm eval world/test.jsonl --frames 60 --memory 10
-    malmm eval world/test.jsonl --choices --json
-    malmm eval world/test.jsonl --ablate --variants trained/ --picture ablation.png
+    malmm eval world/data.jsonl --frames 60 --memory 10
+    malmm eval tasks.jsonl --choices --json
+    malmm eval world/data.jsonl --ablate --variants trained/ --picture ablation.png
     malmm eval MA-LMM/data/msvd/annotation --format-in msvd-qa --videos MSVD/videos
     """
     known, tasks = _read(data, format_in, videos, split, task)

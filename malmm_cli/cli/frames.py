@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,16 @@ _OPTIONS = (
 )
 
 
-@with_options(CAPTION, only=_OPTIONS)
+@dataclass(frozen=True)
+class _Options(RunOptions):
+    """Those of other commands, but a list has fewer forms."""
+
+    format: Annotated[str | None, typer.Option(metavar="text|json", help="Form of the list.")] = (
+        None
+    )
+
+
+@with_options(CAPTION, only=_OPTIONS, kind=_Options)
 def frames(
     video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False)],
     sheet: Annotated[
