@@ -9,7 +9,14 @@ if TYPE_CHECKING:  # the command line's help needs these classes, and no arrays
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Frame", "MediaInfo", "Result", "Segment", "Task"]
+__all__ = ["VIDEO_SUFFIXES", "Frame", "MediaInfo", "Result", "Segment", "Task"]
+
+# what a file in a folder is called that is taken for a video before it is opened
+VIDEO_SUFFIXES = (
+    *(".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264", ".hevc", ".m2ts"),
+    *(".m2v", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm"),
+    *(".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
+)
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,17 @@ from malmm_cli.footage import Footage, encode, open_footage, replayed
 from malmm_cli.generate import check_context, generate
 from malmm_cli.loading import Model, capacity, load
 from malmm_cli.memory_file import is_memory_file, read_memory_file
+from malmm_cli.models import InstructBlip
 from malmm_cli.models.device import Clock
 from malmm_cli.models.text import Texts
 from malmm_cli.room import answers_at_once, is_kept, prompts_at_once
-from malmm_cli.settings import ASK, CAPTION, Settings, changed, prompts_for
+from malmm_cli.settings import ASK, CAPTION, Decoding, Settings, changed, prompts_for
 
 __all__ = [
     "Footage",
     "Model",
     "Watched",
+    "answered",
     "ask",
     "capacity",
     "caption",
@@ -204,6 +206,27 @@ def _part_of(on_progress: Progress | None, number: int, parts: int) -> Progress 
     return lambda done, total: on_progress(number * total + done, parts * total)
 
 
+def answered(
+    net: InstructBlip,
+    tokens: Tensor,
+    prompts: Sequence[str],
+    decoding: Decoding,
+    on_text: Callable[[str], None] | None = None,
+) -> list[list[str]]:
+    """Texts after tokens (B, n, D) and B prompts, as `generate` has them, as many at once as fit.
+
+    What is drawn with a seed for a prompt does not hang on the others.
+    """
+    size = answers_at_once(net, tokens.shape[1], prompts, decoding)
+    if decoding.sample and decoding.seed is not None:
+        size = 1
+    found: list[list[str]] = []
+    for begin in range(0, len(prompts), size):
+        part = slice(begin, begin + size)
+        found += generate(net, tokens[part], prompts[part], decoding, on_text)
+    return found
+
+
 @capacity()
 def _results(
     video: str | Path,
@@ -221,14 +244,8 @@ def _results(
         seen.frames, seen.first, seen.last = kept.frames, kept.first, kept.last
     else:
         seen, tokens = watch_whole(video, prompts, model, settings, on_progress)
-    decoding, found = settings.decoding, []
-    size = answers_at_once(model.net, tokens.shape[1], prompts, decoding)
-    if decoding.sample and decoding.seed is not None:
-        size = 1  # what is drawn for a question must not hang on the others
     with Clock(model.net.device, seen.seconds)("generate"):
-        for begin in range(0, len(prompts), size):
-            part = slice(begin, begin + size)
-            found += generate(model.net, tokens[part], prompts[part], decoding, on_text)
+        found = answered(model.net, tokens, prompts, settings.decoding, on_text)
     return [
         _result(str(video), prompt, question, candidates, model, settings, seen)
         for prompt, question, candidates in zip(prompts, questions, found, strict=True)

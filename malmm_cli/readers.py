@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from malmm_cli.data import Task
+from malmm_cli.data import VIDEO_SUFFIXES, Task
 from malmm_cli.errors import UsageError
 from malmm_cli.settings import ASK, CAPTION, Settings, changed
 
@@ -122,14 +122,17 @@ class _Finder:
         self.folder = folder
         self.found = 0
         self._files: dict[str, str] = {}
+        others: dict[str, str] = {}  # files that may be videos too, by their content
         for parent, folders, names in os.walk(folder):
             folders.sort()
             for file in sorted(names):
                 path = Path(parent, file)
                 parts = path.relative_to(folder).with_suffix("").parts
+                known = path.suffix.lower() in VIDEO_SUFFIXES
                 for key in (path.stem, "-".join(parts)):
                     if path.suffix != ".json":
-                        self._files.setdefault(key, str(path))
+                        (self._files if known else others).setdefault(key, str(path))
+        self._files = others | self._files
 
     def __call__(self, name: str) -> str:
         self.found += name in self._files

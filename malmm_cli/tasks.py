@@ -184,8 +184,8 @@ def _text(content: dict[str, Any], name: str, *, needed: bool = False) -> str | 
         raise ValueError(f"{name!r} is no text")
     if not value.strip():
         raise ValueError(f"{name!r} is empty")
-    if name != "video" and any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise ValueError(f"{name!r} holds half a character, which is no text")
+    if name != "video":
+        _check_whole(name, value)
     return value
 
 
@@ -199,7 +199,14 @@ def _texts(content: dict[str, Any], name: str) -> tuple[str, ...]:
         raise ValueError(f"{name!r} holds something that is no text")
     if not all(text.strip() for text in value):
         raise ValueError(f"{name!r} holds an empty text")
+    for text in value:
+        _check_whole(name, text)
     return tuple(value)
+
+
+def _check_whole(name: str, text: str) -> None:
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(f"{name!r} holds half a character, which is no text")
 
 
 def _seconds(content: dict[str, Any], name: str) -> float | None:

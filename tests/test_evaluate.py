@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from conftest import SAMPLE
 from PIL import Image
 
 from malmm_cli import evaluate, media, models, pipeline
+from malmm_cli.cli.eval import _beside
 from malmm_cli.data import Task
 from malmm_cli.evaluate import Plan, Prediction, ablation, scores
 from malmm_cli.evaluate.scores import Rule, ages, score
@@ -131,15 +133,41 @@ def test_a_video_is_read_once_for_all_its_questions(run, write, monkeypatch):
     assert len(reads) == 1
 
 
+def test_a_caption_shares_what_is_seen_where_it_looks_in_the_same_way(
+    run, write, tmp_path, monkeypatch
+):
+    tasks = [TASKS[0], {"id": "2", "video": "a.mp4"}]
+    data, reads, read = write(tasks), [], media.read
+    monkeypatch.setattr(media, "read", lambda *about: reads.append(1) or read(*about))
+    run(data)
+    assert len(reads) == 2, "M = 10 and M = 20"
+    run(data, "--memory", "3", "--overwrite")
+    assert len(reads) == 3
+    said = texts(tmp_path / "tasks.predictions.jsonl")
+    for task in tasks:
+        run(write([task]), "--memory", "3", "--overwrite")
+        assert texts(tmp_path / "tasks.predictions.jsonl")[task["id"]] == said[task["id"]]
+
+
+def test_what_is_drawn_for_a_task_does_not_hang_on_the_others(run, write, tmp_path):
+    drawn = ("--sample", "--seed", "3", "--beams", "1", "--temperature", "2.0")
+    tasks = [{"id": str(k), "video": "a.mp4", "question": f"what {k}?"} for k in range(3)]
+    together, alone = tmp_path / "together.jsonl", tmp_path / "alone.jsonl"
+    run(write(tasks), *drawn, "--predictions", together)
+    for limit in "123":
+        run(write(tasks), *drawn, "--predictions", alone, "--limit", limit)
+    assert texts(alone) == texts(together)
+
+
 def test_a_killed_run_goes_on_where_it_was(run, write, tmp_path, monkeypatch):
     path = tmp_path / "tasks.predictions.jsonl"
     whole = run(write())
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:4]) + lines[4][: len(lines[4]) // 2])
     asked = []
-    generate = evaluate.generate
+    generate = pipeline.generate
     monkeypatch.setattr(
-        evaluate, "generate", lambda *about: asked.extend(about[2]) or generate(*about)
+        pipeline, "generate", lambda *about: asked.extend(about[2]) or generate(*about)
     )
     assert run(write()).out == whole.out
     assert path.read_bytes() == b"".join(lines)
@@ -193,7 +221,7 @@ def test_files_that_hold_no_predictions(run, write, tmp_path):
     data = write()
     assert "is DATA itself" in run(data, "--predictions", data, "--overwrite", code=2).err
     other = tmp_path / "other.jsonl"
-    for content in ("[1]\n", '{"id": "1"}\n', "text\n"):
+    for content in ("[1]\n", '{"id": "1"}\n', "text\n", '{"my": "results"}'):
         other.write_text(content)
         assert "is no file of predictions" in run(data, "--predictions", other, code=2).err
         assert other.read_text() == content
@@ -221,7 +249,7 @@ def test_a_part_behind_the_end_is_told_with_its_video(run, write):
 
 
 def test_a_fault_of_ours_is_recorded_too(run, write, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "generate", lambda *about: 1 / 0)
+    monkeypatch.setattr(pipeline, "generate", lambda *about: 1 / 0)
     assert "ZeroDivisionError" in run(write(), code=1).err
     errors = {line["error"]["kind"] for line in kept(tmp_path / "tasks.predictions.jsonl")[1]}
     assert errors == {"Unexpected"}
@@ -323,12 +351,32 @@ def test_the_age_of_evidence():
         Task("3", "v.mp4", question="?", answers=("red",)),
     ]
     said = [prediction(k) for k in range(4)]
-    said[1] = prediction(1, first=50.0, frames=6)
+    said[1] = prediction(1, first=50.0, frames=6, start=50.0)
     found = ages(tasks, said)
     assert found["0"] == scores.Age(70.0, 7.0, 0.7)
     assert found["1"] == scores.Age(40.0, 4.0, 0.8)
     assert found["2"] == scores.Age(0.0, 0.0, 0.0)
     assert set(found) == {"0", "1", "2"}
+
+
+def test_the_part_that_was_looked_at_begins_where_the_command_says(run, write, tmp_path):
+    task = {**TASKS[0], "evidence": [30, 40]}
+    found = scored(run, write([task]), "--from", "20")
+    assert [part["from"] for part in found["age"]["quarters"]] == [0.5], "20 of 40 s"
+    assert kept(tmp_path / "tasks.predictions.jsonl")[1][0]["start"] == 20
+
+
+def test_prompts_are_as_old_as_the_memory_of_captions_tells(run, write):
+    task = {"prompt": "which?", "choices": ["red", "blue"], "evidence": [0, 5]}
+    data = write([{"id": "1", "video": "a.mp4", **task}], {"1": "red"})
+    assert scored(run, data, "--choices")["age"]["slots"] == CAPTION.memory
+
+
+def test_predictions_lie_beside_the_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert _beside(Path("a/test.jsonl"), "x.jsonl") == Path("a/test.x.jsonl")
+    assert _beside(Path("."), "x.jsonl") == tmp_path.parent / f"{tmp_path.name}.x.jsonl"
+    assert _beside(Path("a/.."), "x.jsonl") == tmp_path.parent / f"{tmp_path.name}.x.jsonl"
 
 
 def test_bins():
@@ -355,7 +403,8 @@ def test_failures_are_counted_apart():
 
 
 def test_each_swap_is_made_once():
-    rows = list(ablation.swaps(Plan(changed(ASK, frames=60), changed(CAPTION, frames=60))))
+    plan = Plan(changed(ASK, frames=60), changed(CAPTION, frames=60))
+    rows = list(ablation.swaps(plan, plan.questions))
     names = [row.name for row in rows]
     assert names[0] == "both, mbc, M = 10, 60 frames"
     assert names[1:] == [
@@ -403,6 +452,15 @@ def test_an_ablation(run, write, tmp_path, monkeypatch, vicuna_folder, few_swaps
     assert trained["questions"]["policy"] == "fifo"
 
 
+def test_an_ablation_of_captions_has_a_table_alone(run, write, tmp_path, few_swaps):
+    done = run(write(TASKS[3:]), "--ablate", quiet=False)
+    lines = done.out.splitlines()
+    assert lines[1].startswith("both, mbc, M = 20, 6 frames"), "what captions have"
+    assert len(lines) == 12
+    assert "no picture: no question was answered" in done.err
+    assert not (tmp_path / "tasks.ablation.png").exists()
+
+
 def test_a_swapped_row_equals_a_run_of_its_own(run, write, tmp_path, few_swaps):
     data = write(TASKS[:3])
     run(data, "--ablate")
@@ -441,6 +499,8 @@ def test_ablations_that_cannot_be(run, write, tmp_path, monkeypatch):
         "no folder of a trained variant"
         in run(write(), "--ablate", "--variants", empty, code=2).err
     )
+    (empty / "both" / "training").mkdir(parents=True)
+    assert "config.json" in run(write(), "--ablate", "--variants", empty, code=1).err
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     done = run(write(), "--ablate", code=2)
     assert "pip install 'malmm[eval]'" in done.err

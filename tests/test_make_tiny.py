@@ -18,9 +18,12 @@ STAGES = Path(__file__).parents[1] / "examples" / "make_tiny"
 def stage(monkeypatch):
     """Imports a file of the folder, which is no package, as its own __main__ does."""
     monkeypatch.syspath_prepend(str(STAGES))
+    names = [path.stem for path in STAGES.glob("[!_]*.py")]
+    others = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     yield importlib.import_module
-    for path in STAGES.glob("[!_]*.py"):
-        sys.modules.pop(path.stem, None)
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(others)
 
 
 def script(path):
@@ -108,6 +111,7 @@ def test_the_stages_make_a_model_folder_and_are_not_run_twice(stage, tmp_path, m
     folder.rename(tmp_path / "first")
     main.main(folder)
     assert (tmp_path / "made.work" / "reader.pt").stat().st_mtime_ns == before
+    main.main(folder)  # has nothing left to do, and refuses nothing
 
 
 def test_a_stage_that_was_stopped_goes_on_as_if_it_had_not_been(stage, tmp_path, monkeypatch):

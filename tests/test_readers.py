@@ -129,6 +129,12 @@ def test_lvu_is_cut_into_clips(read, tmp_path):
     assert tasks[4].video == str(tmp_path / "videos" / "v2.webm")
 
 
+def test_a_picture_beside_a_video_is_not_taken_for_it(read, tmp_path):
+    tasks = read("lvu", LVU, ("v1.jpg", "v1.mp4", "v1.en.vtt", "v2.webp"), part="director")
+    assert tasks[0].video == str(tmp_path / "videos" / "v1.mp4")
+    assert tasks[4].video == str(tmp_path / "videos" / "v2.webp"), "better than none"
+
+
 def test_breakfast(read, tmp_path):
     there = ["P47/cam01/P47_coffee.avi", "P47-stereo-P47_milk_ch0.mp4"]
     coffee, milk = read("breakfast", BREAKFAST, there)  # the third is left out by the authors

@@ -210,6 +210,13 @@ class TestTelling:
         assert counts["how many stars are there?"] == "two"
         assert counts["how many crosses are there?"] == "zero"
 
+    def test_where_everything_comes_too_often_nothing_is_counted(self):
+        colours = COLOURS[:5]
+        world = World(videos=1, minutes=(3.0, 3.0), events=30, colours=colours)
+        kinds = Counter(one.kind for one in questions(world.scene(0), 40, colours=colours))
+        assert set(kinds) >= {"early", "ordered", "compared"}
+        assert "counted" not in kinds
+
     def test_questions_alone_do_not_give_their_answers_away(self):
         """The most frequent answer to each question, its names left out, is seldom right."""
 

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import shutil
 import stat
 from dataclasses import fields
 
@@ -24,12 +25,12 @@ from training import (
 
 from malmm_cli import models, pipeline
 from malmm_cli.data import Task
-from malmm_cli.errors import ModelError, UsageError
+from malmm_cli.errors import MediaError, ModelError, UsageError
 from malmm_cli.models.weights import read_state
 from malmm_cli.settings import ASK, CAPTION, changed
 from malmm_cli.train import Batch, Recipe, Sample, checks, fit
 from malmm_cli.train.checks import as_sample
-from malmm_cli.train.features import Clip
+from malmm_cli.train.features import Clip, Features
 from malmm_cli.train.learner import Learner
 
 MEMORY = changed(ASK, memory=2)
@@ -444,6 +445,7 @@ def test_a_folder_without_its_model_yet_says_so(run, data, tmp_path):
             [{**tasks()[0], "choices": ["A circle!", "red", "red"]}],
             "line 1: 'choices' has a text twice",
         ),
+        ([{**tasks()[0], "answer": None, "answers": ["\ud800"]}], "'answers' holds half a char"),
         (b'{"id": "a", "video": "b", "id": "c"}\n', "line 1: 'id' comes twice"),
         (b"[" * 100_000, "line 1: no JSON: brackets within brackets"),
         ([], "no line in it"),
@@ -509,6 +511,13 @@ def test_a_text_longer_than_the_model_reads(refused, tmp_path):
     refused("train", data, "-o", "out", "--model", "tiny", "-q", code=1, says=says, hint="shorten")
 
 
+def test_a_held_out_prompt_that_leaves_no_room_for_the_longest_answer(refused, data, tmp_path):
+    long = [{**tasks()[0], "question": "what is red? " * 500}, tasks(answer="red " * 2500)[1]]
+    held_out = write_tasks(tmp_path / "long.jsonl", long)
+    command = ("train", data, "-o", "out", "--model", "tiny", "-q", "--validation", held_out)
+    refused(*command, code=1, says="q0: 32 visual tokens", hint="shorten")
+
+
 def test_a_disk_too_small(refused, data, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     command = ("train", data, "-o", "out", "--model", "tiny", "-q")
@@ -522,6 +531,27 @@ def test_a_folder_with_other_things(run, data, tmp_path):
     assert done.code == 2
     assert "is not an empty folder" in done.err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["diary.txt"]
+
+
+def test_a_folder_whose_training_is_not_ours(run, data, tmp_path):
+    (tmp_path / "out" / "training").mkdir(parents=True)
+    (tmp_path / "out" / "config.json").write_text("mine")
+    done = run("train", data, "-o", tmp_path / "out", "--model", "tiny", "--steps", "1")
+    assert done.code == 2
+    assert "is not an empty folder" in done.err
+    assert (tmp_path / "out" / "config.json").read_text() == "mine"
+
+
+def test_features_that_are_kept_outlive_their_video(tmp_path, vicuna_folder):
+    video = tmp_path / "a.mp4"
+    shutil.copy(SAMPLE, video)
+    model = pipeline.load(str(vicuna_folder), device="cpu", dtype="float32")
+    features = Features(model, changed(ASK, frames=3), tmp_path / "features", print)
+    before = features(Clip(str(video)))
+    video.unlink()
+    assert torch.equal(features(Clip(str(video))), before)
+    with pytest.raises(MediaError, match=r"b\.mp4: No such file"):
+        features(Clip(str(tmp_path / "b.mp4")))
 
 
 def test_defaults_of_the_command_are_those_of_the_recipe():

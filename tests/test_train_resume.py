@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from safetensors.torch import load_file, save_file
 from training import QUICK, run_command, same, state_of, steps_logged, tasks, write_tasks
 
 from malmm_cli.models.weights import read_state
@@ -122,7 +123,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(run, command, undisturbed, tmp_p
     assert hint == "hint: make some room"
     assert "cannot be written: " in error
     left = sorted(path.name for path in (out / "training").iterdir())
-    assert left == ["best.safetensors", "features", "log.jsonl", "step-00000004"]
+    assert left == [".malmm-train", "best.safetensors", "features", "log.jsonl", "step-00000004"]
     assert run(*command, "-o", out).code == 0
     assert_equal(out, undisturbed)
 
@@ -161,6 +162,19 @@ def test_what_a_checkpoint_does_not_fit(run, command, undisturbed, t5_folder, da
     refused(code=1, says="state.json: cannot be read")
     (place / "state.json").write_text(json.dumps({"step": "x", "settings": 3}))
     refused(code=1, says="state.json: cannot be read: not what was written")
+
+
+def test_another_model_of_the_same_name_is_another_run(run, vicuna_folder, data, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(vicuna_folder, base)
+    command = ("train", data, "--model", base, "-o", tmp_path / "out", "--steps", "1", *QUICK)
+    assert run(*command).code == 0
+    for path in base.glob("*.safetensors"):
+        changed = {k: v * 2 if "language_model" in k else v for k, v in load_file(path).items()}
+        save_file(changed, path, {"format": "pt"})
+    done = run(*command)
+    assert done.code == 2
+    assert "other settings: weights " in done.err
 
 
 def test_other_data_is_another_run(run, command, undisturbed, data, tmp_path):

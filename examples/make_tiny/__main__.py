@@ -47,6 +47,9 @@ READING = ("qformer", "query_tokens", "position_embedding", "language_projection
 
 def main(target: Path) -> None:
     """Run the stages that are not done yet, then write the model to target."""
+    if target.exists():
+        print(f"{target} is made")
+        return
     work = target.with_name(f"{target.name}.work")
     work.mkdir(parents=True, exist_ok=True)
     log = logger(work)

@@ -7,17 +7,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from malmm_cli.data import Task
+from malmm_cli.data import VIDEO_SUFFIXES, Task
 from malmm_cli.errors import UsageError
 from malmm_cli.tasks import read_tasks
 
-__all__ = ["VIDEO_SUFFIXES", "find_tasks", "find_videos", "seen_from"]
-
-VIDEO_SUFFIXES = (
-    *(".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264", ".hevc", ".m2ts"),
-    *(".m2v", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm"),
-    *(".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
-)
+__all__ = ["find_tasks", "find_videos", "seen_from"]
 
 
 def find_tasks(

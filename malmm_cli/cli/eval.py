@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ def _named(metavar: str, told: str) -> Any:
     return typer.Option(metavar=metavar, help=told)
 
 
-@with_options(without=("output", "format"))
+@with_options(without=("output", "format", "verbose"))
 def evaluate(
     data: Annotated[Path, typer.Argument(metavar="DATA", show_default=False)],
     format_in: Annotated[
@@ -103,7 +104,7 @@ class _Job:
         from malmm_cli.evaluate.scores import Rule
 
         first_word = self.known is not None and self.known.first_word
-        return Rule(self.plan.questions.memory or ASK.memory, first_word)
+        return Rule(self.plan.most(self.tasks).memory or ASK.memory, first_word)
 
     @property
     def paper(self) -> dict[str, Any] | None:
@@ -163,12 +164,13 @@ def _ablate(job: _Job, folder: Path | None, picture: Path | None, variants: Path
             limit=job.limit,
             **progress,
         )
-    draw(results, picture)
     if job.options.json:
         about_all = {"schema": SCHEMA, "data": str(job.data), **about(model, job.plan)}
         _emit_json({**about_all, "device": model.device, "rows": results})
     else:
         emit(ablation.as_table(results))
+    if not draw(results, picture):
+        note("no picture: no question was answered")
     _finish(job.options, [result["scores"] for result in results], folder)
 
 
@@ -199,7 +201,9 @@ def _plan(options: RunOptions, known: Set | None, choices: bool) -> Plan:
 
 def _beside(data: Path, suffix: str) -> Path:
     """The place of what comes of DATA: data/test.jsonl → data/test.predictions.jsonl."""
-    return data.with_name(f"{data.resolve().stem}.{suffix}")
+    if data.stem in ("", ".."):  # "." has no name of its own
+        data = Path(os.path.abspath(data))
+    return data.with_name(f"{data.stem}.{suffix}")
 
 
 @contextmanager

@@ -15,10 +15,9 @@ from malmm_cli import pipeline
 from malmm_cli.data import Task
 from malmm_cli.errors import MalmmError
 from malmm_cli.evaluate.predictions import Kept, Prediction, digest, kept
-from malmm_cli.generate import generate, likelihoods
+from malmm_cli.generate import likelihoods
 from malmm_cli.pipeline import Footage, Model, Watched
-from malmm_cli.room import answers_at_once
-from malmm_cli.settings import ASK, CAPTION, Settings, changed, prompts_for
+from malmm_cli.settings import ASK, CAPTION, Decoding, Settings, changed, prompts_for
 
 __all__ = ["Plan", "Prediction", "Run", "about", "run"]
 
@@ -47,6 +46,11 @@ class Plan:
         settings = self.captions if task.question is None else self.questions
         places = {"start": task.start, "end": task.end}
         return changed(settings, **{k: v for k, v in places.items() if v is not None})
+
+    def most(self, tasks: Sequence[Task]) -> Settings:
+        """Those that tasks are spoken of by: of questions, where there are any."""
+        asked = any(task.question is not None for task in tasks)
+        return self.questions if asked else self.captions
 
     def prompt(self, task: Task) -> str:
         """What the model is asked."""
@@ -120,11 +124,19 @@ def _bits(model: Model) -> int | None:
 
 
 def _groups(tasks: Sequence[Task]) -> list[list[Task]]:
-    """Tasks that look at the same frames, in the order in which they come first."""
+    """Tasks about the same part of a video, in the order in which they come first."""
     groups: dict[tuple[Any, ...], list[Task]] = {}
     for task in tasks:
-        key = (task.video, task.start, task.end, task.question is None)
-        groups.setdefault(key, []).append(task)
+        groups.setdefault((task.video, task.start, task.end), []).append(task)
+    return list(groups.values())
+
+
+def _alike(tasks: Sequence[Task], plan: Plan) -> list[list[Task]]:
+    """Tasks of a group that look at the same frames with the same memory."""
+    groups: dict[Settings, list[Task]] = {}
+    for task in tasks:
+        look = replace(plan.settings(task), prompt="", decoding=ASK.decoding)
+        groups.setdefault(look, []).append(task)
     return list(groups.values())
 
 
@@ -138,20 +150,19 @@ def _answer(
 ) -> None:
     """Add to the file what it lacks of a group, `footages` of which may be there from before."""
     rest = [task for task in group if task.id not in file.found or file.found[task.id].error]
-    if not rest:
-        return
-    try:
-        predictions = _predict(rest, model, plan, footages)
-    except Exception as error:  # a fault of ours too: the other videos are to be done
-        told = _told(rest[0].video, error)
-        if on_failure:
-            on_failure(told)
-        reason = {"kind": told.kind, "message": told.message}
-        predictions = [
-            Prediction(task.id, task.video, plan.prompt(task), error=reason) for task in rest
-        ]
-    for prediction in predictions:
-        file.add(prediction)
+    for tasks in _alike(rest, plan):
+        try:
+            predictions = _predict(tasks, model, plan, footages)
+        except Exception as error:  # a fault of ours too: the other videos are to be done
+            told = _told(tasks[0].video, error)
+            if on_failure:
+                on_failure(told)
+            reason = {"kind": told.kind, "message": told.message}
+            predictions = [
+                Prediction(task.id, task.video, plan.prompt(task), error=reason) for task in tasks
+            ]
+        for prediction in predictions:
+            file.add(prediction)
 
 
 def _told(video: str, error: Exception) -> MalmmError:
@@ -166,7 +177,7 @@ def _told(video: str, error: Exception) -> MalmmError:
 def _predict(
     tasks: list[Task], model: Model, plan: Plan, footages: Footages | None
 ) -> list[Prediction]:
-    """What the model says to tasks about the same frames of a video."""
+    """What the model says to tasks that look at a video in the same way."""
     settings = plan.settings(tasks[0])
     prompts = [plan.prompt(task) for task in tasks]
     video = tasks[0].video
@@ -176,13 +187,15 @@ def _predict(
     if footage and plan.newest is not None:
         footage = _newest(footage, plan.newest)
     seen, tokens = pipeline.watch_whole(footage or video, prompts, model, settings)
-    free = [k for k, task in enumerate(tasks) if not (plan.choices and task.choices)]
+    free: dict[Decoding, list[int]] = {}
+    for k, task in enumerate(tasks):
+        if not (plan.choices and task.choices):
+            free.setdefault(plan.settings(task).decoding, []).append(k)
     texts: dict[int, str] = {}
-    size = answers_at_once(model.net, tokens.shape[1], prompts, settings.decoding)
-    for part in (free[begin : begin + size] for begin in range(0, len(free), size)):
-        asked = [prompts[k] for k in part]
-        found = generate(model.net, tokens[part], asked, settings.decoding)
-        texts |= {k: candidates[0] for k, candidates in zip(part, found, strict=True)}
+    for decoding, places in free.items():
+        asked = [prompts[k] for k in places]
+        found = pipeline.answered(model.net, tokens[places], asked, decoding)
+        texts |= {k: candidates[0] for k, candidates in zip(places, found, strict=True)}
     predictions = []
     for k, task in enumerate(tasks):
         weighed = None if k in texts else _weigh(model, tokens[k], prompts[k], task.choices)
@@ -209,6 +222,7 @@ def _prediction(
         frames=seen.frames,
         first=round(seen.first, 3),
         last=round(seen.last, 3),
+        start=round(settings.start or 0.0, 3),
         end=round(duration if settings.end is None else min(settings.end, duration), 3),
         duration=round(duration, 3),
         warnings=list(seen.warnings) or None,

@@ -13,6 +13,7 @@ from malmm_cli.evaluate import Plan, Run, run
 from malmm_cli.evaluate.predictions import Prediction
 from malmm_cli.evaluate.report import percent, seconds_text, table
 from malmm_cli.evaluate.scores import Age, Rule, ages, score
+from malmm_cli.folder import read_config
 from malmm_cli.pipeline import Model
 from malmm_cli.settings import Settings, changed
 
@@ -43,13 +44,12 @@ class Row:
     plan: Plan
 
 
-def swaps(plan: Plan) -> Iterator[Row]:
-    """The plan as it is, and with one thing changed, again and again; none twice."""
-    yield Row(_name(plan.questions), GIVEN, "given", plan)
-    seen = {plan}
+def swaps(plan: Plan, settings: Settings) -> Iterator[Row]:
+    """The plan as it is, called by settings of it, and with one thing changed, again and again."""
+    yield Row(_name(settings), GIVEN, "given", plan)
     for name, family, changes in _changes():
         swapped = _changed(plan, changes)
-        if swapped not in seen:
+        if swapped != plan:
             yield Row(name, SWAPPED, family, swapped)
     yield Row(f"last {NEWEST} frames", SWAPPED, "frames", replace(plan, newest=NEWEST))
 
@@ -73,7 +73,10 @@ def _changes() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def find_trained(folder: Path, plan: Plan) -> list[tuple[Path, Row]]:
-    """The folders of VARIANTS under one, each with its row; UsageError if there is none."""
+    """The folders of VARIANTS under one, each with its row.
+
+    Raises UsageError if there is none, ModelError for one that is no model.
+    """
     found = [
         (folder / name, Row(name, TRAINED, "trained", _changed(plan, changes)))
         for name, changes in VARIANTS.items()
@@ -84,6 +87,8 @@ def find_trained(folder: Path, plan: Plan) -> list[tuple[Path, Row]]:
             f"{folder}: no folder of a trained variant in it",
             hint=f"their names: {', '.join(VARIANTS)}",
         )
+    for place, _ in found:
+        read_config(place)
     return found
 
 
@@ -104,7 +109,7 @@ def ablate(
     old as in the plan given, whatever frames a row looks at. `options` are those of `evaluate.run`;
     `load` is called for one trained model after the other.
     """
-    rows = list(swaps(plan))
+    rows = list(swaps(plan, plan.most(tasks)))
     runs = [Run(row.plan, folder / f"{_file_name(row)}.jsonl") for row in rows]
     found = run(tasks, model, runs, **options)
     known = ages(tasks[: len(found[0])], found[0])

@@ -47,14 +47,19 @@ SIDES = (
 )
 
 
-def draw(results: Results, path: Path) -> None:
-    """Write results of `ablate` as a PNG: a column for each family, the model given in each."""
+def draw(results: Results, path: Path) -> bool:
+    """Write results of `ablate` as a PNG: a column for each family, the model given in each.
+
+    False where there is nothing to draw, since no question was answered.
+    """
     require_matplotlib()
     from matplotlib.figure import Figure
 
     given = results[0]
     families = [name for name in FAMILIES if any(r["family"] == name for r in results)]
     sides = [side for side in SIDES if side.bins(given)]
+    if not sides:
+        return False
     figure = Figure(figsize=(3.6 * len(families), 3.3 * len(sides) + 0.9), layout="constrained")
     axes = figure.subplots(len(sides), len(families), sharey=True, squeeze=False)
     for row, side in enumerate(sides):
@@ -76,6 +81,7 @@ def draw(results: Results, path: Path) -> None:
     figure.suptitle(f"in black the model given: {given['name']}", fontsize=11)
     with open_whole(path) as file:
         figure.savefig(file, format="png", dpi=150)
+    return True
 
 
 def _panel(axes: Axes, given: dict[str, Any], members: Results, side: Side) -> None:

@@ -23,8 +23,8 @@ class Prediction:
     """What was said to the task `id`: `text`, or the `error` in its place, with kind and message.
 
     `likelihoods` are those of the task's choices, where it was to choose. `frames` pictures were
-    looked at, from `first` to `last` seconds of a part of the video that ends at `end`; `warnings`
-    say what was amiss with them.
+    looked at, from `first` to `last` seconds, in the part of the video from `start` to `end`;
+    `warnings` say what was amiss with them.
     """
 
     id: str
@@ -35,6 +35,7 @@ class Prediction:
     frames: int = 0
     first: float = 0.0
     last: float = 0.0
+    start: float = 0.0
     end: float = 0.0
     duration: float = 0.0
     warnings: list[str] | None = None
@@ -62,7 +63,7 @@ def kept(path: Path, about: dict[str, Any], *, overwrite: bool) -> Iterator[Kept
     append = bool(found) or (path.exists() and not overwrite)
     with open_lines(path, overwrite=overwrite, append=append) as write:
         if not append or path.stat().st_size == 0:
-            write(_line({"schema": SCHEMA, "predictions": about}))
+            write(_header(about))
 
         def add(prediction: Prediction) -> None:
             content = {
@@ -88,6 +89,8 @@ def _read(path: Path, about: dict[str, Any]) -> dict[str, Prediction]:
     whole = content.rfind(b"\n") + 1
     lines = content[:whole].splitlines()
     try:
+        if not lines and not _header(about).encode().startswith(content):
+            raise ValueError("its only line is another one's")
         header = json.loads(lines[0])["predictions"] if lines else about
         found = [Prediction(**json.loads(line)) for line in lines[1:]]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -117,6 +120,11 @@ def _difference(there: dict[str, Any], here: dict[str, Any], where: str = "") ->
             break
         return f"with {where}{name} {one}, not {other}"
     return "for other tasks"
+
+
+def _header(about: dict[str, Any]) -> str:
+    """The first line of a file."""
+    return _line({"schema": SCHEMA, "predictions": about})
 
 
 def _line(content: dict[str, Any]) -> str:

@@ -45,7 +45,7 @@ def ages(tasks: Sequence[Task], predictions: Sequence[Prediction]) -> dict[str, 
     for task, said in zip(tasks, predictions, strict=True):
         if task.evidence is None or said.text is None:
             continue
-        length = said.end - (task.start or 0.0)
+        length = said.end - said.start
         step = (said.last - said.first) / (said.frames - 1) if said.frames > 1 else length
         seconds = max(said.end - task.evidence[1], 0.0)
         if length > 0 and step > 0:
@@ -66,8 +66,8 @@ def score(
 ) -> dict[str, Any]:
     """All scores of predictions, as numbers from 0 to 1 with the count of tasks behind each.
 
-    Tasks that failed count nowhere but in `failed`. A caption is a task with neither question nor
-    choices. `known_ages` are used instead of those of the predictions.
+    Tasks that failed count nowhere but in `failed`. Tasks with neither question nor
+    choices are scored as captions. `known_ages` are used instead of those of the predictions.
     """
     by_age = ages(tasks, predictions) if known_ages is None else known_ages
     done = [

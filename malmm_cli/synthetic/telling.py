@@ -43,7 +43,7 @@ def questions(
     chance.shuffle(order)
     found: dict[str, Asked] = {}
     tries = 0
-    while len(found) < count and order and tries < 20 * count:
+    while len(found) < count and tries < 20 * count:
         kind = order[tries % len(order)]
         tries += 1
         asked = next(by_kind[kind], None)
@@ -137,7 +137,7 @@ def _counted(scene: Scene, chance: random.Random, colours: Sequence[str]) -> Ite
     ):
         if len(seen) < len(NUMBERS):
             ways.setdefault(len(seen), []).append((asked, seen))
-    while True:
+    while ways:
         number = chance.choice(sorted(ways))
         asked, seen = chance.choice(ways[number])
         evidence = (seen[0].start, seen[-1].end) if seen else (0.0, scene.seconds)

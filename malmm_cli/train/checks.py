@@ -20,6 +20,7 @@ from malmm_cli.train.samples import Sample
 
 __all__ = ["as_sample", "check_folder", "check_lengths", "check_room", "count_frames"]
 
+MARK = ".malmm-train"  # in a folder that a run has begun to fill
 SHOWN = 5  # problems told at once
 
 
@@ -33,7 +34,7 @@ def as_sample(task: Task) -> Sample:
 
 def check_folder(folder: Path, training: Path) -> None:
     """Raise UsageError for a folder that has something in it, but no training run."""
-    if not training.is_dir():
+    if not (training / MARK).exists():
         check_new_folder(folder)
 
 
@@ -64,9 +65,17 @@ def count_frames(
 
 
 def check_lengths(
-    net: InstructBlip, samples: Sequence[Sample], frames: dict[Clip, int], settings: Settings
+    net: InstructBlip,
+    samples: Sequence[Sample],
+    frames: dict[Clip, int],
+    settings: Settings,
+    *,
+    new: int = 0,
 ) -> None:
-    """Raise CapacityError for a sample that the language model cannot read as a whole."""
+    """Raise CapacityError for a sample that the language model cannot read as a whole.
+
+    `new` tokens may come after each prompt, where its own answers are shorter.
+    """
     limit = getattr(net.language_model.config, "max_position_embeddings", None)
     if limit is None or not net.texts.decoder_only:
         return
@@ -75,7 +84,10 @@ def check_lengths(
         assert isinstance(sample.clip, Clip)
         visual = net.num_queries * (frames[sample.clip] if every else 1)
         prompts = [sample.prompt] * len(sample.answers)
-        length = net.texts.prompts_with_answers(prompts, sample.answers)[0].shape[1]
+        length = max(
+            net.texts.prompts_with_answers(prompts, sample.answers)[0].shape[1],
+            net.texts.prompts([sample.prompt], side="left")[0].shape[1] + new,
+        )
         if visual + length > limit:
             raise CapacityError(
                 f"{sample.id}: {visual} visual tokens and {length} of prompt and answer are "

@@ -54,6 +54,7 @@ class Features:
         self._settings = settings
         self._folder = folder
         self._on_warning = on_warning
+        self._names: dict[Clip, str] = {}
 
     def __call__(self, clip: Hashable) -> Tensor:
         """The features of a clip, mapped from disk; encoded where they are not there or damaged."""
@@ -80,7 +81,12 @@ class Features:
         return frames * math.prod(feature_shape(self._model.net)) * DTYPE.itemsize
 
     def _name(self, clip: Clip) -> str:
-        about = os.stat(clip.video)
+        if clip in self._names:
+            return self._names[clip]
+        try:
+            about = os.stat(clip.video)
+        except OSError as error:
+            raise MediaError(f"{clip.video}: {error.strerror or error}", kind="Missing") from error
         settings = asdict(replace(self._settings, start=clip.start, end=clip.end))
         content = {
             "video": [os.path.realpath(clip.video), about.st_size, about.st_mtime_ns],
@@ -90,7 +96,8 @@ class Features:
             },
             "encoder": [self._model.encoder, self._model.dtype],
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+        told = json.dumps(content, sort_keys=True)
+        return self._names.setdefault(clip, hashlib.sha256(told.encode()).hexdigest()[:32])
 
     def _encode(self, clip: Clip) -> Tensor:
         settings = replace(self._settings, start=clip.start, end=clip.end)

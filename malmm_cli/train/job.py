@@ -33,7 +33,7 @@ from malmm_cli.train import checkpoint, checks
 from malmm_cli.train.export import export
 from malmm_cli.train.features import Clip, Features
 from malmm_cli.train.recipe import Recipe
-from malmm_cli.train.run import fit
+from malmm_cli.train.run import fit, longest_answer
 from malmm_cli.train.samples import Sample, Samples
 from malmm_cli.train.workers import Workers, find_workers
 
@@ -100,7 +100,9 @@ class Training:
         frames = self._count_frames([*samples, *held_out])
         model = self._load(workers)
         base = model.folder
-        checks.check_lengths(model.net, [*samples, *held_out], frames, self.settings)
+        checks.check_lengths(model.net, samples, frames, self.settings)
+        new = longest_answer(model.net, held_out)
+        checks.check_lengths(model.net, held_out, frames, self.settings, new=new)
         features = self._encode(model, base, frames, workers)
         self._prepare(model.net, base)
         options = {"process": workers.rank, "processes": workers.count}
@@ -186,6 +188,8 @@ class Training:
         written = [(self._training, max(8 * learnt + whole - present, 0))]
         checks.check_room([*written, (place, room)] if place else written)
         self._training.mkdir(parents=True, exist_ok=True)
+        (self._training / checks.MARK).touch()
+        workers.wait()  # each has seen what is missing before one begins to write it
         own = missing[workers.rank :: workers.count]
         with self.bar("encoding", "videos") as update:
             count = _counter(update, len(own))
@@ -218,8 +222,9 @@ class Training:
         sampling = ("frames", "fps", "max_frames", "start", "end", "decoder")
         return {
             "model": model.name,
+            "weights": model.weights,
             "dtype": model.dtype,
-            "encoder": model.encoder,
+            "quantize": self.quantize,
             "processes": workers.count,
             **{name: path and _digest(path) for name, path in files.items()},
             **{name: getattr(self.settings, name) for name in sampling},

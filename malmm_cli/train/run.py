@@ -6,7 +6,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -21,10 +21,10 @@ from malmm_cli.settings import Decoding, Settings
 from malmm_cli.train import checkpoint
 from malmm_cli.train.learner import Learner
 from malmm_cli.train.recipe import Recipe
-from malmm_cli.train.samples import Samples, Source
+from malmm_cli.train.samples import Sample, Samples, Source
 from malmm_cli.train.workers import Workers
 
-__all__ = ["fit"]
+__all__ = ["fit", "longest_answer"]
 
 Best = dict[str, float] | None
 
@@ -62,7 +62,8 @@ def fit(
     about = {**asdict(recipe), "steps": steps, **_memory(settings), **(about or {})}
     done, best = _resume(folder, learner, about, on_note)
     kept = _Kept(folder, learner, about, workers)
-    decoding = _decoding(net, validation)
+    longest = longest_answer(net, validation.samples if validation else ())
+    decoding = Decoding(max_new_tokens=longest, beams=1, repetition_penalty=1.0)
     with _unhurried() as stopped, _own_randomness(net), kept.log(done) as log:
         for number in range(done, steps):
             if workers.total(stopped())[0]:
@@ -172,12 +173,10 @@ def _memory(settings: Settings) -> dict[str, Any]:
     return {"memory": settings.memory, "policy": settings.policy, "banks": settings.banks}
 
 
-def _decoding(net: InstructBlip, validation: Samples | None) -> Decoding:
-    """Greedy search for texts as long as the longest right answer."""
-    samples = validation.samples if validation else ()
+def longest_answer(net: InstructBlip, samples: Sequence[Sample]) -> int:
+    """Tokens of the longest right answer to any of them; as many may be generated for each."""
     answers = [answer for sample in samples for answer in sample.answers]
-    longest = max((net.texts.prompts([a], side="right")[0].shape[1] for a in answers), default=1)
-    return Decoding(max_new_tokens=longest, beams=1, repetition_penalty=1.0)
+    return max((net.texts.prompts([a], side="right")[0].shape[1] for a in answers), default=1)
 
 
 def _step(line: str) -> float:
