@@ -9,6 +9,7 @@ from reader import Videos, lengths
 
 from malmm_cli.models import InstructBlip
 from malmm_cli.settings import ASK
+from malmm_cli.synthetic import Scene
 from malmm_cli.train import Batch, Recipe, Sample, fit
 
 VIDEOS_A_STEP, TEXTS_A_VIDEO = 8, 4
@@ -21,16 +22,22 @@ class Lessons:
         self.videos = videos
 
     def draw(self, step: int) -> Iterator[Batch]:
-        """Videos seen at as many frames each, some texts about each side by side."""
+        """Videos seen at as many frames each, some texts about each side by side.
+
+        Captions have a batch of their own: in one with answers, their words would drown these.
+        """
         chance = random.Random(f"answers {step}")
         frames, _ = lengths(chance)
         scenes, _, features = self.videos.some(chance, VIDEOS_A_STEP, frames)
-        samples = tuple(
-            Sample(f"{scene.seed}", scene.seed, prompt, (answer,))
-            for scene in scenes
-            for prompt, answer in chance.sample(texts_of(scene, chance, 8), TEXTS_A_VIDEO)
-        )
-        yield Batch(features, samples)
+        told = [(scene, texts_of(scene, chance, TEXTS_A_VIDEO - 1)) for scene in scenes]
+        yield Batch(features, tuple(_sample(scene, texts[0]) for scene, texts in told))
+        asked = tuple(_sample(scene, text) for scene, texts in told for text in texts[1:])
+        yield Batch(features, asked)
+
+
+def _sample(scene: Scene, text: tuple[str, str]) -> Sample:
+    prompt, answer = text
+    return Sample(f"{scene.seed}", scene.seed, prompt, (answer,))
 
 
 def train_answers(model: InstructBlip, steps: int, log, kept: Path, *, videos: Videos) -> None:
