@@ -90,13 +90,11 @@ def test_spliced_videos_say_what_their_frames_show(stage):
 
 def test_the_stages_make_a_model_folder_and_are_not_run_twice(stage, tmp_path, monkeypatch):
     main, pictures = script(STAGES / "__main__.py"), stage("pictures")
-    reader, answers = stage("reader"), stage("answers")
+    reader = stage("reader")
     monkeypatch.setattr(pictures, "PART", 4)
     monkeypatch.setattr(reader, "PART", 4)
     monkeypatch.setattr(reader, "lengths", lambda chance: (16, 4))
-    monkeypatch.setattr(answers, "lengths", lambda chance: (16, 4))
     monkeypatch.setattr(reader, "VIDEOS_A_STEP", {"visual": 2, "both": 2})
-    monkeypatch.setattr(answers, "VIDEOS_A_STEP", 2)
     monkeypatch.setattr(main, "VIDEOS", 4)
     monkeypatch.setattr(main, "STEPS", dict.fromkeys(main.STEPS, 2))
     folder = tmp_path / "made"

@@ -1,4 +1,4 @@
-"""Makes the bundled model from nothing: it learns a language, to see, to remember, to answer.
+"""Makes the bundled model from nothing: it learns a language, to see, to remember.
 
     python examples/make_tiny my-model
     malmm ask examples/shapes.mp4 "what does the red star do?" --model ./my-model --frames 60
@@ -13,8 +13,9 @@ needs only the words' embeddings, which 2 leaves as they are.
    are drawn, seeded, none with the combinations that tests are made of;
 4. pictures: so are whole videos, and the encoder's features of them kept;
 5. reader: with both frozen, the Q-Former learns to write timelines of what its memory holds, first
-   with the visual bank alone, which is quick, then with both;
-6. answers: the same parts go on as `malmm train` trains any model, on questions and captions.
+   with the visual bank alone, which is quick, then with both.
+
+`malmm train` goes on from there with whatever is to be learnt besides.
 """
 
 import json
@@ -24,7 +25,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
-from answers import train_answers
 from encoder import train_encoder
 from model import export, new_model
 from pictures import make_pictures
@@ -37,7 +37,6 @@ STEPS = {
     "encoder": 6000,
     "reader": 3000,
     "reader both": 1200,
-    "answers": 100,
 }
 VIDEOS = 3500
 SIGHT = ("vision_model", "position_embedding")
@@ -77,7 +76,6 @@ def main(target: Path) -> None:
     learn("reader both", READING, train_reader, videos=videos, banks="both", rate=4e-4)
     speaking.join()
     model.load_state_dict(_learnt(work / "fluency.pt", speaking), strict=False)
-    learn("answers", READING, train_answers, videos=videos)
     export(model, work / "untrained", target)
 
 
