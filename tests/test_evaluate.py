@@ -105,6 +105,17 @@ def test_what_is_printed(run, write):
     assert (about["dtype"], about["device"], about["paper"]) == ("float32", "cpu", None)
 
 
+def test_how_long_each_stage_took(run, write):
+    told = run(write(), "-v", quiet=False).err.splitlines()
+    stages = [line for line in told if "6 frames of " in line]
+    assert [line.split(": ")[0].rpartition("/")[2] for line in stages] == [
+        *("a.mp4", "b.mp4", "b.mp4")  # once for all that look in the same way
+    ]
+    for stage in ("open", "decode", "encode", "remember", "generate"):
+        assert f"{stage} 0." in stages[0]
+    assert "6 frames of " not in run(write(), "--overwrite", quiet=False).err
+
+
 def test_predictions_are_what_the_commands_say(run, write, tmp_path, malmm, t5_folder):
     run(write())
     said = texts(tmp_path / "tasks.predictions.jsonl")

@@ -14,7 +14,7 @@ import typer
 
 from malmm_cli.cli.console import complain, emit, note, warn
 from malmm_cli.cli.options import RunOptions, with_options
-from malmm_cli.cli.running import load_model, shown_progress
+from malmm_cli.cli.running import load_model, note_stages, shown_progress
 from malmm_cli.errors import MalmmError, UsageError
 from malmm_cli.output import SCHEMA, check_writable, make_folder
 from malmm_cli.settings import ASK, CAPTION
@@ -33,7 +33,7 @@ def _named(metavar: str, told: str) -> Any:
     return typer.Option(metavar=metavar, help=told)
 
 
-@with_options(without=("output", "format", "verbose"))
+@with_options(without=("output", "format"))
 def evaluate(
     data: Annotated[Path, typer.Argument(metavar="DATA", show_default=False)],
     format_in: Annotated[
@@ -213,9 +213,12 @@ def _running(options: RunOptions, path: Path) -> Iterator[dict[str, Any]]:
     def tell(error: MalmmError) -> None:
         complain(error.message, error.hint)
 
+    about: dict[str, Any] = {"overwrite": options.overwrite, "on_failure": tell}
+    if options.verbose:
+        about["on_seen"] = note_stages
     with shown_progress(options, "", unit="tasks") as update:
         try:
-            yield {"overwrite": options.overwrite, "on_progress": update, "on_failure": tell}
+            yield {**about, "on_progress": update}
         except KeyboardInterrupt:
             note(f"kept in {path}; the same command goes on from there")
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -31,7 +31,14 @@ from malmm_cli.settings import Settings
 if TYPE_CHECKING:
     from malmm_cli.pipeline import Model, Progress
 
-__all__ = ["load_model", "report", "results", "shown_progress", "shown_words"]
+__all__ = [
+    "load_model",
+    "note_stages",
+    "report",
+    "results",
+    "shown_progress",
+    "shown_words",
+]
 
 
 def load_model(
@@ -169,8 +176,13 @@ def report(item: Item, options: RunOptions) -> None:
         for warning in item.warnings:
             warn(f"{item.video}: {warning}")
     if options.verbose:
-        stages = ", ".join(f"{stage} {spent:.2f} s" for stage, spent in item.seconds.items())
-        note(f"{item.video}: {item.frames} frames of {item.duration:.1f} s; {stages}")
+        note_stages(item.video, item.frames, item.duration, item.seconds)
+
+
+def note_stages(video: str, frames: int, duration: float, seconds: Mapping[str, float]) -> None:
+    """Say how long each stage took."""
+    stages = ", ".join(f"{stage} {spent:.2f} s" for stage, spent in seconds.items())
+    note(f"{video}: {frames} frames of {duration:.1f} s; {stages}")
 
 
 def form_of(options: RunOptions) -> str:

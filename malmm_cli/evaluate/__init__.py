@@ -16,6 +16,7 @@ from malmm_cli.data import Task
 from malmm_cli.errors import MalmmError
 from malmm_cli.evaluate.predictions import Kept, Prediction, digest, kept
 from malmm_cli.generate import likelihoods
+from malmm_cli.models.device import Clock
 from malmm_cli.pipeline import Footage, Model, Watched
 from malmm_cli.settings import ASK, CAPTION, Decoding, Settings, changed, prompts_for
 
@@ -26,6 +27,7 @@ __all__ = ["Plan", "Prediction", "Run", "about", "run"]
 VISUAL = 2048
 
 Footages = dict[Settings, Footage]
+OnSeen = Callable[[str, int, float, dict[str, float]], None]  # video, frames, duration, seconds
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,13 @@ def run(
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
     on_failure: Callable[[MalmmError], None] | None = None,
+    on_seen: OnSeen | None = None,
 ) -> list[list[Prediction]]:
     """The prediction for each task, or for the first `limit`, in each run, in their order.
 
     What a run's file holds is not done again, failures apart. A video that cannot be used is told
-    to `on_failure`, recorded for each of its tasks, and hurts no other. Raises UsageError before
+    to `on_failure`, recorded for each of its tasks, and hurts no other. `on_seen` is told how long
+    each stage took for tasks that look at a video in the same way. Raises UsageError before
     anything is done if a file holds something else or settings make no sense.
     """
     for one in runs:
@@ -98,7 +102,7 @@ def run(
         for group in _groups(tasks):
             footages: Footages | None = {} if len(runs) > 1 else None
             for one, file in zip(runs, files, strict=True):
-                _answer(group, model, one.plan, file, footages, on_failure)
+                _answer(group, model, one.plan, file, footages, on_failure, on_seen)
                 done += len(group)
                 if on_progress:
                     on_progress(done, total)
@@ -147,12 +151,15 @@ def _answer(
     file: Kept,
     footages: Footages | None,
     on_failure: Callable[[MalmmError], None] | None,
+    on_seen: OnSeen | None,
 ) -> None:
     """Add to the file what it lacks of a group, `footages` of which may be there from before."""
     rest = [task for task in group if task.id not in file.found or file.found[task.id].error]
     for tasks in _alike(rest, plan):
         try:
-            predictions = _predict(tasks, model, plan, footages)
+            predictions, seen = _predict(tasks, model, plan, footages)
+            if on_seen:
+                on_seen(tasks[0].video, seen.frames, seen.info.duration, seen.seconds)
         except Exception as error:  # a fault of ours too: the other videos are to be done
             told = _told(tasks[0].video, error)
             if on_failure:
@@ -176,8 +183,8 @@ def _told(video: str, error: Exception) -> MalmmError:
 @pipeline.capacity()
 def _predict(
     tasks: list[Task], model: Model, plan: Plan, footages: Footages | None
-) -> list[Prediction]:
-    """What the model says to tasks that look at a video in the same way."""
+) -> tuple[list[Prediction], Watched]:
+    """What the model says to tasks that look at a video in the same way, and what was seen."""
     settings = plan.settings(tasks[0])
     prompts = [plan.prompt(task) for task in tasks]
     video = tasks[0].video
@@ -192,16 +199,17 @@ def _predict(
         if not (plan.choices and task.choices):
             free.setdefault(plan.settings(task).decoding, []).append(k)
     texts: dict[int, str] = {}
-    for decoding, places in free.items():
-        asked = [prompts[k] for k in places]
-        found = pipeline.answered(model.net, tokens[places], asked, decoding)
-        texts |= {k: candidates[0] for k, candidates in zip(places, found, strict=True)}
     predictions = []
-    for k, task in enumerate(tasks):
-        weighed = None if k in texts else _weigh(model, tokens[k], prompts[k], task.choices)
-        text = texts[k] if weighed is None else max(weighed, key=weighed.__getitem__)
-        predictions.append(_prediction(task, prompts[k], text, weighed, seen, settings))
-    return predictions
+    with Clock(model.net.device, seen.seconds)("generate"):
+        for decoding, places in free.items():
+            asked = [prompts[k] for k in places]
+            found = pipeline.answered(model.net, tokens[places], asked, decoding)
+            texts |= {k: candidates[0] for k, candidates in zip(places, found, strict=True)}
+        for k, task in enumerate(tasks):
+            weighed = None if k in texts else _weigh(model, tokens[k], prompts[k], task.choices)
+            text = texts[k] if weighed is None else max(weighed, key=weighed.__getitem__)
+            predictions.append(_prediction(task, prompts[k], text, weighed, seen, settings))
+    return predictions, seen
 
 
 def _prediction(
