@@ -160,6 +160,16 @@ def test_a_caption_shares_what_is_seen_where_it_looks_in_the_same_way(
         assert texts(tmp_path / "tasks.predictions.jsonl")[task["id"]] == said[task["id"]]
 
 
+def test_tasks_that_may_answer_at_another_length_are_apart():
+    """What leaves no room for a caption may leave it for an answer."""
+    tasks = [Task("1", "a.mp4", question="what?"), Task("2", "a.mp4")]
+    plans = [
+        Plan(changed(ASK, **same), changed(CAPTION, **same))
+        for same in ({"frames": 6, "memory": 3}, {"frames": 6, "memory": 3, "max_new_tokens": 4})
+    ]
+    assert [len(evaluate._alike(tasks, plan)) for plan in plans] == [2, 1]
+
+
 def test_what_is_drawn_for_a_task_does_not_hang_on_the_others(run, write, tmp_path):
     drawn = ("--sample", "--seed", "3", "--beams", "1", "--temperature", "2.0")
     tasks = [{"id": str(k), "video": "a.mp4", "question": f"what {k}?"} for k in range(3)]

@@ -74,7 +74,6 @@ def main(target: Path) -> None:
     model.load_state_dict({WORDS: language[WORDS]}, strict=False)
     learn("reader", READING, train_reader, videos=videos)
     learn("reader both", READING, train_reader, videos=videos, banks="both", rate=4e-4)
-    speaking.join()
     model.load_state_dict(_learnt(work / "fluency.pt", speaking), strict=False)
     export(model, work / "untrained", target)
 

@@ -136,11 +136,15 @@ def _groups(tasks: Sequence[Task]) -> list[list[Task]]:
 
 
 def _alike(tasks: Sequence[Task], plan: Plan) -> list[list[Task]]:
-    """Tasks of a group that look at the same frames with the same memory."""
+    """Tasks of a group that look at the same frames with the same memory.
+
+    Those that may answer at another length are apart: for them there may be no room.
+    """
     groups: dict[Settings, list[Task]] = {}
     for task in tasks:
-        look = replace(plan.settings(task), prompt="", decoding=ASK.decoding)
-        groups.setdefault(look, []).append(task)
+        settings = plan.settings(task)
+        plain = replace(ASK.decoding, max_new_tokens=settings.decoding.max_new_tokens)
+        groups.setdefault(replace(settings, prompt="", decoding=plain), []).append(task)
     return list(groups.values())
 
 

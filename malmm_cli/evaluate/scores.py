@@ -66,8 +66,8 @@ def score(
 ) -> dict[str, Any]:
     """All scores of predictions, as numbers from 0 to 1 with the count of tasks behind each.
 
-    Tasks that failed count nowhere but in `failed`. Tasks with neither question nor
-    choices are scored as captions. `known_ages` are used instead of those of the predictions.
+    Tasks that failed count nowhere but in `failed`. Those with neither question nor choices are
+    scored as captions. `known_ages` are used instead of those of the predictions.
     """
     by_age = ages(tasks, predictions) if known_ages is None else known_ages
     done = [

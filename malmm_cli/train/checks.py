@@ -84,10 +84,10 @@ def check_lengths(
         assert isinstance(sample.clip, Clip)
         visual = net.num_queries * (frames[sample.clip] if every else 1)
         prompts = [sample.prompt] * len(sample.answers)
-        length = max(
-            net.texts.prompts_with_answers(prompts, sample.answers)[0].shape[1],
-            net.texts.prompts([sample.prompt], side="left")[0].shape[1] + new,
-        )
+        length = net.texts.prompts_with_answers(prompts, sample.answers)[0].shape[1]
+        if new:
+            alone = net.texts.prompts([sample.prompt], side="left")[0].shape[1]
+            length = max(length, alone + new)
         if visual + length > limit:
             raise CapacityError(
                 f"{sample.id}: {visual} visual tokens and {length} of prompt and answer are "
