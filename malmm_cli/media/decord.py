@@ -50,7 +50,7 @@ def probe(path: str) -> Track:
     if track.container not in CONTAINERS or track.codec not in CODECS:
         raise _refusal(path, f"is not for {track.codec} in {track.container.split(',')[0]}")
     mirrored = sum(track.turn) % 2 == 1
-    sound = track.plain and not track.fields and len(track.keys) and not track.warnings
+    sound = track.plain and track.as_stamped and len(track.keys) and not track.warnings
     if not sound or mirrored or not _starts_anew(track):
         raise _refusal(path, "gives wrong pictures from cut, damaged, mirrored or open-GOP files")
     return replace(track, decoder="decord")

@@ -23,7 +23,8 @@ from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.media import pyav
 from malmm_cli.media.files import PLAYLISTS, TEXTS, shown
 from malmm_cli.media.geometry import UPRIGHT, Pixels, display_size
-from malmm_cli.media.track import Track, clock
+from malmm_cli.media.timeline import clock
+from malmm_cli.media.track import Track
 
 __all__ = ["pictures", "probe", "program"]
 
@@ -45,7 +46,7 @@ def probe(path: str) -> Track:
         if error.kind not in {"NotAVideo", "NoPicture", "CutOff"}:
             raise
         return _watch(path, error)
-    if len(track.keys) and not track.fields:
+    if track.as_stamped:
         return replace(track, decoder="ffmpeg")
     return _watch(path, MediaError(f"{shown(path)}: no picture could be decoded", kind="NoPicture"))
 
@@ -54,7 +55,7 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
     """Yield (index, pixels at display size) for ascending `indices`, but for undecodable ones."""
     for first in range(0, len(indices), AT_ONCE):
         wanted = indices[first : first + AT_ONCE]
-        seek = len(track.keys) and wanted[0] > WORTH_A_SEEK
+        seek = not track.counted and wanted[0] > WORTH_A_SEEK
         if seek:
             with closing(_select(track, wanted, float(track.stamps[wanted[0]]))) as found:
                 head = next(found, None)
@@ -182,9 +183,11 @@ def _watch(path: str, failure: MediaError) -> Track:
         stream=int(used[1]),
         turn=UPRIGHT,
         plain=False,
+        counted=True,
         stamps=stamps,
         marks=np.arange(len(stamps)),
         keys=np.empty(0, np.int64),
+        targets=np.empty(0, np.int64),
     )
 
 
@@ -195,7 +198,7 @@ def _select(
     track: Track, indices: Sequence[int], start: float | None
 ) -> Generator[tuple[int, Pixels]]:
     """Let the program pick out the pictures `indices`, and yield those that come."""
-    if len(track.keys):
+    if not track.counted:
         name, places = "t", track.stamps
     else:
         name, places = "n", track.marks.astype(np.float64)
@@ -211,7 +214,7 @@ def _select(
         while len(data := run.read(math.prod(shape))) == math.prod(shape):
             picture = run.shown.get()
             assert picture is not None
-            if len(track.keys):  # some may be missing: go by time
+            if not track.counted:  # some may be missing: go by time
                 index = int(np.abs(track.stamps - picture.seconds).argmin())
             else:
                 index = next(order)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 
 import av
 from av.container import InputContainer
@@ -12,8 +13,9 @@ from av.video.stream import VideoStream
 
 from malmm_cli.errors import MediaError
 from malmm_cli.media.files import PLAYLISTS, TEXTS, head, playlist, shown
+from malmm_cli.media.timeline import Splices
 
-__all__ = ["open_file", "packets_of", "picture_streams", "pictures_of", "stream_of"]
+__all__ = ["open_file", "packets_of", "picture_streams", "pictures_of", "seek", "stream_of"]
 
 # PyAV's log level is left alone: unset, it is silent; at any level, the decoder's threads want the
 # interpreter's lock to log, and closing a file that is still being decoded can wait for ever.
@@ -95,15 +97,56 @@ def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packe
 
 
 def pictures_of(
-    container: InputContainer, stream: VideoStream, *, from_key: bool = False
+    container: InputContainer,
+    stream: VideoStream,
+    splices: Splices | None = None,
+    *,
+    from_key: bool = False,
+    wanted: Callable[[Packet[VideoStream]], bool] | None = None,
 ) -> Iterator[VideoFrame]:
-    """Yield the pictures from here on, passing over what cannot be decoded."""
-    for packet in packets_of(container, stream):
+    """Yield the pictures from here on, passing over what cannot be decoded.
+
+    What the decoder need not decode, since it is not `wanted` and nothing refers to it, is left
+    out; None wants everything.
+    """
+    context = stream.codec_context
+    packets = packets_of(container, stream)
+    for packet in packets if splices is None else _continued(packets, splices):
         if from_key and not packet.is_keyframe:
             continue
         from_key = False
+        if wanted is not None:
+            context.skip_frame = "DEFAULT" if wanted(packet) else "NONREF"
         yield from _decode(stream, packet)
     yield from _decode(stream, None)
+
+
+def seek(
+    container: InputContainer, stream: VideoStream, target: int, splices: Splices | None
+) -> bool:
+    """Move to a key picture at `target`: a byte where there are splices, else a timestamp."""
+    by_byte = splices is not None and splices.by_byte
+    try:
+        container.seek(target, stream=stream, unsupported_byte_offset=by_byte)
+    except av.FFmpegError:
+        return False
+    return True
+
+
+def _continued(
+    packets: Iterator[Packet[VideoStream]], splices: Splices
+) -> Iterator[Packet[VideoStream]]:
+    """Yield the packets with timestamps that continue where those of the file jump."""
+    positions, shifts = splices.positions.tolist(), splices.shifts.tolist()
+    by = 0
+    for packet in packets:
+        if packet.pos is not None:
+            by = shifts[max(bisect_right(positions, packet.pos) - 1, 0)]
+        if packet.pts is not None:
+            packet.pts += by
+        if packet.dts is not None:
+            packet.dts += by
+        yield packet
 
 
 def _decode(stream: VideoStream, packet: Packet[VideoStream] | None) -> list[VideoFrame]:

@@ -39,9 +39,11 @@ def probe(path: str) -> Track | None:
         stream=0,
         turn=UPRIGHT,
         plain=True,
+        counted=True,
         stamps=seconds,
         marks=np.arange(len(seconds)),
         keys=np.empty(0, np.int64),
+        targets=np.empty(0, np.int64),
     )
 
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from malmm_cli.data import MediaInfo
 from malmm_cli.media.geometry import Turn
+from malmm_cli.media.timeline import Splices
 
-__all__ = ["Track", "clock"]
+__all__ = ["Track"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,13 +20,15 @@ class Track(MediaInfo):
 
     `container`, `codec` and `stream` are FFmpeg's names and the number of the stream, `turn` what
     has to be done to a decoded picture. `stamps` (T,) float64 are the timestamps of the file in
-    seconds, where `seconds` counts from the first picture and never jumps back. `marks` (T,) int64
-    name the pictures in the decoder's own terms: their timestamps in units of the stream, or, where
-    those cannot be trusted, their numbers. `keys`, ascending, are the marks decoding can start at;
-    where there are none the file is decoded from its beginning. `plain` says that the file has
-    one stream of pictures, that every packet is a picture, and none is shown before the key picture
-    it follows; `fields` that some pictures are two packets, the lines of odd and of even number,
-    each with a time and a mark of its own.
+    seconds, where `seconds` counts from the first picture and never jumps back.
+
+    `marks` (T,) int64 tell decoded pictures apart: by their timestamps, in units of the stream and
+    behind `splices` continued, or, where the track is `counted`, by their numbers. `keys` (K,) are
+    the pictures, ascending, that decoding can start at, `targets` (K,) what to seek to for them:
+    timestamps of the file, or bytes where there are splices. With no keys the file is decoded from
+    its beginning. `plain` says that the file has one stream of pictures, that every packet is a
+    picture, and none is shown before the key picture it follows; `fields` that some pictures are
+    two packets, the lines of odd and of even number, each with a time and a mark of its own.
     """
 
     container: str
@@ -33,19 +36,17 @@ class Track(MediaInfo):
     stream: int
     turn: Turn
     plain: bool
+    counted: bool = False
     fields: bool = False
+    splices: Splices | None = None
     stamps: NDArray[np.float64] = field(repr=False)
     marks: NDArray[np.int64] = field(repr=False)
     keys: NDArray[np.int64] = field(repr=False)
+    targets: NDArray[np.int64] = field(repr=False)
 
-
-def clock(stamps: NDArray[np.float64], rate: float) -> tuple[NDArray[np.float64], float]:
-    """Return times (T,) that ascend from 0 for the `stamps` (T,) of pictures, and the usual gap.
-
-    Timestamps may be NaN, for unknown, or start over where streams were joined. A picture then
-    comes one gap after the last: the median one, or 1/`rate` where nothing is known.
-    """
-    steps = np.diff(stamps)
-    good = steps > 0
-    gap = float(np.median(steps[good])) if good.any() else 1 / rate
-    return np.cumsum(np.concatenate([[0.0], np.where(good, steps, gap)])), gap
+    @property
+    def as_stamped(self) -> bool:
+        """Whether pictures are shown at the timestamps of the file, in that order."""
+        if self.counted or self.fields or self.splices is not None:
+            return False
+        return bool((np.diff(self.marks) > 0).all())

@@ -1,0 +1,184 @@
+"""What the packets of a file say of its pictures, read without decoding them.
+
+No number in a header is believed: the times are those of the packets, and what they leave open,
+whether the pictures come out in that order, is found out by decoding a few.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from typing import cast
+
+import numpy as np
+from av.container import InputContainer
+from av.format import Flags
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from malmm_cli.media.packets import open_file, packets_of, pictures_of, seek, stream_of
+from malmm_cli.media.timeline import DAY, REORDERED, Splices, follow, sections, usual_gap
+
+__all__ = ["NONE", "Scan", "in_order", "longest_still", "scan"]
+
+NONE = -(2**63)  # an unknown timestamp or position, as FFmpeg writes it
+
+JOINED = {"mpegts", "mpeg"}  # formats in which recordings are cut and joined byte by byte
+LONGEST_STILL = 10.0  # seconds that a picture stays on the screen in those
+TIMES_OF_SHOWING = {"matroska,webm", "nut", "ogg"}  # formats that hold no others
+USUAL_ORDER = (0.1, 0.6)  # share of pictures that the next in the order of decoding comes before
+SAMPLES, SAMPLE = 5, 24  # places and pictures to decode at each
+
+
+@dataclass(frozen=True)
+class Scan:
+    """N packets in the order of decoding: arrays (N,), times in units of the stream.
+
+    `stamps` are the times of showing, which continue at `splices`, `source` those of the file,
+    `decoding` those of decoding, `lengths` the durations, `positions` the bytes they begin at, each
+    NONE where unknown. `keys` are the pictures decoding can start at; `shown` leaves out what an
+    edit list cuts away and what is only referred to.
+    """
+
+    stamps: NDArray[np.int64]
+    source: NDArray[np.int64]
+    decoding: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    keys: NDArray[np.bool_]
+    shown: NDArray[np.bool_]
+    cut: bool  # the file ends within a packet
+    splices: Splices | None = None
+
+    @cached_property
+    def timed(self) -> bool:
+        """Whether every picture has a timestamp of its own, but for a few shown for no time."""
+        stamps = self.stamps[self.shown]
+        same = len(stamps) - len(np.unique(stamps))
+        few = 0 if self.made_up else len(stamps) // 100
+        return bool((stamps != NONE).all()) and same <= few
+
+    @property
+    def made_up(self) -> bool:
+        """Whether the file has no times for some packets, so that FFmpeg makes them up."""
+        return bool((self.positions == NONE).any())
+
+    @property
+    def end(self) -> int:
+        """When the last picture leaves the screen, for all that the packets say."""
+        if self.cut and not self.shown[-1]:
+            return int(self.stamps[-1])  # half a picture
+        return int((self.stamps + self.lengths)[self.shown].max())
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether all packets are pictures, and none is shown before the key it follows."""
+        behind = np.maximum.accumulate(np.where(self.keys, np.arange(len(self.keys)), 0))
+        return bool(self.shown.all() and (self.stamps >= self.stamps[behind]).all())
+
+    @cached_property
+    def starts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The stamps (K,) of keys, ascending, and what to seek to for each."""
+        keys = np.flatnonzero(self.keys & (self.stamps != NONE))
+        keys = keys[np.argsort(self.stamps[keys], kind="stable")]
+        by_byte = self.splices is not None and self.splices.by_byte
+        return self.stamps[keys], (self.positions if by_byte else self.source)[keys]
+
+    def out_of_order(self) -> float:
+        """Share of the pictures whose time is before that of the picture decoded before."""
+        steps = np.diff(self.stamps[self.shown])
+        return float((steps < 0).mean()) if len(steps) else 0.0
+
+
+def scan(path: str, number: int) -> Scan:
+    """Read all packets of the stream `number`."""
+    stamps, decoding, lengths, positions = (array("q") for _ in range(4))
+    keys, shown = array("b"), array("b")
+    cut = False
+    with open_file(path) as container:
+        stream = stream_of(container, number)
+        vp8 = stream.codec_context.name == "vp8"
+        for packet in packets_of(container, stream):
+            cut = packet.is_corrupt
+            stamps.append(NONE if packet.pts is None else packet.pts)
+            decoding.append(NONE if packet.dts is None else packet.dts)
+            lengths.append(packet.duration or 0)
+            positions.append(NONE if packet.pos is None else packet.pos)
+            # VP8 says in its first byte that a picture is only referred to
+            hidden = packet.is_discard or (vp8 and not memoryview(packet)[0] & 0x10)
+            keys.append(packet.is_keyframe)
+            shown.append(not hidden)
+        found = Scan(
+            stamps=np.array(stamps, np.int64),
+            source=np.array(stamps, np.int64),
+            decoding=np.array(decoding, np.int64),
+            lengths=np.array(lengths, np.int64),
+            positions=np.array(positions, np.int64),
+            keys=np.array(keys, np.bool_),
+            shown=np.array(shown, np.bool_),
+            cut=cut,
+        )
+        if cut and found.shown.sum() > 1:
+            found.shown[-1] = False
+        return _continued(found, container, stream)
+
+
+def longest_still(container: str) -> float:
+    """Return for how many seconds a picture may stay on the screen in files of this format."""
+    return LONGEST_STILL if container in JOINED else DAY
+
+
+def _continued(found: Scan, container: InputContainer, stream: VideoStream) -> Scan:
+    """Return the scan with times that continue where those of the file jump.
+
+    As players do: at a step back, which nothing but a joint makes, and at a step forward that is
+    longer than a picture can stay.
+    """
+    unit = float(stream.time_base or 1)
+    name = container.format.name
+    times = found.stamps if name in TIMES_OF_SHOWING else found.decoding
+    places = np.flatnonzero((times != NONE) & (found.stamps != NONE))
+    if len(places) < 2:
+        return found
+    gap = usual_gap(found.stamps[places])
+    rough = name in TIMES_OF_SHOWING or found.made_up
+    back = max(1 / unit, REORDERED * float(gap)) if rough else 0
+    starts = sections(times[places], back, longest_still(name) / unit)
+    positions = found.positions[places[starts]]
+    if len(starts) == 1 or len(starts) > 1 + len(places) / 20 or (np.diff(positions) <= 0).any():
+        return found
+    shifts = np.array(follow(np.split(found.stamps[places], starts[1:]), gap), np.int64)
+    section = np.searchsorted(places[starts], np.arange(len(times)), "right").clip(1) - 1
+    by_byte = not container.format.flags & cast("int", Flags.no_byte_seek.value)
+    return replace(
+        found,
+        stamps=np.where(found.stamps == NONE, NONE, found.stamps + shifts[section]),
+        splices=Splices(positions, shifts, by_byte),
+    )
+
+
+def in_order(container: InputContainer, stream: VideoStream, found: Scan) -> bool:
+    """Say whether pictures come out of the decoder in the order of their timestamps.
+
+    Files exist that hold the times of decoding alone. Where the codec decodes pictures in another
+    order than that of showing and the times do not look so, pictures from several places of the
+    file are decoded for the answer. The container is left anywhere.
+    """
+    if not stream.codec_context.has_b_frames or found.keys.all():
+        return True
+    avi = container.format.name == "avi"
+    if avi and stream.codec_context.name in {"h264", "hevc"}:
+        return False  # AVI has times of decoding alone, and FFmpeg guesses wrong for these
+    if not avi and USUAL_ORDER[0] < found.out_of_order() < USUAL_ORDER[1]:
+        return True
+    targets = found.starts[1]
+    for place in np.linspace(0, len(targets) - 1, min(len(targets), SAMPLES)).astype(int).tolist():
+        seek(container, stream, int(targets[place]), found.splices)
+        frames = pictures_of(container, stream, found.splices, from_key=True)
+        stamps = [frame.pts for frame in islice(frames, SAMPLE)]
+        known = [stamp for stamp in stamps if stamp is not None]
+        if len(known) < len(stamps) or known != sorted(known):
+            return False
+    return True
