@@ -23,6 +23,7 @@ from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.media import pyav
 from malmm_cli.media.files import PLAYLISTS, TEXTS, shown
 from malmm_cli.media.geometry import UPRIGHT, Pixels, display_size
+from malmm_cli.media.scan import longest_still
 from malmm_cli.media.timeline import clock
 from malmm_cli.media.track import Track
 
@@ -167,7 +168,7 @@ def _watch(path: str, failure: MediaError) -> Track:
         raise failure
     rate = re.search(rf"Stream #0:{used[1]}\b.*, ([\d.]+) fps", lines)
     stamps = np.array([picture.seconds for picture in seen])
-    seconds, gap = clock(stamps, float(rate[1]) if rate else 25.0)
+    seconds, gap = clock(stamps, float(rate[1]) if rate else 25.0, longest_still(source[1]))
     stamps = np.where(np.isnan(stamps), seconds, stamps)
     width, height = display_size(*seen[0].size, seen[0].aspect)
     return Track(

@@ -27,7 +27,8 @@ def open_file(path: str) -> InputContainer:
     """Open a file, or say in a MediaError what it is instead."""
     # `file:` keeps a name like `a:b.mp4` from being an address; the whitelist keeps lists of files
     # from reaching the network
-    options = {"protocol_whitelist": "file"}
+    # pieces of an MPEG-TS that were joined may number the same stream in different ways
+    options = {"protocol_whitelist": "file", "merge_pmt_versions": "1"}
     try:
         container = av.open("file:" + path, options=options, metadata_errors="replace")
     except av.FFmpegError as error:
@@ -85,6 +86,10 @@ def stream_of(container: InputContainer, number: int) -> VideoStream:
 def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
     """Yield the packets that hold something, up to the first that cannot be read."""
     packets = container.demux(stream)
+    # where joined pieces number the stream differently, the last picture of one comes at the end of
+    # the file, after what it would have to be decoded before
+    ordered = container.format.name == "mpegts"
+    position = 0
     while True:
         try:
             packet = next(packets, None)
@@ -92,6 +97,10 @@ def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packe
             return
         if packet is None:
             return
+        if ordered and packet.pos is not None:
+            if packet.pos < position:
+                continue
+            position = packet.pos
         if packet.size:  # an empty one repeats a picture (AVI) or ends the stream (PyAV's own)
             yield packet
 

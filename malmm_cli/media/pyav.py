@@ -20,7 +20,7 @@ from malmm_cli.media.files import shown
 from malmm_cli.media.geometry import UPRIGHT, Pixels, Turn, display_size, turn, turn_of, turned_by
 from malmm_cli.media.packets import open_file, picture_streams, pictures_of, seek, stream_of
 from malmm_cli.media.scan import NONE, Scan, in_order, longest_still, scan
-from malmm_cli.media.timeline import Splices, clock, usual_gap
+from malmm_cli.media.timeline import REORDERED, Splices, clock, usual_gap
 from malmm_cli.media.track import Track
 
 __all__ = ["pictures", "probe"]
@@ -84,7 +84,7 @@ def _track(
         duration=duration,
         source_start=start,
         seconds=times.seconds,
-        warnings=_cut_off(stream, start, duration, found.cut),
+        warnings=_cut_off(stream, start, duration, found),
         container=container.format.name,
         codec=stream.codec_context.name,
         stream=stream.index,
@@ -151,7 +151,7 @@ def _decoded_times(
         stamps = decoding * unit  # what FFmpeg makes of them is a guess
     seconds, gap = clock(stamps, _rate(stream), longest_still(container.format.name))
     stamps = seconds + (0.0 if np.isnan(stamps).all() else float(np.nanmin(stamps)))
-    if avi or (marks == NONE).any() or len(np.unique(marks)) < len(marks):
+    if avi or found.made_up or (marks == NONE).any() or len(np.unique(marks)) < len(marks):
         none = np.empty(0, np.int64)
         return _Times(seconds, gap, stamps, np.arange(len(marks)), none, none, counted=True)
     starts, targets = found.starts
@@ -188,12 +188,16 @@ def _by_fields(track: Track) -> Track:
     return replace(track, fields=True, keys=track.keys[first], targets=track.targets[first])
 
 
-def _cut_off(stream: VideoStream, start: float, duration: float, cut: bool) -> tuple[str, ...]:
+def _cut_off(stream: VideoStream, start: float, duration: float, found: Scan) -> tuple[str, ...]:
     """Return the warning due to a file that ends before its pictures do."""
     promised = float((stream.duration or 0) * (stream.time_base or 0))
     if tag := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):
         promised = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - start  # Matroska
-    if not cut and promised <= duration + SLACK:
+    elif start > 0:
+        promised -= start  # some formats count from 0, not from the first picture
+    if found.joined:
+        promised = 0.0  # such a format says nothing of its length, and FFmpeg guesses
+    if not found.cut and promised <= duration + SLACK:
         return ()
     whole = f" of {promised:.1f} s" if promised > duration else ""
     return (f"damaged: pictures end at {duration:.1f} s{whole}; using what is there",)
@@ -215,6 +219,7 @@ class _Reader:
         self._wanted = set(wanted)
         self._order = np.argsort(track.marks, kind="stable")
         self._sorted = track.marks[self._order]
+        self._early: dict[int, VideoFrame | None] = {}  # pictures that came before their turn
         self._keys, self._targets = track.keys, track.targets
         self._start()
 
@@ -223,6 +228,8 @@ class _Reader:
 
     def at(self, index: int) -> VideoFrame | None:
         """Return the picture `index`, or None if there is none; indices must ascend."""
+        if index in self._early:
+            return self._early.pop(index)
         if self._place < index:
             self._approach(index)
         before: tuple[int, VideoFrame | None] = (self.BEFORE, None)
@@ -231,8 +238,20 @@ class _Reader:
             self._next()
         if self._place == index:
             return self._frame
+        if not self._track.fields:
+            return self._late(index)
         # two fields are one picture, which has the time of the first
-        return before[1] if self._track.fields and before[0] == index - 1 else None
+        return before[1] if before[0] == index - 1 else None
+
+    def _late(self, index: int) -> VideoFrame | None:
+        """Look for a picture behind later ones: in some files a few times are in a wrong order."""
+        while self._place < index + REORDERED:
+            if self._place in self._wanted:
+                self._early[self._place] = self._frame
+            self._next()
+            if self._place == index:
+                return self._frame
+        return None
 
     def _start(self) -> None:
         self._container = open_file(self._track.path)

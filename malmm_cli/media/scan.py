@@ -51,10 +51,14 @@ class Scan:
     shown: NDArray[np.bool_]
     cut: bool  # the file ends within a packet
     splices: Splices | None = None
+    doubtful: bool = False  # its times jump, and nothing says where
+    joined: bool = False  # recordings may have been joined to it byte by byte
 
     @cached_property
     def timed(self) -> bool:
         """Whether every picture has a timestamp of its own, but for a few shown for no time."""
+        if self.doubtful:
+            return False
         stamps = self.stamps[self.shown]
         same = len(stamps) - len(np.unique(stamps))
         few = 0 if self.made_up else len(stamps) // 100
@@ -119,6 +123,7 @@ def scan(path: str, number: int) -> Scan:
             keys=np.array(keys, np.bool_),
             shown=np.array(shown, np.bool_),
             cut=cut,
+            joined=container.format.name in JOINED,
         )
         if cut and found.shown.sum() > 1:
             found.shown[-1] = False
@@ -146,9 +151,11 @@ def _continued(found: Scan, container: InputContainer, stream: VideoStream) -> S
     rough = name in TIMES_OF_SHOWING or found.made_up
     back = max(1 / unit, REORDERED * float(gap)) if rough else 0
     starts = sections(times[places], back, longest_still(name) / unit)
-    positions = found.positions[places[starts]]
-    if len(starts) == 1 or len(starts) > 1 + len(places) / 20 or (np.diff(positions) <= 0).any():
+    if len(starts) == 1:
         return found
+    positions = found.positions[places[starts]]
+    if found.made_up or len(starts) > 1 + len(places) / 20 or (np.diff(positions) <= 0).any():
+        return replace(found, doubtful=True)
     shifts = np.array(follow(np.split(found.stamps[places], starts[1:]), gap), np.int64)
     section = np.searchsorted(places[starts], np.arange(len(times)), "right").clip(1) - 1
     by_byte = not container.format.flags & cast("int", Flags.no_byte_seek.value)
@@ -164,21 +171,24 @@ def in_order(container: InputContainer, stream: VideoStream, found: Scan) -> boo
 
     Files exist that hold the times of decoding alone. Where the codec decodes pictures in another
     order than that of showing and the times do not look so, pictures from several places of the
-    file are decoded for the answer. The container is left anywhere.
+    file are decoded for the answer; likewise where FFmpeg makes up times, which then must be the
+    same after a seek. The container is left anywhere.
     """
-    if not stream.codec_context.has_b_frames or found.keys.all():
-        return True
+    reordering = stream.codec_context.has_b_frames and not found.keys.all()
     avi = container.format.name == "avi"
-    if avi and stream.codec_context.name in {"h264", "hevc"}:
+    if reordering and avi and stream.codec_context.name in {"h264", "hevc"}:
         return False  # AVI has times of decoding alone, and FFmpeg guesses wrong for these
-    if not avi and USUAL_ORDER[0] < found.out_of_order() < USUAL_ORDER[1]:
+    usual = not avi and USUAL_ORDER[0] < found.out_of_order() < USUAL_ORDER[1]
+    if not found.made_up and (usual or not reordering):
         return True
-    targets = found.starts[1]
+    marks, targets = np.unique(found.stamps[found.shown]), found.starts[1]
     for place in np.linspace(0, len(targets) - 1, min(len(targets), SAMPLES)).astype(int).tolist():
         seek(container, stream, int(targets[place]), found.splices)
         frames = pictures_of(container, stream, found.splices, from_key=True)
         stamps = [frame.pts for frame in islice(frames, SAMPLE)]
         known = [stamp for stamp in stamps if stamp is not None]
         if len(known) < len(stamps) or known != sorted(known):
+            return False
+        if found.made_up and (np.diff(np.searchsorted(marks, known)) != 1).any():
             return False
     return True

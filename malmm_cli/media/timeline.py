@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DAY", "Splices", "clock", "follow", "sections", "usual_gap"]
+__all__ = ["DAY", "REORDERED", "Splices", "clock", "follow", "sections", "usual_gap"]
 
 DAY = 24 * 3600.0  # seconds; no picture stays on the screen for longer
 REORDERED = 17  # pictures; what is shown before a picture is decoded at most so long after it
