@@ -30,8 +30,8 @@ def choose(
     `frames` = N spreads N instants from the first to the last picture and takes the picture nearest
     to each; N = 1 takes the middle. `fps` = R takes the picture on the screen at the instants k/R;
     where these are more than `max_frames`, they are thinned out evenly. With neither, every picture
-    is chosen. `start` and `end`, in seconds, restrict all of this to the pictures from one to the
-    other, both included, or to the one on the screen at `start` where none begins between them.
+    is chosen. `start` and `end`, in seconds, restrict all of this to the pictures on the screen from
+    one to the other, both included; the one at `start` counts from there.
 
     Returns ascending values out of `seconds`, none twice. Raises UsageError for values that make no
     sense and for a `start` behind the end of the video.
@@ -42,7 +42,7 @@ def choose(
         begin, stop = start or 0.0, _stop(duration, end)
         indices = _on_screen(seconds, fps, begin, stop)
     elif frames is not None:
-        indices = first + _nearest(seconds[first:last], frames)
+        indices = first + _nearest(seconds[first:last], frames, start or 0.0)
     else:
         indices = np.arange(first, last)
     if max_frames is not None and len(indices) > max_frames:
@@ -88,12 +88,15 @@ def choose_for(info: MediaInfo, settings: Settings) -> NDArray[np.float64]:
 def _range(
     seconds: NDArray[np.float64], duration: float, start: float | None, end: float | None
 ) -> tuple[int, int]:
-    """Return the first index inside the range and the one after its last; never an empty range."""
+    """Return the index of the first picture in the range and the one after its last."""
     if start is not None and start > seconds[-1] + ROUNDING and start >= duration:
         raise UsageError(f"--from {start:g} s is behind the end of the video, at {duration:.2f} s")
-    first = 0 if start is None else int(np.searchsorted(seconds, start - ROUNDING))
+    if start is None:
+        first = 0
+    else:  # the picture on the screen then, which may have appeared long before
+        first = int(np.searchsorted(seconds, start + ROUNDING, "right")) - 1
     last = len(seconds) if end is None else int(np.searchsorted(seconds, end + ROUNDING, "right"))
-    return (first, last) if first < last else (first - 1, first)
+    return first, last
 
 
 def _stop(duration: float, end: float | None) -> float:
@@ -115,8 +118,11 @@ def _on_screen(
     return np.flatnonzero(np.ceil(appears * fps) < np.ceil(np.minimum(leaves, leaves[-1]) * fps))
 
 
-def _nearest(seconds: NDArray[np.float64], number: int) -> NDArray[np.int64]:
-    """Return the pictures nearest to `number` instants spread from the first to the last."""
+def _nearest(seconds: NDArray[np.float64], number: int, begin: float) -> NDArray[np.int64]:
+    """Return the pictures nearest to `number` instants spread from the first to the last.
+
+    None counts from before `begin`.
+    """
     if number >= len(seconds):
         return np.arange(len(seconds))
     steady = np.linspace(seconds[0], seconds[-1], len(seconds))
@@ -125,6 +131,7 @@ def _nearest(seconds: NDArray[np.float64], number: int) -> NDArray[np.int64]:
         # Constant rate but for rounding. Choosing by number is then choosing by time, and ties
         # (an instant half-way between two pictures) do not hang on how timestamps were rounded.
         return _spread(len(seconds), number)
+    seconds = np.maximum(seconds, begin)
     if number == 1:
         instants = np.array([(seconds[0] + seconds[-1]) / 2])
     else:

@@ -107,6 +107,16 @@ def test_a_range_in_which_no_picture_begins_gives_the_one_on_the_screen() -> Non
     assert numbers(slides, fps=1, start=50.0) == [2]
 
 
+def test_a_picture_on_the_screen_at_the_start_is_in_the_range() -> None:
+    screen = np.concatenate([[0.0], 3600 + np.arange(60) / 25])
+    for options in ({"frames": 3}, {"fps": 1.0}, {}, {"frames": 3, "end": 3601.0}):
+        assert numbers(screen, start=1800.0, duration=3602.4, **options)[0] == 0
+    assert numbers(screen, frames=1, start=1800.0, end=1900.0) == [0]
+    # it counts from the start: the second of three instants, 2701 s, is nearer to 3600 s
+    assert numbers(screen, frames=3, start=1800.0, duration=3602.4) == [0, 1, 60]
+    assert numbers(steady(100), frames=3, start=1.01, end=2.0) == [25, 37, 50]
+
+
 @pytest.mark.parametrize("options", [{"frames": 8}, {"fps": 1.0}, {}, {"fps": 1.0, "start": 0.0}])
 def test_a_still_is_chosen_by_every_rule(options: dict[str, float]) -> None:
     assert numbers(np.array([0.0]), duration=0.0, **options) == [0]
