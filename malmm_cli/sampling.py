@@ -30,8 +30,8 @@ def choose(
     `frames` = N spreads N instants from the first to the last picture and takes the picture nearest
     to each; N = 1 takes the middle. `fps` = R takes the picture on the screen at the instants k/R;
     where these are more than `max_frames`, they are thinned out evenly. With neither, every picture
-    is chosen. `start` and `end`, in seconds, restrict all of this to the pictures on the screen from
-    one to the other, both included; the one at `start` counts from there.
+    is chosen. `start` and `end`, in seconds, restrict all of this to what is on the screen from one
+    to the other, both included; the picture at `start` counts from there.
 
     Returns ascending values out of `seconds`, none twice. Raises UsageError for values that make no
     sense and for a `start` behind the end of the video.
@@ -91,10 +91,8 @@ def _range(
     """Return the index of the first picture in the range and the one after its last."""
     if start is not None and start > seconds[-1] + ROUNDING and start >= duration:
         raise UsageError(f"--from {start:g} s is behind the end of the video, at {duration:.2f} s")
-    if start is None:
-        first = 0
-    else:  # the picture on the screen then, which may have appeared long before
-        first = int(np.searchsorted(seconds, start + ROUNDING, "right")) - 1
+    # the picture on the screen at the start may have appeared long before
+    first = max(int(np.searchsorted(seconds, (start or 0.0) + ROUNDING, "right")) - 1, 0)
     last = len(seconds) if end is None else int(np.searchsorted(seconds, end + ROUNDING, "right"))
     return first, last
 

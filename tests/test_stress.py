@@ -1,6 +1,12 @@
 """Short forms of the long runs in tests/stress."""
 
-from stress import kept, many, mutate, soak
+from stress import containers, kept, many, mutate, soak
+
+
+def test_containers():
+    found = containers.run(["h264 without reordering"], ["steps back", "a late start"], seed=1)
+    assert found["right"] > 5
+    assert not found["wrong"]
 
 
 def test_mutated_media():

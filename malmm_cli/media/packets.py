@@ -95,6 +95,9 @@ def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packe
             packet = next(packets, None)
         except av.FFmpegError:
             return
+        except IndexError:  # a packet of a stream that begins in mid-file: PyAV does not know it
+            packets = container.demux(stream)
+            continue
         if packet is None:
             return
         if ordered and packet.pos is not None:

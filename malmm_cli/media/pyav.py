@@ -195,8 +195,8 @@ def _cut_off(stream: VideoStream, start: float, duration: float, found: Scan) ->
         promised = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - start  # Matroska
     elif start > 0:
         promised -= start  # some formats count from 0, not from the first picture
-    if found.joined:
-        promised = 0.0  # such a format says nothing of its length, and FFmpeg guesses
+    if found.joined or found.splices is not None:
+        promised = 0.0  # a guess of FFmpeg's, or from times that jump
     if not found.cut and promised <= duration + SLACK:
         return ()
     whole = f" of {promised:.1f} s" if promised > duration else ""

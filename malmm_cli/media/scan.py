@@ -95,6 +95,11 @@ class Scan:
         steps = np.diff(self.stamps[self.shown])
         return float((steps < 0).mean()) if len(steps) else 0.0
 
+    def farthest(self) -> int:
+        """Most places between where a picture is decoded and where it is shown."""
+        order = np.argsort(self.stamps[self.shown], kind="stable")
+        return int(np.abs(order - np.arange(len(order))).max())
+
 
 def scan(path: str, number: int) -> Scan:
     """Read all packets of the stream `number`."""
@@ -174,12 +179,15 @@ def in_order(container: InputContainer, stream: VideoStream, found: Scan) -> boo
     file are decoded for the answer; likewise where FFmpeg makes up times, which then must be the
     same after a seek. The container is left anywhere.
     """
-    reordering = stream.codec_context.has_b_frames and not found.keys.all()
     avi = container.format.name == "avi"
+    reordering = stream.codec_context.has_b_frames and not found.keys.all()
     if reordering and avi and stream.codec_context.name in {"h264", "hevc"}:
         return False  # AVI has times of decoding alone, and FFmpeg guesses wrong for these
-    usual = not avi and USUAL_ORDER[0] < found.out_of_order() < USUAL_ORDER[1]
-    if not found.made_up and (usual or not reordering):
+    if found.farthest() > REORDERED:
+        return False
+    least, most = USUAL_ORDER if reordering else (0, 0)
+    usual = least <= found.out_of_order() <= most and not (avi and reordering)
+    if usual and not found.made_up:
         return True
     marks, targets = np.unique(found.stamps[found.shown]), found.starts[1]
     for place in np.linspace(0, len(targets) - 1, min(len(targets), SAMPLES)).astype(int).tolist():

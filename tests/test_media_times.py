@@ -1,0 +1,177 @@
+"""Times of showing from timestamps that say it badly: of decoding, missing, doubled, jumping."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from media_files import number_of, write_video
+from stress import containers
+
+from malmm_cli import media
+from malmm_cli.media import pyav
+from malmm_cli.media.timeline import clock, follow, sections
+
+NAN = float("nan")
+
+
+def test_known_times_count_from_the_first() -> None:
+    seconds, gap = clock(np.array([5.0, 5.04, 5.08]), 50)
+    assert seconds == pytest.approx([0.0, 0.04, 0.08])
+    assert gap == pytest.approx(0.04)
+
+
+def test_without_any_times_the_rate_counts() -> None:
+    seconds, gap = clock(np.array([NAN] * 3), 50)
+    assert seconds.tolist() == [0.0, 0.02, 0.04]
+    assert gap == 0.02
+
+
+def test_times_of_decoding_are_sorted() -> None:
+    seconds, _ = clock(np.array([0.0, 0.08, 0.12, 0.04, 0.2, 0.16]), 25)
+    assert seconds == pytest.approx(np.arange(6) / 25)
+
+
+def test_missing_and_doubled_times_are_spread_between_their_neighbours() -> None:
+    assert clock(np.array([NAN, 1.0, NAN, NAN, 4.0, NAN]), 25)[0] == pytest.approx(
+        [0.0, 3.0, 4.0, 5.0, 6.0, 9.0]
+    )
+    assert clock(np.array([0.0, 0.0, 2.0, 2.0]), 25)[0] == pytest.approx([0.0, 1.0, 2.0, 4.0])
+
+
+@pytest.mark.parametrize("jump", [-600.0, 90_000.0])
+def test_times_continue_where_they_jump(jump: float) -> None:
+    steady = np.arange(10) / 25
+    seconds, _ = clock(np.concatenate([700 + steady, 700.4 + jump + steady]), 25)
+    assert seconds == pytest.approx(np.arange(20) / 25)
+
+
+def test_a_picture_may_stay_for_hours_but_not_for_days() -> None:
+    assert clock(np.array([0.0, 0.04, 7200.0]), 25)[0].tolist() == [0.0, 0.04, 7200.0]
+    assert clock(np.array([0.0, 0.04, 0.08, 1.7e9, 1.7e9 + 0.04]), 25)[0] == pytest.approx(
+        np.arange(5) / 25, abs=1e-6
+    )
+    assert clock(np.array([0.0, 0.04, 0.08, 12.0]), 25, longest=10.0)[0][-1] == pytest.approx(0.12)
+
+
+def test_slow_recordings_do_not_jump_at_every_picture() -> None:
+    assert sections(np.arange(5) * 60, 0, 10).tolist() == [0]
+    assert sections(np.array([0, 1, 2, 50, 51, 3]), 0, 10).tolist() == [0, 3, 5]
+    assert follow([np.array([10, 12, 11]), np.array([3, 4])], 1) == [0, 10]
+
+
+def changed(tmp_path: Path, name: str, codec: str, change: str) -> Path:
+    """The pictures 0 to 149 with changed times in a container that takes them."""
+    made = containers.CODECS[codec]
+    source = write_video(tmp_path / "source.mp4", containers.COUNT, gop=25, **made)  # type: ignore[arg-type]
+    path = tmp_path / name
+    containers.mux(source, path, containers.CHANGES[change], random.Random(0))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.mp4", "h264"),
+        ("a.mkv", "h264"),
+        ("a.mxf", "h264"),
+        ("a.ts", "mpeg2"),
+        ("a.mkv", "mpeg4"),
+    ],
+)
+def test_times_of_decoding_lose_no_picture(tmp_path: Path, name: str, codec: str) -> None:
+    path = changed(tmp_path, name, codec, "times of decoding")
+    assert containers.judge(path, random.Random(0)) == ""
+    assert not media.probe(path).counted, "it can still be sought"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("change", ["steps back", "backwards", "doubled", "some times missing"])
+def test_wrong_times_lose_no_picture(tmp_path: Path, change: str) -> None:
+    path = changed(tmp_path, "a.mp4" if change != "some times missing" else "a.ts", "h264", change)
+    assert containers.judge(path, random.Random(0), ordered=change != "steps back") == ""
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.mkv"])
+def test_a_first_picture_at_0_and_the_rest_at_epoch_times(tmp_path: Path, name: str) -> None:
+    path = changed(tmp_path, name, "h264", "epoch after the first")
+    assert containers.judge(path, random.Random(0)) == ""
+
+
+def test_an_mp4_without_its_times_of_showing_is_whole(tmp_path: Path) -> None:
+    path = changed(tmp_path, "a.mp4", "h264", "times as they are")
+    path.write_bytes(path.read_bytes().replace(b"ctts", b"free"))
+    assert containers.judge(path, random.Random(0)) == ""
+
+
+@pytest.mark.parametrize("name", ["packed.avi", "steps.mkv"])
+def test_files_of_xvid_are_whole(tmp_path: Path, name: str) -> None:
+    """AVI then holds two pictures in one packet, and Matroska times that step back."""
+    program = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    source = write_video(tmp_path / "source.mp4", 150, codec="mpeg4", options={"qmin": "1"})
+    path = tmp_path / name
+    command = [program, "-loglevel", "error", "-i", source, "-c:v", "libxvid", "-q:v", "1"]
+    subprocess.run([*command, "-bf", "2", "-g", "9", path], check=True)
+    info = media.probe(path)
+    warnings = list(info.warnings)
+    frames = list(media.read(info, info.seconds, on_warning=warnings.append))
+    assert warnings == []
+    assert [number_of(frame.pixels) for frame in frames] == containers.decoded(path)
+    assert len(frames) >= 147
+    assert info.duration == pytest.approx(len(frames) / 25, abs=0.2)
+
+
+@pytest.mark.parametrize("joint", containers.JOINTS)
+@pytest.mark.parametrize(("codec", "kind"), [("h264", "ts"), ("mpeg2", "ts"), ("mpeg2", "mpg")])
+def test_joined_recordings_are_one_after_the_other(
+    tmp_path: Path, codec: str, kind: str, joint: str
+) -> None:
+    if (kind, joint) == ("mpg", "back a little"):
+        pytest.skip("MPEG-PS has no time for each picture, which could be too early")
+    path, count = containers.joined(tmp_path, codec, kind, containers.JOINTS[joint])
+    assert containers.judge(path, random.Random(0), truth=list(range(count))) == ""
+
+
+def test_joined_recordings_may_number_their_streams_differently(tmp_path: Path) -> None:
+    pieces = []
+    for number, identity in enumerate(("256", "512")):  # with the same table
+        path = write_video(
+            tmp_path / "piece.ts",
+            75,
+            first=75 * number,
+            muxer={"mpegts_start_pid": identity},
+        )
+        pieces.append(path.read_bytes())
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(pieces))
+    info = media.probe(path)
+    frames = list(media.read(info, info.seconds))
+    # the last picture of the first piece comes too late to be decoded
+    assert [number_of(frame.pixels) for frame in frames] == [*range(74), *range(75, 150)]
+
+
+def test_a_stream_that_begins_in_mid_file_is_passed_over(tmp_path: Path) -> None:
+    first = write_video(tmp_path / "a.ts", 50)
+    second = write_video(tmp_path / "b.ts", 50, first=50, muxer={"mpegts_pmt_start_pid": "5000"})
+    path = tmp_path / "joined.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    info = media.probe(path)
+    numbers = [number_of(frame.pixels) for frame in media.read(info, info.seconds)]
+    assert numbers[:50] == list(range(50))
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "mpeg2", "mpeg4"])
+def test_pictures_that_nobody_asks_for_are_not_decoded_and_the_others_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
+) -> None:
+    path = changed(tmp_path, "a.mp4", codec, "times as they are")
+    info = media.probe(path)
+    for step in (1, 7, 25):
+        wanted = info.seconds[::step]
+        given = [frame.pixels for frame in media.read(info, wanted)]
+        with monkeypatch.context() as patch:
+            patch.setattr(pyav, "SPARING", set())
+            whole = [frame.pixels for frame in media.read(info, wanted)]
+        assert np.array_equal(given, whole)
