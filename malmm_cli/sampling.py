@@ -92,7 +92,7 @@ def _range(
     if start is not None and start > seconds[-1] + ROUNDING and start >= duration:
         raise UsageError(f"--from {start:g} s is behind the end of the video, at {duration:.2f} s")
     # the picture on the screen at the start may have appeared long before
-    first = max(int(np.searchsorted(seconds, (start or 0.0) + ROUNDING, "right")) - 1, 0)
+    first = int(np.searchsorted(seconds, start + ROUNDING, "right")) - 1 if start else 0
     last = len(seconds) if end is None else int(np.searchsorted(seconds, end + ROUNDING, "right"))
     return first, last
 

@@ -13,7 +13,7 @@ COMMANDS = [
     *(["train"], ["eval"], ["synth"]),
     *(["models"], ["models", "list"], ["models", "pull"], ["models", "info"]),
     *(["cache"], ["cache", "ls"], ["cache", "rm"]),
-    *(["bench"], ["bench", "step"], ["bench", "drift"], ["bench", "model"]),
+    *(["bench"], ["bench", "step"], ["bench", "drift"], ["bench", "decode"], ["bench", "model"]),
     *(["bench", "video"], ["bench", "all"]),
 ]
 

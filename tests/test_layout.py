@@ -42,7 +42,7 @@ ORDER = [
 APART = {"models": {"media", "sampling", "output", "hub"}}
 OWNERS = {
     "av": {"media", "synthetic"},
-    "decord": {"media"},
+    "decord": {"media", "bench/decoding.py"},  # the latter to measure it alone
     "ray": {"distributed"},
     "ffmpeg": {"media"},
     "imageio_ffmpeg": {"media"},

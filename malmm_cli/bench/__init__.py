@@ -3,6 +3,7 @@
 child    what such a process is, and what it can tell of itself
 steps    one step of the memory Q-Former
 drift    whether rounding piles up over many steps
+decoding reading frames, beside decord
 size     a published model at its true size
 video    a whole video, stage by stage, and the forms it is compared with
 bound    what a video cannot be faster than
@@ -12,9 +13,10 @@ page     all of it as a page with a picture
 from __future__ import annotations
 
 from malmm_cli.bench.child import machine
+from malmm_cli.bench.decoding import decoding
 from malmm_cli.bench.drift import drift
 from malmm_cli.bench.size import model
 from malmm_cli.bench.steps import step
 from malmm_cli.bench.video import Run, questions, videos
 
-__all__ = ["Run", "drift", "machine", "model", "questions", "step", "videos"]
+__all__ = ["Run", "decoding", "drift", "machine", "model", "questions", "step", "videos"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from malmm_cli.bench import Run
 
 _OPTIONS = ("model", "frames", "fps", "memory", "device", "dtype", "json")
+_DECODING = ("video", "reader", "frames", "seconds", "cpu", "ratio", "peak_mib", "differs")
 _FORMS = ("encoder-step", "decode", "malmm", "bound", "naive", "transformers")
 _Videos = Annotated[list[str], typer.Argument(metavar="VIDEO", show_default=False)]
 _Questions = Annotated[
@@ -132,6 +133,36 @@ def drift(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = Fa
             emit(f"{heading}{row['dtype']:9}  {row['steps']:5}  {errors}\n")
     if json:
         emit(json_format.dumps(rows, indent=2) + "\n")
+
+
+@app.command()
+@with_options(ASK, only=("frames", "fps", "json"))
+def decode(videos: _Videos, *, options: RunOptions) -> None:
+    """Compare the decoders: reading the same frames, at 224 × 224, beside decord alone.
+
+    cpu is the work of all cores, ratio that over decord's, differs the mean difference to PyAV's
+    pictures in levels of 255. Leave the machine idle meanwhile.
+
+    \b
+    malmm bench decode lecture.mp4 --fps 1
+    """
+    from malmm_cli import bench as benches
+
+    rows, settings = [], options.settings(ASK)
+    for path in videos:
+        for row in benches.decoding(path, settings):
+            rows.append(row)
+            if "skipped" in row:
+                note(f"{path}: {row['reader']} is not measured: {row['skipped']}")
+            elif not options.json:
+                if len(rows) == 1:
+                    emit("\t".join(_DECODING) + "\n")
+                emit("\t".join(str(row[name]) for name in _DECODING) + "\n")
+    about = benches.machine()
+    if options.json:
+        emit(json_format.dumps({"rows": rows, "machine": about}, indent=2) + "\n")
+    else:
+        note(", ".join(f"{name} {value}" for name, value in about.items()))
 
 
 @app.command()
