@@ -106,6 +106,29 @@ def set_matrix(path: Path, a: float, b: float, c: float, d: float) -> Path:
     return path
 
 
+def set_edits(path: Path, *edits: tuple[float, float | None, int]) -> Path:
+    """Give an MP4 file another edit list: seconds, where in the medium (or nowhere), rate."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"edts") - 4
+    movie = int.from_bytes(data[data.index(b"mvhd") + 16 :][:4])
+    medium = int.from_bytes(data[data.index(b"mdhd") + 16 :][:4])
+    body = b"".join(
+        struct.pack(
+            ">IiHH", round(length * movie), -1 if place is None else round(place * medium), rate, 0
+        )
+        for length, place, rate in edits
+    )
+    box = struct.pack(">I4sII", 16 + len(body), b"elst", 0, len(edits)) + body
+    box = struct.pack(">I4s", 8 + len(box), b"edts") + box
+    more = len(box) - int.from_bytes(data[at : at + 4])
+    data[at : len(box) - more + at] = box
+    for kind in (b"moov", b"trak"):
+        start = data.index(kind) - 4
+        data[start : start + 4] = (int.from_bytes(data[start : start + 4]) + more).to_bytes(4)
+    path.write_bytes(data)
+    return path
+
+
 class _Bits:
     """A string of bits, as H.264 writes numbers."""
 

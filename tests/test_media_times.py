@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media_files import number_of, write_video
+from media_files import number_of, set_edits, write_video
 from stress import containers
 
 from malmm_cli import media
@@ -160,6 +160,35 @@ def test_a_stream_that_begins_in_mid_file_is_passed_over(tmp_path: Path) -> None
     info = media.probe(path)
     numbers = [number_of(frame.pixels) for frame in media.read(info, info.seconds)]
     assert numbers[:50] == list(range(50))
+
+
+@pytest.mark.parametrize(
+    ("edits", "shown", "duration"),
+    [
+        ([(1, 1, 1), (1, 3, 1)], [*range(25, 50), *range(75, 100)], 2),
+        ([(1, 3, 1), (1, 1, 1)], [*range(75, 100), *range(25, 50)], 2),
+        ([(1, 1, 1), (3, None, 1), (1, 3, 1)], [*range(25, 50), *range(75, 100)], 5),
+        ([(1, None, 1), (1, 1, 1), (1, None, 1), (1, 2, 1)], range(25, 75), 3),
+        ([(1, 1, 1), (2, 3, 0), (1, 4, 1)], [*range(25, 50), 75, *range(100, 125)], 4),
+        ([(1, 1, 1), (2, None, 1)], range(25, 50), 3),
+    ],
+    ids=["cut", "turned", "gap", "gaps", "still", "end"],
+)
+def test_only_what_an_edit_list_shows_is_shown(
+    tmp_path: Path, edits: list[tuple[float, float | None, int]], shown: list[int], duration: float
+) -> None:
+    for options in ({"bf": "0"}, {"bf": "3"}):
+        path = write_video(tmp_path / "a.mp4", 150, gop=25, options=options)
+        lead = (
+            0.08 if options["bf"] == "3" else 0
+        )  # times of showing begin behind those of decoding
+        moved = [(n, None if at is None else at + lead, rate) for n, at, rate in edits]
+        info = media.probe(set_edits(path, *moved))
+        warnings = list(info.warnings)
+        frames = list(media.read(info, info.seconds, on_warning=warnings.append))
+        assert [number_of(frame.pixels) for frame in frames] == list(shown)
+        assert info.duration == pytest.approx(duration)
+        assert warnings == []
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "mpeg2", "mpeg4"])

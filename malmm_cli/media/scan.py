@@ -18,6 +18,7 @@ from av.format import Flags
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from malmm_cli.media.edits import hidden_spans
 from malmm_cli.media.packets import open_file, packets_of, pictures_of, seek, stream_of
 from malmm_cli.media.timeline import DAY, REORDERED, Splices, follow, sections, usual_gap
 
@@ -27,7 +28,8 @@ NONE = -(2**63)  # an unknown timestamp or position, as FFmpeg writes it
 
 JOINED = {"mpegts", "mpeg"}  # formats in which recordings are cut and joined byte by byte
 LONGEST_STILL = 10.0  # seconds that a picture stays on the screen in those
-TIMES_OF_SHOWING = {"matroska,webm", "nut", "ogg"}  # formats that hold no others
+# formats that hold no times of decoding, or in which an edit list leads back to a key picture
+BY_SHOWING = {"matroska,webm", "nut", "ogg", "mov,mp4,m4a,3gp,3g2,mj2"}
 USUAL_ORDER = (0.1, 0.6)  # share of pictures that the next in the order of decoding comes before
 SAMPLES, SAMPLE = 5, 24  # places and pictures to decode at each
 
@@ -132,7 +134,19 @@ def scan(path: str, number: int) -> Scan:
         )
         if cut and found.shown.sum() > 1:
             found.shown[-1] = False
+        if container.format.name.startswith("mov,"):
+            for span in hidden_spans(path, stream.id):
+                _hide(found, *(seconds / float(stream.time_base or 1) for seconds in span))
         return _continued(found, container, stream)
+
+
+def _hide(found: Scan, begin: float, end: float) -> None:
+    """Show the picture before `begin` until `end`, instead of what comes between them."""
+    found.shown[(found.stamps >= begin - 0.5) & (found.stamps < end - 0.5)] = False
+    shown = np.flatnonzero(found.shown)
+    if len(shown) and found.end < end:
+        last = shown[found.stamps[shown].argmax()]
+        found.lengths[last] = round(end) - found.stamps[last]
 
 
 def longest_still(container: str) -> float:
@@ -148,12 +162,12 @@ def _continued(found: Scan, container: InputContainer, stream: VideoStream) -> S
     """
     unit = float(stream.time_base or 1)
     name = container.format.name
-    times = found.stamps if name in TIMES_OF_SHOWING else found.decoding
+    times = found.stamps if name in BY_SHOWING else found.decoding
     places = np.flatnonzero((times != NONE) & (found.stamps != NONE))
     if len(places) < 2:
         return found
     gap = usual_gap(found.stamps[places])
-    rough = name in TIMES_OF_SHOWING or found.made_up
+    rough = name in BY_SHOWING or found.made_up
     back = max(1 / unit, REORDERED * float(gap)) if rough else 0
     starts = sections(times[places], back, longest_still(name) / unit)
     if len(starts) == 1:
