@@ -6,7 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["UPRIGHT", "Pixels", "Turn", "display_size", "resize", "turn", "turn_of", "turned_by"]
+__all__ = [
+    *("UPRIGHT", "Pixels", "Turn", "display_size", "on_white", "resize"),
+    *("turn", "turn_of", "turned_by"),
+]
 
 Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 Turn = tuple[bool, bool, bool]  # swap rows and columns, then mirror left-right, then top-bottom
@@ -52,6 +55,16 @@ def display_size(width: int, height: int, aspect: float, how: Turn = UPRIGHT) ->
     if 1 / 16 <= aspect <= 16:
         width, height = round(width * max(aspect, 1)), round(height / min(aspect, 1))
     return (height, width) if how[0] else (width, height)
+
+
+def on_white(image: Image.Image) -> Pixels:
+    """Return the pixels of an image, white where it is transparent."""
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("RGB"))
+    image = image.convert("RGBA")
+    shown = Image.new("RGB", image.size, "white")
+    shown.paste(image, mask=image.getchannel("A"))
+    return np.asarray(shown)
 
 
 def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:

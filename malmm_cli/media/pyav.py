@@ -14,11 +14,30 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
+from PIL import Image
 
 from malmm_cli.errors import MediaError
 from malmm_cli.media.files import shown
-from malmm_cli.media.geometry import UPRIGHT, Pixels, Turn, display_size, turn, turn_of, turned_by
-from malmm_cli.media.packets import open_file, picture_streams, pictures_of, seek, stream_of
+from malmm_cli.media.geometry import (
+    UPRIGHT,
+    Pixels,
+    Turn,
+    display_size,
+    on_white,
+    turn,
+    turn_of,
+    turned_by,
+)
+from malmm_cli.media.heif import is_heif
+from malmm_cli.media.limits import MAX_PIXELS
+from malmm_cli.media.packets import (
+    has_alpha,
+    open_file,
+    picture_streams,
+    pictures_of,
+    seek,
+    stream_of,
+)
 from malmm_cli.media.scan import NONE, Scan, in_order, longest_still, scan
 from malmm_cli.media.timeline import Splices, clock, usual_gap
 from malmm_cli.media.track import Track
@@ -31,21 +50,22 @@ SPARING = {"h264", "hevc", "mpeg2video", "mpeg4"}
 WORTH_A_SEEK = 24  # pictures; a seek throws away what the decoder's threads have begun
 
 
-def probe(path: str) -> Track:
+def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
     """Scan the packets of `path`; raises MediaError if it shows no picture."""
-    with open_file(path) as container:
+    with open_file(path, max_pixels) as container:
         numbers = picture_streams(path, container)
     for number in numbers:
         found = scan(path, number)
         if not found.shown.any():
             continue
-        with open_file(path) as container:
+        with open_file(path, max_pixels) as container:
             stream = stream_of(container, number)
             frames = pictures_of(container, stream)
             first = next(frames, None)
             if first is not None:
                 fields = _has_fields(found, first, frames)
                 track = _track(path, container, stream, found, first)
+                track = replace(track, alpha=has_alpha(first), max_pixels=max_pixels)
                 return _by_fields(track) if fields and not track.counted else track
     raise MediaError(f"{shown(path)}: no picture could be decoded", kind="NoPicture")
 
@@ -74,6 +94,7 @@ def _track(
     aspect = float(stream.sample_aspect_ratio or 0)
     width, height = display_size(first.width, first.height, aspect, how)
     still = container.format.name.endswith("_pipe") or container.format.name == "image2"
+    still = still or (len(times.seconds) == 1 and is_heif(path))
     duration = 0.0 if still else float(times.seconds[-1] + times.gap)
     start = float(times.stamps[0])
     return Track(
@@ -235,7 +256,7 @@ class _Reader:
         return before[1] if self._track.fields and before[0] == index - 1 else None
 
     def _start(self) -> None:
-        self._container = open_file(self._track.path)
+        self._container = open_file(self._track.path, self._track.max_pixels)
         self._stream = stream_of(self._container, self._track.stream)
         self._run = self._pictures(from_key=False)
         self._count = 0
@@ -298,6 +319,8 @@ class _Reader:
 
 
 def _rgb(frame: VideoFrame) -> Pixels:
+    if has_alpha(frame):
+        return on_white(Image.fromarray(frame.to_ndarray(format="rgba")))
     return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
 
