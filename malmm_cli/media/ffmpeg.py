@@ -224,6 +224,8 @@ def _select(
     if not track.alpha:  # what is hidden must not mix with what is seen
         filters += f",scale={track.width}:{track.height}"
     source: dict[str, object] = {"max_pixels": track.max_pixels}
+    if track.container == "gif":
+        source["min_delay"] = 1  # old versions make 0.1 s of 0.01 s; PyAV's does not
     if track.alpha and track.codec in LIBRARIES:
         source["vcodec"] = LIBRARIES[track.codec]
     stream: int | str = track.stream
