@@ -55,7 +55,7 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
     with open_file(path, max_pixels) as container:
         numbers = picture_streams(path, container)
     for number in numbers:
-        found = scan(path, number)
+        found = scan(path, number, max_pixels)
         if not found.shown.any():
             continue
         with open_file(path, max_pixels) as container:
@@ -164,7 +164,8 @@ def _decoded_times(
     Their timestamps still tell them apart if no two have the same.
     """
     unit = float(stream.time_base or 1)
-    marks = _decoded(path, stream.index, found.splices)
+    max_pixels = int(container.options["max_pixels"])
+    marks = _decoded(path, stream.index, found.splices, max_pixels)
     stamps = np.where(marks == NONE, np.nan, marks * unit)
     avi = container.format.name == "avi"
     decoding = found.decoding[found.shown]
@@ -186,9 +187,9 @@ def _rate(stream: VideoStream) -> float:
     return float(stream.guessed_rate or stream.average_rate or 25)
 
 
-def _decoded(path: str, number: int, splices: Splices | None) -> NDArray[np.int64]:
+def _decoded(path: str, number: int, splices: Splices | None, max_pixels: int) -> NDArray[np.int64]:
     """Decode every picture and return its timestamp, NONE where there is none."""
-    with open_file(path) as container:
+    with open_file(path, max_pixels) as container:
         frames = pictures_of(container, stream_of(container, number), splices)
         stamps = (NONE if frame.pts is None else frame.pts for frame in frames)
         return np.fromiter(stamps, np.int64)
