@@ -25,7 +25,7 @@ import numpy as np
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.media import pyav
 from malmm_cli.media.files import shown
-from malmm_cli.media.geometry import Pixels
+from malmm_cli.media.geometry import NO_MARGINS, Pixels
 from malmm_cli.media.limits import MAX_PIXELS
 from malmm_cli.media.packets import open_file, packets_of, stream_of
 from malmm_cli.media.track import Track
@@ -50,8 +50,8 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
     track = pyav.probe(path, max_pixels)
     if track.container not in CONTAINERS or track.codec not in CODECS:
         raise _refusal(path, f"is not for {track.codec} in {track.container.split(',')[0]}")
-    if track.alpha:
-        raise _refusal(path, "does not see what is transparent")
+    if track.alpha or track.margins != NO_MARGINS:
+        raise _refusal(path, "shows what is transparent or cut off")
     mirrored = sum(track.turn) % 2 == 1
     sound = track.plain and track.as_stamped and len(track.keys) and not track.warnings
     if not sound or mirrored or not _starts_anew(track):

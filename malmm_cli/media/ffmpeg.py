@@ -18,12 +18,20 @@ from typing import IO
 
 import ffmpeg
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.media import pyav
 from malmm_cli.media.files import PLAYLISTS, TEXTS, nameless, shown
-from malmm_cli.media.geometry import UPRIGHT, Pixels, display_size, on_white
+from malmm_cli.media.geometry import (
+    NO_MARGINS,
+    UPRIGHT,
+    Pixels,
+    cropped,
+    display_size,
+    on_white,
+)
 from malmm_cli.media.heif import is_heif
 from malmm_cli.media.limits import MAX_PIXELS
 from malmm_cli.media.timeline import clock
@@ -221,7 +229,9 @@ def _select(
     slack = float(np.diff(places).min()) / 3 if len(places) > 1 else 1e-3
     ranges = [(places[index] - slack, places[index] + slack) for index in indices]
     filters = f"select='{_among(name, ranges)}',showinfo=checksum=0"
-    if not track.alpha:  # what is hidden must not mix with what is seen
+    # what is hidden must not mix with what is seen: then `read` resizes what is left
+    raw = track.alpha or track.margins != NO_MARGINS
+    if not raw:
         filters += f",scale={track.width}:{track.height}"
     source: dict[str, object] = {"max_pixels": track.max_pixels}
     if track.container == "gif":
@@ -237,7 +247,7 @@ def _select(
     order = iter(indices)
     try:
         while (picture := run.shown.get()) is not None:
-            width, height = picture.size if track.alpha else (track.width, track.height)
+            width, height = picture.size if raw else (track.width, track.height)
             shape = (height, width, depth)
             if len(data := run.read(math.prod(shape))) < math.prod(shape):
                 return
@@ -246,9 +256,18 @@ def _select(
             else:
                 index = next(order)
             pixels = np.frombuffer(data, np.uint8).reshape(shape)
-            yield index, on_white(Image.fromarray(pixels)) if track.alpha else pixels
+            yield index, _seen(track, pixels)
     finally:
         run.close()
+
+
+def _seen(track: Track, pixels: NDArray[np.uint8]) -> Pixels:
+    """Return what is seen of a picture that the program has turned, but not made transparent."""
+    if track.alpha:
+        pixels = on_white(Image.fromarray(pixels))
+    size = track.coded[::-1] if track.turn[0] else track.coded
+    uncut = pixels.shape[1::-1] == size  # newer programs cut by themselves
+    return cropped(pixels, track.margins, track.turn) if uncut else pixels
 
 
 def _among(name: str, ranges: Sequence[tuple[float, float]]) -> str:

@@ -7,13 +7,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 __all__ = [
-    *("UPRIGHT", "Pixels", "Turn", "display_size", "on_white", "resize"),
-    *("turn", "turn_of", "turned_by"),
+    *("NO_MARGINS", "UPRIGHT", "Margins", "Pixels", "Turn", "cropped", "display_size"),
+    *("on_white", "resize", "turn", "turn_of", "turned_by"),
 ]
 
 Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 Turn = tuple[bool, bool, bool]  # swap rows and columns, then mirror left-right, then top-bottom
+Margins = tuple[int, int, int, int]  # pixels to cut off: left, top, right, bottom
 UPRIGHT: Turn = (False, False, False)
+NO_MARGINS: Margins = (0, 0, 0, 0)
 
 
 def turn_of(matrix: NDArray[np.int32]) -> Turn:
@@ -44,6 +46,20 @@ def turn(pixels: Pixels, how: Turn) -> Pixels:
     if top_bottom:
         pixels = pixels[::-1]
     return pixels
+
+
+def cropped(pixels: Pixels, margins: Margins, how: Turn = UPRIGHT) -> Pixels:
+    """Return a view of what is left of `pixels` without the margins they had before the turn."""
+    left, top, right, bottom = margins
+    swap, left_right, top_bottom = how
+    if swap:
+        left, top, right, bottom = top, left, bottom, right
+    if left_right:
+        left, right = right, left
+    if top_bottom:
+        top, bottom = bottom, top
+    height, width = pixels.shape[:2]
+    return pixels[top : height - bottom, left : width - right]
 
 
 def display_size(width: int, height: int, aspect: float, how: Turn = UPRIGHT) -> tuple[int, int]:

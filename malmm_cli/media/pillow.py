@@ -9,6 +9,7 @@ from typing import IO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL.WebPImagePlugin import WebPImageFile
 
 from malmm_cli.media.geometry import UPRIGHT, Pixels, on_white
 from malmm_cli.media.limits import MAX_PIXELS, beyond, check_size
@@ -102,7 +103,10 @@ def _as_format(file: IO[bytes], path: str, name: str) -> ImageFile.ImageFile | N
         return None
     file.seek(0)
     with suppress(*FAULTS):
-        return make(file, path)
+        image = make(file, path)
+        if isinstance(image, WebPImageFile):
+            image.rawmode = image._mode = "RGBA"  # where no frame was drawn it is transparent
+        return image
     return None
 
 

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from malmm_cli.errors import MediaError
+from malmm_cli.media.aperture import aperture_of
 from malmm_cli.media.files import shown
 from malmm_cli.media.geometry import (
     UPRIGHT,
     Pixels,
     Turn,
+    cropped,
     display_size,
     on_white,
     turn,
@@ -65,7 +67,6 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
             if first is not None:
                 fields = _has_fields(found, first, frames)
                 track = _track(path, container, stream, found, first)
-                track = replace(track, alpha=has_alpha(first), max_pixels=max_pixels)
                 return _by_fields(track) if fields and not track.counted else track
     raise MediaError(f"{shown(path)}: no picture could be decoded", kind="NoPicture")
 
@@ -77,7 +78,9 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
         for index in indices:
             frame = reader.at(index)
             if frame is not None:
-                yield index, turn(_rgb(frame), track.turn)
+                whole = (frame.width, frame.height) != track.coded
+                shown = _rgb(frame) if whole else cropped(_rgb(frame), track.margins)
+                yield index, turn(shown, track.turn)
     finally:
         reader.close()
 
@@ -91,8 +94,14 @@ def _track(
     """Join the scan and the look of the first picture."""
     times = _times(path, container, stream, found)
     how = _turn(first)
+    coded = (first.width, first.height)
+    aperture = aperture_of(path, container.format.name, stream, coded)
+    left, top, right, bottom = aperture.margins
+    width, height = first.width - left - right, first.height - top - bottom
     aspect = float(stream.sample_aspect_ratio or 0)
-    width, height = display_size(first.width, first.height, aspect, how)
+    if aperture.display:
+        aspect = aperture.display[0] * height / (aperture.display[1] * width)
+    width, height = display_size(width, height, aspect, how)
     still = container.format.name.endswith("_pipe") or container.format.name == "image2"
     still = still or (len(times.seconds) == 1 and is_heif(path))
     duration = 0.0 if still else float(times.seconds[-1] + times.gap)
@@ -110,6 +119,10 @@ def _track(
         codec=stream.codec_context.name,
         stream=stream.index,
         turn=how,
+        alpha=has_alpha(first),
+        margins=aperture.margins,
+        coded=coded,
+        max_pixels=int(container.options["max_pixels"]),
         plain=found.plain and len(container.streams.video) == 1,
         counted=times.counted,
         splices=times.splices,
