@@ -126,7 +126,7 @@ def test_what_pyav_does_not_open_is_tried_with_the_program(
 ) -> None:
     path = write_video(tmp_path / "a.mp4", 20)
 
-    def fail(path: str) -> None:
+    def fail(path: str, max_pixels: int) -> None:
         raise MediaError(f"{path}: not a video", kind="NotAVideo")
 
     monkeypatch.setattr(pyav, "probe", fail)

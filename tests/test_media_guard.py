@@ -151,7 +151,7 @@ def test_a_picture_that_wants_too_much_memory(tmp_path):
     path = tmp_path / "bomb.png"
     Image.new("1", (20_000, 20_000)).save(path)
     assert path.stat().st_size < 10**6
-    guard = Guard(Limits(memory=2**30))
+    guard = Guard(Limits(pixels=10**9, memory=2**30))
     try:
         with pytest.raises(MalmmError) as caught:
             guard.probe(path)

@@ -16,6 +16,7 @@ from malmm_cli.data import Frame, MediaInfo
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.media.files import check, shown
 from malmm_cli.media.inventory import decoders
+from malmm_cli.media.limits import MAX_PIXELS, check_size
 from malmm_cli.settings import DECODERS
 
 if TYPE_CHECKING:
@@ -40,48 +41,53 @@ class Reader(Protocol):
         """As `read` below."""
 
 
-def probe(path: str | os.PathLike[str], decoder: str = "auto") -> MediaInfo:
+def probe(
+    path: str | os.PathLike[str], decoder: str = "auto", max_pixels: int = MAX_PIXELS
+) -> MediaInfo:
     """Find the pictures of a file and their times, without decoding them where that is possible.
 
     `auto` is PyAV, then what else may know the file: Pillow for images, an ffmpeg program for the
-    rest. A still image is a video of one picture that lasts 0 s.
+    rest. A still image is a video of one picture that lasts 0 s. A picture larger than `max_pixels`
+    is refused before it is decoded.
 
     Raises UsageError for an unknown decoder and MediaError for a file that shows no picture; the
     error's `kind` is one of Missing, Folder, Empty, Unreadable, NotAVideo, CutOff, SoundOnly,
-    CoverOnly, Playlist, NoPicture.
+    CoverOnly, Playlist, NoPicture, Unsupported, TooLarge.
     """
     if decoder not in DECODERS:
         raise UsageError(f"unknown decoder {decoder!r}", hint=f"one of {', '.join(DECODERS)}")
     path = os.fspath(path)
     check(path)
-    if decoder == "auto":
-        return _probe_auto(path)
-    backend = import_module(f"malmm_cli.media.{decoder}")
-    track: Track = backend.probe(path)
+    from malmm_cli.media import pillow
+
+    pillow.check_header(path, max_pixels)
+    backend = import_module(f"malmm_cli.media.{decoder}") if decoder != "auto" else None
+    track: Track = (backend.probe if backend else _probe_auto)(path, max_pixels)
+    check_size(path, track.width, track.height, max_pixels)
     return track
 
 
-def _probe_auto(path: str) -> Track:
+def _probe_auto(path: str, max_pixels: int) -> Track:
     from malmm_cli.media import pillow, pyav
 
-    if "%" in path and (image := pillow.probe(path)):
-        return image  # FFmpeg would take its name for a pattern, and read other files
     try:
-        track = pyav.probe(path)
+        track = pyav.probe(path, max_pixels)
     except MediaError as error:
-        if error.kind not in {"NotAVideo", "NoPicture"}:
+        if error.kind not in {"NotAVideo", "NoPicture", "Unsupported"}:
             raise
-        return pillow.probe(path) or _probe_program(path, error)
+        return pillow.probe(path, max_pixels) or _probe_program(path, max_pixels, error)
     if len(track.seconds) == 1 and pillow.turned(path):
-        return pillow.probe(path) or track
+        return pillow.probe(path, max_pixels) or track
     return track
 
 
-def _probe_program(path: str, failure: MediaError) -> Track:
+def _probe_program(path: str, max_pixels: int, failure: MediaError) -> Track:
     from malmm_cli.media import ffmpeg
 
+    if failure.kind == "Unsupported":  # programs older than that do not even notice
+        raise failure
     try:
-        return ffmpeg.probe(path)
+        return ffmpeg.probe(path, max_pixels)
     except UsageError:  # there is no such program
         raise failure from None
 

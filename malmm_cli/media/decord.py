@@ -25,7 +25,8 @@ import numpy as np
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.media import pyav
 from malmm_cli.media.files import shown
-from malmm_cli.media.geometry import Pixels
+from malmm_cli.media.geometry import NO_MARGINS, Pixels
+from malmm_cli.media.limits import MAX_PIXELS
 from malmm_cli.media.packets import open_file, packets_of, stream_of
 from malmm_cli.media.track import Track
 
@@ -39,16 +40,18 @@ TIMEOUT = 60.0  # seconds for one picture
 HEADER = struct.Struct("=qqdqq")  # pictures in the file, index, seconds, height, width
 
 
-def probe(path: str) -> Track:
+def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
     """Scan with PyAV; raises MediaError for a file that decord is known to get wrong."""
     if find_spec("decord") is None:
         hint = (
             "use --decoder auto; decord exists for Linux and Windows on x86-64: pip install decord"
         )
         raise UsageError("decord is not installed", hint=hint)
-    track = pyav.probe(path)
+    track = pyav.probe(path, max_pixels)
     if track.container not in CONTAINERS or track.codec not in CODECS:
         raise _refusal(path, f"is not for {track.codec} in {track.container.split(',')[0]}")
+    if track.alpha or track.margins != NO_MARGINS:
+        raise _refusal(path, "shows what is transparent or cut off")
     mirrored = sum(track.turn) % 2 == 1
     sound = track.plain and track.as_stamped and len(track.keys) and not track.warnings
     if not sound or mirrored or not _starts_anew(track):
@@ -64,7 +67,7 @@ def _starts_anew(track: Track) -> bool:
     """
     if track.codec != "h264":
         return True
-    with open_file(track.path) as container:
+    with open_file(track.path, track.max_pixels) as container:
         packets = packets_of(container, stream_of(container, track.stream))
         return all(IDR in _units(bytes(packet)) for packet in packets if packet.is_keyframe)
 
@@ -81,7 +84,7 @@ def _units(packet: bytes) -> set[int]:
 def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
     """Yield (index, upright pixels) for ascending `indices`; raises MediaError when in doubt."""
     request = {
-        "path": os.path.abspath(track.path),  # decord takes `a:b.mp4` for an address
+        "path": os.path.abspath(track.path),
         "indices": list(indices),
         "batch": max(1, BATCH // (track.width * track.height * 3)),
         # more threads make its VP9 decoder fail

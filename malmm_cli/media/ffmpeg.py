@@ -9,7 +9,7 @@ import math
 import re
 import shutil
 import subprocess
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
@@ -18,11 +18,22 @@ from typing import IO
 
 import ffmpeg
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.media import pyav
-from malmm_cli.media.files import PLAYLISTS, TEXTS, shown
-from malmm_cli.media.geometry import UPRIGHT, Pixels, display_size
+from malmm_cli.media.files import PLAYLISTS, TEXTS, nameless, shown
+from malmm_cli.media.geometry import (
+    NO_MARGINS,
+    UPRIGHT,
+    Pixels,
+    cropped,
+    display_size,
+    on_white,
+)
+from malmm_cli.media.heif import is_heif
+from malmm_cli.media.limits import MAX_PIXELS
 from malmm_cli.media.scan import longest_still
 from malmm_cli.media.timeline import clock
 from malmm_cli.media.track import Track
@@ -33,23 +44,26 @@ __all__ = ["pictures", "probe", "program"]
 AT_ONCE = 400
 WORTH_A_SEEK = 100  # pictures
 UNIT = re.compile(r"config in time_base: (\d+)/(\d+)")
-SHOWN = re.compile(r"\bn: *\d+ pts: *(-?\d+|NOPTS) .* sar:(\d+)/(\d+) s:(\d+)x(\d+) ")
+SHOWN = re.compile(r"\bn: *\d+ pts: *(-?\d+|NOPTS) .* fmt:(\S+) .*sar:(\d+)/(\d+) s:(\d+)x(\d+) ")
+TRANSPARENT = re.compile(r"rgba|bgra|argb|abgr|pal8|ya8|ya16|yuva|gbrap")  # as FFmpeg calls forms
+LIBRARIES = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # its own decoders leave out transparency
 INPUT = re.compile(r"^Input #0, (\S+), from", re.M)
 USED = re.compile(r"Stream #0:(\d+) -> #0:0 \((\w+)")  # of those, the one shown
 
 
-def probe(path: str) -> Track:
+def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
     """Take the times of PyAV's packet scan, or where that fails those of every decoded picture."""
     program()
     try:
-        track = pyav.probe(path)
+        track = pyav.probe(path, max_pixels)
     except MediaError as error:
         if error.kind not in {"NotAVideo", "NoPicture", "CutOff"}:
             raise
-        return _watch(path, error)
+        return _watch(path, max_pixels, error)
     if track.as_stamped:
         return replace(track, decoder="ffmpeg")
-    return _watch(path, MediaError(f"{shown(path)}: no picture could be decoded", kind="NoPicture"))
+    failure = MediaError(f"{shown(path)}: no picture could be decoded", kind="NoPicture")
+    return _watch(path, max_pixels, failure)
 
 
 def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
@@ -92,6 +106,7 @@ class _Shown:
     """What the program says of a picture it shows; `seconds` is NaN where it knows no time."""
 
     seconds: float
+    alpha: bool
     aspect: float
     size: tuple[int, int]
 
@@ -103,22 +118,28 @@ class _Run:
         self,
         path: str,
         filters: str,
-        stream: int | None = None,
+        stream: int | str | None = None,
         start: float | None = None,
+        *,
+        source: Mapping[str, object],
         **output: str,
     ) -> None:
-        source: dict[str, object] = {"protocol_whitelist": "file"}
+        source = {"protocol_whitelist": "file", **source}
         if start is not None:
             source |= {"seek_timestamp": 1, "noaccurate_seek": None, "ss": f"{start:.6f}"}
         # without a number the program chooses the stream
         which = {"an": None, "sn": None, "dn": None} if stream is None else {"map": f"0:{stream}"}
-        command = ffmpeg.input("file:" + path, **source).output(
-            "pipe:", vf=filters, fps_mode="passthrough", **which, **output
-        )
         options = ["-nostdin", "-hide_banner", "-nostats", "-loglevel", "info", "-copyts"]
-        self._process: subprocess.Popen[bytes] = ffmpeg.run_async(
-            command, cmd=[program(), *options], pipe_stdout=True, pipe_stderr=True
-        )
+        with nameless(path) as (address, files):
+            command = ffmpeg.input(address, **source).output(
+                "pipe:", vf=filters, fps_mode="passthrough", **which, **output
+            )
+            self._process = subprocess.Popen(
+                ffmpeg.compile(command, cmd=[program(), *options]),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=files,
+            )
         self.shown: SimpleQueue[_Shown | None] = SimpleQueue()  # None at the end
         self.lines: list[str] = []  # the first of what else it says
         self._reader = Thread(target=self._listen, args=(self._process.stderr,), daemon=True)
@@ -143,10 +164,11 @@ class _Run:
             if found := UNIT.search(line):
                 unit = int(found[1]) / int(found[2])
             elif found := SHOWN.search(line):
-                stamp, *rest = found.groups()
+                stamp, form, *rest = found.groups()
                 up, down, width, height = map(int, rest)
                 seconds = float("nan") if stamp == "NOPTS" else int(stamp) * unit
-                self.shown.put(_Shown(seconds, up / down if down else 0.0, (width, height)))
+                alpha, aspect = bool(TRANSPARENT.match(form)), up / down if down else 0.0
+                self.shown.put(_Shown(seconds, alpha, aspect, (width, height)))
             elif len(self.lines) < 100:
                 self.lines.append(line)
         self.shown.put(None)
@@ -155,9 +177,9 @@ class _Run:
 # --- times
 
 
-def _watch(path: str, failure: MediaError) -> Track:
+def _watch(path: str, max_pixels: int, failure: MediaError) -> Track:
     """Decode everything once, for the times; raises `failure` if there is no picture."""
-    run = _Run(path, "showinfo=checksum=0", format="null")
+    run = _Run(path, "showinfo=checksum=0", source={"max_pixels": max_pixels}, format="null")
     try:
         seen = list(iter(run.shown.get, None))
     finally:
@@ -185,6 +207,8 @@ def _watch(path: str, failure: MediaError) -> Track:
         turn=UPRIGHT,
         plain=False,
         counted=True,
+        alpha=any(picture.alpha for picture in seen),
+        max_pixels=max_pixels,
         stamps=stamps,
         marks=np.arange(len(stamps)),
         keys=np.empty(0, np.int64),
@@ -205,23 +229,46 @@ def _select(
         name, places = "n", track.marks.astype(np.float64)
     slack = float(np.diff(places).min()) / 3 if len(places) > 1 else 1e-3
     ranges = [(places[index] - slack, places[index] + slack) for index in indices]
-    filters = (
-        f"select='{_among(name, ranges)}',showinfo=checksum=0,scale={track.width}:{track.height}"
-    )
-    run = _Run(track.path, filters, track.stream, start, format="rawvideo", pix_fmt="rgb24")
-    shape = (track.height, track.width, 3)
+    filters = f"select='{_among(name, ranges)}',showinfo=checksum=0"
+    # what is hidden must not mix with what is seen: then `read` resizes what is left
+    raw = track.alpha or track.margins != NO_MARGINS
+    if not raw:
+        filters += f",scale={track.width}:{track.height}"
+    source: dict[str, object] = {"max_pixels": track.max_pixels}
+    if track.container == "gif":
+        source["min_delay"] = 1  # old versions make 0.1 s of 0.01 s; PyAV's does not
+    if track.alpha and track.codec in LIBRARIES:
+        source["vcodec"] = LIBRARIES[track.codec]
+    stream: int | str = track.stream
+    if len(track.seconds) > 1 and is_heif(track.path):
+        stream = "m:language"  # a track has one; items have none, and some versions no number
+    form, depth = ("rgba", 4) if track.alpha else ("rgb24", 3)
+    output = {"format": "rawvideo", "pix_fmt": form}
+    run = _Run(track.path, filters, stream, start, source=source, **output)
     order = iter(indices)
     try:
-        while len(data := run.read(math.prod(shape))) == math.prod(shape):
-            picture = run.shown.get()
-            assert picture is not None
+        while (picture := run.shown.get()) is not None:
+            width, height = picture.size if raw else (track.width, track.height)
+            shape = (height, width, depth)
+            if len(data := run.read(math.prod(shape))) < math.prod(shape):
+                return
             if not track.counted:  # some may be missing: go by time
                 index = int(np.abs(track.stamps - picture.seconds).argmin())
             else:
                 index = next(order)
-            yield index, np.frombuffer(data, np.uint8).reshape(shape)
+            pixels = np.frombuffer(data, np.uint8).reshape(shape)
+            yield index, _seen(track, pixels)
     finally:
         run.close()
+
+
+def _seen(track: Track, pixels: NDArray[np.uint8]) -> Pixels:
+    """Return what is seen of a picture that the program has turned, but not made transparent."""
+    if track.alpha:
+        pixels = on_white(Image.fromarray(pixels))
+    size = track.coded[::-1] if track.turn[0] else track.coded
+    uncut = pixels.shape[1::-1] == size  # newer programs cut by themselves
+    return cropped(pixels, track.margins, track.turn) if uncut else pixels
 
 
 def _among(name: str, ranges: Sequence[tuple[float, float]]) -> str:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from malmm_cli.errors import MediaError, UsageError
 
-__all__ = ["PLAYLISTS", "TEXTS", "check", "head", "playlist", "shown"]
+__all__ = ["PLAYLISTS", "TEXTS", "check", "head", "nameless", "playlist", "shown"]
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # Text that names other files. FFmpeg would follow it wherever it points.
 PLAYLIST = re.compile(
     rb"#EXTM3U|ffconcat version|<\?xml.{0,400}<MPD|<MPD|v=0\r?\n|\[playlist\]", re.S
 )
+
+# FFmpeg would look for other files by a name that holds these: `img%03d.png` and `[ab]*.png`.
+PATTERN = re.compile(r"[%*?{}\[\]]")
 
 # FFmpeg's names for such text, and for text that it would draw as a picture
 PLAYLISTS = {"concat", "dash", "hls", "imf", "sdp", "webvtt"}
@@ -51,6 +56,23 @@ def head(path: str) -> bytes:
             return file.read(1024)
     except OSError as error:
         raise _unreadable(path) from error
+
+
+@contextmanager
+def nameless(path: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Give FFmpeg's address of a file, and the descriptors that a program needs to open it.
+
+    `file:` keeps a name like `a:b.mp4` from being an address itself. A name that FFmpeg could take
+    for a pattern, or that would break the lines of its log, is hidden behind a descriptor.
+    """
+    if os.name == "nt" or (path.isprintable() and not PATTERN.search(path)):
+        yield f"file:{path}", ()
+        return
+    number = os.open(path, os.O_RDONLY)
+    try:
+        yield f"file:/dev/fd/{number}", (number,)
+    finally:
+        os.close(number)
 
 
 def shown(path: str) -> str:

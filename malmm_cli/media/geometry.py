@@ -6,11 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["UPRIGHT", "Pixels", "Turn", "display_size", "resize", "turn", "turn_of", "turned_by"]
+__all__ = [
+    *("NO_MARGINS", "UPRIGHT", "Margins", "Pixels", "Turn", "cropped", "display_size"),
+    *("on_white", "resize", "turn", "turn_of", "turned_by"),
+]
 
 Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 Turn = tuple[bool, bool, bool]  # swap rows and columns, then mirror left-right, then top-bottom
+Margins = tuple[int, int, int, int]  # pixels to cut off: left, top, right, bottom
 UPRIGHT: Turn = (False, False, False)
+NO_MARGINS: Margins = (0, 0, 0, 0)
 
 
 def turn_of(matrix: NDArray[np.int32]) -> Turn:
@@ -43,6 +48,20 @@ def turn(pixels: Pixels, how: Turn) -> Pixels:
     return pixels
 
 
+def cropped(pixels: Pixels, margins: Margins, how: Turn = UPRIGHT) -> Pixels:
+    """Return a view of what is left of `pixels` without the margins they had before the turn."""
+    left, top, right, bottom = margins
+    swap, left_right, top_bottom = how
+    if swap:
+        left, top, right, bottom = top, left, bottom, right
+    if left_right:
+        left, right = right, left
+    if top_bottom:
+        top, bottom = bottom, top
+    height, width = pixels.shape[:2]
+    return pixels[top : height - bottom, left : width - right]
+
+
 def display_size(width: int, height: int, aspect: float, how: Turn = UPRIGHT) -> tuple[int, int]:
     """Return (width, height) of the shown picture: upright, and one side grown to square pixels.
 
@@ -52,6 +71,16 @@ def display_size(width: int, height: int, aspect: float, how: Turn = UPRIGHT) ->
     if 1 / 16 <= aspect <= 16:
         width, height = round(width * max(aspect, 1)), round(height / min(aspect, 1))
     return (height, width) if how[0] else (width, height)
+
+
+def on_white(image: Image.Image) -> Pixels:
+    """Return the pixels of an image, white where it is transparent."""
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("RGB"))
+    image = image.convert("RGBA")
+    shown = Image.new("RGB", image.size, "white")
+    shown.paste(image, mask=image.getchannel("A"))
+    return np.asarray(shown)
 
 
 def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:

@@ -27,6 +27,7 @@ from malmm_cli.data import Frame, MediaInfo
 from malmm_cli.errors import MalmmError, MediaError
 from malmm_cli.media.files import shown
 from malmm_cli.media.guard_child import kill_below, serve
+from malmm_cli.media.limits import MAX_PIXELS, beyond
 
 __all__ = ["Guard", "Limits", "kill_tree", "start_apart", "told_exit"]
 
@@ -42,7 +43,7 @@ class Limits:
     chosen, and `memory` in bytes that the decoder may take, 0 for any.
     """
 
-    pixels: int = 100_000_000
+    pixels: int = MAX_PIXELS
     duration: float = 24 * 3600.0
     decoded: int = 2**40
     memory: int = 8 * 2**30
@@ -64,14 +65,17 @@ class Guard:
     def probe(self, path: str | os.PathLike[str], decoder: str = "auto") -> MediaInfo:
         """As `media.probe`; refuses what is beyond the limits."""
         path = os.fspath(path)
-        told = self._ask(path, {"do": "probe", "path": path, "decoder": decoder})
+        request = {"do": "probe", "path": path, "decoder": decoder, "pixels": self.limits.pixels}
+        told = self._ask(path, request)
         info = MediaInfo(
             path=path,
             seconds=np.frombuffer(self._receive_bytes(path), np.float64),
             warnings=tuple(told.pop("warnings")),
             **told,
         )
-        self._check(info)
+        if info.duration > self.limits.duration:
+            lasts, most = f"{info.duration:.0f} s", f"{self.limits.duration:.0f} s"
+            raise beyond(path, "TooLong", lasts, most)
         return info
 
     def read(
@@ -84,7 +88,7 @@ class Guard:
         """As `media.read`, of the file that was probed last."""
         decoded = len(seconds) * info.width * info.height * 3
         if decoded > self.limits.decoded:
-            raise _beyond(info.path, "TooLarge", _bytes(decoded), _bytes(self.limits.decoded))
+            raise beyond(info.path, "TooLarge", _bytes(decoded), _bytes(self.limits.decoded))
         told = self._ask(info.path, {"do": "read", "seconds": list(seconds), "size": size})
         whole = False
         try:
@@ -107,15 +111,6 @@ class Guard:
             kill_tree(self._child)
             self._talk.close()
         self._child = self._talk = None
-
-    def _check(self, info: MediaInfo) -> None:
-        limits = self.limits
-        if info.width * info.height > limits.pixels:
-            size, most = f"{info.width} × {info.height}", f"{limits.pixels / 1e6:g} million pixels"
-            raise _beyond(info.path, "TooLarge", size, most)
-        if info.duration > limits.duration:
-            lasts, most = f"{info.duration:.0f} s", f"{limits.duration:.0f} s"
-            raise _beyond(info.path, "TooLong", lasts, most)
 
     def _ask(self, path: str, request: dict[str, Any]) -> dict[str, Any]:
         self._start()
@@ -213,14 +208,6 @@ def kill_tree(process: BaseProcess) -> None:
     kill_below(process.pid)
     process.kill()
     process.join()
-
-
-def _beyond(path: str, kind: str, given: str, most: str) -> MediaError:
-    return MediaError(
-        f"{shown(path)}: {given} is beyond the limit of {most}",
-        hint="options named --max-… raise the limits",
-        kind=kind,
-    )
 
 
 def _bytes(number: int) -> str:

@@ -48,7 +48,7 @@ def serve(talk: Connection, memory: int) -> None:
                 if cramped:
                     raise MemoryError
                 if request.pop("do") == "probe":
-                    info = media.probe(request["path"], request["decoder"])
+                    info = media.probe(request["path"], request["decoder"], request["pixels"])
                     send(_about(info), info.seconds.tobytes())
                 else:
                     assert info is not None

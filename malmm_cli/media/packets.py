@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import av
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from malmm_cli.errors import MediaError
-from malmm_cli.media.files import PLAYLISTS, TEXTS, head, playlist, shown
+from malmm_cli.media.files import PLAYLISTS, TEXTS, head, nameless, playlist, shown
+from malmm_cli.media.heif import is_heif, sequence_first
+from malmm_cli.media.limits import MAX_PIXELS, check_size
 from malmm_cli.media.timeline import Splices
 
-__all__ = ["open_file", "packets_of", "picture_streams", "pictures_of", "seek", "stream_of"]
+__all__ = [
+    *("has_alpha", "open_file", "packets_of", "picture_streams"),
+    *("pictures_of", "seek", "stream_of"),
+]
 
 # PyAV's log level is left alone: unset, it is silent; at any level, the decoder's threads want the
 # interpreter's lock to log, and closing a file that is still being decoded can wait for ever.
@@ -23,14 +30,20 @@ __all__ = ["open_file", "packets_of", "picture_streams", "pictures_of", "seek", 
 CONTAINERS = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}  # at byte 4 of MP4 and MOV
 
 
-def open_file(path: str) -> InputContainer:
-    """Open a file, or say in a MediaError what it is instead."""
-    # `file:` keeps a name like `a:b.mp4` from being an address; the whitelist keeps lists of files
-    # from reaching the network
-    # pieces of an MPEG-TS that were joined may number the same stream in different ways
-    options = {"protocol_whitelist": "file", "merge_pmt_versions": "1"}
+def open_file(path: str, max_pixels: int = MAX_PIXELS) -> InputContainer:
+    """Open a file, or say in a MediaError what it is instead.
+
+    Pictures larger than `max_pixels` are not decoded.
+    """
+    options = {
+        "protocol_whitelist": "file",  # keeps lists of files from reaching the network
+        "max_pixels": str(max_pixels),
+        # pieces of an MPEG-TS that were joined may number the same stream in different ways
+        "merge_pmt_versions": "1",
+    }
     try:
-        container = av.open("file:" + path, options=options, metadata_errors="replace")
+        with nameless(path) as (address, _):
+            container = av.open(address, options=options, metadata_errors="replace")
     except av.FFmpegError as error:
         raise _no_container(path) from error
     if container.format.name in PLAYLISTS:
@@ -57,6 +70,10 @@ def picture_streams(path: str, container: InputContainer) -> list[int]:
     covers = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
     streams = [s for s in container.streams.video if not s.disposition & covers]
     known = [s for s in streams if s.codec_context]  # without one a stream has not even a size
+    for stream in known:
+        check_size(path, stream.width, stream.height, int(container.options["max_pixels"]))
+    if is_heif(path):
+        known = sequence_first(path, known)
     if not streams or container.format.name in TEXTS:
         raise _no_pictures(path, container)
 
@@ -80,6 +97,7 @@ def stream_of(container: InputContainer, number: int) -> VideoStream:
     stream = container.streams[number]
     assert isinstance(stream, VideoStream)
     stream.thread_type = "AUTO"
+    stream.codec_context.options = {"max_pixels": container.options["max_pixels"]}
     return stream
 
 
@@ -121,16 +139,16 @@ def pictures_of(
     What the decoder need not decode, since it is not `wanted` and nothing refers to it, is left
     out; None wants everything.
     """
-    context = stream.codec_context
+    decoder = _decoder(stream)
     packets = packets_of(container, stream)
     for packet in packets if splices is None else _continued(packets, splices):
         if from_key and not packet.is_keyframe:
             continue
         from_key = False
         if wanted is not None:
-            context.skip_frame = "DEFAULT" if wanted(packet) else "NONREF"
-        yield from _decode(stream, packet)
-    yield from _decode(stream, None)
+            decoder.skip_frame = "DEFAULT" if wanted(packet) else "NONREF"
+        yield from _decode(decoder, packet)
+    yield from _decode(decoder, None)
 
 
 def seek(
@@ -143,6 +161,12 @@ def seek(
     except av.FFmpegError:
         return False
     return True
+
+
+def has_alpha(frame: VideoFrame) -> bool:
+    """Say whether this picture may be transparent in places."""
+    form = frame.format
+    return form.has_palette or any(component.is_alpha for component in form.components)
 
 
 def _continued(
@@ -161,8 +185,22 @@ def _continued(
         yield packet
 
 
-def _decode(stream: VideoStream, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+def _decoder(stream: VideoStream) -> VideoCodecContext:
+    """Return what decodes a stream: its own decoder, but for WebM that is transparent in places.
+
+    There the alpha plane comes beside each packet, where FFmpeg's own VP8 and VP9 do not look.
+    """
+    own = stream.codec_context
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(own.name)
+    if stream.metadata.get("alpha_mode") != "1" or name not in av.codecs_available:
+        return own
+    decoder = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
+    decoder.options = own.options
+    return decoder
+
+
+def _decode(decoder: VideoCodecContext, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
     try:
-        return stream.decode(packet)
+        return decoder.decode(packet)
     except av.FFmpegError:
         return []

@@ -1,37 +1,63 @@
-"""Pillow, for animated WebP, which FFmpeg does not read, and photographs that EXIF data turn."""
+"""Pillow, for AVIF, animated WebP, photographs that EXIF data turn, and what headers say."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, ImageSequence
+from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL.WebPImagePlugin import WebPImageFile
 
-from malmm_cli.media.geometry import UPRIGHT, Pixels
+from malmm_cli.media.geometry import UPRIGHT, Pixels, on_white
+from malmm_cli.media.limits import MAX_PIXELS, beyond, check_size
 from malmm_cli.media.track import Track
 
-__all__ = ["pictures", "probe", "turned"]
+__all__ = ["check_header", "pictures", "probe", "turned"]
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+for _format in FORMATS:  # makes Pillow know it
+    import_module(f"PIL.{_format.title().replace('Webp', 'WebP')}ImagePlugin")
+
+ANIMATED = {"AVIF", "GIF", "PNG", "WEBP"}  # the pages of other formats are no pictures in time
+FAULTS = (OSError, SyntaxError, ValueError, EOFError)  # of broken files
+SHORTEST, USUAL = 0.011, 0.1  # seconds; browsers show what asks for less as long as that
 
 
-def probe(path: str) -> Track | None:
-    """Return the pictures of an image file, or None if Pillow does not take it for one."""
+def check_header(path: str, max_pixels: int) -> None:
+    """Raise MediaError if this is an image that says it is larger than that."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            lengths = [_milliseconds(frame) for frame in _frames(image)]
+        with _opened(path) as image:
+            if image is not None:
+                check_size(path, *image.size, max_pixels)
+    except Image.DecompressionBombError:
+        raise beyond(path, "TooLarge", "its size", f"{max_pixels / 1e6:g} million pixels") from None
+
+
+def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track | None:
+    """Return the pictures of an image file, or None if Pillow does not take it for one."""
+    check_header(path, max_pixels)
+    try:
+        with _opened(path) as image:
+            if image is None:
+                return None
+            lengths = [_length(frame) for frame in _frames(image)]
             width, height = ImageOps.exif_transpose(image).size
             kind = str(image.format)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except FAULTS:
         return None
-    ends = np.cumsum(lengths) / 1000
+    if not lengths:
+        return None
+    ends = np.cumsum(lengths)
     seconds = np.concatenate([[0.0], ends[:-1]])
     return Track(
         path=path,
         decoder="pillow",
         width=width,
         height=height,
-        duration=float(ends[-1]),
+        duration=float(ends[-1]) if len(seconds) > 1 else 0.0,
         source_start=0.0,
         seconds=seconds,
         container=kind,
@@ -49,20 +75,39 @@ def probe(path: str) -> Track | None:
 
 def turned(path: str) -> bool:
     """Say whether this is an image whose EXIF data ask to turn it."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
-    except OSError:
-        return False
+    with suppress(*FAULTS), _opened(path) as image:
+        return image is not None and image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return False
 
 
 def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
-    """Yield (index, upright pixels) for ascending `indices`."""
+    """Yield (index, upright pixels) for ascending `indices`, up to the first that is broken."""
     wanted = set(indices)
-    with Image.open(track.path, formats=FORMATS) as image:
-        for index, frame in enumerate(_frames(image)):
+    with suppress(*FAULTS), _opened(track.path) as image:
+        for index, frame in enumerate(_frames(image) if image else ()):
             if index in wanted:
-                yield index, np.asarray(ImageOps.exif_transpose(_eight_bits(frame)).convert("RGB"))
+                yield index, on_white(ImageOps.exif_transpose(_eight_bits(frame)))
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[ImageFile.ImageFile | None]:
+    """Open an image as Pillow does, but for its warnings of size: the limit is ours."""
+    with open(path, "rb") as file:
+        yield next((image for name in FORMATS if (image := _as_format(file, path, name))), None)
+
+
+def _as_format(file: IO[bytes], path: str, name: str) -> ImageFile.ImageFile | None:
+    make, accepts = Image.OPEN[name]
+    file.seek(0)
+    if accepts is None or accepts(file.read(16)) is not True:
+        return None
+    file.seek(0)
+    with suppress(*FAULTS):
+        image = make(file, path)
+        if isinstance(image, WebPImageFile):
+            image.rawmode = image._mode = "RGBA"  # where no frame was drawn it is transparent
+        return image
+    return None
 
 
 def _eight_bits(frame: Image.Image) -> Image.Image:
@@ -72,11 +117,16 @@ def _eight_bits(frame: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(frame) // 256).astype(np.uint8))
 
 
-def _frames(image: Image.Image) -> Iterator[Image.Image]:
-    """Yield the pictures of an animation; the pages of other formats are no pictures in time."""
-    return iter(ImageSequence.Iterator(image)) if image.format == "WEBP" else iter([image])
+def _frames(image: ImageFile.ImageFile) -> Iterator[Image.Image]:
+    """Yield the pictures of an animation, each whole."""
+    count = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
+    first = 1 if count > 1 and getattr(image, "default_image", False) else 0  # APNG: shown alone
+    for number in range(first, count):
+        image.seek(number)
+        image.load()
+        yield image
 
 
-def _milliseconds(frame: Image.Image) -> float:
-    frame.load()
-    return float(frame.info.get("duration", 0))
+def _length(frame: Image.Image) -> float:
+    seconds = float(frame.info.get("duration", 0)) / 1000
+    return seconds if seconds >= SHORTEST else USUAL

@@ -14,11 +14,32 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
+from PIL import Image
 
 from malmm_cli.errors import MediaError
+from malmm_cli.media.aperture import aperture_of
 from malmm_cli.media.files import shown
-from malmm_cli.media.geometry import UPRIGHT, Pixels, Turn, display_size, turn, turn_of, turned_by
-from malmm_cli.media.packets import open_file, picture_streams, pictures_of, seek, stream_of
+from malmm_cli.media.geometry import (
+    UPRIGHT,
+    Pixels,
+    Turn,
+    cropped,
+    display_size,
+    on_white,
+    turn,
+    turn_of,
+    turned_by,
+)
+from malmm_cli.media.heif import is_heif
+from malmm_cli.media.limits import MAX_PIXELS
+from malmm_cli.media.packets import (
+    has_alpha,
+    open_file,
+    picture_streams,
+    pictures_of,
+    seek,
+    stream_of,
+)
 from malmm_cli.media.scan import NONE, Scan, in_order, longest_still, scan
 from malmm_cli.media.timeline import REORDERED, Splices, clock, usual_gap
 from malmm_cli.media.track import Track
@@ -31,15 +52,15 @@ SPARING = {"h264", "hevc", "mpeg2video", "mpeg4"}
 WORTH_A_SEEK = 24  # pictures; a seek throws away what the decoder's threads have begun
 
 
-def probe(path: str) -> Track:
+def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
     """Scan the packets of `path`; raises MediaError if it shows no picture."""
-    with open_file(path) as container:
+    with open_file(path, max_pixels) as container:
         numbers = picture_streams(path, container)
     for number in numbers:
-        found = scan(path, number)
+        found = scan(path, number, max_pixels)
         if not found.shown.any():
             continue
-        with open_file(path) as container:
+        with open_file(path, max_pixels) as container:
             stream = stream_of(container, number)
             frames = pictures_of(container, stream)
             first = next(frames, None)
@@ -57,7 +78,9 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
         for index in indices:
             frame = reader.at(index)
             if frame is not None:
-                yield index, turn(_rgb(frame), track.turn)
+                whole = (frame.width, frame.height) != track.coded
+                shown = _rgb(frame) if whole else cropped(_rgb(frame), track.margins)
+                yield index, turn(shown, track.turn)
     finally:
         reader.close()
 
@@ -71,9 +94,16 @@ def _track(
     """Join the scan and the look of the first picture."""
     times = _times(path, container, stream, found)
     how = _turn(first)
+    coded = (first.width, first.height)
+    aperture = aperture_of(path, container.format.name, stream, coded)
+    left, top, right, bottom = aperture.margins
+    width, height = first.width - left - right, first.height - top - bottom
     aspect = float(stream.sample_aspect_ratio or 0)
-    width, height = display_size(first.width, first.height, aspect, how)
+    if aperture.display:
+        aspect = aperture.display[0] * height / (aperture.display[1] * width)
+    width, height = display_size(width, height, aspect, how)
     still = container.format.name.endswith("_pipe") or container.format.name == "image2"
+    still = still or (len(times.seconds) == 1 and is_heif(path))
     duration = 0.0 if still else float(times.seconds[-1] + times.gap)
     start = float(times.stamps[0])
     return Track(
@@ -89,6 +119,10 @@ def _track(
         codec=stream.codec_context.name,
         stream=stream.index,
         turn=how,
+        alpha=has_alpha(first),
+        margins=aperture.margins,
+        coded=coded,
+        max_pixels=int(container.options["max_pixels"]),
         plain=found.plain and len(container.streams.video) == 1,
         counted=times.counted,
         splices=times.splices,
@@ -143,7 +177,8 @@ def _decoded_times(
     Their timestamps still tell them apart if no two have the same.
     """
     unit = float(stream.time_base or 1)
-    marks = _decoded(path, stream.index, found.splices)
+    max_pixels = int(container.options["max_pixels"])
+    marks = _decoded(path, stream.index, found.splices, max_pixels)
     stamps = np.where(marks == NONE, np.nan, marks * unit)
     avi = container.format.name == "avi"
     decoding = found.decoding[found.shown]
@@ -165,9 +200,9 @@ def _rate(stream: VideoStream) -> float:
     return float(stream.guessed_rate or stream.average_rate or 25)
 
 
-def _decoded(path: str, number: int, splices: Splices | None) -> NDArray[np.int64]:
+def _decoded(path: str, number: int, splices: Splices | None, max_pixels: int) -> NDArray[np.int64]:
     """Decode every picture and return its timestamp, NONE where there is none."""
-    with open_file(path) as container:
+    with open_file(path, max_pixels) as container:
         frames = pictures_of(container, stream_of(container, number), splices)
         stamps = (NONE if frame.pts is None else frame.pts for frame in frames)
         return np.fromiter(stamps, np.int64)
@@ -254,7 +289,7 @@ class _Reader:
         return None
 
     def _start(self) -> None:
-        self._container = open_file(self._track.path)
+        self._container = open_file(self._track.path, self._track.max_pixels)
         self._stream = stream_of(self._container, self._track.stream)
         self._run = self._pictures(from_key=False)
         self._count = 0
@@ -317,6 +352,8 @@ class _Reader:
 
 
 def _rgb(frame: VideoFrame) -> Pixels:
+    if has_alpha(frame):
+        return on_white(Image.fromarray(frame.to_ndarray(format="rgba")))
     return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
 

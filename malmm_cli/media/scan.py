@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from malmm_cli.media.edits import hidden_spans
+from malmm_cli.media.limits import MAX_PIXELS
 from malmm_cli.media.packets import open_file, packets_of, pictures_of, seek, stream_of
 from malmm_cli.media.timeline import DAY, REORDERED, Splices, follow, sections, usual_gap
 
@@ -103,12 +104,12 @@ class Scan:
         return int(np.abs(order - np.arange(len(order))).max())
 
 
-def scan(path: str, number: int) -> Scan:
+def scan(path: str, number: int, max_pixels: int = MAX_PIXELS) -> Scan:
     """Read all packets of the stream `number`."""
     stamps, decoding, lengths, positions = (array("q") for _ in range(4))
     keys, shown = array("b"), array("b")
     cut = False
-    with open_file(path) as container:
+    with open_file(path, max_pixels) as container:
         stream = stream_of(container, number)
         vp8 = stream.codec_context.name == "vp8"
         for packet in packets_of(container, stream):

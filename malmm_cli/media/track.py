@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malmm_cli.data import MediaInfo
-from malmm_cli.media.geometry import Turn
+from malmm_cli.media.geometry import NO_MARGINS, Margins, Turn
+from malmm_cli.media.limits import MAX_PIXELS
 from malmm_cli.media.timeline import Splices
 
 __all__ = ["Track"]
@@ -28,7 +29,9 @@ class Track(MediaInfo):
     timestamps of the file, or bytes where there are splices. With no keys the file is decoded from
     its beginning. `plain` says that the file has one stream of pictures, that every packet is a
     picture, and none is shown before the key picture it follows; `fields` that some pictures are
-    two packets, the lines of odd and of even number, each with a time and a mark of its own.
+    two packets, the lines of odd and of even number, each with a time and a mark of its own;
+    `alpha` that they may be transparent in places. `margins`, left, top, right and bottom, are cut
+    off pictures of the size `coded`. A picture of more than `max_pixels` is not decoded.
     """
 
     container: str
@@ -39,6 +42,10 @@ class Track(MediaInfo):
     counted: bool = False
     fields: bool = False
     splices: Splices | None = None
+    alpha: bool = False
+    margins: Margins = NO_MARGINS
+    coded: tuple[int, int] = (0, 0)
+    max_pixels: int = MAX_PIXELS
     stamps: NDArray[np.float64] = field(repr=False)
     marks: NDArray[np.int64] = field(repr=False)
     keys: NDArray[np.int64] = field(repr=False)

@@ -1,0 +1,40 @@
+"""AVIF and HEIC: pictures in MP4 boxes, as items (a photograph, or its tiles) and as tracks."""
+
+from __future__ import annotations
+
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from malmm_cli.errors import MediaError
+from malmm_cli.media.files import head, shown
+
+__all__ = ["is_heif", "sequence_first"]
+
+BRANDS = {b"avif", b"avis", b"heic", b"heim", b"heis", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"}
+ALPHA = (b"cicp:systems:auxiliary:alpha\0", b"hevc:2015:auxid:1\0")
+BEGINNING = 2**16  # bytes; what is said of items comes first
+
+
+def is_heif(path: str) -> bool:
+    """Say whether a file calls itself one of these."""
+    beginning = head(path)
+    return beginning[4:8] == b"ftyp" and beginning[8:12] in BRANDS
+
+
+def sequence_first(path: str, streams: list[VideoStream]) -> list[VideoStream]:
+    """Return the streams that may be shown: the animation if there is one, else the photograph.
+
+    Raises MediaError for what lies in several streams at once.
+    """
+    with open(path, "rb") as file:
+        beginning = file.read(BEGINNING)
+    hint = "AVIF is read by --decoder auto; others can be converted to PNG first"
+    if any(name in beginning for name in ALPHA):
+        message = f"{shown(path)}: transparency that is stored as a picture of its own is not read"
+        raise MediaError(message, hint=hint, kind="Unsupported")
+    tracks = [stream for stream in streams if stream.frames > 1]
+    whole = [stream for stream in streams if not stream.disposition & Disposition.dependent]
+    if not (tracks or whole):
+        message = f"{shown(path)}: a photograph that is stored in tiles is not read"
+        raise MediaError(message, hint=hint, kind="Unsupported")
+    return tracks or whole
