@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import cast
 
@@ -13,7 +13,6 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 from PIL import Image
 
 from malmm_cli.errors import MediaError
@@ -40,8 +39,9 @@ from malmm_cli.media.packets import (
     seek,
     stream_of,
 )
-from malmm_cli.media.scan import NONE, Scan, in_order, longest_still, scan
-from malmm_cli.media.timeline import REORDERED, Splices, clock, usual_gap
+from malmm_cli.media.scan import Scan, scan
+from malmm_cli.media.timeline import REORDERED
+from malmm_cli.media.times import times_of
 from malmm_cli.media.track import Track
 
 __all__ = ["pictures", "probe"]
@@ -85,14 +85,14 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
         reader.close()
 
 
-# --- times
+# --- what a file says
 
 
 def _track(
     path: str, container: InputContainer, stream: VideoStream, found: Scan, first: VideoFrame
 ) -> Track:
     """Join the scan and the look of the first picture."""
-    times = _times(path, container, stream, found)
+    times = times_of(path, container, stream, found)
     how = _turn(first)
     coded = (first.width, first.height)
     aperture = aperture_of(path, container.format.name, stream, coded)
@@ -131,81 +131,6 @@ def _track(
         keys=times.keys,
         targets=times.targets,
     )
-
-
-@dataclass(frozen=True)
-class _Times:
-    """What a Track says of its pictures in time; `gap` is how long the last one is shown."""
-
-    seconds: NDArray[np.float64]
-    gap: float
-    stamps: NDArray[np.float64]
-    marks: NDArray[np.int64]
-    keys: NDArray[np.int64]
-    targets: NDArray[np.int64]
-    splices: Splices | None = None
-    counted: bool = False
-
-
-def _times(path: str, container: InputContainer, stream: VideoStream, found: Scan) -> _Times:
-    """Return the times of all pictures: those of their packets, if they are to be believed."""
-    if not found.timed or not in_order(container, stream, found):
-        return _decoded_times(path, container, stream, found)
-    unit = float(stream.time_base or 1)
-    shown = np.flatnonzero(found.shown)
-    marks, places = np.unique(found.stamps[shown], return_index=True)
-    gap = int(found.end - marks[-1]) or int(usual_gap(marks))  # packets may know no duration
-    keys, targets = found.starts
-    keys = np.searchsorted(marks, keys)
-    last = np.diff(keys, append=len(marks)) > 0  # of several before one picture
-    return _Times(
-        seconds=np.asarray((marks - marks[0]) * unit),
-        gap=gap * unit or 1 / _rate(stream),
-        stamps=np.asarray(found.source[shown[places]] * unit),
-        marks=marks,
-        keys=keys[last],
-        targets=targets[last],
-        splices=found.splices,
-    )
-
-
-def _decoded_times(
-    path: str, container: InputContainer, stream: VideoStream, found: Scan
-) -> _Times:
-    """Return the times of all pictures, decoded for once to see in which order they come.
-
-    Their timestamps still tell them apart if no two have the same.
-    """
-    unit = float(stream.time_base or 1)
-    max_pixels = int(container.options["max_pixels"])
-    marks = _decoded(path, stream.index, found.splices, max_pixels)
-    stamps = np.where(marks == NONE, np.nan, marks * unit)
-    avi = container.format.name == "avi"
-    decoding = found.decoding[found.shown]
-    if avi and len(decoding) == len(marks) and (decoding != NONE).all():
-        stamps = decoding * unit  # what FFmpeg makes of them is a guess
-    seconds, gap = clock(stamps, _rate(stream), longest_still(container.format.name))
-    stamps = seconds + (0.0 if np.isnan(stamps).all() else float(np.nanmin(stamps)))
-    if avi or found.made_up or (marks == NONE).any() or len(np.unique(marks)) < len(marks):
-        none = np.empty(0, np.int64)
-        return _Times(seconds, gap, stamps, np.arange(len(marks)), none, none, counted=True)
-    starts, targets = found.starts
-    _, which, keys = np.intersect1d(starts, marks, return_indices=True)
-    order = np.argsort(keys)
-    targets = targets[which][order]
-    return _Times(seconds, gap, stamps, marks, keys[order], targets, found.splices)
-
-
-def _rate(stream: VideoStream) -> float:
-    return float(stream.guessed_rate or stream.average_rate or 25)
-
-
-def _decoded(path: str, number: int, splices: Splices | None, max_pixels: int) -> NDArray[np.int64]:
-    """Decode every picture and return its timestamp, NONE where there is none."""
-    with open_file(path, max_pixels) as container:
-        frames = pictures_of(container, stream_of(container, number), splices)
-        stamps = (NONE if frame.pts is None else frame.pts for frame in frames)
-        return np.fromiter(stamps, np.int64)
 
 
 def _has_fields(found: Scan, first: VideoFrame, frames: Iterator[VideoFrame]) -> bool:
