@@ -47,6 +47,7 @@ def examine() -> Iterator[Finding]:
 
 _DECODER_ADVICE = {
     "pyav": "pip install av",
+    "nvdec": "nothing: without an NVIDIA GPU, PyAV decodes on the CPU",
     "ffmpeg": "pip install 'malmm[ffmpeg]', for files that PyAV cannot read",
     "decord": "nothing: it is slower and less exact; it has wheels for x86-64 alone",
 }

@@ -21,7 +21,7 @@ __all__ = [
     "prompts_for",
 ]
 
-DECODERS = ("auto", "pyav", "ffmpeg", "decord")
+DECODERS = ("auto", "pyav", "nvdec", "ffmpeg", "decord")
 POLICIES = ("mbc", "fifo", "average", "last")
 BANKS = ("both", "visual", "query", "none")
 

@@ -45,7 +45,7 @@ class RunOptions:
     ] = None
     end: Annotated[str | None, _option("--to", metavar="T", help="End at T.")] = None
     decoder: Annotated[
-        str | None, _option(metavar="auto|pyav|ffmpeg|decord", help="What reads the file.")
+        str | None, _option(metavar="auto|pyav|nvdec|ffmpeg|decord", help="What reads the file.")
     ] = None
     memory: Annotated[int | None, _option(help="Slots of the memory; 0 for none.")] = None
     policy: Annotated[

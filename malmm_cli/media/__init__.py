@@ -46,9 +46,9 @@ def probe(
 ) -> MediaInfo:
     """Find the pictures of a file and their times, without decoding them where that is possible.
 
-    `auto` is PyAV, then what else may know the file: Pillow for images, an ffmpeg program for the
-    rest. A still image is a video of one picture that lasts 0 s. A picture larger than `max_pixels`
-    is refused before it is decoded.
+    `auto` is PyAV, on the GPU where NVDEC can, then what else may know the file: Pillow for images,
+    an ffmpeg program for the rest. A still image is a video of one picture that lasts 0 s. A
+    picture larger than `max_pixels` is refused before it is decoded.
 
     Raises UsageError for an unknown decoder and MediaError for a file that shows no picture; the
     error's `kind` is one of Missing, Folder, Empty, Unreadable, NotAVideo, CutOff, SoundOnly,
@@ -68,7 +68,7 @@ def probe(
 
 
 def _probe_auto(path: str, max_pixels: int) -> Track:
-    from malmm_cli.media import pillow, pyav
+    from malmm_cli.media import nvdec, pillow, pyav
 
     try:
         track = pyav.probe(path, max_pixels)
@@ -78,7 +78,7 @@ def _probe_auto(path: str, max_pixels: int) -> Track:
         return pillow.probe(path, max_pixels) or _probe_program(path, max_pixels, error)
     if len(track.seconds) == 1 and pillow.turned(path):
         return pillow.probe(path, max_pixels) or track
-    return track
+    return nvdec.preferred(track)
 
 
 def _probe_program(path: str, max_pixels: int, failure: MediaError) -> Track:

@@ -14,7 +14,7 @@ _CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg2video", "mpeg4", "prores",
 
 def decoders() -> dict[str, str]:
     """Each decoder's version and what it reads; nothing for one that is not here."""
-    return {"pyav": _pyav(), "ffmpeg": _program(), "decord": _decord()}
+    return {"pyav": _pyav(), "nvdec": _nvdec(), "ffmpeg": _program(), "decord": _decord()}
 
 
 def _pyav() -> str:
@@ -22,6 +22,12 @@ def _pyav() -> str:
 
     known = [name for name in _CODECS if name in av.codecs_available]
     return f"{av.__version__}, reads {', '.join(known)} and more"
+
+
+def _nvdec() -> str:
+    from malmm_cli.media.nvdec import CODECS, available
+
+    return f"this machine's GPU, reads {', '.join(sorted(CODECS))}" if available() else ""
 
 
 def _program() -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
@@ -30,10 +31,12 @@ __all__ = [
 CONTAINERS = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}  # at byte 4 of MP4 and MOV
 
 
-def open_file(path: str, max_pixels: int = MAX_PIXELS) -> InputContainer:
+def open_file(
+    path: str, max_pixels: int = MAX_PIXELS, hardware: HWAccel | None = None
+) -> InputContainer:
     """Open a file, or say in a MediaError what it is instead.
 
-    Pictures larger than `max_pixels` are not decoded.
+    Pictures larger than `max_pixels` are not decoded. With `hardware` nothing else decodes them.
     """
     options = {
         "protocol_whitelist": "file",  # keeps lists of files from reaching the network
@@ -43,7 +46,9 @@ def open_file(path: str, max_pixels: int = MAX_PIXELS) -> InputContainer:
     }
     try:
         with nameless(path) as (address, _):
-            container = av.open(address, options=options, metadata_errors="replace")
+            container = av.open(
+                address, options=options, metadata_errors="replace", hwaccel=hardware
+            )
     except av.FFmpegError as error:
         raise _no_container(path) from error
     if container.format.name in PLAYLISTS:

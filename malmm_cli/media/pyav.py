@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import cast
 
 import numpy as np
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
@@ -71,9 +72,11 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
     raise MediaError(f"{shown(path)}: no picture could be decoded", kind="NoPicture")
 
 
-def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
+def pictures(
+    track: Track, indices: Sequence[int], hardware: HWAccel | None = None
+) -> Generator[tuple[int, Pixels]]:
     """Yield (index, upright pixels) for ascending `indices`; what cannot be decoded is left out."""
-    reader = _Reader(track, indices)
+    reader = _Reader(track, indices, hardware)
     try:
         for index in indices:
             frame = reader.at(index)
@@ -174,8 +177,9 @@ class _Reader:
 
     BEFORE, BEHIND = -1, 2**63  # where no picture is
 
-    def __init__(self, track: Track, wanted: Sequence[int]) -> None:
+    def __init__(self, track: Track, wanted: Sequence[int], hardware: HWAccel | None) -> None:
         self._track = track
+        self._hardware = hardware
         self._wanted = set(wanted)
         self._order = np.argsort(track.marks, kind="stable")
         self._sorted = track.marks[self._order]
@@ -214,7 +218,7 @@ class _Reader:
         return None
 
     def _start(self) -> None:
-        self._container = open_file(self._track.path, self._track.max_pixels)
+        self._container = open_file(self._track.path, self._track.max_pixels, self._hardware)
         self._stream = stream_of(self._container, self._track.stream)
         self._run = self._pictures(from_key=False)
         self._count = 0
