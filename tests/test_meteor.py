@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -72,11 +73,9 @@ def test_without_java_that_is_said(monkeypatch, tmp_path):
     assert caught.value.hint == "install Java 8 or newer"
 
 
-@posix
-def test_without_the_extra_its_name_is_told(java, monkeypatch):
-    java("#!/bin/sh\n")
-    monkeypatch.setitem(sys.modules, "pycocoevalcap.meteor.meteor", None)
-    with pytest.raises(UsageError) as caught:
+def test_without_the_extra_its_name_is_told(monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    with pytest.raises(UsageError, match="pycocoevalcap is not installed") as caught:
         meteor(TEXTS, REFERENCES)
     assert caught.value.hint == "pip install 'malmm[eval]'"
 
@@ -119,9 +118,9 @@ HANGING = "#!/bin/sh\nsleep 1000 &\necho $$ $! > {told}.part; mv {told}.part {to
 @posix
 @pytest.mark.parametrize("then", ["", "yes >&2"])
 def test_a_java_that_hangs_is_given_up_and_killed(java, monkeypatch, then):
-    monkeypatch.setattr(module, "START", 3.0)
+    monkeypatch.setattr(module, "START", 5.0)
     told = java(HANGING.replace("{then}", then))
-    with pytest.raises(UsageError, match=r"^java took longer than 3 s$"):
+    with pytest.raises(UsageError, match=r"^java took longer than 5 s$"):
         meteor(TEXTS, REFERENCES)
     assert_nothing_is_left(told)
 
@@ -138,4 +137,16 @@ def test_ctrl_c_leaves_no_java(java):
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         meteor(TEXTS, REFERENCES)
+    assert_nothing_is_left(told)
+
+
+@posix
+def test_no_java_outlives_a_malmm_that_is_killed(java):
+    told = java(HANGING.replace("{then}", ""))
+    code = f"from malmm_cli.evaluate.meteor import meteor; meteor({TEXTS}, {REFERENCES})"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        while not told.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
     assert_nothing_is_left(told)

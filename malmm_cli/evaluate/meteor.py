@@ -1,12 +1,19 @@
-"""METEOR of captions, by its authors' own Java program, which pycocoevalcap brings along."""
+"""METEOR of captions, by its authors' own Java program, which pycocoevalcap brings along.
+
+The package waits for Java without limit, and for itself where that is cut short; so it does that in
+a process of its own, which can be killed and ends with this one.
+"""
 
 from __future__ import annotations
 
-import math
+import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
 from threading import Event, Timer
 from typing import Any
 
@@ -17,7 +24,6 @@ from malmm_cli.metrics import words
 __all__ = ["meteor"]
 
 START, EACH = 90.0, 0.02  # seconds that Java may take on a busy machine, and for each text
-GONE = 5.0  # seconds until the pipes of a process that was killed are at their end
 SHOWN = 200  # characters of what Java complains of
 INSTALL = "install Java 8 or newer"
 
@@ -28,18 +34,37 @@ def meteor(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     Raises UsageError where the extra `eval` or Java is not installed, and where Java fails or takes
     too long. Whatever happens, no Java is left behind.
     """
+    if find_spec("pycocoevalcap") is None:
+        raise UsageError("pycocoevalcap is not installed", hint="pip install 'malmm[eval]'")
     if shutil.which("java") is None:
         raise UsageError("java was not found", hint=INSTALL)
-    told = {number: [" ".join(words(text))] for number, text in enumerate(texts)}
-    due = {n: [" ".join(words(text)) for text in given] for n, given in enumerate(references)}
+    told = [[" ".join(words(text))] for text in texts]
+    due = [[" ".join(words(text)) for text in given] for given in references]
     limit = START + EACH * sum(1 + len(given) for given in references)
-    try:
-        scorer = _scorer()
-    except ImportError as error:
-        raise UsageError(str(error), hint="pip install 'malmm[eval]'") from error
-    except OSError as error:
-        raise UsageError(f"java cannot be run: {error.strerror or error}", hint=INSTALL) from error
-    process, late, score = scorer.meteor_p, Event(), math.nan
+    answer = _ask((told, due), limit)
+    if answer is None:
+        raise UsageError(f"java took longer than {limit:.0f} s", hint=INSTALL)
+    score = answer.get("score")
+    if score is None or not 0 <= score <= 1:
+        said = " ".join(str(answer.get("wrong", "failed: it gave no score")).split())
+        shown = "".join(letter for letter in said if letter.isprintable())[:SHOWN]
+        raise UsageError(f"java {shown}", hint=INSTALL)
+    return float(score)
+
+
+def _ask(request: Any, limit: float) -> dict[str, Any] | None:
+    """What the child answers; None if that takes longer than the limit, in seconds."""
+    child = Path(__file__).with_name("meteor_child.py")
+    process = subprocess.Popen(
+        [sys.executable, "-P", str(child)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for this process
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    late = Event()
 
     def stop() -> None:
         late.set()
@@ -49,43 +74,20 @@ def meteor(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     watchdog.daemon = True
     try:
         watchdog.start()
-        with suppress(OSError, ValueError):  # Java is gone, or what it says is not a number
-            score = float(scorer.compute_score(due, told)[0])
+        with suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+        line = process.stdout.readline()
     finally:
         watchdog.cancel()
         _kill(process)
-        said = _last_words(process)
+        process.communicate()
     if late.is_set():
-        raise UsageError(f"java took longer than {limit:.0f} s", hint=INSTALL)
-    if not 0 <= score <= 1:
-        raise UsageError(f"java failed: {said or 'it gave no score'}", hint=INSTALL)
-    return score
-
-
-def _scorer() -> Any:
-    """The package's scorer, with Java started.
-
-    Its own end is left out: it waits for a lock that is never released where a score was cut short.
-    """
-    from pycocoevalcap.meteor.meteor import Meteor
-
-    return type("Scorer", (Meteor,), {"__del__": lambda _: None})()
+        return None
+    answer: dict[str, Any] = json.loads(line or b"{}")
+    return answer
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill Java; where `java` is a script that runs the real one, that too."""
     kill_below(process.pid)
     process.kill()
-
-
-def _last_words(process: subprocess.Popen[bytes]) -> str:
-    """What a process that was killed had to complain of, in one line; closes its pipes."""
-    try:
-        _, said = process.communicate(timeout=GONE)
-    except subprocess.TimeoutExpired:  # something that it started and left alone still has them
-        for pipe in (process.stdout, process.stderr):
-            assert pipe is not None
-            pipe.close()
-        return ""
-    line = " ".join(said.decode(errors="replace").split())
-    return "".join(letter for letter in line if letter.isprintable())[:SHOWN]
