@@ -1,20 +1,23 @@
 """How right a text is: exact match after normalisation, and the scores of captions.
 
-Normalisation is that of the VQA challenge in all but its list of misspelt contractions: see
-`normalised`. Captions are scored by coco-caption's own code (pycocoevalcap, the extra `eval`) on
-words that are split as its Java tokenizer splits them.
+Normalisation is that of the VQA challenge in all but its list of misspelt contractions, and in what
+it does to numbers, symbols and other languages: see `normalised`. Captions are scored by
+coco-caption's own code (pycocoevalcap, the extra `eval`) on words that are split as its Java
+tokenizer splits them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
+import unicodedata
 from collections.abc import Sequence
+
+import regex  # unlike re, it knows combining marks, symbols and scripts
 
 from malmm_cli.errors import UsageError
 
-__all__ = ["caption_scores", "is_right", "normalised", "words"]
+__all__ = ["canonical", "caption_scores", "is_right", "normalised", "words"]
 
 _NUMBERS = {
     word: str(number)
@@ -22,35 +25,88 @@ _NUMBERS = {
 } | {"none": "0"}
 _ARTICLES = ("a", "an", "the")
 
-# a comma in a number, an apostrophe in a word: nothing is left in their place
-_INSIDE = re.compile(r"(?<=\d),(?=\d)|(?<=\w)['’](?=\w)")
-_PUNCTUATION = re.compile(r"(?<!\d)\.|\.(?!\d)|[^\w\s.]|_")
+# Soft hyphens, marks of direction, variation selectors and the like are not seen. Joiners are where
+# they tell words or pictures apart: between Arabic letters, at a virama, between emoji.
+_UNSEEN = regex.compile(
+    r"(?V1)((?<=\p{bc=AL})\u200c(?=\p{bc=AL})"
+    r"|(?<=\p{ccc=9})[\u200c\u200d](?=\p{L})|[\u200c\u200d](?=\p{ccc=9})"
+    r"|(?<=\p{S}\p{Variation_Selector}?)\u200d(?=\p{S}))"
+    r"|[[\p{Cf}\p{Variation_Selector}\u034f\u0640]--[\U000e0020-\U000e007f]]"
+)
+# The same letters in another shape: wide, narrow, joined to their neighbours. What stands above or
+# below a line, in a circle or a fraction says something else, and is none of them.
+_SHAPES = regex.compile(
+    r"(?V1)[\p{dt=wide}\p{dt=narrow}\p{dt=nobreak}\p{dt=small}\p{dt=vertical}\p{dt=initial}"
+    r"\p{dt=medial}\p{dt=final}\p{dt=isolated}[\p{dt=compat}&&[\p{L}\p{Nl}]]]"
+)
+_DIGITS = regex.compile(r"(?V1)[\p{Nd}--[0-9]]")
+_ALIKE = str.maketrans(dict.fromkeys("’‘‛ʼ´`", "'") | dict(zip("−‐٪٫٬", "--%.,", strict=True)))
+
+# in numbers: what groups digits, a sign, a point in front, a fraction; in words: an apostrophe
+_GROUPS = regex.compile(r"(?<=\d)[,'](?=(?:\d\d,){0,9}\d{3}(?!\d))")
+_SIGN = regex.compile(r"(?<![^\s\p{Ps}\p{Pi}\p{Sc}\"'<=>~≈])[-–](?=\p{Sc}?\.?\d)")
+_POINT = regex.compile(r"(?<![\w.])\.(?=\d)")
+_SLASH = regex.compile(r"(?<=\d) ?/ ?(?=\d)")
+_APOSTROPHE = regex.compile(r"(?<=\w)['′](?=[^\W\d])|(?<=[^\W\d])['′](?=\w)")
+
+# Punctuation that is said: signs, and four Burmese words.
+_SAID = r"%‰‱&#@§¶†‡′″‴※\u104c-\u104f"
+_PUNCTUATION = regex.compile(rf"(?V1)(?<!\d)\.|\.(?!\d)|[[\p{{P}}\p{{Cc}}]--[.{_SAID}]]")
+_SYMBOLS = regex.compile(rf"(?V1)([[\p{{S}}{_SAID}]--[−]](?:\u200d\p{{S}})*)")
 
 # Words and numbers with what may be inside them (t-shirt, 3.5, o'clock), brackets and symbols; all
 # else is punctuation, which coco-caption drops. Brackets it means to drop, but does not.
-_WORDS = re.compile(r"\w+(?:[-'’./,&]\w+)*|[][(){}&$%#+=*/@<>|^~]")
+_WORDS = regex.compile(
+    r"(?V1)c\+\+|[cf]#"
+    r"|(?:(?<!\w)(?:-?\.|-)(?=\d))?[\w\p{No}]+(?:(?:[-'./,&]|(?<=\d):(?=\d))[\w\p{No}]+)*"
+    rf"|[\]\[()\{{\}}*/\p{{S}}{_SAID}]"
+)
 _BRACKETS = dict(zip("()[]{}", "-lrb- -rrb- -lsb- -rsb- -lcb- -rcb-".split(), strict=True))
-_ENDINGS = re.compile(r"(?<=\w)(?=n['’]t$)|(?<=\w)(?=['’](?:s|m|d|ll|re|ve)$)")
+_ENDINGS = regex.compile(r"(?<=\w)(?=n't$)|(?<=\w)(?='(?:s|m|d|ll|re|ve)$)")
 _APART = {"cannot": "can not", "gonna": "gon na", "gotta": "got ta", "wanna": "wan na"} | _BRACKETS
 
 
-def normalised(text: str) -> str:
-    """Lower case; no punctuation; "zero" … "ten" and "none" as digits; no articles.
+def canonical(text: str) -> str:
+    """The text in lower case and in one of the forms in which the same text can be written.
 
-    A comma between digits and an apostrophe within a word go without trace, a point between digits
-    stays, all other punctuation becomes a space. Articles stay where nothing else is.
+    Letters with their marks as one character, where there is such a one; digits of every script as
+    0 … 9; one apostrophe, hyphen and minus; nothing that is not seen. ß stays: it is not ss.
     """
-    plain = _PUNCTUATION.sub(" ", _INSIDE.sub("", text.lower()))
-    said = [_NUMBERS.get(word, word) for word in plain.split()]
-    return " ".join([word for word in said if word not in _ARTICLES] or said)
+    if not text.isascii():
+        text = _UNSEEN.sub(r"\1", text)
+        text = _SHAPES.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
+        text = _DIGITS.sub(lambda found: str(unicodedata.decimal(found[0], found[0])), text)
+    text = text.lower().replace("i\u0307", "i")  # İ has a dot, which i has anyway
+    return unicodedata.normalize("NFC", text).translate(_ALIKE)
+
+
+def normalised(text: str) -> str:
+    """Canonical; no punctuation; "zero" … "ten" and "none" as digits; no articles.
+
+    A comma between groups of digits and an apostrophe within a word go without trace, all other
+    punctuation becomes a space. What changes a number stays: its sign, its point, the stroke of a
+    fraction. So do symbols (+, %, △), each as a word of its own. Articles stay where nothing else
+    is, and so does punctuation.
+    """
+    return " ".join(_said(text))
+
+
+def _said(text: str) -> list[str]:
+    """The words of a text normalised; symbols within one of them are apart."""
+    text = canonical(text)
+    plain = _POINT.sub("0.", _SIGN.sub("−", _GROUPS.sub("", text)))
+    plain = _PUNCTUATION.sub(" ", _APOSTROPHE.sub("", _SLASH.sub("⁄", plain)))
+    found = plain.split() or text.split()
+    return [
+        " ".join(_NUMBERS.get(part, part) for part in _SYMBOLS.sub(r" \1 ", word).split())
+        for word in [word for word in found if word not in _ARTICLES] or found
+    ]
 
 
 def is_right(text: str, answers: Sequence[str], *, first_word: bool = False) -> bool:
     """Whether text equals any answer, all of them normalised; or its first word alone does."""
-    said = normalised(text)
-    if first_word:
-        said = said.split(" ")[0]
-    return said in map(normalised, answers)
+    said = _said(text)
+    return " ".join(said[:1] if first_word else said) in map(normalised, answers)
 
 
 def caption_scores(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -77,8 +133,8 @@ def caption_scores(texts: Sequence[str], references: Sequence[Sequence[str]]) ->
 
 
 def words(text: str) -> list[str]:
-    """The words of a caption in lower case, without punctuation, contractions taken apart."""
+    """The words of a caption, canonical, without punctuation, contractions taken apart."""
     found = []
-    for word in _WORDS.findall(text.lower()):
+    for word in _WORDS.findall(canonical(text)):
         found += _APART.get(word, _ENDINGS.sub(" ", word)).split()
     return found

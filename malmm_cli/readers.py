@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,10 @@ LVU_TASKS = ("relationship", "way_speaking", "scene", "director", "genre", "writ
 
 HISTORY, STRIDE = 100, 20  # seconds of an LVU clip, and from one to the next
 EXTRACTED = 10  # frames a second that `num_frames` counts
+
+# What the authors drop from a question, and how many words they keep.
+_DROPPED = str.maketrans("", "", '.!"()*#:;~')
+LONGEST = 50
 
 # Videos that the authors leave out.
 _LEFT_OUT = {
@@ -83,7 +88,8 @@ def read_set(
         )
     path = Path(path)
     file = path / known.file.format(split=split) if path.is_dir() else path
-    records = _records(file)
+    advice = None if split == known.split else f"the paper's results are for --split {known.split}"
+    records = _records(file, advice)
     find = _Finder(Path(videos) if videos is not None else file.parent)
     try:
         tasks = list(known.read(records, find, split, part or ""))
@@ -92,7 +98,11 @@ def read_set(
             f"{file}: is no annotation of {name}: {type(error).__name__} {error}"
         ) from error
     if not tasks:
-        raise UsageError(f"{file}: nothing in it is for {part or name}, split {split}")
+        there = ", ".join(sorted({str(r["subset"]) for r in records.values() if "subset" in r}))
+        raise UsageError(
+            f"{file}: nothing in it is for {part or name}, split {split}",
+            hint=f"the splits in it: {there}" if there else advice,
+        )
     if not find.found:
         raise UsageError(
             f"{find.folder}: none of the videos is there, such as {tasks[0].video}",
@@ -101,11 +111,11 @@ def read_set(
     return tasks
 
 
-def _records(file: Path) -> Records:
+def _records(file: Path, advice: str | None) -> Records:
     try:
         content = json.loads(file.read_bytes())
     except OSError as error:
-        raise UsageError(f"{file}: {error.strerror or error}") from error
+        raise UsageError(f"{file}: {error.strerror or error}", hint=advice) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{file}: is no JSON: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(r, dict) for r in content.values()):
@@ -131,12 +141,14 @@ class _Finder:
                 known = path.suffix.lower() in VIDEO_SUFFIXES
                 for key in (path.stem, "-".join(parts)):
                     if path.suffix != ".json":
-                        (self._files if known else others).setdefault(key, str(path))
+                        files = self._files if known else others
+                        files.setdefault(unicodedata.normalize("NFC", key), str(path))
         self._files = others | self._files
 
     def __call__(self, name: str) -> str:
-        self.found += name in self._files
-        return self._files.get(name, str(self.folder / name))
+        file = self._files.get(unicodedata.normalize("NFC", name))
+        self.found += file is not None
+        return file or str(self.folder / name)
 
 
 def _lvu(records: Records, find: Videos, split: str, part: str) -> Iterator[Task]:
@@ -181,17 +193,27 @@ def _questions(records: Records, find: Videos, split: str, part: str) -> Iterato
         yield Task(
             name,
             find(record["video"]),
-            question=record["question"],
+            question=_cleaned(record["question"]),
             answers=(str(record["answer"]),),
             kind=str(record["answer_type"]),
         )
 
 
+def _cleaned(question: str) -> str:
+    """A question in the form in which the authors trained with it."""
+    words = question.lower().translate(_DROPPED).rstrip(" ").split(" ")
+    return " ".join(words[:LONGEST])
+
+
 def _captions(records: Records, find: Videos, split: str, part: str) -> Iterator[Task]:
-    """One task for each video, or each of its segments, with all its captions."""
+    """One task for each video, or each of its segments, with all its captions.
+
+    Those of YouCook2's test videos were never published: they are empty.
+    """
     pieces: dict[str, list[Mapping[str, Any]]] = {}
     for record in records.values():
-        pieces.setdefault(record.get("segment", record["video"]), []).append(record)
+        if record["caption"]:
+            pieces.setdefault(record.get("segment", record["video"]), []).append(record)
     for name, told in pieces.items():
         about = told[0]
         start, end = about.get("start_time"), about.get("end_time")
@@ -237,7 +259,7 @@ SETS = {
     ),
     "coin": Set(
         _classes("target", "what is the activity in the video?"),
-        *("COIN.json", 2, {"top-1": 93.2}),
+        *("COIN.json", 2, {"top-1": 93.2}, "val"),
         captions=_short(19),
     ),
     "msrvtt-qa": Set(_questions, "qa_{split}.json", 3, {"top-1": 48.5}, first_word=True),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def _task(line: str, folder: Path, *, answered: bool, present: bool) -> Task:
     if present and not _is_there(folder / video):
         raise ValueError(f"video {video!r} is not there, or no file")
     choices, right = _texts(content, "choices"), answers if single is None else (single,)
-    if len(set(choices)) < len(choices):
+    if len({unicodedata.normalize("NFC", choice) for choice in choices}) < len(choices):
         raise ValueError("'choices' has a text twice")
     if choices and right and not any(is_right(choice, right) for choice in choices):
         raise ValueError("no answer is among the 'choices'")

@@ -357,6 +357,13 @@ def test_collisions_are_resolved_and_said(videos, folder):
     assert Path("texts/V1-2.txt").read_text() == "a text about deep/V1.avi, None\n"
 
 
+def test_names_that_are_one_on_some_disk_collide():
+    names = Names({}, ())
+    given = ("x/caf\u00e9.mp4", "y/cafe\u0301.mp4", "z/CAFE\u0301.mp4")
+    assert [names.of(video)[4:] for video in given] == ["", "\u0301-2", "\u0301-3"]
+    assert len(names.collisions) == 2
+
+
 def test_files_of_others_in_the_folder_are_left_alone(videos, folder):
     Path("texts").mkdir()
     Path("texts/v3.txt").write_text("mine")

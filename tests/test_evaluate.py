@@ -14,6 +14,7 @@ from malmm_cli import evaluate, media, models, pipeline
 from malmm_cli.cli.eval import _beside
 from malmm_cli.data import Task
 from malmm_cli.evaluate import Plan, Prediction, ablation, scores
+from malmm_cli.evaluate.meteor import meteor
 from malmm_cli.evaluate.scores import Rule, ages, score
 from malmm_cli.generate import likelihoods
 from malmm_cli.settings import ASK, CAPTION, changed
@@ -32,6 +33,12 @@ TASKS = [
     {"id": "4", "video": "b.mp4", "prompt": "what is shown?"},
     {"id": "5", "video": "b.mp4"},
 ]
+
+
+@pytest.fixture(autouse=True)
+def no_java(monkeypatch):
+    """METEOR has tests of its own; Java takes seconds to start."""
+    monkeypatch.setattr(scores, "meteor", lambda *_: 0.25)
 
 
 @pytest.fixture
@@ -92,12 +99,14 @@ def test_scores_of_a_run(run, write, tmp_path):
     assert captions["cider"] == pytest.approx(10)
     assert captions["bleu4"] == pytest.approx(1, abs=1e-6)
     assert captions["rouge_l"] == pytest.approx(1)
+    assert captions["meteor"] == 0.25
 
 
 def test_what_is_printed(run, write):
     done = run(write(), quiet=False)
     assert "questions" in done.out
     assert "CIDEr" in done.out
+    assert ["METEOR", "25.0"] in [line.split() for line in done.out.splitlines()]
     assert "5 of 5 tasks done" in done.err
     about = json.loads(run(write(), "--json").out)
     assert about["questions"]["frames"] == about["captions"]["frames"] == 6
@@ -296,6 +305,19 @@ def test_without_the_extra_captions_are_matched_alone(run, write, monkeypatch):
     assert json.loads(done.out)["scores"]["captions"]["count"] == 2
     assert "cider" not in json.loads(done.out)["scores"]["captions"]
     assert "pip install 'malmm[eval]'" in done.err
+
+
+def test_without_java_all_but_meteor_is_scored(run, write, monkeypatch, tmp_path):
+    monkeypatch.setattr(scores, "meteor", meteor)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = run(write())
+    lines = done.out.splitlines()
+    assert ["METEOR", "–"] in [line.split() for line in lines]
+    assert lines[-1] == ("METEOR is not computed: java was not found; install Java 8 or newer")
+    captions = json.loads(run(write(), "--json").out)["scores"]["captions"]
+    assert captions["meteor"] is None
+    assert captions["meteor_unscored"].startswith("java was not found")
+    assert captions["cider"] >= 0
 
 
 @pytest.mark.parametrize("folder", ["vicuna_folder", "t5_folder"])

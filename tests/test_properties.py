@@ -1,5 +1,7 @@
 """What holds for any bank and any choice of pictures; hypothesis looks for what breaks it."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from malmm_cli.errors import UsageError
 from malmm_cli.memory import MemoryBank, PlainBank, merge_most_similar
+from malmm_cli.metrics import is_right, words
 from malmm_cli.sampling import ROUNDING, choose
 
 settings.register_profile(
@@ -138,3 +141,10 @@ def test_so_many_frames_a_second(timeline, part, fps, most):
 def test_no_frames_are_refused(number):
     with pytest.raises(UsageError):
         choose(np.zeros(1), 0.0, frames=number)
+
+
+@given(st.text(), st.sampled_from(["NFC", "NFD"]))
+def test_a_text_is_right_in_each_of_its_forms(text, form):
+    other = unicodedata.normalize(form, text)
+    assert is_right(other, [text])
+    assert words(other) == words(text)

@@ -1,6 +1,7 @@
 """The paper's data sets, each from a miniature of the form in which its authors publish it."""
 
 import json
+import unicodedata
 
 import pytest
 
@@ -41,10 +42,10 @@ BREAKFAST = {
     },
 }
 COIN = {
-    "c1": {"subset": "test", "duration": 80.1, "target": "make tea", "num_frames_actual": 801},
+    "c1": {"subset": "val", "duration": 80.1, "target": "make tea", "num_frames_actual": 801},
     "c2": {"subset": "train", "duration": 80.1, "target": "change tire", "num_frames_actual": 801},
-    "c3": {"subset": "test", "duration": 80.1, "target": "make tea"},
-    "AfiVmAjfTNs": {"subset": "test", "duration": 9, "target": "sow", "num_frames_actual": 90},
+    "c3": {"subset": "val", "duration": 80.1, "target": "make tea"},
+    "AfiVmAjfTNs": {"subset": "val", "duration": 9, "target": "sow", "num_frames_actual": 90},
 }
 QA = {
     "0000000": {
@@ -152,6 +153,49 @@ def test_coin(read):
     assert task.choices == ("change tire", "make tea", "sow")
     (task,) = read("coin", COIN, ["c2.mp4"], split="train")
     assert task.id == "c2"
+
+
+def test_another_split_than_the_papers_is_named(read, tmp_path):
+    with pytest.raises(UsageError, match="nothing in it is for coin, split test") as caught:
+        read("coin", COIN, ["c1.mp4"], split="test")
+    assert caught.value.hint == "the splits in it: train, val"
+    with pytest.raises(UsageError, match="No such file") as caught:
+        read_set(tmp_path, "breakfast", split="train")
+    assert caught.value.hint == "the paper's results are for --split val"
+
+
+@pytest.mark.parametrize("name", ["msrvtt-qa", "msvd-qa", "activitynet-qa"])
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("is the person in white trouser a woman ", "is the person in white trouser a woman"),
+        ('What is "the man" wearing?', "what is the man wearing?"),
+        ("who (left) won; him: #1? ~ *yes*!.", "who left won him 1?  yes"),
+        (" what  is, it", " what  is, it"),
+        (" ".join(map(str, range(60))), " ".join(map(str, range(50)))),
+        ("\u00c0 la carte\t ", "\u00e0 la carte\t"),
+    ],
+)
+def test_questions_are_cleaned_as_the_authors_clean_them(read, name, given, asked):
+    (task, _) = read(name, {**QA, "0000000": {**QA["0000000"], "question": given}})
+    assert task.question == asked
+
+
+def test_a_video_is_found_in_whatever_form_its_name_is_written(read, tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    for there, asked in ((composed, decomposed), (decomposed, composed)):
+        for old in (tmp_path / "videos").glob("*"):
+            old.unlink()
+        records = {"0": {**QA["0000000"], "video": asked}}
+        (task,) = read("msvd-qa", records, [f"{there}.mp4"])
+        assert task.video == str(tmp_path / "videos" / f"{there}.mp4")
+
+
+def test_captions_that_were_never_published_are_none(read):
+    empty = {"1": {**YOUCOOK2["v1_0047_0060"], "caption": ""}}
+    with pytest.raises(UsageError, match="nothing in it is for youcook2, split test") as caught:
+        read("youcook2", empty, split="test")
+    assert caught.value.hint == "the paper's results are for --split val"
 
 
 @pytest.mark.parametrize("name", ["msrvtt-qa", "msvd-qa"])

@@ -445,6 +445,10 @@ def test_a_folder_without_its_model_yet_says_so(run, data, tmp_path):
             [{**tasks()[0], "choices": ["A circle!", "red", "red"]}],
             "line 1: 'choices' has a text twice",
         ),
+        (
+            [{**tasks()[0], "choices": ["a circle", "caf\u00e9", "cafe\u0301"]}],
+            "line 1: 'choices' has a text twice",
+        ),
         ([{**tasks()[0], "answer": None, "answers": ["\ud800"]}], "'answers' holds half a char"),
         (b'{"id": "a", "video": "b", "id": "c"}\n', "line 1: 'id' comes twice"),
         (b"[" * 100_000, "line 1: no JSON: brackets within brackets"),

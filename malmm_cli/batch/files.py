@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -21,7 +22,7 @@ class Names:
 
     def __init__(self, known: Mapping[str, str], taken: Iterable[str]) -> None:
         self._names = dict(known)
-        self._taken = {name.casefold() for name in (*known.values(), *taken, *OWN)}
+        self._taken = {_key(name) for name in (*known.values(), *taken, *OWN)}
         self.collisions: list[str] = []  # one line about each
 
     def of(self, video: str) -> str:
@@ -29,14 +30,19 @@ class Names:
         if video not in self._names:
             stem = name = _plain(Path(video).stem)
             number = 1
-            while name.casefold() in self._taken:
+            while _key(name) in self._taken:
                 number += 1
                 name = f"{stem}-{number}"
             if number > 1:
                 self.collisions.append(f"{video} goes to {name}: the name {stem} is taken")
             self._names[video] = name
-            self._taken.add(name.casefold())
+            self._taken.add(_key(name))
         return self._names[video]
+
+
+def _key(name: str) -> str:
+    """What two names share that are one on some disk: case and é, as a letter or as two, differ."""
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 def _plain(stem: str) -> str:

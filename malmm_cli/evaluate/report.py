@@ -34,7 +34,8 @@ def lines(scores: Mapping[str, Any], paper: Mapping[str, Any] | None = None) -> 
     if paper:
         rows += [(paper["source"], "", "")]
         rows += [(f"  {name}", f"{value:.1f}", "") for name, value in paper["results"].items()]
-    return table(rows)
+    unscored = scores["captions"].get("meteor_unscored")
+    return table(rows) + (f"METEOR is not computed: {unscored}\n" if unscored else "")
 
 
 def table(rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
@@ -76,10 +77,10 @@ def _bins(bins: Sequence[Mapping[str, Any]], unit: str, text: Any) -> Rows:
 def _captions(captions: Mapping[str, Any]) -> Rows:
     if not captions["count"]:
         return []
-    known = {"cider": ("CIDEr", 100), "bleu4": ("BLEU-4", 100), "rouge_l": ("ROUGE-L", 100)}
+    known = {"cider": "CIDEr", "meteor": "METEOR", "bleu4": "BLEU-4", "rouge_l": "ROUGE-L"}
     scored: Rows = [
-        (f"  {name}", f"{scale * captions[key]:.1f}", "")
-        for key, (name, scale) in known.items()
+        (f"  {name}", "–" if captions[key] is None else f"{100 * captions[key]:.1f}", "")
+        for key, name in known.items()
         if key in captions
     ]
     return [_row("captions", captions), *scored]

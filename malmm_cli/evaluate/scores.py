@@ -8,6 +8,7 @@ from typing import Any
 
 from malmm_cli.data import Task
 from malmm_cli.errors import UsageError
+from malmm_cli.evaluate.meteor import meteor
 from malmm_cli.evaluate.predictions import Prediction
 from malmm_cli.metrics import caption_scores, is_right
 
@@ -104,15 +105,22 @@ def _is_caption(task: Task) -> bool:
 
 
 def _captions(done: Sequence[tuple[Task, Prediction, bool]]) -> dict[str, Any]:
-    """Scores of captions; where they cannot be scored, exact match and the reason."""
+    """Scores of captions; where they cannot be scored, exact match and the reason.
+
+    METEOR may be lacking alone: it is None then, and the reason is beside it.
+    """
     rate = _rate(right for _, _, right in done)
     if not done:
         return rate
     texts, answers = [said.text or "" for _, said, _ in done], [task.answers for task, _, _ in done]
     try:
-        return rate | caption_scores(texts, answers)
+        scored = rate | caption_scores(texts, answers)
     except UsageError as error:
         return rate | {"unscored": f"{error.message}; {error.hint}"}
+    try:
+        return scored | {"meteor": meteor(texts, answers)}
+    except UsageError as error:
+        return scored | {"meteor": None, "meteor_unscored": f"{error.message}; {error.hint}"}
 
 
 def _rate(rights: Iterable[bool]) -> dict[str, Any]:
