@@ -11,6 +11,7 @@ from conftest import FAST, SAMPLE
 
 from malmm_cli.data import Result, Segment
 from malmm_cli.errors import OutputError, UsageError
+from malmm_cli.files.atomic import new_folder
 from malmm_cli.output import (
     FORMATS,
     Failure,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -33,9 +34,9 @@ class Files:
         found = []
         for name in dict.fromkeys(names):
             path = self._place.file(name)
-            if not path.exists():
+            if not os.path.lexists(path):
                 continue
-            data = path.read_bytes() if path.is_file() else None
+            data = path.read_bytes() if path.is_file() and not path.is_symlink() else None
             if data is None or not (
                 (path.name, _digest(data)) in claimed or data == self._due(name)
             ):
@@ -47,6 +48,10 @@ class Files:
         left = set(leave)
         names = [n for n in self._lines if self._place.file(n) not in left and not self._is_due(n)]
         self.write(state, names)
+
+    def restore(self, state: State, names: Iterable[str]) -> None:
+        """Write those of these names again that somebody has removed."""
+        self.write(state, [n for n in names if not os.path.lexists(self._place.file(n))])
 
     def write(self, state: State, names: Iterable[str]) -> None:
         """Have the files of these names on the disk as the lines have them."""

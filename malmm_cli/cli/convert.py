@@ -37,7 +37,8 @@ def convert(
         )
     from malmm_cli import convert as converting
     from malmm_cli import hub
-    from malmm_cli.output import check_new_folder, new_folder
+    from malmm_cli.files.atomic import new_folder
+    from malmm_cli.output import check_new_folder
 
     check_new_folder(folder)
     laid = converting.read_checkpoint(checkpoint)
