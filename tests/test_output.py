@@ -18,7 +18,6 @@ from malmm_cli.output import (
     check_new_folder,
     check_writable,
     format_whole,
-    new_folder,
     open_lines,
     open_whole,
 )

@@ -11,7 +11,6 @@ says about writing becomes OutputError.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import IO
 
 from malmm_cli.errors import OutputError
+from malmm_cli.files.descriptors import HINT, TOO_MANY
 
 __all__ = [
     *(
@@ -54,8 +54,8 @@ def writing(path: Path, hint: str = ROOM) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            hint = "allow more open files: ulimit -n 1024"
+        if error.errno in TOO_MANY:
+            hint = HINT
         reason = error.strerror or error
         raise OutputError(f"{path}: cannot be written: {reason}", hint=hint) from error
 
