@@ -22,6 +22,7 @@ __all__ = [
     "SUBTITLES",
     "Failure",
     "as_json",
+    "check_name",
     "check_new_folder",
     "check_own",
     "check_writable",
@@ -200,7 +201,7 @@ def check_writable(
         raise UsageError(
             f"{path}: exists", hint="--overwrite replaces it, -o names another", kind="OutputExists"
         )
-    _check_place(target(path))
+    _check_place(path)
 
 
 def check_own(path: Path) -> None:
@@ -237,12 +238,18 @@ def target(path: Path) -> Path:
 
 
 def _check_place(path: Path) -> None:
-    if not os.path.isdir(path.parent):
-        raise UsageError(f"{path}: there is no folder {path.parent}", hint="make it first")
-    if not os.access(path.parent, os.W_OK):
+    folder = target(path).parent
+    if not os.path.isdir(folder):
+        raise UsageError(f"{path}: there is no folder {folder}", hint="make it first")
+    if not os.access(folder, os.W_OK):
         raise OutputError(f"{path}: the folder cannot be written to", hint="name another place")
+    check_name(path)
+
+
+def check_name(path: Path) -> None:
+    """Raise OutputError for a name that the disk does not take."""
     with writing(path), suppress(FileNotFoundError):
-        path.stat()  # a name that the disk does not take
+        path.stat()
 
 
 @contextmanager

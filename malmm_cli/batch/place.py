@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from malmm_cli.batch.state import holder
 from malmm_cli.errors import OutputError, UsageError
-from malmm_cli.output import FORMATS, check_own, check_writable, make_folder, target
+from malmm_cli.output import FORMATS, check_name, check_own, check_writable, make_folder, target
 
 __all__ = ["Place", "place_of"]
 
@@ -95,6 +95,8 @@ def place_of(output: Path, given: str, form: str | None, inputs: Sequence[str] =
     if form is not None and form not in FORMATS:
         raise UsageError(f"unknown format {form!r}", hint=f"one of {', '.join(FORMATS)}")
     if is_folder:
+        if os.path.lexists(output) and not os.path.isdir(output):
+            raise UsageError(f"-o {given}: is not a folder", hint="name a new one, or a file")
         return _checked(Place(output / "results.jsonl", output, form or "text"))
     if output.suffix.lower() != ".jsonl":
         raise UsageError(
@@ -114,4 +116,5 @@ def _checked(place: Place) -> Place:
     """The place, whose files lie in its folder or are not there yet."""
     for path in (place.results, place.state, place.lock):
         check_own(path)
+    check_name(Path(f"{place.state}-journal"))  # the longest of them
     return place

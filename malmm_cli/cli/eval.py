@@ -121,7 +121,7 @@ def _evaluate(job: _Job, path: Path) -> None:
     from malmm_cli import evaluate as evaluation
     from malmm_cli.evaluate import report, scores
 
-    if path.exists() and path.samefile(job.data):
+    if os.path.exists(path) and path.samefile(job.data):
         raise UsageError(f"{path}: is DATA itself", hint="--predictions names another file")
     check_writable(path, overwrite=True, read_back=True)
     path = target(path)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
 
 from malmm_cli.errors import MediaError, UsageError
 
-__all__ = ["PLAYLISTS", "TEXTS", "check", "head", "playlist", "shown"]
+__all__ = ["PLAYLISTS", "TEXTS", "check", "head", "is_another", "playlist", "shown"]
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # Text that names other files. FFmpeg would follow it wherever it points.
@@ -19,6 +20,8 @@ PLAYLIST = re.compile(
 # FFmpeg's names for such text, and for text that it would draw as a picture
 PLAYLISTS = {"concat", "dash", "hls", "imf", "sdp", "webvtt"}
 TEXTS = {"tty", "bin", "xbin", "adf", "idf"}
+
+_SEARCHED, _PACKETS = 2**16, 5  # bytes in which so many packets of a stream follow each other
 
 
 def check(path: str) -> None:
@@ -51,6 +54,39 @@ def head(path: str) -> bytes:
             return file.read(1024)
     except OSError as error:
         raise _unreadable(path) from error
+
+
+def is_another(path: str) -> bool:
+    """Whether a file ends as MPEG-TS does and is something else, as TypeScript and Qt's texts are.
+
+    A transport stream has 0x47 at every packet's beginning; packets are 188 bytes, with a time
+    before or a code behind 192 or 204. Not all of them need be whole.
+    """
+    if not path.lower().endswith((".ts", ".mts")):
+        return False
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False  # which is told when it is tried
+        with open(path, "rb") as file:
+            start = file.read(_SEARCHED)
+    except OSError:
+        return False
+    if b"\0" not in start:
+        return True  # text; every stream has zeros
+    return not any(
+        start[place : place + length * _PACKETS : length].strip(b"G") == b""
+        for length in (188, 192, 204)
+        for place in _places(start, length)
+    )
+
+
+def _places(start: bytes, length: int) -> Iterator[int]:
+    """Where a packet may begin, so that as many follow as are looked at, or as the file has."""
+    last = max(length, len(start) - length * (_PACKETS - 1))
+    place = start.find(b"G", 0, last)
+    while place >= 0:
+        yield place
+        place = start.find(b"G", place + 1, last)
 
 
 def shown(path: str) -> str:
