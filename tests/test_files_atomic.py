@@ -1,4 +1,4 @@
-"""Whole or not at all: names that nobody can foresee, no links followed, the umask's permissions."""
+"""Whole or not at all: names nobody can foresee, no links followed, the umask's permissions."""
 
 import os
 import stat

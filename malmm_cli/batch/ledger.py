@@ -21,7 +21,7 @@ from malmm_cli.batch.place import Place
 from malmm_cli.batch.plan import Planned
 from malmm_cli.batch.state import Entry, State, claimed, now
 from malmm_cli.errors import MalmmError, OutputError, UsageError
-from malmm_cli.files.atomic import remove_leftovers
+from malmm_cli.files.atomic import remove_leftovers, writing
 from malmm_cli.output import Failure, encoded, open_lines
 
 __all__ = ["Ledger", "check_folder", "open_ledger"]
@@ -140,7 +140,8 @@ class Ledger:
             raise self._fault
         self._state.check()
         if self._files:
-            self._files.restore(self._state, self._touched)
+            with writing(self._place.results, AGAIN):
+                self._files.restore(self._state, self._touched)
 
     def _work(self) -> None:
         going = True
@@ -154,7 +155,8 @@ class Ledger:
             going = None not in group
             if not self._fault:
                 try:
-                    self._write_group([entry for entry in group if entry])
+                    with writing(self._place.results, AGAIN):
+                        self._write_group([entry for entry in group if entry])
                 except MalmmError as error:
                     error.hint = error.hint or AGAIN
                     self._fault = error
