@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
 
 from malmm_cli.errors import MediaError, UsageError
 
@@ -22,6 +21,8 @@ PLAYLISTS = {"concat", "dash", "hls", "imf", "sdp", "webvtt"}
 TEXTS = {"tty", "bin", "xbin", "adf", "idf"}
 
 _SEARCHED, _PACKETS = 2**16, 5  # bytes in which so many packets of a stream follow each other
+# the mark, no error, and something in it: a payload, an adaptation field, or both
+_PACKET = re.compile(rb"G[\0-\x7f].[^\0-\x0f\x40-\x4f\x80-\x8f\xc0-\xcf]", re.S)
 
 
 def check(path: str) -> None:
@@ -71,22 +72,18 @@ def is_another(path: str) -> bool:
             start = file.read(_SEARCHED)
     except OSError:
         return False
-    if b"\0" not in start:
-        return True  # text; every stream has zeros
-    return not any(
-        start[place : place + length * _PACKETS : length].strip(b"G") == b""
-        for length in (188, 192, 204)
-        for place in _places(start, length)
-    )
+    return b"\0" not in start or not _has_packets(start)  # every stream has zeros, no text has
 
 
-def _places(start: bytes, length: int) -> Iterator[int]:
-    """Where a packet may begin, so that as many follow as are looked at, or as the file has."""
-    last = max(length, len(start) - length * (_PACKETS - 1))
-    place = start.find(b"G", 0, last)
-    while place >= 0:
-        yield place
-        place = start.find(b"G", place + 1, last)
+def _has_packets(start: bytes) -> bool:
+    """Whether packets follow each other somewhere, as many as are looked at or as there can be."""
+    for length in (188, 192, 204):
+        number = min(_PACKETS, max(1, len(start) // length))
+        for found in re.finditer(b"G", start):
+            begins = range(found.start(), len(start) - 3, length)[:number]
+            if len(begins) == number and all(_PACKET.match(start, begin) for begin in begins):
+                return True
+    return False
 
 
 def shown(path: str) -> str:
