@@ -12,7 +12,7 @@ from media_files import write_video
 from malmm_cli.batch.inputs import find_videos
 from malmm_cli.batch.listed import listed
 from malmm_cli.errors import UsageError
-from malmm_cli.media.files import is_another
+from malmm_cli.media.files import not_a_stream
 
 TYPESCRIPT = "export const GREETING: string = 'Good Morning';\n" * 200
 QT = '<?xml version="1.0"?>\n<!DOCTYPE TS>\n<TS version="2.1" language="de_DE">\n</TS>\n'
@@ -56,10 +56,10 @@ OTHERS = {
 def test_streams_are_told_from_texts(stream, tmp_path):
     for name, content in (streams(stream) | OTHERS).items():
         (tmp_path / name).write_bytes(content)
-        assert is_another(str(tmp_path / name)) == (name in OTHERS), name
-    assert not is_another(str(tmp_path / "nowhere.ts")), "which is told when it is tried"
+        assert not_a_stream(str(tmp_path / name)) == (name in OTHERS), name
+    assert not not_a_stream(str(tmp_path / "nowhere.ts")), "which is told when it is tried"
     (tmp_path / "empty.mp4").touch()
-    assert not is_another(str(tmp_path / "empty.mp4"))
+    assert not not_a_stream(str(tmp_path / "empty.mp4"))
 
 
 @pytest.mark.parametrize("given", ["{}", "{}/**", "{}/**/*.ts"])

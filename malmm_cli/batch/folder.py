@@ -12,6 +12,7 @@ from malmm_cli.batch.files import content
 from malmm_cli.batch.lines import Line, item_of, write_whole
 from malmm_cli.batch.place import Place
 from malmm_cli.batch.state import State
+from malmm_cli.output import encoded
 
 __all__ = ["Files"]
 
@@ -37,9 +38,7 @@ class Files:
             if not os.path.lexists(path):
                 continue
             data = path.read_bytes() if path.is_file() and not path.is_symlink() else None
-            if data is None or not (
-                (path.name, _digest(data)) in claimed or data == self._due(name)
-            ):
+            if data is None or not (_claim(path, data) in claimed or data == self._due(name)):
                 found.append(path)
         return found
 
@@ -56,7 +55,7 @@ class Files:
     def write(self, state: State, names: Iterable[str]) -> None:
         """Have the files of these names on the disk as the lines have them."""
         due = {self._place.file(name): self._due(name) for name in names}
-        files = [(path.name, _digest(data)) for path, data in due.items() if data is not None]
+        files = [_claim(path, data) for path, data in due.items() if data is not None]
         state.claim(files)  # a run that is killed now leaves one of the two
         for path, data in due.items():
             if data is not None:
@@ -79,5 +78,6 @@ class Files:
         return content(items, self._place.form)
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _claim(path: Path, data: bytes) -> tuple[str, str]:
+    """Name and digest as the state has them, in which names are text."""
+    return encoded(path.name).decode(), hashlib.sha256(data).hexdigest()

@@ -10,7 +10,7 @@ from pathlib import Path
 from malmm_cli.batch.listed import listed
 from malmm_cli.data import VIDEO_SUFFIXES, Task
 from malmm_cli.errors import UsageError
-from malmm_cli.media.files import is_another
+from malmm_cli.media.files import not_a_stream
 from malmm_cli.tasks import read_tasks
 
 __all__ = ["find_tasks", "find_videos", "seen_from"]
@@ -109,7 +109,7 @@ def _videos(
 ) -> list[str]:
     """Those found that may be videos; `on_warning` is told of others with a video's ending."""
     paths = list(found)
-    others = [path for path in paths if is_another(path)]
+    others = [path for path in paths if not_a_stream(path)]
     if others and on_warning:
         what = (
             f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1} more are"

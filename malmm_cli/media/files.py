@@ -8,7 +8,7 @@ import stat
 
 from malmm_cli.errors import MediaError, UsageError
 
-__all__ = ["PLAYLISTS", "TEXTS", "check", "head", "is_another", "playlist", "shown"]
+__all__ = ["PLAYLISTS", "TEXTS", "check", "head", "not_a_stream", "playlist", "shown"]
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # Text that names other files. FFmpeg would follow it wherever it points.
@@ -57,7 +57,7 @@ def head(path: str) -> bytes:
         raise _unreadable(path) from error
 
 
-def is_another(path: str) -> bool:
+def not_a_stream(path: str) -> bool:
     """Whether a file ends as MPEG-TS does and is something else, as TypeScript and Qt's texts are.
 
     A transport stream has 0x47 at every packet's beginning; packets are 188 bytes, with a time
