@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -206,3 +208,35 @@ def test_links_of_others_in_a_folder_lead_nowhere(malmm, tmp_path):
     assert malmm("batch", SAMPLE, *FAST, *again, "-o", f"{tmp_path}/out/").code == 0
     assert not (tmp_path / "out" / f"{stem}.srt").is_symlink()
     assert victim.read_text() == "precious"
+
+
+@posix
+def test_too_few_open_files_are_told_before_a_batch(tmp_path):
+    resource = pytest.importorskip("resource")
+    command = [sys.executable, "-m", "malmm_cli", "batch", SAMPLE, *FAST, "-o", "out.jsonl"]
+
+    def few(hard):
+        return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (16, hard))
+
+    how = {"cwd": tmp_path, "capture_output": True, "text": True, "check": False}
+    done = subprocess.run(command, preexec_fn=few(16), **how)
+    assert done.returncode == 1
+    error, hint = done.stderr.splitlines()
+    assert error == "error: a batch with --workers 1 needs 20 open files at once; 16 are allowed"
+    assert "ulimit -n" in hint
+    assert not os.listdir(tmp_path)
+    done = subprocess.run(command, preexec_fn=few(64), **how)
+    assert (done.returncode, done.stderr) == (0, ""), "what the system allows is taken"
+
+
+@posix
+def test_too_many_open_files_are_one_line_of_any_command(malmm, monkeypatch):
+    from malmm_cli import media
+
+    def none_left(*_, **__):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(media, "probe", none_left)
+    done = malmm("frames", SAMPLE)
+    assert done.code == 1
+    assert done.err.splitlines()[0] == "error: too many open files"
