@@ -292,3 +292,17 @@ def test_a_cache_that_goes_costs_a_warning(malmm, tmp_path, monkeypatch):
     assert done.code == 0
     assert "features are not kept" in done.err
     assert done.out
+
+
+@posix
+@pytest.mark.parametrize("before", ["empty", "results"])
+def test_an_output_with_another_name_leaves_that_file_alone(videos, before):
+    place = Place(Path("out.jsonl"))
+    place.results.touch()
+    if before == "results":
+        night(place, planned(videos[:3]), engine=inline)
+    Path("snapshot").hardlink_to(place.results)
+    content = Path("snapshot").read_bytes()
+    night(place, planned(videos), engine=inline)
+    assert sorted(ids(place.results)) == videos
+    assert Path("snapshot").read_bytes() == content

@@ -200,10 +200,14 @@ def _key(place: Place, video: str) -> str:
 
 
 def _make_room(place: Place, state: State, lines: Lines, todo: Sequence[Planned]) -> None:
-    """Take the lines of items that are done anew out of the output, and damaged ones."""
+    """Take the lines of items that are done anew out of the output, and damaged ones.
+
+    A file that has another name too, by a hard link, becomes one of its own: only that will grow.
+    """
     again = [lines.kept[item.task.id] for item in todo if item.task.id in lines.kept]
     dropped = [*again, *lines.replaced]
-    if not dropped and not lines.damaged:
+    shared = place.results.exists() and place.results.stat().st_nlink > 1
+    if not dropped and not lines.damaged and not shared:
         return
     if place.folder:
         for line in again:

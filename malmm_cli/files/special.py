@@ -36,10 +36,10 @@ def kind_of(path: str | os.PathLike[str]) -> str:
 
 def open_stream(path: str, flags: int) -> int:
     """An opener for what is written to; a pipe that nobody reads would wait for ever."""
-    end = time.monotonic() + PATIENCE
+    end, at_once = time.monotonic() + PATIENCE, getattr(os, "O_NONBLOCK", 0)  # none on Windows
     while True:
         try:
-            handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+            handle = os.open(path, flags | at_once)
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
@@ -47,5 +47,6 @@ def open_stream(path: str, flags: int) -> int:
                 raise OSError(errno.ENXIO, "nobody reads it") from error
             time.sleep(0.05)
         else:
-            os.set_blocking(handle, True)
+            if at_once:
+                os.set_blocking(handle, True)
             return handle
