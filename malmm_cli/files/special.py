@@ -39,7 +39,7 @@ def open_stream(path: str, flags: int) -> int:
     end, at_once = time.monotonic() + PATIENCE, getattr(os, "O_NONBLOCK", 0)  # none on Windows
     while True:
         try:
-            handle = os.open(path, flags | at_once)
+            handle = os.open(path, (flags | at_once) & ~os.O_CREAT)
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
