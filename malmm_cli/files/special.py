@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import time
 
@@ -20,7 +21,7 @@ _KINDS = {
     stat.S_IFBLK: "a disk",
     stat.S_IFSOCK: "a socket",
 }
-_OPEN = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
+_OPEN = re.compile(r"/dev/std(out|err)|/(?:dev|proc/self)/fd/(\d+)")
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:
@@ -29,13 +30,15 @@ def kind_of(path: str | os.PathLike[str]) -> str:
         kind = stat.S_IFMT(os.stat(path).st_mode)
     except (OSError, ValueError):
         return ""
-    if kind == stat.S_IFREG and os.fspath(path).startswith(_OPEN):  # any file may be behind it
+    if kind == stat.S_IFREG and _OPEN.fullmatch(os.fspath(path)):  # any file may be behind it
         return "an open stream"
     return _KINDS.get(kind, "not a file")
 
 
 def open_stream(path: str, flags: int) -> int:
     """An opener for what is written to; a pipe that nobody reads would wait for ever."""
+    if ours := _OPEN.fullmatch(path):  # others go on writing where this ends
+        return os.dup(int(ours[2] or {"out": 1, "err": 2}[ours[1]]))
     end, at_once = time.monotonic() + PATIENCE, getattr(os, "O_NONBLOCK", 0)  # none on Windows
     while True:
         try:
