@@ -15,7 +15,6 @@ import math
 import os
 import re
 import shutil
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -28,12 +27,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from malmm_cli.files.atomic import PREFIX, permit, temporary
+
 __all__ = ["Cache", "DamagedError", "Entry", "Writer", "checksum"]
 
 FORMAT = "malmm-features/1"
 LIMIT = 20 * 10**9  # bytes of a cache, unless told otherwise
 ABOUT = "about.json"
-MAKING = ".malmm-"  # begins the name of an entry in the making
 FORGOTTEN = 24 * 3600.0  # seconds after which nobody works on one any more
 
 
@@ -95,7 +95,7 @@ class Cache:
 
     def entries(self) -> list[Entry]:
         """All entries, the one used last first."""
-        whole = (path for path in self.folder.glob("*") if not path.name.startswith(MAKING))
+        whole = (path for path in self.folder.glob("*") if not path.name.startswith(PREFIX))
         found = filter(None, map(_entry, whole))
         return sorted(found, key=lambda entry: entry.used, reverse=True)
 
@@ -142,7 +142,8 @@ class Writer:
         self._place: Path | None = None
         with self._told():
             cache.folder.mkdir(parents=True, exist_ok=True)
-            self._place = Path(tempfile.mkdtemp(prefix=MAKING, dir=cache.folder))
+            self._place = temporary(cache.folder / key)
+            self._place.mkdir()
 
     def add(self, features: Tensor, seconds: list[float]) -> Tensor:
         """Keep features (T, P, C) and their times; return them in half precision, on the CPU.
@@ -185,6 +186,7 @@ class Writer:
         del content["path"], content["used"]
         with self._told():
             (self._place / ABOUT).write_text(json.dumps(content), encoding="utf-8")
+            permit(self._place)
             self._cache.make_room(self._size)
             if _entry(target) is None:
                 shutil.rmtree(target, ignore_errors=True)
@@ -212,14 +214,16 @@ class Writer:
 
 def _is_ours(path: Path) -> bool:
     """Whether a folder has a name that we give to entries, whole or in the making."""
-    named = path.name.startswith(MAKING) or re.fullmatch(r"[0-9a-f]{32}", path.name)
-    return bool(named) and path.is_dir()
+    named = path.name.startswith(PREFIX) or re.fullmatch(r"[0-9a-f]{32}", path.name)
+    return bool(named) and path.is_dir() and not path.is_symlink()
 
 
 def _entry(path: Path) -> Entry | None:
     """The entry in a folder; None where there is none or what it says of itself makes no sense."""
     try:
         about = path / ABOUT
+        if path.is_symlink() or not about.is_file():  # nothing outside is read, or removed
+            return None
         content = json.loads(about.read_bytes())
         if content.pop("format") != FORMAT:
             return None

@@ -77,7 +77,7 @@ class MemoryFile:
         told = json.dumps(about)
         crc = checksum(*tensors.values(), text=told)
         content = save(tensors, {"format": FORMAT, "about": told, "crc32": crc})
-        with open_whole(path) as file:
+        with open_whole(path, durable=True) as file:
             file.write(content)
         return len(content)
 

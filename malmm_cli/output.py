@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from malmm_cli.data import MediaInfo, Result, Segment
 from malmm_cli.errors import MalmmError, OutputError, UsageError
+from malmm_cli.files.atomic import RERUN, check_same, new_file, writing
+from malmm_cli.files.special import STREAMS, kind_of, open_stream
 
 __all__ = [
     "FORMATS",
@@ -22,16 +22,18 @@ __all__ = [
     "SUBTITLES",
     "Failure",
     "as_json",
+    "check_name",
     "check_new_folder",
+    "check_own",
     "check_writable",
     "encoded",
     "format_line",
     "format_whole",
     "frames_as_json",
     "make_folder",
-    "new_folder",
     "open_lines",
     "open_whole",
+    "target",
 ]
 
 SCHEMA = "malmm/1"
@@ -177,24 +179,48 @@ def frames_as_json(
     }
 
 
-def check_writable(path: Path, *, overwrite: bool, inputs: Sequence[str] = ()) -> None:
-    """Raise before any work is done for an output that stands in the way or has no place."""
+def check_writable(
+    path: Path, *, overwrite: bool, inputs: Sequence[str] = (), read_back: bool = False
+) -> None:
+    """Raise before any work is done for an output that stands in the way or has no place.
+
+    One that is `read_back` has to be a file; otherwise a pipe and what a terminal is will do.
+    """
     for given in inputs:
         if os.path.exists(path) and os.path.exists(given) and os.path.samefile(path, given):
             raise UsageError(f"{path}: is the input itself", hint="-o names another file")
-    if os.path.isdir(path):
+    kind = kind_of(path)
+    if kind == "a folder":
         raise UsageError(f"{path}: is a folder", hint="name a file in it")
-    if os.path.isfile(path) and not overwrite:
+    if kind in STREAMS and not read_back:
+        return
+    if kind not in ("", "a file"):
+        why = "; what is read back has to be a file" if kind in STREAMS else ", not a file"
+        raise UsageError(f"{path}: is {kind}{why}", hint="name a file")
+    if kind == "a file" and not overwrite:
         raise UsageError(
             f"{path}: exists", hint="--overwrite replaces it, -o names another", kind="OutputExists"
         )
-    if os.path.isfile(path) or not os.path.exists(path):  # neither device nor pipe
-        _check_place(path)
+    _check_place(path)
+
+
+def check_own(path: Path) -> None:
+    """Raise UsageError where a file of a name that malmm gives would not be one of its own.
+
+    A link would lead elsewhere, a pipe or a device cannot be read back.
+    """
+    kind = "a link" if os.path.islink(path) else kind_of(path)
+    if kind not in ("", "a file"):
+        raise UsageError(
+            f"{path}: is {kind}, where malmm would write a file",
+            hint="remove it, or name another output",
+            kind="OutputExists",
+        )
 
 
 def check_new_folder(path: Path) -> None:
     """Raise before any work is done for a folder that is not empty or has no place."""
-    with _told(path):
+    with writing(path):
         if os.path.lexists(path) and (
             os.path.islink(path) or not os.path.isdir(path) or os.listdir(path)
         ):
@@ -206,67 +232,45 @@ def check_new_folder(path: Path) -> None:
     _check_place(path)
 
 
+def target(path: Path) -> Path:
+    """The file that is written where a name was given: a link is followed."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path
+
+
 def _check_place(path: Path) -> None:
-    if not os.path.isdir(path.parent):
-        raise UsageError(f"{path}: there is no folder {path.parent}", hint="make it first")
-    if not os.access(path.parent, os.W_OK):
+    folder = target(path).parent
+    if not os.path.isdir(folder):
+        raise UsageError(f"{path}: there is no folder {folder}", hint="make it first")
+    if not os.access(folder, os.W_OK):
         raise OutputError(f"{path}: the folder cannot be written to", hint="name another place")
-    with _told(path), suppress(FileNotFoundError):
-        path.stat()  # a name that the disk does not take
+    check_name(path)
+
+
+def check_name(path: Path) -> None:
+    """Raise OutputError for a name that the disk does not take."""
+    with writing(path), suppress(FileNotFoundError):
+        path.stat()
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turns what the system says about writing to path into OutputError."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(
-            f"{path}: cannot be written: {reason}", hint="make some room, or name another place"
-        ) from error
-
-
-@contextmanager
-def open_whole(path: Path) -> Iterator[IO[bytes]]:
+def open_whole(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
     """A file that appears under its name when all is written, and not at all otherwise.
 
-    Where the name is that of a device or a pipe, it is written to.
+    Where the name is that of a link, the file that it names is replaced; a device or a pipe is
+    written to.
     """
-    with _told(path):
-        if path.exists() and not path.is_file():
-            with path.open("wb") as file:
-                yield file
+    with writing(path):
+        if kind_of(path) in STREAMS:
+            with open(path, "ab", opener=open_stream) as stream:
+                yield stream
             return
-        path = Path(os.path.realpath(path))
-        handle, name = tempfile.mkstemp(prefix=".malmm-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A folder that appears under its name when all is in it, and not at all otherwise."""
-    with _told(path):
-        place = Path(tempfile.mkdtemp(prefix=".malmm-", dir=path.parent))
-        try:
-            yield place
-            place.chmod(0o777 & ~_umask())
-            if path.is_dir():
-                path.rmdir()
-            os.replace(place, path)
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
+        with new_file(target(path), durable=durable) as file:
+            yield file
 
 
 def make_folder(path: Path) -> None:
     """Make a folder, unless it is there."""
-    with _told(path):
+    with writing(path):
         path.mkdir(exist_ok=True)
 
 
@@ -277,45 +281,47 @@ def open_lines(
     """Writes whole lines as they come, from the first on; those in the file are always complete.
 
     A file that came up meanwhile, another run's perhaps, is not overwritten unless asked for;
-    `append` keeps what is in it.
+    `append` keeps what is in it. Raises OutputError, at the end at the latest, where the file was
+    removed, replaced or changed by somebody else meanwhile.
     """
-    with ExitStack() as stack:
-        file: IO[bytes] | None = None
-        complete = 0
-        mode = "wb" if overwrite or (path.exists() and not path.is_file()) else "xb"
-        if append:
-            mode = "ab"
+    file: IO[bytes] | None = None
+    complete = 0
 
-        def write(line: str) -> None:
-            nonlocal file, complete
-            with _told(path):
-                if file is None:
-                    file = stack.enter_context(path.open(mode, buffering=0))
-                    complete = file.tell() if append else 0
-                rest = encoded(line)
-                try:
-                    while rest:
-                        rest = rest[file.write(rest) :]
-                    if path.is_file():  # neither device nor pipe
-                        os.fsync(file.fileno())
-                        complete = file.tell()
-                except OSError:
-                    if path.is_file():
-                        file.truncate(complete)
-                    raise
+    def check() -> None:
+        if file is not None:
+            check_same(path, found := os.fstat(file.fileno()))
+            if found.st_size != complete:
+                raise OutputError(f"{path}: was changed by others while it was written", hint=RERUN)
 
+    def write(line: str) -> None:
+        nonlocal file, complete
+        with writing(path):
+            if file is None:
+                check_own(path)
+                file = path.open("ab" if append else "wb" if overwrite else "xb", buffering=0)
+                complete = file.tell()
+            check()
+            rest = encoded(line)
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+                complete = file.tell()
+            except OSError:
+                file.truncate(complete)
+                raise
+
+    try:
         yield write
+        check()
+    finally:
+        if file is not None:
+            file.close()
 
 
 def encoded(text: str) -> bytes:
     """UTF-8; bytes in the name of a file that are no text are escaped, as JSON does it."""
     return text.encode("utf-8", "backslashreplace")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _round(seconds: float) -> float:

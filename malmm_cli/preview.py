@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 from malmm_cli import media
 from malmm_cli.data import Frame, MediaInfo
 from malmm_cli.errors import UsageError
-from malmm_cli.output import new_folder, open_whole
+from malmm_cli.files.atomic import new_folder
+from malmm_cli.output import open_whole
 from malmm_cli.sampling import choose_for
 from malmm_cli.settings import Settings
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from malmm_cli.data import Task
 from malmm_cli.errors import UsageError
+from malmm_cli.files.special import kind_of
 from malmm_cli.metrics import is_right
 
 __all__ = ["FIELDS", "read_tasks", "task_as_json"]
@@ -88,6 +89,11 @@ def task_as_json(task: Task) -> dict[str, Any]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Number and text of every line that is not empty."""
+    kind = kind_of(path)
+    if kind not in ("", "a file", "a folder"):
+        raise UsageError(
+            f"{path}: is {kind}; tasks are read from a file", hint="save them to a file first"
+        )
     try:
         content = path.read_bytes()
     except OSError as error:

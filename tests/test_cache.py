@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 import malmm_cli
 from malmm_cli import media, models, pipeline
-from malmm_cli.cache import MAKING, Cache
+from malmm_cli.cache import Cache
+from malmm_cli.files.atomic import PREFIX
 from malmm_cli.models import InstructBlip
 from malmm_cli.settings import CAPTION, changed
 
@@ -229,8 +230,8 @@ def test_what_is_stopped_leaves_nothing(model, video, cache, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         malmm_cli.caption(video, model=model, on_progress=stop, **FEW)
     assert list(cache.folder.iterdir()) == []
-    killed = cache.folder / f"{MAKING}killed"
-    fresh = cache.folder / f"{MAKING}working"
+    killed = cache.folder / f"{PREFIX}killed"
+    fresh = cache.folder / f"{PREFIX}working"
     for folder in (killed, fresh):
         folder.mkdir()
     os.utime(killed, (0, 0))

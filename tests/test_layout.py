@@ -33,6 +33,7 @@ ORDER = [
         "settings",
         "folder",
         "identity",
+        "files",
         "data",
         "errors",
     ],

@@ -11,13 +11,13 @@ from conftest import FAST, SAMPLE
 
 from malmm_cli.data import Result, Segment
 from malmm_cli.errors import OutputError, UsageError
+from malmm_cli.files.atomic import new_folder
 from malmm_cli.output import (
     FORMATS,
     Failure,
     check_new_folder,
     check_writable,
     format_whole,
-    new_folder,
     open_lines,
     open_whole,
 )

@@ -1,6 +1,9 @@
 """Short forms of the long runs in tests/stress."""
 
-from stress import containers, kept, many, mutate, soak
+import sys
+
+import pytest
+from stress import containers, kept, many, mutate, names, soak
 
 
 def test_containers():
@@ -13,6 +16,11 @@ def test_mutated_media():
     kinds = mutate.run(22, seed=1)
     assert kinds["answered"]
     assert len(kinds) > 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that other systems do not take")
+def test_random_names():
+    names.run(24, seed=1)
 
 
 def test_mutated_kept_files(one_thread):

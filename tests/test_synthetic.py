@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from malmm_cli.errors import OutputError, UsageError
+from malmm_cli.files.atomic import temporary
 from malmm_cli.synthetic import (
     COLOURS,
     MOTIONS,
@@ -284,7 +285,7 @@ class TestFiles:
         for size in [(63, 48), (64, 47)]:
             with pytest.raises(UsageError, match="even, not {}x{}".format(*size)):
                 write_mp4(render(of(), 1, size), tmp_path / "clip.mp4", fps=5)
-        with pytest.raises(OutputError, match=r"cannot write .*clip\.mp4: No such file"):
+        with pytest.raises(OutputError, match=r"clip\.mp4: cannot be written: No such file"):
             write_mp4(render(of(), 1, (64, 48)), tmp_path / "missing" / "clip.mp4", fps=5)
 
 
@@ -332,9 +333,10 @@ class TestDataSets:
     def test_what_a_killed_run_left_goes_in_time(self, tmp_path):
         folder = tmp_path / "world"
         write_dataset(self.WORLD, folder)
-        old, new = (folder / "videos" / f".0000{k}.7.partial" for k in range(2))
+        old, new = (temporary(folder / "videos" / f"0000{k}.mp4") for k in range(2))
         for partial in (old, new):
-            partial.write_bytes(b"half")
+            partial.mkdir()
+            (partial / "half.mp4").write_bytes(b"half")
         os.utime(old, (0, 0))
         write_dataset(self.WORLD, folder)
         assert not old.exists()

@@ -13,10 +13,10 @@ import transformers
 from torch import Tensor
 
 from malmm_cli import models
+from malmm_cli.files.atomic import new_folder
 from malmm_cli.models import InstructBlip
 from malmm_cli.models.scratch import write
 from malmm_cli.models.weights import write_state
-from malmm_cli.output import new_folder
 from malmm_cli.synthetic import Scene, words
 
 WINDOWS = 32  # query tokens, and rows of the position table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from malmm_cli.output import Failure, Item, encoded, format_whole
@@ -24,6 +24,10 @@ class Names:
         self._names = dict(known)
         self._taken = {_key(name) for name in (*known.values(), *taken, *OWN)}
         self.collisions: list[str] = []  # one line about each
+
+    def __iter__(self) -> Iterator[str]:
+        """The names that were given."""
+        return iter(self._names.values())
 
     def of(self, video: str) -> str:
         """The name without suffix: that of the video, and a number where another one has it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from malmm_cli.batch.files import content
 from malmm_cli.batch.lines import Line, item_of, write_whole
 from malmm_cli.batch.place import Place
 from malmm_cli.batch.state import State
+from malmm_cli.output import encoded
 
 __all__ = ["Files"]
 
@@ -33,12 +35,10 @@ class Files:
         found = []
         for name in dict.fromkeys(names):
             path = self._place.file(name)
-            if not path.exists():
+            if not os.path.lexists(path):
                 continue
-            data = path.read_bytes() if path.is_file() else None
-            if data is None or not (
-                (path.name, _digest(data)) in claimed or data == self._due(name)
-            ):
+            data = path.read_bytes() if path.is_file() and not path.is_symlink() else None
+            if data is None or not (_claim(path, data) in claimed or data == self._due(name)):
                 found.append(path)
         return found
 
@@ -48,10 +48,14 @@ class Files:
         names = [n for n in self._lines if self._place.file(n) not in left and not self._is_due(n)]
         self.write(state, names)
 
+    def restore(self, state: State, names: Iterable[str]) -> None:
+        """Write those of these names again that somebody has removed."""
+        self.write(state, [n for n in names if not os.path.lexists(self._place.file(n))])
+
     def write(self, state: State, names: Iterable[str]) -> None:
         """Have the files of these names on the disk as the lines have them."""
         due = {self._place.file(name): self._due(name) for name in names}
-        files = [(path.name, _digest(data)) for path, data in due.items() if data is not None]
+        files = [_claim(path, data) for path, data in due.items() if data is not None]
         state.claim(files)  # a run that is killed now leaves one of the two
         for path, data in due.items():
             if data is not None:
@@ -74,5 +78,6 @@ class Files:
         return content(items, self._place.form)
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _claim(path: Path, data: bytes) -> tuple[str, str]:
+    """Name and digest as the state has them, in which names are text."""
+    return encoded(path.name).decode(), hashlib.sha256(data).hexdigest()

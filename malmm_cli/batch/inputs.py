@@ -7,8 +7,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from malmm_cli.batch.listed import listed
 from malmm_cli.data import VIDEO_SUFFIXES, Task
 from malmm_cli.errors import UsageError
+from malmm_cli.media.files import not_a_stream
 from malmm_cli.tasks import read_tasks
 
 __all__ = ["find_tasks", "find_videos", "seen_from"]
@@ -62,11 +64,11 @@ def find_videos(
     empty = []
     for given in inputs:
         if given == "-":
-            here = _listed(lines)
+            here = listed(lines)
         elif os.path.isdir(given):
-            here = [str(path) for path in _walk(Path(given), on_warning)]
+            here = _videos(given, map(str, _walk(Path(given), on_warning)), on_warning)
         elif glob.has_magic(given) and not os.path.lexists(given):
-            here = list(_matching(given))
+            here = _videos(given, _matching(given), on_warning)
         else:
             here = [given]
         found.update(dict.fromkeys(here))
@@ -81,12 +83,6 @@ def find_videos(
         for given in empty:
             on_warning(f"no videos in {given}")
     return list(found)
-
-
-def _listed(lines: Iterable[str]) -> list[str]:
-    """The files of a list; some editors put a mark of the encoding before the first."""
-    names = [line.rstrip("\r\n") for line in lines if line.strip()]
-    return [names[0].removeprefix("\ufeff"), *names[1:]] if names else []
 
 
 def _is_tasks(given: str) -> bool:
@@ -106,6 +102,20 @@ def seen_from(base: Path, video: str) -> str:
         return Path(os.path.relpath(video, base)).as_posix()
     except ValueError:  # another drive, or a name that is none
         return video
+
+
+def _videos(
+    given: str, found: Iterable[str], on_warning: Callable[[str], None] | None
+) -> list[str]:
+    """Those found that may be videos; `on_warning` is told of others with a video's ending."""
+    paths = list(found)
+    others = [path for path in paths if not_a_stream(path)]
+    if others and on_warning:
+        what = (
+            f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1} more are"
+        )
+        on_warning(f"{given}: {what} not MPEG-TS and left out; name a file itself to have it tried")
+    return [path for path in paths if path not in set(others)]
 
 
 def _walk(folder: Path, on_warning: Callable[[str], None] | None) -> Iterator[Path]:

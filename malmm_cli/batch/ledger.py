@@ -21,6 +21,7 @@ from malmm_cli.batch.place import Place
 from malmm_cli.batch.plan import Planned
 from malmm_cli.batch.state import Entry, State, claimed, now
 from malmm_cli.errors import MalmmError, OutputError, UsageError
+from malmm_cli.files.atomic import remove_leftovers, writing
 from malmm_cli.output import Failure, encoded, open_lines
 
 __all__ = ["Ledger", "check_folder", "open_ledger"]
@@ -61,6 +62,8 @@ def open_ledger(
             for item in todo:  # known before anything is done, so that collisions can be told
                 names.of(_key(place, item.task.video))
             files.mend(state, left)
+        ours = (place.results, *(place.file(name) for name in names))
+        remove_leftovers(place.base, (path.name for path in ours))
         with ExitStack() as stack:
             write = stack.enter_context(open_lines(place.results, append=True))
             ledger = Ledger(place, state, names, write, files)
@@ -119,6 +122,7 @@ class Ledger:
         self._size = place.results.stat().st_size if place.results.exists() else 0
         self._waiting: SimpleQueue[Written | None] = SimpleQueue()
         self._fault: Exception | None = None
+        self._touched: set[str] = set()  # names of files
         self._thread = Thread(target=self._work)
         self._thread.start()
 
@@ -134,6 +138,10 @@ class Ledger:
         self._thread.join()
         if self._fault:
             raise self._fault
+        self._state.check()
+        if self._files:
+            with writing(self._place.results, AGAIN):
+                self._files.restore(self._state, self._touched)
 
     def _work(self) -> None:
         going = True
@@ -147,7 +155,8 @@ class Ledger:
             going = None not in group
             if not self._fault:
                 try:
-                    self._write_group([entry for entry in group if entry])
+                    with writing(self._place.results, AGAIN):
+                        self._write_group([entry for entry in group if entry])
                 except MalmmError as error:
                     error.hint = error.hint or AGAIN
                     self._fault = error
@@ -171,6 +180,7 @@ class Ledger:
         self._write("".join(texts))
         if self._files:
             self._files.write(self._state, touched)
+            self._touched |= touched
         for job, outcome in group:
             self._state.add(_outcomes(job, outcome), outcome.seconds, outcome.memory)
 
@@ -190,10 +200,14 @@ def _key(place: Place, video: str) -> str:
 
 
 def _make_room(place: Place, state: State, lines: Lines, todo: Sequence[Planned]) -> None:
-    """Take the lines of items that are done anew out of the output, and damaged ones."""
+    """Take the lines of items that are done anew out of the output, and damaged ones.
+
+    A file that has another name too, by a hard link, becomes one of its own: only that will grow.
+    """
     again = [lines.kept[item.task.id] for item in todo if item.task.id in lines.kept]
     dropped = [*again, *lines.replaced]
-    if not dropped and not lines.damaged:
+    shared = place.results.exists() and place.results.stat().st_nlink > 1
+    if not dropped and not lines.damaged and not shared:
         return
     if place.folder:
         for line in again:

@@ -11,7 +11,6 @@ Each line is an item as `malmm_cli.output` writes it, with
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,11 +19,12 @@ from typing import Any
 
 from malmm_cli.batch.files import is_name
 from malmm_cli.data import Result, Segment
-from malmm_cli.errors import MalmmError, OutputError, UsageError
+from malmm_cli.errors import MalmmError, UsageError
+from malmm_cli.files.atomic import new_file
 from malmm_cli.output import SCHEMA, Failure, Item, as_json
 
 __all__ = [
-    *("AGAIN", "Line", "Lines", "item_of", "line_of", "read_lines", "sync_folder", "without"),
+    *("AGAIN", "Line", "Lines", "item_of", "line_of", "read_lines", "without"),
     "write_whole",
 ]
 
@@ -156,35 +156,9 @@ def without(path: Path, ranges: Iterable[tuple[int, int]]) -> None:
 
 
 def write_whole(path: Path, parts: Iterable[bytes]) -> None:
-    """Have a file of these bytes on the disk under its name, whole or not at all.
-
-    What a kill leaves of it has a name of its own, which the next one takes.
-    """
-    new = path.with_name(f".{path.name[:100]}.new")
-    try:
-        with new.open("wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    except OSError as error:
-        with suppress(OSError):
-            new.unlink()
-        raise OutputError(
-            f"{path}: cannot be written: {error.strerror or error}", hint=AGAIN
-        ) from error
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk, where the system lets a folder be opened."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    """Have a file of these bytes on the disk under its name, whole or not at all."""
+    with new_file(path, durable=True, hint=AGAIN) as file:
+        file.writelines(parts)
 
 
 def line_of(

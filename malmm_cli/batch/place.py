@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from malmm_cli.batch.state import holder
 from malmm_cli.errors import OutputError, UsageError
-from malmm_cli.output import FORMATS, check_writable, make_folder
+from malmm_cli.output import FORMATS, check_name, check_own, check_writable, make_folder, target
 
 __all__ = ["Place", "place_of"]
 
@@ -42,6 +42,11 @@ class Place:
         return self.results.with_suffix(".sqlite")
 
     @property
+    def lock(self) -> Path:
+        """What the run that writes has locked."""
+        return self.results.with_suffix(".lock")
+
+    @property
     def suffix(self) -> str:
         """What the names of the files in the folder end in."""
         return SUFFIXES[self.form]
@@ -62,7 +67,7 @@ class Place:
         """Have it alone, as long as the process lives; UsageError names the run that has it."""
         if self.folder:
             make_folder(self.folder)
-        lock = FileLock(self.results.with_suffix(".lock"))
+        lock = FileLock(self.lock)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -90,7 +95,9 @@ def place_of(output: Path, given: str, form: str | None, inputs: Sequence[str] =
     if form is not None and form not in FORMATS:
         raise UsageError(f"unknown format {form!r}", hint=f"one of {', '.join(FORMATS)}")
     if is_folder:
-        return Place(output / "results.jsonl", output, form or "text")
+        if os.path.lexists(output) and not os.path.isdir(output):
+            raise UsageError(f"-o {given}: is not a folder", hint="name a new one, or a file")
+        return _checked(Place(output / "results.jsonl", output, form or "text"))
     if output.suffix.lower() != ".jsonl":
         raise UsageError(
             f"-o {given}: results are JSON lines, or a file for each video",
@@ -100,6 +107,14 @@ def place_of(output: Path, given: str, form: str | None, inputs: Sequence[str] =
         raise UsageError(
             f"-o {given} is of JSON lines", hint=f"for {form}, name a folder with a slash behind it"
         )
-    check_writable(output, overwrite=True, inputs=inputs)
+    check_writable(output, overwrite=True, inputs=inputs, read_back=True)
     # the lock lies beside the file itself, by whatever name it is reached
-    return Place(Path(os.path.realpath(output)) if output.is_symlink() else output)
+    return _checked(Place(target(output)))
+
+
+def _checked(place: Place) -> Place:
+    """The place, whose files lie in its folder or are not there yet."""
+    for path in (place.results, place.state, place.lock):
+        check_own(path)
+    check_name(Path(f"{place.state}-journal"))  # the longest of them
+    return place

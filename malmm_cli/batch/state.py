@@ -22,7 +22,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ from typing import Any
 
 from malmm_cli.batch.lines import AGAIN
 from malmm_cli.errors import OutputError, UsageError
+from malmm_cli.files.atomic import check_same
 from malmm_cli.output import encoded
 
 __all__ = ["Entry", "Pace", "State", "claimed", "holder", "pace"]
@@ -88,7 +89,12 @@ class State:
         self.path = path
         with told(path):
             self._base = _open(path)
+        self._known = os.stat(path)
         self.run = 0
+
+    def check(self) -> None:
+        """Raise OutputError where somebody has removed or replaced the file."""
+        check_same(self.path, self._known)
 
     def begin(self, workers: int) -> None:
         """Note that a run began, and who it is."""
@@ -114,6 +120,7 @@ class State:
         """Note what became of items, all or none."""
         rows = [vars(entry) for entry in entries]
         done = sum(row["status"] == "done" for row in rows)
+        self.check()
         with told(self.path), self._base:
             self._base.executemany(ITEM, map(_text, rows))
             self._base.execute(
@@ -192,6 +199,8 @@ def _read(path: Path, question: str, most: int = 1) -> list[tuple[Any, ...]]:
 
 def _open(path: Path) -> sqlite3.Connection:
     """The database; a damaged one is put aside, since all that matters is in the output."""
+    with suppress(OSError):  # told below; SQLite would give it less than the umask does
+        path.open("xb").close()
     base = sqlite3.connect(path, check_same_thread=False)
     try:
         (ours,) = base.execute("PRAGMA application_id").fetchone()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from malmm_cli.files.atomic import new_file
 from malmm_cli.output import encoded, open_whole
 from malmm_cli.plots import COLOURS
 
@@ -134,7 +135,7 @@ def draw(rows: Rows, path: Path) -> None:
     panels[1].set_ylim(bottom=0)
     for panel in panels:
         panel.legend(frameon=False)
-    with open_whole(path) as file:
+    with new_file(path) as file:
         figure.savefig(file, format="png", dpi=120)
 
 

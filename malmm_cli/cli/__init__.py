@@ -29,6 +29,7 @@ from malmm_cli.cli import (
 from malmm_cli.cli import eval as evaluation
 from malmm_cli.cli.console import complain, note, set_encodings
 from malmm_cli.errors import MalmmError
+from malmm_cli.files.descriptors import HINT, TOO_MANY
 
 __all__ = ["app", "run"]
 
@@ -88,6 +89,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except MalmmError as error:
         complain(error.message, error.hint)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in TOO_MANY:
+            raise
+        complain("too many open files", HINT)
+        return 1
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except _ClickError as error:

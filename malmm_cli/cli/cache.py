@@ -101,7 +101,7 @@ def _cache(folder: Path | None) -> Cache:
     if folder is None:
         raise UsageError("which cache?", hint="--cache FOLDER, or MALMM_CACHE=FOLDER")
     folder = folder.expanduser()
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(f"{folder}: there is no such folder", hint="--cache FOLDER names another")
     return Cache(folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -29,15 +30,16 @@ def convert(
     malmm convert checkpoint_best.pth my-model --base flan-t5-xl
     malmm caption video.mp4 --model ./my-model
     """
-    if not checkpoint.is_file():
-        there = "is a folder" if checkpoint.is_dir() else "is no regular file"
+    if not os.path.isfile(checkpoint):
+        there = "is a folder" if os.path.isdir(checkpoint) else "is no regular file"
         raise UsageError(
-            f"{checkpoint}: {there if checkpoint.exists() else 'there is no such file'}",
+            f"{checkpoint}: {there if os.path.exists(checkpoint) else 'there is no such file'}",
             hint="give the path of a .pth or .safetensors file",
         )
     from malmm_cli import convert as converting
     from malmm_cli import hub
-    from malmm_cli.output import check_new_folder, new_folder
+    from malmm_cli.files.atomic import new_folder
+    from malmm_cli.output import check_new_folder
 
     check_new_folder(folder)
     laid = converting.read_checkpoint(checkpoint)

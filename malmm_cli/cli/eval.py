@@ -16,7 +16,7 @@ from malmm_cli.cli.console import complain, emit, note, warn
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import load_model, note_stages, shown_progress
 from malmm_cli.errors import MalmmError, UsageError
-from malmm_cli.output import SCHEMA, check_writable, make_folder
+from malmm_cli.output import SCHEMA, check_writable, make_folder, target
 from malmm_cli.settings import ASK, CAPTION
 
 if TYPE_CHECKING:
@@ -121,9 +121,10 @@ def _evaluate(job: _Job, path: Path) -> None:
     from malmm_cli import evaluate as evaluation
     from malmm_cli.evaluate import report, scores
 
-    if path.exists() and path.samefile(job.data):
+    if os.path.exists(path) and path.samefile(job.data):
         raise UsageError(f"{path}: is DATA itself", hint="--predictions names another file")
-    check_writable(path, overwrite=True)
+    check_writable(path, overwrite=True, read_back=True)
+    path = target(path)
     model = load_model(job.options)
     with _running(job.options, path) as progress:
         runs = [evaluation.Run(job.plan, path)]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Both = tuple[Settings, Settings]  # of captions, of questions
 
 SHOWN = 5  # failures told again at the end
+FILES, FILES_EACH = 16, 4  # open at once, besides for each worker
 WEIGHTS = ("*.safetensors", "*.json", "qformer_tokenizer/*", "tokenizer.model", "spiece.model")
 
 
@@ -72,7 +73,9 @@ def night(
     from malmm_cli.batch.ledger import check_folder, open_ledger
     from malmm_cli.batch.lines import read_lines
     from malmm_cli.batch.plan import jobs, plan, sort_out
+    from malmm_cli.files.descriptors import allow
 
+    allow(FILES + FILES_EACH * setup.workers, f"a batch with --workers {setup.workers}")
     planned = plan(tasks, *settings, _located(options))
     if not options.overwrite:
         lines = read_lines(place.results)  # looked at before anything is made, and once it is ours

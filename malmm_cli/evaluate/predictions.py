@@ -13,7 +13,7 @@ from typing import Any
 
 from malmm_cli.data import Task
 from malmm_cli.errors import UsageError
-from malmm_cli.output import SCHEMA, check_writable, open_lines
+from malmm_cli.output import SCHEMA, check_own, check_writable, open_lines
 
 __all__ = ["Kept", "Prediction", "digest", "kept"]
 
@@ -58,7 +58,8 @@ def kept(path: Path, about: dict[str, Any], *, overwrite: bool) -> Iterator[Kept
     one or comes from something else, unless that is to be overwritten. Half a line at the end, as a
     kill leaves it, is removed.
     """
-    check_writable(path, overwrite=True)
+    check_writable(path, overwrite=True, read_back=True)
+    check_own(path)
     found = {} if overwrite else _read(path, about)
     append = bool(found) or (path.exists() and not overwrite)
     with open_lines(path, overwrite=overwrite, append=append) as write:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from malmm_cli.errors import CapacityError, MalmmError, ModelError
+from malmm_cli.files.atomic import new_file
 from malmm_cli.folder import read_config
 from malmm_cli.hub.faults import explained, http_error, may_pass, status_of
 from malmm_cli.hub.snapshot import File, is_complete, size_text, wanted
@@ -208,6 +209,8 @@ class Download:
         """Fetch what is missing of a file, compare its hash, and only then give it its name."""
         part = _part(blob)
         part.parent.mkdir(parents=True, exist_ok=True)
+        if part.is_symlink():  # its name can be foreseen, since another run goes on with it
+            part.unlink()
         part.touch()
         try:
             while (before := _size(part)) < file.size:
@@ -294,7 +297,8 @@ def _commit(storage: Path, ref: str) -> str | None:
 def _record(storage: Path, commit: str) -> None:
     path = storage / "refs" / _RECORD
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(commit, encoding="utf-8")
+    with new_file(path) as file:
+        file.write(commit.encode())
 
 
 def _part(blob: Path) -> Path:

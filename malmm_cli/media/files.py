@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from malmm_cli.errors import MediaError, UsageError
 
-__all__ = ["PLAYLISTS", "TEXTS", "check", "head", "nameless", "playlist", "shown"]
+__all__ = ["PLAYLISTS", "TEXTS", "check", "head", "nameless", "not_a_stream", "playlist", "shown"]
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # Text that names other files. FFmpeg would follow it wherever it points.
@@ -24,6 +24,10 @@ PATTERN = re.compile(r"[%*?{}\[\]]")
 # FFmpeg's names for such text, and for text that it would draw as a picture
 PLAYLISTS = {"concat", "dash", "hls", "imf", "sdp", "webvtt"}
 TEXTS = {"tty", "bin", "xbin", "adf", "idf"}
+
+_SEARCHED, _PACKETS = 2**16, 5  # bytes in which so many packets of a stream follow each other
+# the mark, no error, and something in it: a payload, an adaptation field, or both
+_PACKET = re.compile(rb"G[\0-\x7f].[^\0-\x0f\x40-\x4f\x80-\x8f\xc0-\xcf]", re.S)
 
 
 def check(path: str) -> None:
@@ -73,6 +77,35 @@ def nameless(path: str) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"file:/dev/fd/{number}", (number,)
     finally:
         os.close(number)
+
+
+def not_a_stream(path: str) -> bool:
+    """Whether a file ends as MPEG-TS does and is something else, as TypeScript and Qt's texts are.
+
+    A transport stream has 0x47 at every packet's beginning; packets are 188 bytes, with a time
+    before or a code behind 192 or 204. Not all of them need be whole.
+    """
+    if not path.lower().endswith((".ts", ".mts")):
+        return False
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False  # which is told when it is tried
+        with open(path, "rb") as file:
+            start = file.read(_SEARCHED)
+    except OSError:
+        return False
+    return b"\0" not in start or not _has_packets(start)  # every stream has zeros, no text has
+
+
+def _has_packets(start: bytes) -> bool:
+    """Whether packets follow each other somewhere, as many as are looked at or as there can be."""
+    for length in (188, 192, 204):
+        number = min(_PACKETS, max(1, len(start) // length))
+        for found in re.finditer(b"G", start):
+            begins = range(found.start(), len(start) - 3, length)[:number]
+            if len(begins) == number and all(_PACKET.match(start, begin) for begin in begins):
+                return True
+    return False
 
 
 def shown(path: str) -> str:

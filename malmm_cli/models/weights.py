@@ -57,7 +57,7 @@ def write_state(folder: Path, state: dict[str, Tensor], *, max_shard_size: str =
         said = re.search(r"I/O error: (.*) \(os error", str(error))
         raise OSError(said[1] if said else first_line(error)) from error
     for path in folder.glob("model*.safetensors"):
-        path.chmod(0o644)  # as any other file; they come as their owner's alone
+        path.chmod(folder.stat().st_mode & 0o666)  # they come as their owner's alone
 
 
 def subset(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

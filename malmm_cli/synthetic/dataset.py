@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from malmm_cli.data import Task
 from malmm_cli.errors import OutputError, UsageError
+from malmm_cli.files.atomic import new_file, remove_leftovers
 from malmm_cli.synthetic.drawing import render
 from malmm_cli.synthetic.scene import COLOURS, Scene, scenario
 from malmm_cli.synthetic.telling import caption, questions
@@ -62,6 +62,8 @@ def write_dataset(
     _check(world)
     settings = folder / "world.json"
     due = json.dumps(asdict(world), indent=2) + "\n"
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise UsageError(f"{folder} is not a folder", hint="name a folder that is new")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not settings.exists() and any(folder.iterdir()):
@@ -73,9 +75,8 @@ def write_dataset(
             )
         _write(settings, due)
         (folder / "videos").mkdir(exist_ok=True)
-        for partial in (folder / "videos").glob(".*.partial"):  # of a run that was killed
-            if time.time() - partial.stat().st_mtime > ABANDONED:
-                partial.unlink(missing_ok=True)
+        for place in (folder, folder / "videos"):
+            remove_leftovers(place, older_than=ABANDONED)  # another run may be at work
         tasks, events = [], []
         for index in range(world.videos):
             scene = world.scene(index)
@@ -153,10 +154,5 @@ def _lines(objects: Sequence[dict[str, Any]]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with new_file(path) as file:
+        file.write(text.encode())

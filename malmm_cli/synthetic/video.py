@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from malmm_cli.errors import OutputError, UsageError
+from malmm_cli.errors import UsageError
+from malmm_cli.files.atomic import new_path
 
 __all__ = ["write_mp4"]
 
@@ -27,14 +28,8 @@ def write_mp4(
         raise UsageError("a video needs at least one frame")
     if first.shape[0] % 2 or first.shape[1] % 2:
         raise UsageError(f"width and height must be even, not {first.shape[1]}x{first.shape[0]}")
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial")
-    try:
-        _encode(chain([first], frames), partial, fps, *first.shape[:2])
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with new_path(path) as new:
+        _encode(chain([first], frames), new, fps, *first.shape[:2])
 
 
 def _encode(

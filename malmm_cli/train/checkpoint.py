@@ -10,7 +10,6 @@ A folder appears under its name when all of it is on the disk; the one before is
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,9 +21,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from malmm_cli.errors import ModelError, OutputError
+from malmm_cli.files.atomic import new_folder, new_path, remove_leftovers
 from malmm_cli.models import InstructBlip
 from malmm_cli.models.weights import fill, first_line
-from malmm_cli.output import new_folder
 
 __all__ = [
     *("TRAINED", "check_finite", "latest", "read_state", "read_tensors", "restore", "save"),
@@ -66,16 +65,14 @@ def save(
         for name, parameter in parameters.items()
         for what, value in optimizer.state.get(parameter, {}).items()
     }
-    with new_folder(place) as new:
+    with new_folder(place, durable=True) as new:
         write_tensors(new / TRAINED, parameters)
         write_tensors(new / _OPTIMIZER, known)
         (new / _STATE).write_text(json.dumps({"step": step, **state}), encoding="utf-8")
-        for path in (*new.iterdir(), new):
-            _to_disk(path)
-    _to_disk(folder)
-    for path in (*folder.glob("step-*"), *folder.glob(".malmm-*")):
+    for path in folder.glob("step-*"):
         if path != place:
             shutil.rmtree(path, ignore_errors=True)
+    remove_leftovers(folder)
 
 
 def restore(
@@ -119,7 +116,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         raise OutputError(
             f"{path}: cannot be written: {first_line(error)}", hint="make some room"
         ) from error
-    path.chmod(0o644)  # as any other file; they come as their owner's alone
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
@@ -135,13 +131,8 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 def write_whole(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """`write_tensors` to a file that appears under its name when all of it is on the disk."""
-    place = path.with_name(f".malmm-{path.name}")
-    try:
-        write_tensors(place, tensors)
-        _to_disk(place)
-        os.replace(place, path)
-    finally:
-        place.unlink(missing_ok=True)
+    with new_path(path, durable=True) as new:
+        write_tensors(new, tensors)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -150,14 +141,3 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: cannot be read: {first_line(error)}", hint=_DAMAGED) from error
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows opens no folders
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -34,7 +35,7 @@ def as_sample(task: Task) -> Sample:
 
 def check_folder(folder: Path, training: Path) -> None:
     """Raise UsageError for a folder that has something in it, but no training run."""
-    if not (training / MARK).exists():
+    if not os.path.exists(training / MARK):
         check_new_folder(folder)
 
 

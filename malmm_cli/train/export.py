@@ -6,9 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+from malmm_cli.files.atomic import new_folder, permit
 from malmm_cli.folder import copy_beside_weights
 from malmm_cli.models.weights import read_state, write_state
-from malmm_cli.output import new_folder
 from malmm_cli.train.checkpoint import check_finite, read_tensors
 
 __all__ = ["export"]
@@ -33,6 +33,7 @@ def export(learnt: Path, base: Path, folder: Path) -> None:
     with new_folder(place) as new:
         copy_beside_weights(base, new)
         write_state(new, state)
+        permit(new)
         for path in sorted(new.iterdir(), key=lambda path: path.name == "config.json"):
             target = folder / path.name
             if target.is_dir():

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from malmm_cli import pipeline
 from malmm_cli.errors import MediaError, ModelError
-from malmm_cli.output import open_whole
+from malmm_cli.files.atomic import new_file
 from malmm_cli.pipeline import Model
 from malmm_cli.room import feature_shape
 from malmm_cli.settings import Settings
@@ -66,7 +66,7 @@ class Features:
         if found is None:
             found = self._encode(clip)
             self._folder.mkdir(parents=True, exist_ok=True)
-            with open_whole(path) as file:
+            with new_file(path) as file:
                 file.write(save({"features": found}))
         return found
 

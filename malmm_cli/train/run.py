@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from malmm_cli.errors import UsageError
+from malmm_cli.files.atomic import new_file
 from malmm_cli.models import InstructBlip
-from malmm_cli.output import open_lines, open_whole
+from malmm_cli.output import open_lines
 from malmm_cli.settings import Decoding, Settings
 from malmm_cli.train import checkpoint
 from malmm_cli.train.learner import Learner
@@ -136,10 +137,9 @@ class _Kept:
             yield lambda _: None
             return
         path = self._folder / "log.jsonl"
-        if path.exists():
-            lines = path.read_text("utf-8").splitlines(keepends=True)
-            with open_whole(path) as file:
-                file.writelines(x.encode() for x in lines if _step(x) <= done)
+        lines = path.read_text("utf-8").splitlines(keepends=True) if path.is_file() else []
+        with new_file(path) as file:
+            file.writelines(x.encode() for x in lines if _step(x) <= done)
         with open_lines(path, append=True) as write:
             yield lambda content: write(json.dumps(content) + "\n")
 

@@ -1,0 +1,202 @@
+"""Files and folders that appear under their names whole or not at all.
+
+Until then they have names beside these that nobody can foresee, and are made so that no link is
+followed. What a kill leaves is known by its name:
+
+    .malmm-<hash of the name that it was to get>-<random>
+
+New files have the permissions that the umask gives, replaced ones keep theirs. Whatever the system
+says about writing becomes OutputError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+from malmm_cli.errors import OutputError
+from malmm_cli.files.descriptors import HINT, TOO_MANY
+
+__all__ = [
+    *(
+        "PREFIX",
+        "RERUN",
+        "check_same",
+        "new_file",
+        "new_folder",
+        "new_path",
+        "permit",
+        "remove_leftovers",
+    ),
+    *("sync", "temporary", "writing"),
+]
+
+PREFIX = ".malmm-"
+ROOM = "make some room, or name another place"
+RERUN = "run the same command again: it does what is missing"
+
+_TEMPORARY = re.compile(re.escape(PREFIX) + r"([0-9a-f]{8})-[0-9a-f]{16}")
+
+
+@contextmanager
+def writing(path: Path, hint: str = ROOM) -> Iterator[None]:
+    """Turns what the system says about writing to path into OutputError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in TOO_MANY:
+            hint = HINT
+        reason = error.strerror or error
+        raise OutputError(f"{path}: cannot be written: {reason}", hint=hint) from error
+
+
+@contextmanager
+def new_file(path: Path, *, durable: bool = False, hint: str = ROOM) -> Iterator[IO[bytes]]:
+    """A file that gets its name at the end; one of that name, or a link, is replaced.
+
+    A `durable` one is on the disk at return, and its name too.
+    """
+    mode = _permissions(path, stat.S_ISREG)
+    private = partial(os.open, mode=0o666 if mode is None else 0o600)
+    new = temporary(path)
+    with writing(path, hint):
+        try:
+            with open(new, "xb", opener=private) as file:
+                if mode is not None:
+                    new.chmod(mode)
+                yield file
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(new, path)
+        finally:
+            new.unlink(missing_ok=True)
+    if durable:
+        sync(path.parent)
+
+
+@contextmanager
+def new_path(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """`new_file` for writers that want a name: a path of the same name in a folder of its own."""
+    mode = _permissions(path, stat.S_ISREG)
+    place = temporary(path)
+    with writing(path):
+        try:
+            place.mkdir(0o777 if mode is None else 0o700)
+            yield (new := place / path.name)
+            new.chmod(place.stat().st_mode & 0o666 if mode is None else mode)
+            if durable:
+                sync(new)
+            os.replace(new, path)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+    if durable:
+        sync(path.parent)
+
+
+@contextmanager
+def new_folder(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """A folder that gets its name when all is in it; an empty one of that name is replaced."""
+    mode = _permissions(path, stat.S_ISDIR)
+    place = temporary(path)
+    with writing(path):
+        try:
+            place.mkdir(0o777 if mode is None else 0o700)
+            yield place
+            if mode is not None:
+                place.chmod(mode)
+            permit(place)
+            if durable:
+                for inside in (*place.rglob("*"), place):
+                    sync(inside)
+            if path.is_dir():
+                path.rmdir()
+            os.replace(place, path)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+    if durable:
+        sync(path.parent)
+
+
+def temporary(path: Path) -> Path:
+    """A name beside path that nobody can foresee."""
+    return path.with_name(f"{PREFIX}{_mark(path.name)}-{secrets.token_hex(8)}")
+
+
+def permit(folder: Path) -> None:
+    """Give all in a folder the permissions of the folder, however it was made or copied."""
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    for parent, _, names in os.walk(folder):
+        os.chmod(parent, mode)
+        for name in names:
+            os.chmod(os.path.join(parent, name), mode & 0o666)
+
+
+def remove_leftovers(
+    folder: Path, names: Iterable[str] | None = None, *, older_than: float = 0.0
+) -> None:
+    """Remove what killed runs left of things in a folder: of these names, or of any.
+
+    Either nobody else may be making such things now, or only what was not touched for `older_than`
+    seconds goes.
+    """
+    marks = None if names is None else set(map(_mark, names))
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            ours = _TEMPORARY.fullmatch(entry.name)
+            if not ours or entry.is_symlink() or (marks is not None and ours[1] not in marks):
+                continue
+            if time.time() - entry.stat(follow_symlinks=False).st_mtime < older_than:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+
+
+def check_same(path: Path, known: os.stat_result) -> None:
+    """Raise OutputError where the name no longer stands for the file that is being written."""
+    try:
+        same = os.path.samestat(os.stat(path), known)
+    except OSError:
+        same = False
+    if not same:
+        raise OutputError(f"{path}: was removed or replaced while it was written", hint=RERUN)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder where the system opens folders, are on the disk.
+
+    Raises OSError for a file.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError:
+        if not path.is_dir():
+            raise
+
+
+def _mark(name: str) -> str:
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
+
+
+def _permissions(path: Path, kind: Callable[[int], bool]) -> int | None:
+    """Those of what stands under the name, if it is of that kind; links are not followed."""
+    with suppress(OSError):
+        mode = os.lstat(path).st_mode
+        return stat.S_IMODE(mode) & 0o777 if kind(mode) else None
+    return None

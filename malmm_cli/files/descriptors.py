@@ -1,0 +1,33 @@
+"""How many files a process may have open at once."""
+
+from __future__ import annotations
+
+import errno
+
+from malmm_cli.errors import CapacityError
+
+__all__ = ["HINT", "TOO_MANY", "allow"]
+
+TOO_MANY = (errno.EMFILE, errno.ENFILE)
+USUAL = 1024
+HINT = "raise the limit, as with `ulimit -n 1024`"
+
+
+def allow(number: int, what: str) -> None:
+    """Be allowed so many open files; raises CapacityError where the system's hard limit is less.
+
+    `what` needs them.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY in (soft, hard) or soft >= number:
+        return
+    if hard < number:
+        raise CapacityError(
+            f"{what} needs {number} open files at once; {hard} are allowed",
+            hint=HINT,
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(number, USUAL), hard), hard))

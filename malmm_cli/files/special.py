@@ -1,0 +1,55 @@
+"""Names that stand for something else than a file: pipes, devices, what the process has open."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import time
+
+__all__ = ["STREAMS", "kind_of", "open_stream"]
+
+STREAMS = ("a pipe", "a device", "an open stream")  # what can be written to as it is
+PATIENCE = 10.0  # seconds in which somebody has to read a pipe
+
+_KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a disk",
+    stat.S_IFSOCK: "a socket",
+}
+_OPEN = re.compile(r"/dev/std(out|err)|/(?:dev|proc/self)/fd/(\d+)")
+
+
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """What stands under a name, links followed: "a file", "a pipe"; nothing where nothing does."""
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return ""
+    if kind == stat.S_IFREG and _OPEN.fullmatch(os.fspath(path)):  # any file may be behind it
+        return "an open stream"
+    return _KINDS.get(kind, "not a file")
+
+
+def open_stream(path: str, flags: int) -> int:
+    """An opener for what is written to; a pipe that nobody reads would wait for ever."""
+    if ours := _OPEN.fullmatch(path):  # others go on writing where this ends
+        return os.dup(int(ours[2] or {"out": 1, "err": 2}[ours[1]]))
+    end, at_once = time.monotonic() + PATIENCE, getattr(os, "O_NONBLOCK", 0)  # none on Windows
+    while True:
+        try:
+            handle = os.open(path, (flags | at_once) & ~os.O_CREAT)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() > end:
+                raise OSError(errno.ENXIO, "nobody reads it") from error
+            time.sleep(0.05)
+        else:
+            if at_once:
+                os.set_blocking(handle, True)
+            return handle
