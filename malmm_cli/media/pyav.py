@@ -33,6 +33,7 @@ from malmm_cli.media.heif import is_heif
 from malmm_cli.media.limits import MAX_PIXELS
 from malmm_cli.media.packets import (
     has_alpha,
+    limit_of,
     open_file,
     picture_streams,
     pictures_of,
@@ -122,7 +123,7 @@ def _track(
         alpha=has_alpha(first),
         margins=aperture.margins,
         coded=coded,
-        max_pixels=int(container.options["max_pixels"]),
+        max_pixels=limit_of(container),
         plain=found.plain and len(container.streams.video) == 1,
         counted=times.counted,
         splices=times.splices,
