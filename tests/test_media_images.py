@@ -7,6 +7,8 @@ import os
 import random
 import shutil
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from importlib.util import find_spec
@@ -30,7 +32,7 @@ from image_files import (
     write_webp,
 )
 from media_files import number_of, picture, set_matrix, write_video
-from PIL import Image
+from PIL import Image, ImageCms
 
 from malmm_cli import media
 from malmm_cli.errors import MediaError
@@ -240,6 +242,23 @@ def test_tiles_are_one_picture_or_none(tmp_path: Path) -> None:
     for decoder in ("pyav", "ffmpeg"):
         assert failure(path, decoder).kind == "Unsupported"
         assert "tiles" in failure(path, decoder).message
+
+
+def test_a_colour_profile_is_no_crash(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for name in ("a.png", "a.jpg", "a.webp", "a.tiff", "a.avif"):
+        Image.new("RGB", SIZE, "red").save(tmp_path / name, icc_profile=profile)
+    code = (
+        "import gc, sys\nfrom malmm_cli import media\nfor path in sys.argv[1:]:\n"
+        "    for _ in range(3):\n        info = media.probe(path)\n"
+        "        assert len(list(media.read(info, info.seconds))) == 1\n"
+        "        gc.collect()\n"
+    )
+    paths = sorted(map(str, tmp_path.iterdir()))
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 # --- transparency

@@ -20,7 +20,7 @@ from malmm_cli.media.limits import MAX_PIXELS, PADDING, check_size
 from malmm_cli.media.timeline import Splices
 
 __all__ = [
-    *("has_alpha", "limit_of", "open_file", "packets_of", "picture_streams"),
+    *("limit_of", "open_file", "packets_of", "picture_streams"),
     *("pictures_of", "seek", "stream_of"),
 ]
 
@@ -168,12 +168,6 @@ def seek(
     except av.FFmpegError:
         return False
     return True
-
-
-def has_alpha(frame: VideoFrame) -> bool:
-    """Say whether this picture may be transparent in places."""
-    form = frame.format
-    return form.has_palette or any(component.is_alpha for component in form.components)
 
 
 def _continued(
