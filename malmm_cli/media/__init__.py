@@ -58,8 +58,9 @@ def probe(
         raise UsageError(f"unknown decoder {decoder!r}", hint=f"one of {', '.join(DECODERS)}")
     path = os.fspath(path)
     check(path)
-    from malmm_cli.media import pillow
+    from malmm_cli.media import pillow, png
 
+    png.check_text(path)
     pillow.check_header(path, max_pixels)
     backend = import_module(f"malmm_cli.media.{decoder}") if decoder != "auto" else None
     track: Track = (backend.probe if backend else _probe_auto)(path, max_pixels)

@@ -33,7 +33,7 @@ from malmm_cli.media.geometry import (
     on_white,
 )
 from malmm_cli.media.heif import is_heif
-from malmm_cli.media.limits import MAX_PIXELS
+from malmm_cli.media.limits import MAX_PIXELS, PADDING
 from malmm_cli.media.scan import longest_still
 from malmm_cli.media.timeline import clock
 from malmm_cli.media.track import Track
@@ -179,7 +179,9 @@ class _Run:
 
 def _watch(path: str, max_pixels: int, failure: MediaError) -> Track:
     """Decode everything once, for the times; raises `failure` if there is no picture."""
-    run = _Run(path, "showinfo=checksum=0", source={"max_pixels": max_pixels}, format="null")
+    run = _Run(
+        path, "showinfo=checksum=0", source={"max_pixels": max_pixels + PADDING}, format="null"
+    )
     try:
         seen = list(iter(run.shown.get, None))
     finally:
@@ -234,7 +236,7 @@ def _select(
     raw = track.alpha or track.margins != NO_MARGINS
     if not raw:
         filters += f",scale={track.width}:{track.height}"
-    source: dict[str, object] = {"max_pixels": track.max_pixels}
+    source: dict[str, object] = {"max_pixels": track.max_pixels + PADDING}
     if track.container == "gif":
         source["min_delay"] = 1  # old versions make 0.1 s of 0.01 s; PyAV's does not
     if track.alpha and track.codec in LIBRARIES:

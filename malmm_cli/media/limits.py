@@ -5,9 +5,10 @@ from __future__ import annotations
 from malmm_cli.errors import MediaError
 from malmm_cli.media.files import shown
 
-__all__ = ["MAX_PIXELS", "beyond", "check_size"]
+__all__ = ["MAX_PIXELS", "PADDING", "beyond", "check_size"]
 
 MAX_PIXELS = 100_000_000
+PADDING = 2**22  # pixels; FFmpeg, when it keeps to a limit, counts what it pads lines with
 
 
 def check_size(path: str, width: int, height: int, max_pixels: int) -> None:

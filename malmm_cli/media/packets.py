@@ -17,17 +17,18 @@ from av.video.stream import VideoStream
 from malmm_cli.errors import MediaError
 from malmm_cli.media.files import PLAYLISTS, TEXTS, head, nameless, playlist, shown
 from malmm_cli.media.heif import is_heif, sequence_first
-from malmm_cli.media.limits import MAX_PIXELS, check_size
+from malmm_cli.media.limits import MAX_PIXELS, PADDING, check_size
 from malmm_cli.media.timeline import Splices
 
 __all__ = [
-    *("has_alpha", "open_file", "packets_of", "picture_streams"),
+    *("limit_of", "open_file", "packets_of", "picture_streams"),
     *("pictures_of", "seek", "stream_of"),
 ]
 
 # PyAV's log level is left alone: unset, it is silent; at any level, the decoder's threads want the
 # interpreter's lock to log, and closing a file that is still being decoded can wait for ever.
 
+LARGE = 40_000_000  # pixels; 8K is less
 CONTAINERS = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}  # at byte 4 of MP4 and MOV
 
 
@@ -40,7 +41,7 @@ def open_file(
     """
     options = {
         "protocol_whitelist": "file",  # keeps lists of files from reaching the network
-        "max_pixels": str(max_pixels),
+        "max_pixels": str(max_pixels + PADDING),
         # pieces of an MPEG-TS that were joined may number the same stream in different ways
         "merge_pmt_versions": "1",
     }
@@ -55,6 +56,11 @@ def open_file(
         container.close()
         raise playlist(path)
     return container
+
+
+def limit_of(container: InputContainer) -> int:
+    """Return the most pixels of a picture, as `open_file` was told."""
+    return int(container.options["max_pixels"]) - PADDING
 
 
 def _no_container(path: str) -> MediaError:
@@ -76,7 +82,7 @@ def picture_streams(path: str, container: InputContainer) -> list[int]:
     streams = [s for s in container.streams.video if not s.disposition & covers]
     known = [s for s in streams if s.codec_context]  # without one a stream has not even a size
     for stream in known:
-        check_size(path, stream.width, stream.height, int(container.options["max_pixels"]))
+        check_size(path, stream.width, stream.height, limit_of(container))
     if is_heif(path):
         known = sequence_first(path, known)
     if not streams or container.format.name in TEXTS:
@@ -101,7 +107,8 @@ def stream_of(container: InputContainer, number: int) -> VideoStream:
     """Return a picture stream by its number, to be decoded in several threads."""
     stream = container.streams[number]
     assert isinstance(stream, VideoStream)
-    stream.thread_type = "AUTO"
+    # threads that decode a picture each also hold one each
+    stream.thread_type = "AUTO" if stream.width * stream.height < LARGE else "SLICE"
     stream.codec_context.options = {"max_pixels": container.options["max_pixels"]}
     return stream
 
@@ -168,12 +175,6 @@ def seek(
     return True
 
 
-def has_alpha(frame: VideoFrame) -> bool:
-    """Say whether this picture may be transparent in places."""
-    form = frame.format
-    return form.has_palette or any(component.is_alpha for component in form.components)
-
-
 def _continued(
     packets: Iterator[Packet[VideoStream]], splices: Splices
 ) -> Iterator[Packet[VideoStream]]:
@@ -197,7 +198,8 @@ def _decoder(stream: VideoStream) -> VideoCodecContext:
     """
     own = stream.codec_context
     name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(own.name)
-    if stream.metadata.get("alpha_mode") != "1" or name not in av.codecs_available:
+    said = {key.lower(): value for key, value in stream.metadata.items()}
+    if said.get("alpha_mode") != "1" or name not in av.codecs_available:
         return own
     decoder = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
     decoder.options = own.options

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import IO
+from itertools import islice
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps
@@ -23,7 +25,7 @@ for _format in FORMATS:  # makes Pillow know it
 
 ANIMATED = {"AVIF", "GIF", "PNG", "WEBP"}  # the pages of other formats are no pictures in time
 FAULTS = (OSError, SyntaxError, ValueError, EOFError)  # of broken files
-SHORTEST, USUAL = 0.011, 0.1  # seconds; browsers show what asks for less as long as that
+SHORTEST, USUAL = 11, 100  # milliseconds; browsers show what asks for less as long as that
 
 
 def check_header(path: str, max_pixels: int) -> None:
@@ -32,7 +34,7 @@ def check_header(path: str, max_pixels: int) -> None:
         with _opened(path) as image:
             if image is not None:
                 check_size(path, *image.size, max_pixels)
-    except Image.DecompressionBombError:
+    except Image.DecompressionBombError:  # Pillow's own limit is higher
         raise beyond(path, "TooLarge", "its size", f"{max_pixels / 1e6:g} million pixels") from None
 
 
@@ -43,14 +45,12 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track | None:
         with _opened(path) as image:
             if image is None:
                 return None
-            lengths = [_length(frame) for frame in _frames(image)]
-            width, height = ImageOps.exif_transpose(image).size
+            lengths = _lengths(image)
+            width, height = _upright(image).size
             kind = str(image.format)
     except FAULTS:
         return None
-    if not lengths:
-        return None
-    ends = np.cumsum(lengths)
+    ends = np.cumsum([length if length >= SHORTEST else USUAL for length in lengths]) / 1000
     seconds = np.concatenate([[0.0], ends[:-1]])
     return Track(
         path=path,
@@ -65,7 +65,6 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track | None:
         stream=0,
         turn=UPRIGHT,
         plain=True,
-        counted=True,
         stamps=seconds,
         marks=np.arange(len(seconds)),
         keys=np.empty(0, np.int64),
@@ -84,9 +83,13 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
     """Yield (index, upright pixels) for ascending `indices`, up to the first that is broken."""
     wanted = set(indices)
     with suppress(*FAULTS), _opened(track.path) as image:
-        for index, frame in enumerate(_frames(image) if image else ()):
+        frames = islice(_frames(image), indices[-1] + 1) if image and wanted else ()
+        for index, frame in enumerate(frames):
             if index in wanted:
-                yield index, on_white(ImageOps.exif_transpose(_eight_bits(frame)))
+                yield index, on_white(_upright(_eight_bits(frame)))
+
+
+# --- what Pillow does, but for what it says about it
 
 
 @contextmanager
@@ -96,18 +99,66 @@ def _opened(path: str) -> Iterator[ImageFile.ImageFile | None]:
         yield next((image for name in FORMATS if (image := _as_format(file, path, name))), None)
 
 
-def _as_format(file: IO[bytes], path: str, name: str) -> ImageFile.ImageFile | None:
+def _as_format(file: BinaryIO, path: str, name: str) -> ImageFile.ImageFile | None:
     make, accepts = Image.OPEN[name]
     file.seek(0)
     if accepts is None or accepts(file.read(16)) is not True:
         return None
     file.seek(0)
-    with suppress(*FAULTS):
+    with suppress(*FAULTS), _quietly():
         image = make(file, path)
         if isinstance(image, WebPImageFile):
-            image.rawmode = image._mode = "RGBA"  # where no frame was drawn it is transparent
+            image.rawmode = image._mode = "RGBA"  # it is transparent where no frame was drawn
         return image
     return None
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _frames(image: ImageFile.ImageFile) -> Iterator[ImageFile.ImageFile]:
+    """Yield the pictures of an animation, each whole."""
+    with _quietly():
+        count = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
+    # the first of an APNG may be there only for those who know no animations
+    first = 1 if count > 1 and getattr(image, "default_image", False) else 0
+    for number in range(first, count):
+        with _quietly():
+            image.seek(number)
+            image.load()
+        yield image
+
+
+def _lengths(image: ImageFile.ImageFile) -> list[float]:
+    """Return how long each picture is shown, in milliseconds."""
+    if image.format == "WEBP":
+        lengths = _webp_lengths(image)
+        if len(lengths) == getattr(image, "n_frames", 1):
+            return lengths
+    return [float(frame.info.get("duration", 0)) for frame in _frames(image)]
+
+
+def _webp_lengths(image: ImageFile.ImageFile) -> list[float]:
+    """Return them from the frames' heads, since Pillow would decode all to tell."""
+    lengths: list[float] = []
+    with open(image.filename, "rb") as file:
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            size = int.from_bytes(head[4:], "little")
+            body = file.read(16) if head[:4] == b"ANMF" else b""
+            if body:
+                lengths.append(int.from_bytes(body[12:15], "little"))
+            file.seek(size + size % 2 - len(body), 1)
+    return lengths
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    with _quietly():
+        return ImageOps.exif_transpose(image)
 
 
 def _eight_bits(frame: Image.Image) -> Image.Image:
@@ -115,18 +166,3 @@ def _eight_bits(frame: Image.Image) -> Image.Image:
     if not frame.mode.startswith("I"):
         return frame
     return Image.fromarray((np.asarray(frame) // 256).astype(np.uint8))
-
-
-def _frames(image: ImageFile.ImageFile) -> Iterator[Image.Image]:
-    """Yield the pictures of an animation, each whole."""
-    count = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
-    first = 1 if count > 1 and getattr(image, "default_image", False) else 0  # APNG: shown alone
-    for number in range(first, count):
-        image.seek(number)
-        image.load()
-        yield image
-
-
-def _length(frame: Image.Image) -> float:
-    seconds = float(frame.info.get("duration", 0)) / 1000
-    return seconds if seconds >= SHORTEST else USUAL

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import cast
 
 import numpy as np
 from av.codec.hwaccel import HWAccel
@@ -14,26 +13,16 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from PIL import Image
 
 from malmm_cli.errors import MediaError
 from malmm_cli.media.aperture import aperture_of
 from malmm_cli.media.files import shown
-from malmm_cli.media.geometry import (
-    UPRIGHT,
-    Pixels,
-    Turn,
-    cropped,
-    display_size,
-    on_white,
-    turn,
-    turn_of,
-    turned_by,
-)
+from malmm_cli.media.geometry import Pixels, cropped, display_size, turn
 from malmm_cli.media.heif import is_heif
 from malmm_cli.media.limits import MAX_PIXELS
+from malmm_cli.media.look import has_alpha, how_to_turn, pixels_of
 from malmm_cli.media.packets import (
-    has_alpha,
+    limit_of,
     open_file,
     picture_streams,
     pictures_of,
@@ -82,7 +71,7 @@ def pictures(
             frame = reader.at(index)
             if frame is not None:
                 whole = (frame.width, frame.height) != track.coded
-                shown = _rgb(frame) if whole else cropped(_rgb(frame), track.margins)
+                shown = pixels_of(frame) if whole else cropped(pixels_of(frame), track.margins)
                 yield index, turn(shown, track.turn)
     finally:
         reader.close()
@@ -96,7 +85,7 @@ def _track(
 ) -> Track:
     """Join the scan and the look of the first picture."""
     times = times_of(path, container, stream, found)
-    how = _turn(first)
+    how = how_to_turn(first, stream.codec_context.name)
     coded = (first.width, first.height)
     aperture = aperture_of(path, container.format.name, stream, coded)
     left, top, right, bottom = aperture.margins
@@ -125,7 +114,7 @@ def _track(
         alpha=has_alpha(first),
         margins=aperture.margins,
         coded=coded,
-        max_pixels=int(container.options["max_pixels"]),
+        max_pixels=limit_of(container),
         plain=found.plain and len(container.streams.video) == 1,
         counted=times.counted,
         splices=times.splices,
@@ -278,20 +267,3 @@ class _Reader:
         self._place = self.BEFORE
         self._next()
         return True
-
-
-def _rgb(frame: VideoFrame) -> Pixels:
-    if has_alpha(frame):
-        return on_white(Image.fromarray(frame.to_ndarray(format="rgba")))
-    return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-
-
-def _turn(frame: VideoFrame) -> Turn:
-    """Return how to turn this picture. To be asked once: side data makes reference cycles."""
-    try:
-        matrix = cast("Mapping[str, bytes]", frame.side_data)["DISPLAYMATRIX"]
-    except KeyError:
-        return UPRIGHT
-    except ValueError:  # PyAV stumbles over kinds of side data newer than itself
-        return turned_by(frame.rotation)
-    return turn_of(np.frombuffer(matrix, np.int32))

@@ -9,7 +9,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from malmm_cli.media.packets import open_file, pictures_of, stream_of
+from malmm_cli.media.packets import limit_of, open_file, pictures_of, stream_of
 from malmm_cli.media.scan import NONE, Scan, in_order, longest_still
 from malmm_cli.media.timeline import Splices, clock, usual_gap
 
@@ -58,8 +58,7 @@ def _decoded_times(path: str, container: InputContainer, stream: VideoStream, fo
     Their timestamps still tell them apart if no two have the same.
     """
     unit = float(stream.time_base or 1)
-    max_pixels = int(container.options["max_pixels"])
-    marks = _decoded(path, stream.index, found.splices, max_pixels)
+    marks = _decoded(path, stream.index, found.splices, limit_of(container))
     stamps = np.where(marks == NONE, np.nan, marks * unit)
     avi = container.format.name == "avi"
     decoding = found.decoding[found.shown]
