@@ -53,6 +53,7 @@ def generate(
             repetition_penalty=decoding.repetition_penalty,
             do_sample=decoding.sample,
             pad_token_id=model.texts.padding,
+            eos_token_id=model.texts.ends,
             num_beams=decoding.beams,
             num_return_sequences=decoding.beams,
             **search,
@@ -97,7 +98,7 @@ def likelihoods(
 ) -> Tensor:
     """Log-likelihood (B,) float32 of each answer under tokens (B, n, D) and its prompt.
 
-    The sum over the answer's tokens and the `</s>` that ends it: that of giving this answer, whole
+    The sum over the answer's tokens and the one that ends it: that of giving this answer, whole
     and nothing more. Raises CapacityError as `generate` does.
     """
     longest = model.texts.prompts(answers, side="right")[0].shape[1]
