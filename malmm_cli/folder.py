@@ -16,6 +16,8 @@ import os
 import re
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -50,8 +52,10 @@ _LARGEST_JSON = 16_000_000
 # Bytes of a file beside the weights. Tokenizers of 262,144 words have 34 MB.
 _LARGEST = 256_000_000
 
-# What transformers may read of a folder, by the ends of names.
-_BESIDE = (".json", ".txt", ".model", ".jinja")
+# What transformers may read of a folder.
+_BESIDE = re.compile(
+    r".*(config|token.*|vocab|chat_template)\.(json|txt|jinja)|merges\.txt|.*\.(model|tiktoken)"
+)
 
 # Bits of a number in a file of weights, by what the format calls the types that weights have.
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
@@ -113,7 +117,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise _unreadable(path, error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
         raise _unreadable(path, "it is no UTF-8") from error
-    except _Refused as error:
+    except _RefusedError as error:
         raise _unreadable(path, str(error)) from error
     except (ValueError, RecursionError) as error:
         raise _unreadable(path, "it is no JSON" if text.strip() else "it is empty") from error
@@ -122,7 +126,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-class _Refused(ValueError):
+class _RefusedError(ValueError):
     """JSON that is well formed, and not taken."""
 
 
@@ -131,7 +135,7 @@ def _parse(text: str | bytes) -> Any:
 
     def finite(number: str) -> float:
         if not math.isfinite(value := float(number)):
-            raise _Refused(f"{number[:20]} is not a finite number")
+            raise _RefusedError(f"{number[:20]} is not a finite number")
         return value
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -139,38 +143,40 @@ def _parse(text: str | bytes) -> Any:
         if len(content) < len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in content if names.count(name) > 1)
-            raise _Refused(f"the key {twice[:80]!r} appears twice")
+            raise _RefusedError(f"the key {twice[:80]!r} appears twice")
         return content
 
     return json.loads(text, parse_float=finite, parse_constant=finite, object_pairs_hook=once)
 
 
-def open_regular(path: Path, largest: int | None = None) -> BinaryIO:
+@contextmanager
+def open_regular(path: Path, largest: int | None = None) -> Iterator[BinaryIO]:
     """Open a file to read it; OSError for a pipe, device or folder, and for one that is too large.
 
     Opening a pipe would wait for its writer, and reading a device may never end.
     """
-    place = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    file = open(place, "rb")
-    about = os.fstat(place)
-    reason = "it is not a regular file" if not stat.S_ISREG(about.st_mode) else ""
-    if largest is not None and about.st_size > largest:
-        reason = reason or (
-            f"it has {about.st_size / 1e6:,.0f} MB; files of its kind have at most "
-            f"{largest / 1e6:.0f} MB"
-        )
-    if reason:
-        file.close()
-        raise OSError(errno.EINVAL, reason, str(path))
-    return file
+
+    def at_once(place: str, flags: int) -> int:
+        return os.open(place, flags | getattr(os, "O_NONBLOCK", 0))
+
+    with open(path, "rb", opener=at_once) as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        if largest is not None and about.st_size > largest:
+            size, most = about.st_size / 1e6, largest / 1e6
+            reason = f"it has {size:,.0f} MB; files of its kind have at most {most:.0f} MB"
+            raise OSError(errno.EFBIG, reason, str(path))
+        yield file
 
 
 def check_regular(folder: Path) -> None:
     """Raise ModelError for files that transformers may read and should not: see `open_regular`."""
     for path in sorted(folder.iterdir()):
-        if path.name.endswith(_BESIDE) and not path.is_dir():
+        if _BESIDE.fullmatch(path.name) and not path.is_dir():
             try:
-                open_regular(path, _LARGEST).close()
+                with open_regular(path, _LARGEST):
+                    pass
             except OSError as error:
                 raise _unreadable(path, error.strerror or str(error)) from error
 
@@ -217,11 +223,12 @@ def _listed(folder: Path) -> list[str]:
 
 def copy_beside_weights(base: Path, folder: Path) -> None:
     """Copy all that belongs to a model but its weights: configuration and tokenizers."""
-    for path in base.iterdir():
-        if path.is_dir() and path.name == QFORMER_TOKENIZER:
-            shutil.copytree(path, folder / path.name)
-        elif path.is_file() and not path.name.startswith("model"):
-            shutil.copy(path, folder / path.name)
+    for path in (*base.iterdir(), *base.glob(f"{QFORMER_TOKENIZER}/*")):
+        # pickles of weights, links to devices and the like stay where they are
+        if path.is_file() and not path.name.startswith("model") and path.stat().st_size <= _LARGEST:
+            target = folder / path.relative_to(base)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy(path, target)
 
 
 def read_header(path: Path) -> dict[str, Stored]:
@@ -256,7 +263,7 @@ def _header(path: Path) -> dict[str, Stored]:
         content.pop("__metadata__", None)
         tensors = {name: _stored(about) for name, about in content.items()}
         places = sorted(about["data_offsets"] for about in content.values())
-    except _Refused:
+    except _RefusedError:
         raise
     except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
         raise ValueError("it is no safetensors file") from None

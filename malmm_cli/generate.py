@@ -13,6 +13,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from malmm_cli.errors import CapacityError
 from malmm_cli.models import InstructBlip
+from malmm_cli.models.config import quiet
 from malmm_cli.models.text import Texts
 from malmm_cli.settings import Decoding
 
@@ -42,7 +43,7 @@ def generate(
         search |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
     if on_text is not None:
         search |= {"streamer": _Words(model.texts, on_text)}
-    with _seeded(decoding.seed, embeds.device), warnings.catch_warnings():
+    with _seeded(decoding.seed, embeds.device), quiet(), warnings.catch_warnings():
         # Input ids beside the embeddings would put the prompt under the repetition penalty, which
         # the reference does not do; transformers warns that they are missing.
         warnings.filterwarnings("ignore", message="Passing `repetition_penalty`")
@@ -58,7 +59,7 @@ def generate(
             num_return_sequences=decoding.beams,
             **search,
         )
-    texts = model.texts.decode(ids)
+        texts = model.texts.decode(ids)
     return [texts[i : i + decoding.beams] for i in range(0, len(texts), decoding.beams)]
 
 

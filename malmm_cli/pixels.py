@@ -55,14 +55,13 @@ def read_pixels(folder: Path) -> Pixels:
 
 def _found(folder: Path) -> Iterator[tuple[str, Any]]:
     """Each place that says something, the first that counts first: its name and its content."""
-    both = _content(folder, BOTH)
-    videos = [(BOTH, both.get("video_processor")), (VIDEOS, _content(folder, VIDEOS))]
+    both, video, picture = (_content(folder, name) for name in (BOTH, VIDEOS, PICTURES))
+    videos = [(BOTH, both.get("video_processor")), (VIDEOS, video)]
     pictures = [(BOTH, both.get("image_processor"))]
-    last = (PICTURES, _content(folder, PICTURES))
-    if _is_for_videos(folder, both, videos[1][1], last[1]):
-        order = [*videos, last, *pictures]
+    if _is_for_videos(folder, both, picture, video):
+        order = [*videos, (PICTURES, picture), *pictures]
     else:
-        order = [*pictures, last, *videos]
+        order = [*pictures, (PICTURES, picture), *videos]
     flat = {key: value for key, value in both.items() if key in ("image_mean", "image_std")}
     yield from ((name, content) for name, content in [*order, (BOTH, flat)] if content)
 
@@ -84,7 +83,9 @@ def _refuse_other_steps(told: dict[str, Any], config: dict[str, Any]) -> None:
     if not _flag(told, "do_resize", True):
         raise ValueError("do_resize is false, but the image encoder takes only one size")
     if told.get("resample") not in (None, _BICUBIC):
-        raise ValueError(f"resample is {str(told['resample'])[:80]}, but only 3 (bicubic) is supported")
+        raise ValueError(
+            f"resample is {str(told['resample'])[:80]}, but only 3 (bicubic) is supported"
+        )
     for step in ("do_pad", "do_flip_channel_order", "do_grayscale", "do_thumbnail"):
         if _flag(told, step, False):
             raise ValueError(f"{step} is not supported")
@@ -97,7 +98,9 @@ def _refuse_other_steps(told: dict[str, Any], config: dict[str, Any]) -> None:
         sides = [size.get("height"), size.get("width")] if isinstance(size, dict) else [size]
         sides = size if isinstance(size, list) else sides
         if size is not None and any(side != due for side in sides):
-            raise ValueError(f"{name} is {str(size)[:80]}, but the image encoder takes {due} × {due}")
+            raise ValueError(
+                f"{name} is {str(size)[:80]}, but the image encoder takes {due} × {due}"
+            )
 
 
 def _scaled(told: dict[str, Any]) -> Pixels:

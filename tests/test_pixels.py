@@ -85,13 +85,19 @@ def test_nothing_said_is_what_is_published(folder):
     [
         ({}, lambda x: (x / 255 - torch.tensor(MEAN)) / torch.tensor(STD)),
         ({"rescale_factor": 1 / 255}, lambda x: (x / 255 - torch.tensor(MEAN)) / torch.tensor(STD)),
-        ({"rescale_factor": 1 / 127.5}, lambda x: (x / 127.5 - torch.tensor(MEAN)) / torch.tensor(STD)),
+        (
+            {"rescale_factor": 1 / 127.5},
+            lambda x: (x / 127.5 - torch.tensor(MEAN)) / torch.tensor(STD),
+        ),
         ({"do_rescale": False}, lambda x: (x - torch.tensor(MEAN)) / torch.tensor(STD)),
         ({"do_normalize": False}, lambda x: x / 255),
         ({"do_normalize": False, "do_rescale": False}, lambda x: x),
         ({"image_mean": 0.5, "image_std": 0.5}, lambda x: x / 127.5 - 1),
         ({"size": 64, "resample": 3, "do_convert_rgb": True}, None),
-        ({"size": [64, 64], "do_center_crop": True, "crop_size": {"height": 64, "width": 64}}, None),
+        (
+            {"size": [64, 64], "do_center_crop": True, "crop_size": {"height": 64, "width": 64}},
+            None,
+        ),
     ],
 )
 def test_numbers_are_what_transformers_would_make(folder, told, due):

@@ -1,6 +1,6 @@
 """Short forms of the long runs in tests/stress."""
 
-from stress import kept, many, mutate, soak
+from stress import kept, many, models, mutate, soak
 
 
 def test_mutated_media():
@@ -14,6 +14,12 @@ def test_mutated_kept_files(one_thread):
     assert found["memory files"]["BrokenMemory"]
     assert found["caches"]["made again"]
     assert found["task files"]["refused"]
+
+
+def test_damaged_model_folders(one_thread):
+    kinds = models.run(20, seed=1)
+    assert kinds["refused"]
+    assert kinds["the same"]
 
 
 def test_many_small_items(capsys):

@@ -12,7 +12,14 @@ import transformers
 from torch import Tensor
 
 from malmm_cli.errors import ModelError
-from malmm_cli.folder import DERIVED, QFORMER_TOKENIZER, TOKENIZERS, check_regular, read_config, remedy
+from malmm_cli.folder import (
+    DERIVED,
+    QFORMER_TOKENIZER,
+    TOKENIZERS,
+    check_regular,
+    read_config,
+    remedy,
+)
 from malmm_cli.models import scratch
 from malmm_cli.models.config import bounded, configuration, quiet, token_ids, told
 from malmm_cli.models.device import language_options
@@ -22,6 +29,7 @@ from malmm_cli.models.weights import check, fill, first_line, read_state, subset
 from malmm_cli.pixels import Pixels, read_pixels
 
 __all__ = ["InstructBlip", "build", "check_state", "load"]
+
 
 def load(
     folder: str | Path,
@@ -180,9 +188,14 @@ def _read_tokenizer(folder: Path) -> Any:
             raise FileNotFoundError(f"none of {', '.join(TOKENIZERS)} is there")
         check_regular(folder)
         with quiet():
-            return transformers.AutoTokenizer.from_pretrained(
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False
             )
+            # what is wrong with it may show only when it is used
+            for special in (True, False):
+                tokenizer(["a"], add_special_tokens=special, truncation=True, max_length=8)
+            tokenizer.batch_decode([tokenizer("a")["input_ids"]], skip_special_tokens=True)
+            return tokenizer
     except ModelError:
         raise
     except BaseException as error:

@@ -90,9 +90,10 @@ def _check_layers(content: dict[str, Any], names: list[str], path: Path) -> None
     """Raise ModelError where a part has more layers than the weights have names for."""
     for part, prefix in _PARTS.items():
         about = content.get(part)
+        about = about if isinstance(about, dict) else {}
         mine = [name for name in names if name.startswith(prefix)]
         held = len({number for name in mine for number in _LAYER.findall(name)})
-        for key in _COUNTS.intersection(about if isinstance(about, dict) else ()):
+        for key in _COUNTS.intersection(about):
             if isinstance(about[key], int | float) and about[key] > held:
                 raise ModelError(
                     f"{path}: {part}.{key} is {about[key]}, but the weights have {held} layers",

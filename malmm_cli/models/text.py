@@ -103,7 +103,7 @@ class Texts:
         if not self.decoder_only:
             return ids
         plain, start = self._plain(prompt), self.language.bos_token_id
-        if ids == plain and start is not None and _wants_start(self.language):
+        if ids == plain and start is not None:
             return [int(start), *plain]
         if len(ids) > len(plain) and ids[-1] in self.ends:
             return ids[:-1]
@@ -122,11 +122,6 @@ def _special_ids(tokenizer: Any) -> set[int]:
     known = tokenizer.get_vocab()
     added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     return {*tokenizer.all_special_ids, *added, *(known[p] for p in _PIECES if p in known)}
-
-
-def _wants_start(tokenizer: Any) -> bool:
-    """Whether prompts have a start token that the tokenizer does not put there by itself."""
-    return tokenizer.init_kwargs.get("add_bos_token") is not False
 
 
 def _pad(rows: list[list[int]], padding: int, side: str) -> tuple[Tensor, Tensor]:

@@ -134,7 +134,7 @@ def fill(parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], where: s
         parameter.copy_(state[name])
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's text that says something, or its kind where there is none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     end = next((i for i, line in enumerate(lines, 1) if not line.endswith(":")), len(lines))

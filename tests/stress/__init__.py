@@ -3,6 +3,7 @@
     python -m stress.kill      200 random kill -9 during a batch, then a last run
     python -m stress.mutate    1,000 mutated media files in one batch
     python -m stress.kept      1,000 mutated memory files, caches and task files each
+    python -m stress.models    1,000 mutated model folders
     python -m stress.many      10,000 small items: what the bookkeeping costs
     python -m stress.soak      1,000 videos in one process: does memory grow?
     python -m stress.cluster   two Ray nodes, one killed
