@@ -1,6 +1,9 @@
 """Short forms of the long runs in tests/stress."""
 
-from stress import kept, many, models, mutate, soak
+import subprocess
+import sys
+
+from stress import environment, kept, many, mutate, soak
 
 
 def test_mutated_media():
@@ -16,10 +19,12 @@ def test_mutated_kept_files(one_thread):
     assert found["task files"]["refused"]
 
 
-def test_damaged_model_folders(one_thread):
-    kinds = models.run(20, seed=1)
-    assert kinds["refused"]
-    assert kinds["the same"]
+def test_damaged_model_folders():
+    command = [sys.executable, "-m", "stress.models", "--folders", "20", "--seed", "1"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "'refused': " in done.stdout
+    assert "'the same': " in done.stdout
 
 
 def test_many_small_items(capsys):

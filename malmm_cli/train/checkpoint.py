@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from malmm_cli.errors import ModelError, OutputError
+from malmm_cli.folder import open_regular
 from malmm_cli.models import InstructBlip
 from malmm_cli.models.weights import fill, first_line
 from malmm_cli.output import new_folder
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 TRAINED = "trained.safetensors"
+_LARGEST_STATE = 10**6  # bytes; it has some hundred
 _OPTIMIZER, _STATE = "optimizer.safetensors", "state.json"
 _DAMAGED = "the checkpoint is damaged; without its folder training begins anew"
 _PARTS = ("qformer.", "query_tokens", "language_projection.", "position_embedding.")
@@ -100,11 +102,12 @@ def read_state(place: Path) -> dict[str, Any]:
     """What a checkpoint says of itself; ModelError where it is damaged."""
     path = place / _STATE
     try:
-        state: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        with open_regular(path, _LARGEST_STATE) as file:
+            state: dict[str, Any] = json.loads(file.read())
         whole = isinstance(state["step"], int) and isinstance(state["settings"], dict)
         if not whole or not {"best", "scaler"} <= state.keys():
             raise ValueError("not what was written")
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read: {first_line(error)}", hint=_DAMAGED) from error
     return state
 
@@ -147,7 +150,8 @@ def write_whole(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file; ModelError where there is none or it is damaged."""
     try:
-        return load_file(path)
+        with open_regular(path):
+            return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: cannot be read: {first_line(error)}", hint=_DAMAGED) from error
 
