@@ -11,7 +11,7 @@ import sys
 
 import pytest
 import torch
-from conftest import SAMPLE
+from conftest import FAST, SAMPLE
 from safetensors.torch import load_file, save_file
 
 from malmm_cli.errors import ModelError
@@ -56,6 +56,17 @@ def test_only_regular_files_of_a_bounded_size_are_read(refused, folder, name, ki
     if name == "model.safetensors" and kind == "huge":
         says = "is no safetensors file"
     refused("caption", SAMPLE, "-q", "--model", folder, code=1, says=says, hint="hint: ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pipes")
+def test_a_batch_is_told_too(malmm, folder, clip, tmp_path, monkeypatch):
+    """It reads the ends of all files, to know the model again."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo(folder / "qformer_tokenizer" / "vocab.txt")
+    done = malmm("batch", clip, "-o", "out.jsonl", *FAST, "--model", folder)
+    assert done.code == 1
+    assert "qformer_tokenizer/vocab.txt: cannot be read: it is not a regular file" in done.err
+    assert "Traceback" not in done.err
 
 
 def reconfigured(folder, part, **values):
