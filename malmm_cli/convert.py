@@ -69,6 +69,7 @@ _TABLE = "position_embedding.weight"
 
 _BASE = "is --base the model that the checkpoint was trained from? nothing else is taken"
 _ANOTHER = "take another checkpoint, or save this one again"
+_SMALL = 2**24  # bytes that a tensor may have though its file is smaller: a view repeats numbers
 _NUMBERS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -179,10 +180,28 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"{path}: holds no state dict, neither bare nor under 'model'",
             hint="take a file of the authors' training code: a .pth with {'model': {name: tensor}}",
         )
-    renamed = rename(state, where=str(path))
+    most = max(path.stat().st_size, _SMALL)
+    for name, value in state.items():
+        if fault := _fault(value, most):
+            raise ModelError(f"{path}: {name} {fault}", hint=_ANOTHER)
+    renamed = rename({name: value.detach() for name, value in state.items()}, where=str(path))
     if not renamed:
         raise ModelError(f"{path}: holds no tensors", hint=_ANOTHER)
     return renamed
+
+
+def _fault(value: Tensor, most: int) -> str:
+    """What is wrong with a tensor of a file that holds at most so many bytes of numbers."""
+    if value.is_meta:
+        return "is on the meta device, without its numbers"
+    if value.is_nested or value.layout != torch.strided:
+        kind = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+        return f"is a {kind} tensor; only dense ones are weights"
+    if value.is_quantized:
+        return f"is quantized ({str(value.dtype).removeprefix('torch.')})"
+    if value.nbytes > most:
+        return f"has the shape {tuple(value.shape)}, more numbers than the file holds"
+    return ""
 
 
 def _loaded(path: Path) -> Any:
@@ -199,9 +218,16 @@ def _unpickled(path: Path) -> Any:
         mapped = zipfile.is_zipfile(path)  # what older versions of torch wrote is not
         with path.open("rb") as file:
             start = file.read(4)
+        if mapped and _is_packed(path):
+            raise ModelError(
+                f"{path}: is a compressed archive, which torch.save does not write",
+                hint="unzip it, zip it again without compression (zip -0), or save it again",
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd pickles, which fail just below
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except ModelError:
+        raise
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise ModelError(f"{path}: cannot be read: {reason}", hint=_ANOTHER) from error
@@ -224,6 +250,12 @@ def _unpickled(path: Path) -> Any:
         ) from error
 
 
+def _is_packed(path: Path) -> bool:
+    """Whether something in an archive may be larger than it is on the disk."""
+    with zipfile.ZipFile(path) as archive:
+        return any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist())
+
+
 def rename(state: Mapping[str, Tensor], *, where: str = "state dict") -> dict[str, Tensor]:
     """State dict of LAVIS names, whole or of trained parameters alone, to one of our names.
 
@@ -242,6 +274,12 @@ def rename(state: Mapping[str, Tensor], *, where: str = "state dict") -> dict[st
         beside = state.get(name.removesuffix(kind) + other)
         if beside is None:
             raise ModelError(f"{where}: has {name} without {other}", hint=_ANOTHER)
+        if value.dim() != 1 or value.shape != beside.shape or value.dtype not in _NUMBERS:
+            raise ModelError(
+                f"{where}: {name} must be a vector of floating point numbers as long as {other}, "
+                f"and is {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}",
+                hint=_ANOTHER,
+            )
         if kind == "q_bias":
             bias = torch.cat([value, torch.zeros_like(value), beside])
             renamed[f"vision_model.encoder.layers.{part[1]}.self_attn.qkv.bias"] = bias

@@ -9,20 +9,24 @@ Every fault is told in one line with the next step, which is another for what ca
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import re
 import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from malmm_cli.errors import ModelError
 
 __all__ = [
-    *("DERIVED", "FAMILIES", "INDEX", "TOKENIZERS", "WHOLE", "Stored", "read_config"),
-    "copy_beside_weights",
-    *("read_header", "read_json", "remedy", "shards"),
+    *("DERIVED", "FAMILIES", "INDEX", "QFORMER_TOKENIZER", "TOKENIZERS", "WHOLE", "Stored"),
+    *("check_regular", "copy_beside_weights", "open_regular"),
+    *("read_config", "read_header", "read_json", "remedy", "shards"),
 ]
 
 INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
@@ -41,8 +45,21 @@ QFORMER_TOKENIZER = "qformer_tokenizer"
 
 _SHARD = re.compile(r"[\w. -]+\.safetensors")
 _CACHED = re.compile(r"/models--([^/]+)/snapshots/[^/]+(?:/qformer_tokenizer)?$")
-_FLOATING = ("F64", "F32", "F16", "BF16")
-_LONGEST_HEADER = 10**8  # the format's own limit
+# Bytes of JSON that are parsed: configurations, an index, the header of a file of weights. The
+# largest published are a tenth of that.
+_LARGEST_JSON = 16_000_000
+
+# Bytes of a file beside the weights. Tokenizers of 262,144 words have 34 MB.
+_LARGEST = 256_000_000
+
+# What transformers may read of a folder.
+_BESIDE = re.compile(
+    r".*(config|token.*|vocab|chat_template)\.(json|txt|jinja)|merges\.txt|.*\.(model|tiktoken)"
+)
+
+# Bits of a number in a file of weights, by what the format calls the types that weights have.
+_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
+_MOST_AXES = 8
 
 
 class Stored(NamedTuple):
@@ -80,10 +97,15 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in path; ModelError where there is none."""
+    """The JSON object in path; ModelError where there is none.
+
+    Only a regular file of some MB is read. Numbers are finite, and no key stands there twice.
+    """
+    text = ""
     try:
-        text = path.read_bytes().decode("utf-8")
-        content = json.loads(text)
+        with open_regular(path, _LARGEST_JSON) as file:
+            text = file.read(_LARGEST_JSON).decode("utf-8")
+        content = _parse(text)
     except FileNotFoundError:
         hint = "give a folder in the layout of a published InstructBLIP repository"
         if _repository(path.parent):
@@ -95,11 +117,68 @@ def read_json(path: Path) -> dict[str, Any]:
         raise _unreadable(path, error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
         raise _unreadable(path, "it is no UTF-8") from error
+    except _RefusedError as error:
+        raise _unreadable(path, str(error)) from error
     except (ValueError, RecursionError) as error:
         raise _unreadable(path, "it is no JSON" if text.strip() else "it is empty") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path}: holds no JSON object", hint=remedy(path.parent))
     return content
+
+
+class _RefusedError(ValueError):
+    """JSON that is well formed, and not taken."""
+
+
+def _parse(text: str | bytes) -> Any:
+    """`json.loads`, but for what JSON leaves open: numbers without an end, keys given twice."""
+
+    def finite(number: str) -> float:
+        if not math.isfinite(value := float(number)):
+            raise _RefusedError(f"{number[:20]} is not a finite number")
+        return value
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in content if names.count(name) > 1)
+            raise _RefusedError(f"the key {twice[:80]!r} appears twice")
+        return content
+
+    return json.loads(text, parse_float=finite, parse_constant=finite, object_pairs_hook=once)
+
+
+@contextmanager
+def open_regular(path: Path, largest: int | None = None) -> Iterator[BinaryIO]:
+    """Open a file to read it; OSError for a pipe, device or folder, and for one that is too large.
+
+    Opening a pipe would wait for its writer, and reading a device may never end.
+    """
+
+    def at_once(place: str, flags: int) -> int:
+        return os.open(place, flags | getattr(os, "O_NONBLOCK", 0))
+
+    with open(path, "rb", opener=at_once) as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        if largest is not None and about.st_size > largest:
+            size, most = about.st_size / 1e6, largest / 1e6
+            reason = f"it has {size:,.0f} MB; files of its kind have at most {most:.0f} MB"
+            raise OSError(errno.EFBIG, reason, str(path))
+        yield file
+
+
+def check_regular(folder: Path) -> None:
+    """Raise ModelError for files that transformers may read and should not: see `open_regular`."""
+    for path in sorted(folder.iterdir()):
+        if _BESIDE.fullmatch(path.name) and not path.is_dir():
+            try:
+                with open_regular(path, _LARGEST):
+                    pass
+            except OSError as error:
+                raise _unreadable(path, error.strerror or str(error)) from error
 
 
 def _unreadable(path: Path, reason: str) -> ModelError:
@@ -144,11 +223,12 @@ def _listed(folder: Path) -> list[str]:
 
 def copy_beside_weights(base: Path, folder: Path) -> None:
     """Copy all that belongs to a model but its weights: configuration and tokenizers."""
-    for path in base.iterdir():
-        if path.is_dir() and path.name == QFORMER_TOKENIZER:
-            shutil.copytree(path, folder / path.name)
-        elif path.is_file() and not path.name.startswith("model"):
-            shutil.copy(path, folder / path.name)
+    for path in (*base.iterdir(), *base.glob(f"{QFORMER_TOKENIZER}/*")):
+        # pickles of weights, links to devices and the like stay where they are
+        if path.is_file() and not path.name.startswith("model") and path.stat().st_size <= _LARGEST:
+            target = folder / path.relative_to(base)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy(path, target)
 
 
 def read_header(path: Path) -> dict[str, Stored]:
@@ -160,7 +240,7 @@ def read_header(path: Path) -> dict[str, Stored]:
     except ValueError as error:
         raise _unreadable(path, str(error)) from error
     for name, (dtype, _) in tensors.items():
-        if dtype not in _FLOATING and not name.endswith(DERIVED):
+        if dtype not in _BITS and not name.endswith(DERIVED):
             raise ModelError(
                 f"{path}: holds {name} as {dtype}, which is no floating point number of a weight",
                 hint="take weights in float16, bfloat16 or float32; --quantize makes them smaller",
@@ -170,26 +250,45 @@ def read_header(path: Path) -> dict[str, Stored]:
 
 def _header(path: Path) -> dict[str, Stored]:
     """As above; what is wrong is the text of a ValueError."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
-        text = file.read(length) if length <= _LONGEST_HEADER else b""
+        text = file.read(length) if length <= _LARGEST_JSON else b""
     if not size:
         raise ValueError("it is empty")
     if text.startswith(b"{") and len(text) < length:
         raise ValueError("it is cut off")
     try:
-        content = json.loads(text)
+        content = _parse(text)
         content.pop("__metadata__", None)
-        tensors = {
-            name: Stored(str(about["dtype"]), math.prod(map(int, about["shape"])))
-            for name, about in content.items()
-        }
-        end = 8 + length + max((int(t["data_offsets"][1]) for t in content.values()), default=0)
+        tensors = {name: _stored(about) for name, about in content.items()}
+        places = sorted(about["data_offsets"] for about in content.values())
+    except _RefusedError:
+        raise
     except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
         raise ValueError("it is no safetensors file") from None
+    end = 0
+    for start, stop in places:  # the format's own rule: one tensor follows another
+        if start != end:
+            raise ValueError("its tensors overlap, or leave gaps between them")
+        end = stop
+    end += 8 + length
     if size < end:
         raise ValueError("it is cut off")
     if size > end:
         raise ValueError(f"it has {size - end} bytes too many")
     return tensors
+
+
+def _stored(about: dict[str, Any]) -> Stored:
+    """What a header says of one tensor; ValueError where that is nonsense."""
+    dtype, shape, places = str(about["dtype"]), about["shape"], about["data_offsets"]
+    if len(shape) > _MOST_AXES or len(places) != 2:
+        raise ValueError
+    if not all(type(n) is int and 0 <= n < 2**63 for n in (*shape, *places)):
+        raise ValueError
+    stored = Stored(dtype, math.prod(shape))
+    bits = _BITS.get(dtype)
+    if bits is not None and places[1] - places[0] != stored.numbers * bits // 8:
+        raise ValueError
+    return stored

@@ -13,6 +13,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from malmm_cli.errors import CapacityError
 from malmm_cli.models import InstructBlip
+from malmm_cli.models.config import quiet
 from malmm_cli.models.text import Texts
 from malmm_cli.settings import Decoding
 
@@ -42,7 +43,7 @@ def generate(
         search |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
     if on_text is not None:
         search |= {"streamer": _Words(model.texts, on_text)}
-    with _seeded(decoding.seed, embeds.device), warnings.catch_warnings():
+    with _seeded(decoding.seed, embeds.device), quiet(), warnings.catch_warnings():
         # Input ids beside the embeddings would put the prompt under the repetition penalty, which
         # the reference does not do; transformers warns that they are missing.
         warnings.filterwarnings("ignore", message="Passing `repetition_penalty`")
@@ -53,11 +54,12 @@ def generate(
             repetition_penalty=decoding.repetition_penalty,
             do_sample=decoding.sample,
             pad_token_id=model.texts.padding,
+            eos_token_id=model.texts.ends,
             num_beams=decoding.beams,
             num_return_sequences=decoding.beams,
             **search,
         )
-    texts = model.texts.decode(ids)
+        texts = model.texts.decode(ids)
     return [texts[i : i + decoding.beams] for i in range(0, len(texts), decoding.beams)]
 
 
@@ -97,7 +99,7 @@ def likelihoods(
 ) -> Tensor:
     """Log-likelihood (B,) float32 of each answer under tokens (B, n, D) and its prompt.
 
-    The sum over the answer's tokens and the `</s>` that ends it: that of giving this answer, whole
+    The sum over the answer's tokens and the one that ends it: that of giving this answer, whole
     and nothing more. Raises CapacityError as `generate` does.
     """
     longest = model.texts.prompts(answers, side="right")[0].shape[1]

@@ -33,7 +33,7 @@ def is_same(path: str | os.PathLike[str], known: str) -> bool:
 
 def folder_identity(folder: Path, patterns: Iterable[str]) -> str:
     """A hash over names, sizes and ends of the files in a folder, wherever and whenever copied."""
-    found = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    found = sorted({p for pattern in patterns for p in folder.glob(pattern) if p.is_file()})
     told = [(path.name, *_read(path)) for path in found]
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 

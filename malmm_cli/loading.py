@@ -17,9 +17,10 @@ from safetensors import safe_open
 from malmm_cli import hub, media, models
 from malmm_cli.cache import Cache
 from malmm_cli.errors import CapacityError
-from malmm_cli.folder import read_json, shards
+from malmm_cli.folder import shards
 from malmm_cli.models import InstructBlip
 from malmm_cli.models.device import language_options, limit_threads, pick_device, pick_dtype
+from malmm_cli.pixels import read_pixels
 from malmm_cli.room import frames_at_once, free_memory
 
 __all__ = ["Model", "capacity", "load", "must_spread"]
@@ -141,10 +142,9 @@ def _identity(folder: Path, net: InstructBlip, parts: tuple[str, ...]) -> str:
                 if key.startswith(parts):
                     part = file.get_slice(key)
                     told.append((key, part.get_shape(), _rows_hash(part)))
-    numbers = folder / "preprocessor_config.json"
-    processor = read_json(numbers) if numbers.exists() else {}
+    pixels = read_pixels(folder)
     heads = net.config.vision_config.num_attention_heads
-    about = (sorted(told), processor.get("image_mean"), processor.get("image_std"), heads)
+    about = (sorted(told), pixels.mean, pixels.std, heads)
     return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
 
 

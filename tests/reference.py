@@ -146,7 +146,10 @@ def model(which: str, language: str = "vicuna") -> InstructBlip:
         state["language_projection.weight"] = torch.zeros(32, about.qformer_config.hidden_size)
         state["language_projection.bias"] = torch.zeros(32)
     words = LlamaTokenizer.from_pretrained(
-        folder / "llm_tokenizer", pad_token="[PAD]", local_files_only=True
+        folder / "llm_tokenizer",
+        pad_token="[PAD]",
+        bos_token="</s>",  # as the authors set it
+        local_files_only=True,
     )
     # the files' sentencepiece model has no bytes to fall back on, which every real one has
     words.backend_tokenizer.model.unk_token = "<unk>"

@@ -1,6 +1,7 @@
 """The authors' checkpoints, laid over a base, become folders that load like any other."""
 
 import json
+import os
 import pickle
 import shutil
 import zipfile
@@ -289,3 +290,139 @@ def test_a_folder_that_is_there(base, tmp_path, name, capsys):
 def test_base_must_be_whole(tmp_path):
     with pytest.raises(ModelError, match=r"config\.json is missing"):
         convert(CHECKPOINTS / "checkpoint_base.pth", tmp_path, tmp_path / "out")
+
+
+SHAPE = (1, 8, 48)  # of the query tokens
+
+
+def quantized():
+    return torch.quantize_per_tensor(torch.zeros(SHAPE), 0.1, 0, torch.qint8)
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch, of layouts that are its prototypes
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: torch.empty(SHAPE, device="meta"), "query_tokens is on the meta device"),
+        (lambda: torch.zeros(SHAPE).to_sparse(), "query_tokens is a sparse_coo tensor"),
+        (lambda: torch.zeros(8, 48).to_sparse_csr(), "query_tokens is a sparse_csr tensor"),
+        (lambda: torch.nested.nested_tensor([torch.zeros(3)]), "query_tokens is a nested tensor"),
+        (quantized, "query_tokens is quantized (qint8)"),
+        (lambda: torch.zeros(1).expand(10**6, 10**6), "more numbers than the file holds"),
+        (lambda: torch.zeros(SHAPE, dtype=torch.complex64), "query_tokens is complex64"),
+        (lambda: torch.zeros(SHAPE, dtype=torch.bool), "query_tokens is bool"),
+        (lambda: torch.zeros(SHAPE).to(torch.float8_e4m3fn), "query_tokens is float8_e4m3fn"),
+        (lambda: torch.tensor(1.0), "query_tokens is ()"),
+        (lambda: torch.zeros(SHAPE[1:]), "query_tokens is (8, 48)"),
+        (lambda: torch.zeros(0), "query_tokens is (0,)"),
+    ],
+)
+def test_tensors_of_odd_kinds(base, tmp_path, make, says, capsys):
+    path = tmp_path / "odd.pth"
+    torch.save({"model": {"query_tokens": make()}}, path)
+    error, _ = refused(capsys, path, base, tmp_path / "out")
+    assert error.startswith(f"error: {path}")
+    assert says in error
+
+
+@pytest.mark.parametrize("shape", [(), (3, 40), (41,)])
+def test_a_position_table_of_another_shape(base, tmp_path, shape, capsys):
+    path = tmp_path / "odd.pth"
+    torch.save({"model": {"image_pe.weight": torch.zeros(shape)}}, path)
+    if shape == (3, 40):
+        assert run(["convert", str(path), str(tmp_path / "out"), "--base", str(base)]) == 0
+    else:
+        error, _ = refused(capsys, path, base, tmp_path / "out")
+        assert "position_embedding.weight" in error
+
+
+@pytest.mark.parametrize(
+    "biases",
+    [
+        {"q_bias": torch.zeros(40), "v_bias": torch.zeros(3)},
+        {"q_bias": torch.zeros(()), "v_bias": torch.zeros(())},
+        {"q_bias": torch.zeros(40).bool(), "v_bias": torch.zeros(40).bool()},
+        {"q_bias": torch.zeros(40), "v_bias": torch.zeros(40, dtype=torch.complex64)},
+    ],
+)
+def test_biases_that_cannot_be_joined(base, tmp_path, biases, capsys):
+    path = tmp_path / "odd.pth"
+    torch.save({f"{FIRST_ATTENTION}.{name}": value for name, value in biases.items()}, path)
+    error, _ = refused(capsys, path, base, tmp_path / "out")
+    assert "must be a vector of floating point numbers as long as" in error
+
+
+def test_tensors_that_share_their_numbers_are_all_written(base, tmp_path):
+    """Expanded, transposed, cut out of one another, learnable: what counts are the numbers."""
+    whole = load_file(CHECKPOINTS / "checkpoint_finetuned.safetensors")
+    path = tmp_path / "plain.pth"
+    norms = [name for name in whole if name.endswith("LayerNorm.weight")]
+    shared = torch.linspace(0, 1, 2 * len(whole[norms[0]]))
+    due = dict(whole)
+    for index, name in enumerate(norms):
+        whole[name] = shared[: len(whole[name])] if index else shared[::2]
+        due[name] = whole[name].clone()
+    bias = next(name for name in whole if name.endswith("llm_proj.bias"))
+    whole[bias] = torch.nn.Parameter(torch.ones(1)).expand(whole[bias].shape)
+    due[bias] = torch.ones(whole[bias].shape)
+    weight = next(name for name in whole if name.endswith("llm_proj.weight"))
+    whole[weight] = whole[weight].T.contiguous().T
+    for content, name in ((whole, "out"), (due, "due")):
+        torch.save({"model": content}, path)
+        (tmp_path / name).mkdir()
+        convert(path, base, tmp_path / name)
+    assert same(weights.read_state(tmp_path / "out"), weights.read_state(tmp_path / "due"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_what_is_no_file_is_not_copied_from_the_base(base, tmp_path):
+    strange = shutil.copytree(base, tmp_path / "strange")
+    for place in (strange, strange / "qformer_tokenizer"):
+        os.mkfifo(place / "pipe.md")
+        (place / "zero.md").symlink_to("/dev/zero")
+        (place / "LICENSE").write_text("mine")
+        (place / "huge.bin").touch()
+        os.truncate(place / "huge.bin", 2**40)
+    (tmp_path / "out").mkdir()
+    convert(CHECKPOINTS / "checkpoint_finetuned.pth", strange, tmp_path / "out")
+    for place in (tmp_path / "out", tmp_path / "out" / "qformer_tokenizer"):
+        assert (place / "LICENSE").read_text() == "mine"
+        assert (place / "tokenizer.json").is_file()
+        assert not [path for path in place.iterdir() if path.suffix in (".md", ".bin")]
+
+
+def test_a_compressed_archive(base, tmp_path, capsys):
+    """What unpacks to more than it is on the disk is not unpacked."""
+    torch.save({"model": {"query_tokens": torch.zeros(10**6)}}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for info in plain.infolist():
+            packed.writestr(info.filename, plain.read(info))
+    error, hint = refused(capsys, tmp_path / "packed.pth", base, tmp_path / "out")
+    assert "is a compressed archive" in error
+    assert "zip -0" in hint
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        [],
+        {"model": {"a": {"b": torch.ones(1)}}},
+        {"model": {}},
+        {"model": {"a": [torch.ones(1)]}},
+        {"model": {b"a": torch.ones(1)}},
+    ],
+)
+def test_content_that_is_no_state_dict(base, tmp_path, content, capsys):
+    torch.save(content, tmp_path / "odd.pth")
+    error, _ = refused(capsys, tmp_path / "odd.pth", base, tmp_path / "out")
+    assert "holds no" in error
+
+
+def test_a_nest_without_an_end(base, tmp_path, capsys):
+    nest = b"\x80\x02" + b"]" * 20_000 + b"a" * 19_999 + b"."
+    (tmp_path / "odd.pth").write_bytes(nest)
+    refused(capsys, tmp_path / "odd.pth", base, tmp_path / "out")

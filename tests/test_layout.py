@@ -31,6 +31,7 @@ ORDER = [
         "metrics",
         "plots",
         "settings",
+        "pixels",
         "folder",
         "identity",
         "files",

@@ -1,9 +1,10 @@
 """Short forms of the long runs in tests/stress."""
 
+import subprocess
 import sys
 
 import pytest
-from stress import containers, kept, many, mutate, names, soak
+from stress import containers, environment, kept, many, mutate, names, soak
 
 
 def test_containers():
@@ -28,6 +29,14 @@ def test_mutated_kept_files(one_thread):
     assert found["memory files"]["BrokenMemory"]
     assert found["caches"]["made again"]
     assert found["task files"]["refused"]
+
+
+def test_damaged_model_folders():
+    command = [sys.executable, "-m", "stress.models", "--folders", "20", "--seed", "1"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "'refused': " in done.stdout
+    assert "'the same': " in done.stdout
 
 
 def test_many_small_items(capsys):

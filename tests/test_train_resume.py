@@ -162,6 +162,9 @@ def test_what_a_checkpoint_does_not_fit(run, command, undisturbed, t5_folder, da
     refused(code=1, says="state.json: cannot be read")
     (place / "state.json").write_text(json.dumps({"step": "x", "settings": 3}))
     refused(code=1, says="state.json: cannot be read: not what was written")
+    (place / "state.json").unlink()
+    (place / "state.json").symlink_to("/dev/zero")
+    refused(code=1, says="it is not a regular file")
 
 
 def test_another_model_of_the_same_name_is_another_run(run, vicuna_folder, data, tmp_path):

@@ -20,6 +20,7 @@ _NAMED = {
     *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
     *("tokenizer.json", "tokenizer.model", "spiece.model", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "qformer_tokenizer/vocab.txt"),
+    "video_preprocessor_config.json",
     *("qformer_tokenizer/tokenizer.json", "qformer_tokenizer/tokenizer_config.json"),
     *("qformer_tokenizer/special_tokens_map.json", "qformer_tokenizer/added_tokens.json"),
     *(INDEX, WHOLE),

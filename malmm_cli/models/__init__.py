@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,20 +12,23 @@ import transformers
 from torch import Tensor
 
 from malmm_cli.errors import ModelError
-from malmm_cli.folder import DERIVED, FAMILIES, TOKENIZERS, read_config, read_json, remedy
+from malmm_cli.folder import (
+    DERIVED,
+    QFORMER_TOKENIZER,
+    TOKENIZERS,
+    check_regular,
+    read_config,
+    remedy,
+)
 from malmm_cli.models import scratch
+from malmm_cli.models.config import bounded, configuration, quiet, token_ids, told
 from malmm_cli.models.device import language_options
 from malmm_cli.models.instructblip import InstructBlip
 from malmm_cli.models.text import Texts
 from malmm_cli.models.weights import check, fill, first_line, read_state, subset, wrong_shapes
+from malmm_cli.pixels import Pixels, read_pixels
 
 __all__ = ["InstructBlip", "build", "check_state", "load"]
-
-# What CLIP was trained with; every published InstructBLIP repeats it.
-_PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
-
-_PIXELS = {"image_mean": _PIXEL_MEAN, "image_std": _PIXEL_STD}
 
 
 def load(
@@ -45,62 +47,48 @@ def load(
     """
     folder = Path(folder)
     options = language_options(device, dtype, quantize=quantize, spread=spread)
-    config = _read_config(folder)
-    language, instruction = _read_tokenizer(folder), _read_tokenizer(folder / "qformer_tokenizer")
-    numbers = folder / "preprocessor_config.json"
-    processor = read_json(numbers) if numbers.exists() else {}
+    read_config(folder)  # that the model is of another kind says more than that no tensor fits
+    pixels = read_pixels(folder)
     state = {
         name: value for name, value in read_state(folder).items() if not name.endswith(DERIVED)
     }
-    check_state(state, folder, where=str(folder))
-    mean, std = (processor.get(key, due) for key, due in _PIXELS.items())
-    if not _are_three_numbers(mean) or not _are_three_numbers(std) or 0 in std:
-        raise ModelError(
-            f"{numbers}: image_mean and image_std must be three numbers each", hint=remedy(folder)
-        )
-    with _told(folder):
+    config = check_state(state, folder, where=str(folder))
+    language, instruction = _read_tokenizer(folder), _read_tokenizer(folder / QFORMER_TOKENIZER)
+    _check_vocabularies(config, language, instruction, folder)
+    with told(folder):
         model = build(
             config,
             state,
             instruction,
             language,
             dtype=dtype,
-            pixel_mean=mean,
-            pixel_std=std,
+            pixels=pixels,
             name=folder,
             language_options=options,
         )
-    _check_vocabularies(model, folder)
+    if not model.texts.ends:
+        raise ModelError(f"{folder}: its tokenizer has no end token", hint=remedy(folder))
     model.move_to(device)
     if not options:
         model.language_model.to(device)
     return model
 
 
-def check_state(state: Mapping[str, Tensor], folder: Path, *, where: str, **told: Any) -> None:
-    """Raise ModelError unless state fits the configuration in folder; nothing is built for it.
+def check_state(state: Mapping[str, Tensor], folder: Path, *, where: str, **how: Any) -> Any:
+    """The configuration in folder; ModelError unless state fits it. Nothing is built for it.
 
-    A language model whose head is its embeddings may lack the head. `told` goes to `check`.
+    A language model whose head is its embeddings may lack the head. `how` goes to `check`.
     """
-    config = _read_config(folder)
+    config = configuration(folder, state)
     table = state.get("position_embedding.weight")
-    with _told(folder):
-        due = dict(scratch.shapes(config, 0 if table is None else len(table)))
+    with told(folder), bounded(len(state)):
+        rows = 0 if table is None else [*table.shape, 1][0]
+        due = dict(scratch.shapes(config, rows))
     tied = {"language_model.lm_head.weight"} if config.text_config.tie_word_embeddings else set()
     given = {name for name in state if not name.endswith(scratch.SHARED)}
     wrong = wrong_shapes(state, due)
-    check(due.keys() - given - tied, given - due.keys(), wrong, where, **told)
-
-
-@contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """Tell by ModelError of configurations that nothing can be built from."""
-    try:
-        yield
-    except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
-        raise ModelError(
-            f"{folder}: its configuration makes no model: {first_line(error)}", hint=remedy(folder)
-        ) from error
+    check(due.keys() - given - tied, given - due.keys(), wrong, where, **how)
+    return config
 
 
 def build(
@@ -110,8 +98,7 @@ def build(
     language_tokenizer: Any,
     *,
     dtype: torch.dtype = torch.float32,
-    pixel_mean: tuple[float, ...] = _PIXEL_MEAN,
-    pixel_std: tuple[float, ...] = _PIXEL_STD,
+    pixels: Pixels = Pixels(),  # noqa: B008 (a tuple)
     name: Path = Path("state dict"),
     language_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> InstructBlip:
@@ -141,10 +128,11 @@ def build(
             language_tokenizer,
             decoder_only=decoder_only,
             positions=config.qformer_config.max_position_embeddings,
+            ends=token_ids(config.text_config.eos_token_id),
         ),
         positions=0 if table is None else len(table),
-        pixel_mean=pixel_mean,
-        pixel_std=pixel_std,
+        pixel_mean=pixels.mean,
+        pixel_std=pixels.std,
     )
     fill(_ours(model.state_dict()), _ours(state), str(name))
     model.move_to(dtype)
@@ -161,11 +149,7 @@ def _load_theirs(
     kind: Any, config: Any, state: dict[str, Tensor], where: str, options: Mapping[str, Any]
 ) -> Any:
     """A transformers model with exactly the parameters of state, never two copies of them."""
-    logging: Any = transformers.utils.logging
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # what it would print, check() says
-    logging.disable_progress_bar()
-    try:
+    with quiet():  # what it would print, check() says
         model, found = kind.from_pretrained(
             None,
             config=config,
@@ -174,8 +158,6 @@ def _load_theirs(
             ignore_mismatched_sizes=True,
             **options,
         )
-    finally:
-        logging.set_verbosity(verbosity)
     wrong = [
         f"{key} is {tuple(got)}, not {tuple(due)}" for key, got, due in found["mismatched_keys"]
     ]
@@ -186,35 +168,17 @@ def _load_theirs(
     return model
 
 
-def _are_three_numbers(values: Any) -> bool:
-    return (
-        isinstance(values, list | tuple)
-        and len(values) == 3
-        and all(isinstance(value, int | float) for value in values)
-    )
-
-
-def _check_vocabularies(model: InstructBlip, folder: Path) -> None:
+def _check_vocabularies(config: Any, language: Any, instruction: Any, folder: Path) -> None:
     """Raise ModelError if a tokenizer knows words that have no embedding."""
     for what, words, rows in (
-        ("tokenizer", model.texts.language, model.config.text_config.vocab_size),
-        ("qformer_tokenizer", model.texts.instruction, model.config.qformer_config.vocab_size),
+        ("tokenizer", language, config.text_config.vocab_size),
+        (QFORMER_TOKENIZER, instruction, config.qformer_config.vocab_size),
     ):
-        if len(words) > rows:
+        most = max(words.get_vocab().values(), default=-1) + 1
+        if most > rows:
             raise ModelError(
-                f"{folder}: its {what} has {len(words)} words, the model {rows}",
-                hint=remedy(folder),
+                f"{folder}: its {what} has {most} words, the model {rows}", hint=remedy(folder)
             )
-
-
-def _read_config(folder: Path) -> Any:
-    content = {**read_config(folder), "model_type": FAMILIES[0]}
-    try:
-        return transformers.InstructBlipConfig.from_dict(content)
-    except Exception as error:  # every version of transformers raises its own kinds
-        raise ModelError(
-            f"{folder / 'config.json'}: {first_line(error)}", hint=remedy(folder)
-        ) from error
 
 
 def _read_tokenizer(folder: Path) -> Any:
@@ -222,8 +186,22 @@ def _read_tokenizer(folder: Path) -> Any:
         if not any((folder / name).is_file() for name in TOKENIZERS):
             # transformers would make up an empty tokenizer
             raise FileNotFoundError(f"none of {', '.join(TOKENIZERS)} is there")
-        return transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # as above
+        check_regular(folder)
+        with quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
+            # what is wrong with it may show only when it is used
+            for special in (True, False):
+                tokenizer(["a"], add_special_tokens=special, truncation=True, max_length=8)
+            tokenizer.batch_decode([tokenizer("a")["input_ids"]], skip_special_tokens=True)
+            return tokenizer
+    except ModelError:
+        raise
+    except BaseException as error:
+        # every version of transformers raises its own kinds, and a panic in Rust is no Exception
+        if not isinstance(error, Exception) and type(error).__module__ != "pyo3_runtime":
+            raise
         raise ModelError(
             f"{folder}: its tokenizer cannot be read: {first_line(error)}",
             hint="the language model's tokenizer lies in the model's folder, the Q-Former's in "

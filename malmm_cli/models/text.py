@@ -14,6 +14,9 @@ __all__ = ["Texts"]
 # The reference's max_txt_len: what the Q-Former reads of an instruction.
 INSTRUCTION_LIMIT = 128
 
+# SentencePiece's names for what is no text.
+_PIECES = ("<unk>", "<s>", "</s>", "<pad>")
+
 # A terminal would obey them.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -21,37 +24,48 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 class Texts:
     """The Q-Former's tokenizer and the language model's.
 
-    `decoder_only` language models (Vicuna) get a prompt that starts with `</s>`, as in the
-    reference, whose tokenizer has that for its first token; encoder-decoders (Flan-T5) get what
-    their tokenizer makes of it.
+    `decoder_only` language models (Vicuna) get a prompt that starts with the tokenizer's start
+    token, if it has one: `</s>` in the reference. Encoder-decoders (Flan-T5) get what their
+    tokenizer makes of it. Which tokens are special is for the tokenizers to say; of the ids that
+    a configuration gives as `ends`, those count that are.
     """
 
     def __init__(
-        self, instruction: Any, language: Any, *, decoder_only: bool, positions: int
+        self,
+        instruction: Any,
+        language: Any,
+        *,
+        decoder_only: bool,
+        positions: int,
+        ends: Sequence[int] = (),
     ) -> None:
         instruction.truncation_side = "left"  # the reference's; a folder's tokenizer may say right
         self.instruction = instruction
         self.language = language
         self.decoder_only = decoder_only
         self.instruction_limit = min(INSTRUCTION_LIMIT, positions)
+        self._silent = _special_ids(language)
+        own = language.eos_token_id
+        counted = self._silent if own is not None else set(language.get_vocab().values())
+        self.ends = sorted(counted.intersection([*ends, *([] if own is None else [own])]))
+
+    @property
+    def end(self) -> int:
+        """The language model's id for the end of an answer; `ends` are all that it may use."""
+        own = self.language.eos_token_id
+        return int(self.ends[0] if own is None else own)
 
     @property
     def padding(self) -> int:
         """The language model's id for nothing; always masked."""
         known = self.language.pad_token_id
-        return int(self.language.eos_token_id if known is None else known)
+        return int(self.end if known is None else known)
 
     def instructions(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Ids and mask (B, L) int64 for the Q-Former, padded right, cut on the left if too long."""
-        batch = self.instruction(
-            list(prompts),
-            padding="longest",
-            padding_side="right",
-            truncation=True,
-            max_length=self.instruction_limit,
-            return_tensors="pt",
-        )
-        return batch["input_ids"], batch["attention_mask"]
+        limit = self.instruction_limit
+        read = self.instruction(list(prompts), truncation=True, max_length=limit)["input_ids"]
+        return _pad(read, self.instruction.pad_token_id or 0, "right")
 
     def instruction_length(self, prompt: str) -> int:
         """Tokens of a prompt for the Q-Former, uncut; it reads `instruction_limit` of them."""
@@ -59,19 +73,19 @@ class Texts:
 
     def prompts(self, prompts: Sequence[str], *, side: str) -> tuple[Tensor, Tensor]:
         """Ids and mask (B, L) int64 for the language model, padded on the `side` given."""
-        return self._pad([self._with_first_token(prompt) for prompt in prompts], side)
+        return _pad([self._asked(prompt) for prompt in prompts], self.padding, side)
 
     def prompts_with_answers(
         self, prompts: Sequence[str], answers: Sequence[str]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Ids, mask and labels (B, L) int64 for training a decoder: prompt, answer, `</s>`.
+        """Ids, mask and labels (B, L) int64 for training a decoder: prompt, answer, end token.
 
-        Labels are -100 everywhere but on the answer and its `</s>`.
+        Labels are -100 everywhere but on the answer and its end.
         """
-        eos = self.language.eos_token_id
-        asked = [self._with_first_token(prompt) for prompt in prompts]
-        told = [[*self._plain(answer), eos] for answer in answers]
-        ids, mask = self._pad([a + b for a, b in zip(asked, told, strict=True)], "right")
+        asked = [self._asked(prompt) for prompt in prompts]
+        told = [[*self._plain(answer), self.end] for answer in answers]
+        rows = [a + b for a, b in zip(asked, told, strict=True)]
+        ids, mask = _pad(rows, self.padding, "right")
         labels = ids.masked_fill(mask == 0, -100)
         for row, prompt in zip(labels, asked, strict=True):
             row[: len(prompt)] = -100
@@ -79,27 +93,43 @@ class Texts:
 
     def decode(self, ids: Tensor) -> list[str]:
         """Generated ids (B, L) to text, one line each; control characters become spaces."""
-        if self.decoder_only:  # ids below </s> are <unk> and <s>, which say nothing
-            ids = ids.clamp(min=self.language.eos_token_id)
-        texts: list[str] = self.language.batch_decode(ids, skip_special_tokens=True)
+        rows = [[i for i in row if i not in self._silent] for row in ids.tolist()]
+        texts: list[str] = self.language.batch_decode(rows, skip_special_tokens=True)
         return [_CONTROL.sub(" ", text).strip() for text in texts]
 
-    def _with_first_token(self, prompt: str) -> list[int]:
-        if self.decoder_only:
-            return [self.language.eos_token_id, *self._plain(prompt)]
+    def _asked(self, prompt: str) -> list[int]:
+        """A prompt for the language model; a decoder's starts with a start token, and goes on."""
         ids: list[int] = self.language(prompt)["input_ids"]
+        if not self.decoder_only:
+            return ids
+        plain, start = self._plain(prompt), self.language.bos_token_id
+        if ids == plain and start is not None:
+            return [int(start), *plain]
+        if len(ids) > len(plain) and ids[-1] in self.ends:
+            return ids[:-1]
         return ids
 
     def _plain(self, text: str) -> list[int]:
         ids: list[int] = self.language(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def _pad(self, rows: list[list[int]], side: str) -> tuple[Tensor, Tensor]:
-        longest = max(map(len, rows))
-        ids = torch.full((len(rows), longest), self.padding)
-        mask = torch.zeros(len(rows), longest, dtype=torch.int64)
-        for row, tokens in enumerate(rows):
-            place = slice(longest - len(tokens), None) if side == "left" else slice(len(tokens))
-            ids[row, place] = torch.tensor(tokens)
-            mask[row, place] = 1
-        return ids, mask
+
+def _special_ids(tokenizer: Any) -> set[int]:
+    """Ids that say nothing: those a tokenizer calls special, and SentencePiece's own pieces.
+
+    A tokenizer that has `</s>` for its start does not always call `<s>` special too.
+    """
+    known = tokenizer.get_vocab()
+    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return {*tokenizer.all_special_ids, *added, *(known[p] for p in _PIECES if p in known)}
+
+
+def _pad(rows: list[list[int]], padding: int, side: str) -> tuple[Tensor, Tensor]:
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), padding)
+    mask = torch.zeros(len(rows), longest, dtype=torch.int64)
+    for row, tokens in enumerate(rows):
+        place = slice(longest - len(tokens), None) if side == "left" else slice(len(tokens))
+        ids[row, place] = torch.tensor(tokens, dtype=torch.int64)
+        mask[row, place] = 1
+    return ids, mask

@@ -6,7 +6,7 @@ Only safetensors are read: a pickle can run code.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -37,11 +37,17 @@ def read_state(folder: Path) -> dict[str, Tensor]:
         read_header(folder / name)  # tells what is wrong in words for people
         try:
             with safe_open(folder / name, framework="pt") as file:
-                state.update((key, file.get_tensor(key)) for key in file.keys())  # noqa: SIM118
+                mine = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise ModelError(
                 f"{folder / name}: cannot be read: {first_line(error)}", hint=remedy(folder)
             ) from error
+        if twice := sorted(state.keys() & mine.keys()):
+            raise ModelError(
+                f"{folder / name}: {twice[0]} is in another file of weights too",
+                hint=remedy(folder),
+            )
+        state |= mine
     return state
 
 
@@ -51,13 +57,26 @@ def write_state(folder: Path, state: dict[str, Tensor], *, max_shard_size: str =
     Raises OSError where that fails, as with a full disk.
     """
     name = "model{suffix}.safetensors"
+    whole = dict(_apart(state))
     try:
-        save_torch_state_dict(state, folder, filename_pattern=name, max_shard_size=max_shard_size)
+        save_torch_state_dict(whole, folder, filename_pattern=name, max_shard_size=max_shard_size)
     except SafetensorError as error:
         said = re.search(r"I/O error: (.*) \(os error", str(error))
         raise OSError(said[1] if said else first_line(error)) from error
     for path in folder.glob("model*.safetensors"):
         path.chmod(folder.stat().st_mode & 0o666)  # they come as their owner's alone
+
+
+def _apart(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor with numbers of its own: of those that share some, only one would be written."""
+    known = set()
+    for name, value in state.items():
+        value = value.detach().contiguous()
+        numbers = value.untyped_storage()
+        if numbers.data_ptr() in known or numbers.nbytes() != value.nbytes:
+            value = value.clone()
+        known.add(numbers.data_ptr())
+        yield name, value
 
 
 def subset(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -115,7 +134,7 @@ def fill(parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], where: s
         parameter.copy_(state[name])
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's text that says something, or its kind where there is none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     end = next((i for i, line in enumerate(lines, 1) if not line.endswith(":")), len(lines))

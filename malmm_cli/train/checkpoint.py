@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from malmm_cli.errors import ModelError, OutputError
 from malmm_cli.files.atomic import new_folder, new_path, remove_leftovers
+from malmm_cli.folder import open_regular
 from malmm_cli.models import InstructBlip
 from malmm_cli.models.weights import fill, first_line
 
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 TRAINED = "trained.safetensors"
+_LARGEST_STATE = 10**6  # bytes; it has some hundred
 _OPTIMIZER, _STATE = "optimizer.safetensors", "state.json"
 _DAMAGED = "the checkpoint is damaged; without its folder training begins anew"
 _PARTS = ("qformer.", "query_tokens", "language_projection.", "position_embedding.")
@@ -97,11 +99,12 @@ def read_state(place: Path) -> dict[str, Any]:
     """What a checkpoint says of itself; ModelError where it is damaged."""
     path = place / _STATE
     try:
-        state: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        with open_regular(path, _LARGEST_STATE) as file:
+            state: dict[str, Any] = json.loads(file.read())
         whole = isinstance(state["step"], int) and isinstance(state["settings"], dict)
         if not whole or not {"best", "scaler"} <= state.keys():
             raise ValueError("not what was written")
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read: {first_line(error)}", hint=_DAMAGED) from error
     return state
 
@@ -138,6 +141,7 @@ def write_whole(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file; ModelError where there is none or it is damaged."""
     try:
-        return load_file(path)
+        with open_regular(path):
+            return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: cannot be read: {first_line(error)}", hint=_DAMAGED) from error

@@ -5,6 +5,7 @@
     python -m stress.containers  the same packets in every container, with wrong times
     python -m stress.names     1,000 videos and outputs of random names
     python -m stress.kept      1,000 mutated memory files, caches and task files each
+    python -m stress.models    1,000 mutated model folders
     python -m stress.many      10,000 small items: what the bookkeeping costs
     python -m stress.soak      1,000 videos in one process: does memory grow?
     python -m stress.cluster   two Ray nodes, one killed

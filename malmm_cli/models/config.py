@@ -1,0 +1,147 @@
+"""A folder's config.json → transformers' configuration, its sizes held against the weights first.
+
+Whatever a configuration asks for, nothing larger than the weights is built for it: building 10^9
+layers would take all memory, even without their numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import transformers
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from malmm_cli.errors import MalmmError, ModelError
+from malmm_cli.folder import FAMILIES, read_config, read_json, remedy
+from malmm_cli.models.weights import first_line
+
+__all__ = ["bounded", "configuration", "quiet", "token_ids", "told"]
+
+# The parts of a configuration, and where the names of their tensors begin.
+_PARTS = {
+    "vision_config": "vision_model.",
+    "qformer_config": "qformer.",
+    "text_config": "language_model.",
+}
+
+# Keys that count layers, in any family of language models.
+_COUNTS = {
+    *("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers"),
+    *("n_layer", "n_layers", "num_blocks", "depth", "layers"),
+}
+_LAYER = re.compile(r"\.(\d{1,9})\.")
+
+# Parameters that a module may have beside those that are stored: second names, and what is tied.
+_UNSTORED = 16
+
+# Which packages to compute with: for the machine that runs it to decide.
+_PASSED_OVER = ("_attn_implementation", "attn_implementation", "experts_implementation")
+
+
+def configuration(folder: Path, names: Iterable[str]) -> Any:
+    """The configuration of a folder whose weights have these names; raises ModelError."""
+    content = {**read_config(folder), "model_type": FAMILIES[0]}
+    path = folder / "config.json"
+    _check_layers(content, list(names), path)
+    for part in (content, *(content.get(part) for part in _PARTS)):
+        if isinstance(part, dict):
+            if part.get("quantization_config") is not None:
+                raise ModelError(
+                    f"{path}: quantization_config: weights that are quantized are not supported",
+                    hint="take weights in float16, bfloat16 or float32; --quantize makes them "
+                    "smaller",
+                )
+            for key in _PASSED_OVER:
+                part.pop(key, None)
+    with told(folder):
+        config: Any = transformers.InstructBlipConfig.from_dict(content)
+        _take_ids(config, folder)
+        return config
+
+
+def _take_ids(config: Any, folder: Path) -> None:
+    """Let the language model's configuration have the ids that generation_config.json adds."""
+    path, text = folder / "generation_config.json", config.text_config
+    more = read_json(path) if os.path.lexists(path) else {}
+    text.eos_token_id = [*token_ids(text.eos_token_id), *token_ids(more.get("eos_token_id"))]
+    if not config.use_decoder_only_language_model:
+        known = [more.get("decoder_start_token_id"), getattr(text, "decoder_start_token_id", None)]
+        start = next((value for value in known if value is not None), text.pad_token_id)
+        if type(start) is not int or not 0 <= start < text.vocab_size:
+            raise ValueError(f"decoder_start_token_id is {str(start)[:80]}, which is no token's id")
+        text.decoder_start_token_id = start
+
+
+def token_ids(value: Any) -> list[int]:
+    """One id, several or none, as configurations give them; ValueError for anything else."""
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(type(number) is int for number in ids):
+        raise ValueError(f"eos_token_id is {str(value)[:80]}, which is no token's id")
+    return ids
+
+
+def _check_layers(content: dict[str, Any], names: list[str], path: Path) -> None:
+    """Raise ModelError where a part has more layers than the weights have names for."""
+    for part, prefix in _PARTS.items():
+        about = content.get(part)
+        about = about if isinstance(about, dict) else {}
+        mine = [name for name in names if name.startswith(prefix)]
+        held = len({number for name in mine for number in _LAYER.findall(name)})
+        for key in _COUNTS.intersection(about):
+            if isinstance(about[key], int | float) and about[key] > held:
+                raise ModelError(
+                    f"{path}: {part}.{key} is {about[key]}, but the weights have {held} layers",
+                    hint=remedy(path.parent),
+                )
+
+
+@contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """Tell by ModelError of configurations that nothing can be built from."""
+    try:
+        with quiet():
+            yield
+    except MalmmError:
+        raise
+    except Exception as error:  # every version of transformers raises its own kinds
+        raise ModelError(
+            f"{folder / 'config.json'}: makes no model: {first_line(error)[:300]}",
+            hint=remedy(folder),
+        ) from error
+
+
+@contextmanager
+def bounded(stored: int) -> Iterator[None]:
+    """Let no more modules be built inside than that many stored tensors can be for."""
+    built = 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal built
+        built += parameter is not None
+        if built > 2 * stored + _UNSTORED:
+            raise ValueError(f"it asks for more parameters than the {stored} that are stored")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from printing: what is wrong is told by errors."""
+    logging: Any = transformers.utils.logging
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
