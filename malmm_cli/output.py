@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ from typing import IO, Any
 
 from malmm_cli.data import MediaInfo, Result, Segment
 from malmm_cli.errors import MalmmError, OutputError, UsageError
+from malmm_cli.escapes import to_json
 
 __all__ = [
     "FORMATS",
@@ -102,7 +102,7 @@ def _text(item: Item, several: bool) -> str:
 
 
 def _jsonl(item: Item, several: bool) -> str:
-    return json.dumps(as_json(item), ensure_ascii=False) + "\n"
+    return to_json(as_json(item)) + "\n"
 
 
 def _tsv(item: Item, several: bool) -> str:
@@ -122,7 +122,7 @@ def _cell(text: str) -> str:
 def _json(items: Sequence[Item], several: bool) -> str:
     objects = [as_json(item) for item in items]
     content = objects if several else objects[0]
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return to_json(content, indent=2) + "\n"
 
 
 def _srt(items: Sequence[Item], several: bool) -> str:
