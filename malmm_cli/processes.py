@@ -28,7 +28,8 @@ def fill_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            lowest = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(lowest, True)  # what is started would find it closed again
 
 
 def start_apart(
