@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from malmm_cli import interrupts
-from malmm_cli.processes import fill_streams, kill_below
+from malmm_cli.processes import fill_streams, kill_own
 
 
 def main() -> NoReturn:
@@ -45,7 +45,7 @@ def _leave(code: int) -> NoReturn:
     """
     interrupts.over(code)
     if interrupts.came():
-        kill_below(os.getpid())
+        kill_own()
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
@@ -59,12 +59,12 @@ def _end(code: int) -> NoReturn:
     done.acquire()
 
     def kill() -> None:
-        kill_below(os.getpid())
+        kill_own()
         os.write(2, b"ended without waiting any longer\n")
         done.release()
 
     start_new_thread(kill, ())
-    done.acquire(timeout=1.0)
+    done.acquire(timeout=1.5)
     os._exit(code)
 
 

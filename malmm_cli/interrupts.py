@@ -29,6 +29,8 @@ DEADLINE = 8.0  # seconds to clean up in
 
 SIGNALS = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n))
 
+_OVER, _AGAIN = 0, 255  # what the thread is told, besides signals
+
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -71,9 +73,7 @@ def over(code: int) -> None:
     Whatever comes before the exit with `code` has DEADLINE seconds.
     """
     _state.code = code
-    if _state.alarm:
-        with suppress(OSError):
-            _state.alarm.send(b"\0")
+    _tell(_OVER)
 
 
 @contextmanager
@@ -154,7 +154,7 @@ def _handle(number: int, _frame: FrameType | None) -> None:
 
 
 def _watch(heard: socket.socket, end: Callable[[int], NoReturn]) -> None:
-    """See signals as bytes that arrive whatever the main thread does, 0 being word from `over`."""
+    """See signals as bytes that arrive whatever the main thread does, and what `_tell` tells."""
     due, since, first = math.inf, -math.inf, 0
     forgiven: Patience | None = None
     while True:
@@ -163,8 +163,12 @@ def _watch(heard: socket.socket, end: Callable[[int], NoReturn]) -> None:
             end(128 + first if first else _state.code or 0)
         for number in heard.recv(512):
             now = time.monotonic()
-            if number == 0:
+            if number == _OVER:
                 due = min(due, now + DEADLINE)
+            elif number == _AGAIN:
+                time.sleep(0.05)  # until the main thread has left what swallows exceptions
+                _state.again = True
+                interrupt_main(signal.Signals(_state.number or signal.SIGINT))
             elif number not in SIGNALS or now - since < PRESS or (_state.code is not None):
                 continue
             elif _state.patience is not None and _state.patience is not forgiven:
@@ -175,11 +179,16 @@ def _watch(heard: socket.socket, end: Callable[[int], NoReturn]) -> None:
                 since, due, first = now, now + DEADLINE, number
 
 
+def _tell(word: int) -> None:
+    if _state.alarm:
+        with suppress(OSError):  # the thread has more to do already than it can
+            _state.alarm.send(bytes([word]))
+
+
 def _unraisable(fault: Any) -> None:
     """Where an exception cannot be raised, in `__del__` say, Ctrl-C has to be raised again."""
     if issubclass(fault.exc_type, KeyboardInterrupt) and _state.number is not None:
-        _state.again = True
-        interrupt_main(signal.Signals(_state.number))
+        _tell(_AGAIN)
     elif _state.number is None:
         sys.__unraisablehook__(fault)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from malmm_cli.interrupts import held
 
-__all__ = ["begin_apart", "fill_streams", "kill_below", "kill_tree", "start_apart", "told_exit"]
+__all__ = ["begin_apart", "fill_streams", "kill_own", "kill_tree", "start_apart", "told_exit"]
 
 _UNHEARD = {getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)}
 
@@ -108,6 +108,15 @@ def kill_below(number: int) -> None:
         for child in psutil.Process(number).children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 child.kill()
+
+
+def kill_own() -> None:
+    """Kill all that this process started, and wait a little for their end."""
+    import psutil
+
+    own = psutil.Process().children()
+    kill_below(os.getpid())
+    psutil.wait_procs(own, timeout=1.0)
 
 
 def kill_tree(process: BaseProcess) -> None:
