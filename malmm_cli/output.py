@@ -159,7 +159,8 @@ def _cues(items: Sequence[Item], several: bool) -> Iterator[tuple[Segment, str]]
         if isinstance(item, Result):
             asked = f"{_cell(item.question)}\n" if several and item.question else ""
             for segment in item.segments:
-                yield segment, f"{asked}{segment.text}"
+                lines = filter(None, map(str.strip, segment.text.splitlines()))
+                yield segment, asked + "\n".join(lines)  # a blank line would end the cue
 
 
 def frames_as_json(

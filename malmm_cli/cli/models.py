@@ -9,6 +9,7 @@ import typer
 
 from malmm_cli.cli.console import download_progress, emit, note
 from malmm_cli.errors import CapacityError
+from malmm_cli.escapes import on_one_line
 
 app = typer.Typer(help="List, fetch and describe models.", rich_markup_mode=None)
 
@@ -81,7 +82,7 @@ def pull(
             check_memory=None if quiet else check_memory,
         )
     about = hub.describe(name)  # looks into the files
-    emit(_json(about) if json else f"{located.folder}\n")
+    emit(_json(about) if json else f"{on_one_line(str(located.folder))}\n")
 
 
 def _json(content: Any) -> str:
@@ -125,8 +126,10 @@ def _lines(about: dict[str, Any]) -> str:
         "folder": about["folder"] or absent,
         "stored": ", ".join(about["stored"] or ()),
     }
-    shards = [f"  {name}  {_size(size)}\n" for name, size in (about["shards"] or {}).items()]
-    known = [f"{label:<11} {value}\n" for label, value in fields.items() if value]
+    shards = [
+        f"  {on_one_line(name)}  {_size(size)}\n" for name, size in (about["shards"] or {}).items()
+    ]
+    known = [f"{label:<11} {on_one_line(value)}\n" for label, value in fields.items() if value]
     return "".join([*known, *shards])
 
 
