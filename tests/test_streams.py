@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, unread or may not block: results arrive where they can."""
+"""Standard streams that are closed, full or may not block: results arrive where they can."""
 
 import json
 import os

@@ -82,7 +82,7 @@ def pull(
             check_memory=None if quiet else check_memory,
         )
     about = hub.describe(name)  # looks into the files
-    emit(_json(about) if json else f"{on_one_line(str(located.folder))}\n")
+    emit(_json(about) if json else f"{located.folder}\n")
 
 
 def _json(content: Any) -> str:
@@ -126,9 +126,8 @@ def _lines(about: dict[str, Any]) -> str:
         "folder": about["folder"] or absent,
         "stored": ", ".join(about["stored"] or ()),
     }
-    shards = [
-        f"  {on_one_line(name)}  {_size(size)}\n" for name, size in (about["shards"] or {}).items()
-    ]
+    sizes = (about["shards"] or {}).items()
+    shards = [f"  {on_one_line(name)}  {_size(size)}\n" for name, size in sizes]
     known = [f"{label:<11} {on_one_line(value)}\n" for label, value in fields.items() if value]
     return "".join([*known, *shards])
 
