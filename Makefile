@@ -25,7 +25,7 @@ test: $(READY) ## run the tests; ARGS="-k memory" goes to pytest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
 stress: $(READY) ## kill, damage, soak and scale batches, for an hour and more
-	for run in kill mutate containers names kept models many soak cluster; do \
+	for run in kill signals mutate containers names kept models many soak cluster; do \
 	  echo "stress.$$run:"; PYTHONPATH=tests $(BIN)/python -m stress.$$run || exit 1; done
 
 check: ## all that continuous integration runs: lint, types, test, wheel

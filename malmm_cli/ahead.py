@@ -12,7 +12,7 @@ __all__ = ["ahead"]
 T = TypeVar("T")
 
 # Seconds that closing waits for the item in the making; a thread that hangs is left to itself.
-PATIENCE = 10.0
+PATIENCE = 5.0
 
 
 class _End:

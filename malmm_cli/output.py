@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from typing import IO, Any
 
 from malmm_cli.data import MediaInfo, Result, Segment
 from malmm_cli.errors import MalmmError, OutputError, UsageError
+from malmm_cli.escapes import to_json
 from malmm_cli.files.atomic import RERUN, check_same, new_file, writing
 from malmm_cli.files.special import STREAMS, kind_of, open_stream
 
@@ -104,7 +104,7 @@ def _text(item: Item, several: bool) -> str:
 
 
 def _jsonl(item: Item, several: bool) -> str:
-    return json.dumps(as_json(item), ensure_ascii=False) + "\n"
+    return to_json(as_json(item)) + "\n"
 
 
 def _tsv(item: Item, several: bool) -> str:
@@ -124,7 +124,7 @@ def _cell(text: str) -> str:
 def _json(items: Sequence[Item], several: bool) -> str:
     objects = [as_json(item) for item in items]
     content = objects if several else objects[0]
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return to_json(content, indent=2) + "\n"
 
 
 def _srt(items: Sequence[Item], several: bool) -> str:
@@ -161,7 +161,8 @@ def _cues(items: Sequence[Item], several: bool) -> Iterator[tuple[Segment, str]]
         if isinstance(item, Result):
             asked = f"{_cell(item.question)}\n" if several and item.question else ""
             for segment in item.segments:
-                yield segment, f"{asked}{segment.text}"
+                lines = filter(None, map(str.strip, segment.text.splitlines()))
+                yield segment, asked + "\n".join(lines)  # a blank line would end the cue
 
 
 def frames_as_json(

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 
+import psutil
 import pytest
 from conftest import FAST, SAMPLE
 
@@ -145,3 +146,154 @@ def test_sigterm_keeps_what_is_done(tmp_path):
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
     with sqlite3.connect(tmp_path / "out.sqlite") as base:
         assert base.execute("SELECT ended IS NULL FROM run").fetchall() == [(0,)]
+
+
+def left_over(folder):
+    """Processes that work in a folder."""
+    return [p for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(folder)]
+
+
+# The second signal used to break off what ends the workers; they were then waited for, for ever.
+WHILE_STOPPING = """
+from malmm_cli.batch import pool
+kill_tree = pool.kill_tree
+def interrupt_and_kill(process):
+    interrupt()
+    kill_tree(process)
+pool.kill_tree = interrupt_and_kill
+"""
+
+WHILE_CLOSING = """
+from malmm_cli.batch.ledger import Ledger
+close = Ledger.close
+def interrupt_and_close(ledger):
+    interrupt()
+    close(ledger)
+Ledger.close = interrupt_and_close
+"""
+
+
+@pytest.fixture
+def two(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).symlink_to(SAMPLE)
+    return tmp_path
+
+
+@pytest.mark.parametrize("again", ["interrupt(); interrupt()", WHILE_STOPPING, WHILE_CLOSING])
+def test_ctrl_c_again_and_again(two, again):
+    setup = AFTER_THE_FIRST + (again if "def" in again else "")
+    setup = setup if "def" in again else setup.replace("    interrupt()", f"    {again}")
+    done = start(setup, "batch", ".", *FAST, "-o", "out.jsonl", folder=two)
+    told = "what is done is in out.jsonl; the same command goes on from there\ninterrupted\n"
+    assert (done.returncode, done.stderr) == (130, told)
+    assert len((two / "out.jsonl").read_text().splitlines()) == 1
+    assert not left_over(two)
+
+
+def test_ctrl_c_when_all_is_done_keeps_it(two):
+    done = start(WHILE_CLOSING, "batch", ".", *FAST, "-o", "out.jsonl", folder=two)
+    assert done.returncode == 130
+    assert len((two / "out.jsonl").read_text().splitlines()) == 2
+
+
+WHILE_WRITING = """
+from malmm_cli.cli import running
+encoded = running.encoded
+def interrupt_and_encode(text):
+    interrupt()
+    return encoded(text)
+running.encoded = interrupt_and_encode
+"""
+
+
+def test_ctrl_c_while_results_are_written_keeps_them(two):
+    done = start(WHILE_WRITING, "caption", "a.mp4", *FAST, "-o", "out.json", folder=two)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+    assert json.loads((two / "out.json").read_text())["video"] == "a.mp4"
+
+
+# A library that cannot be interrupted turns Ctrl-C into an error of its own, or forgets it.
+AS_AN_ERROR = """
+from malmm_cli import pipeline
+def load(*_, **__):
+    try:
+        interrupt()
+    except KeyboardInterrupt:
+        raise ImportError("half loaded") from None
+pipeline.load = load
+"""
+IN_A_DESTRUCTOR = """
+from malmm_cli import pipeline
+class Gone:
+    def __del__(self):
+        interrupt()
+def load(*_, **__):
+    Gone()
+    while True:
+        pass
+pipeline.load = load
+"""
+
+
+@pytest.mark.parametrize("setup", [AS_AN_ERROR, IN_A_DESTRUCTOR])
+def test_ctrl_c_that_something_takes(tmp_path, setup):
+    done = start(setup, "caption", SAMPLE, *FAST, folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+HANGS = """
+import subprocess, time
+from malmm_cli import interrupts, pipeline
+interrupts.DEADLINE = 1.0
+def load(*_, **__):
+    subprocess.Popen(["sleep", "600"])
+    try:
+        interrupt()
+    finally:
+        while True:
+            time.sleep(1)
+pipeline.load = load
+"""
+
+
+def test_cleaning_up_that_hangs_is_given_up(tmp_path):
+    done = start(HANGS, "caption", SAMPLE, *FAST, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "ended without waiting any longer\n"
+    assert not left_over(tmp_path)
+
+
+def test_ctrl_c_later_ends_at_once(tmp_path):
+    setup = HANGS.replace("DEADLINE = 1.0", "PRESS = 0.5").replace(
+        "sleep(1)", "sleep(1); interrupt()"
+    )
+    done = start(setup, "caption", SAMPLE, *FAST, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (130, "ended without waiting any longer\n")
+
+
+NEVER_ENDS = """
+import threading
+threading.Thread(target=threading.Event().wait).start()
+"""
+
+
+def test_leaving_waits_for_no_thread(tmp_path):
+    done = start(NEVER_ENDS, "--version", folder=tmp_path)
+    assert done.stdout.startswith("malmm ")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "told"), [("SIGTERM", 143, "terminated\n"), ("SIGHUP", 129, "hung up\n")]
+)
+def test_other_signals_again_and_again(tmp_path, name, code, told):
+    end = f"interrupt = lambda: [os.kill(os.getpid(), signal.{name}) for _ in range(3)]"
+    done = start(f"{end}\n{WHILE_DECODING}", "caption", SAMPLE, *FAST, folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", told)
+
+
+def test_signals_that_were_ignored_stay_ignored(tmp_path):
+    setup = f"signal.signal(signal.SIGINT, signal.SIG_IGN)\n{WHILE_DECODING}"
+    done = start(setup, "frames", SAMPLE, "-q", "--frames=4", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")

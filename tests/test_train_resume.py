@@ -33,7 +33,7 @@ from malmm_cli.__main__ import main
 main()
 """
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
-INTERRUPT = "os.kill(os.getpid(), signal.SIGINT)"
+INTERRUPT = "[os.kill(os.getpid(), signal.{}) for _ in range({})]"
 FILL = "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
 
 
@@ -103,11 +103,15 @@ def test_after_a_kill_it_ends_the_same(run, command, undisturbed, tmp_path):
     assert_equal(out, undisturbed)
 
 
-def test_ctrl_c_saves_what_is_done(run, command, undisturbed, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "times", "code", "told"),
+    [("SIGINT", 1, 130, "interrupted"), ("SIGTERM", 3, 143, "terminated")],
+)
+def test_ctrl_c_saves_what_is_done(run, command, undisturbed, tmp_path, name, times, code, told):
     out = tmp_path / "interrupted"
-    done = child(INTERRUPT, *command, "-o", out)
-    assert done.returncode == 130, done.stderr
-    assert done.stderr.splitlines()[-1] == "interrupted"
+    done = child(INTERRUPT.format(name, times), *command, "-o", out)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.splitlines()[-1] == told
     assert f"step 6 of {STEPS} is saved" in done.stderr
     assert [path.name for path in (out / "training").glob("step-*")] == ["step-00000006"]
     assert run(*command, "-o", out).code == 0

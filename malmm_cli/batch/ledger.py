@@ -7,7 +7,7 @@ items waits for the disk once for many of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -64,11 +64,10 @@ def open_ledger(
             files.mend(state, left)
         ours = (place.results, *(place.file(name) for name in names))
         remove_leftovers(place.base, (path.name for path in ours))
-        with ExitStack() as stack:
-            write = stack.enter_context(open_lines(place.results, append=True))
+        with open_lines(place.results, append=True) as write:
             ledger = Ledger(place, state, names, write, files)
-            stack.callback(ledger.close)
-            yield ledger
+            with closing(ledger), closing(ledger):  # Ctrl-C may break off one of the two
+                yield ledger
     finally:
         with suppress(OutputError):  # of a disk on which more than this could not be written
             state.end()
@@ -123,7 +122,7 @@ class Ledger:
         self._waiting: SimpleQueue[Written | None] = SimpleQueue()
         self._fault: Exception | None = None
         self._touched: set[str] = set()  # names of files
-        self._thread = Thread(target=self._work)
+        self._thread = Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def add(self, job: Job, outcome: Outcome) -> None:

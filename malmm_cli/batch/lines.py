@@ -20,6 +20,7 @@ from typing import Any
 from malmm_cli.batch.files import is_name
 from malmm_cli.data import Result, Segment
 from malmm_cli.errors import MalmmError, UsageError
+from malmm_cli.escapes import to_json
 from malmm_cli.files.atomic import new_file
 from malmm_cli.output import SCHEMA, Failure, Item, as_json
 
@@ -167,7 +168,7 @@ def line_of(
     """The line of an item."""
     about = {"id": name, "identity": identity, "settings": settings}
     named = {"name": file} if file else {}
-    return json.dumps({**as_json(item), **about, **named}, ensure_ascii=False) + "\n"
+    return to_json({**as_json(item), **about, **named}) + "\n"
 
 
 def item_of(raw: bytes) -> Item:

@@ -6,8 +6,6 @@ Each is sent one job at a time; the first that is idle gets the next.
 from __future__ import annotations
 
 import math
-import multiprocessing
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,8 +15,7 @@ from typing import Any
 
 from malmm_cli.batch.job import Job, Outcome, Work, failed, told
 from malmm_cli.errors import MalmmError, MediaError, ModelError
-from malmm_cli.media.guard import kill_tree, start_apart, told_exit
-from malmm_cli.media.guard_child import end_with_parent
+from malmm_cli.processes import begin_apart, kill_tree, start_apart, told_exit
 
 __all__ = ["GRACE", "Start", "crashed", "late", "run"]
 
@@ -78,11 +75,7 @@ class _Slot:
         if self._process is not None:
             self._send()
             return
-        context = multiprocessing.get_context("spawn")
-        self.talk, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, self._start, self._number))
-        start_apart(self._process)
-        other.close()
+        self._process, self.talk = start_apart(_serve, self._start, self._number)
 
     def hear(self) -> tuple[Job, Outcome] | None:
         """The job that is done, with what became of it; None if the worker has only started."""
@@ -140,8 +133,7 @@ def late(job: Job, timeout: float) -> MalmmError:
 
 def _serve(talk: Connection, start: Start, number: int) -> None:
     """The worker's process: tells of its model, then answers until its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    end_with_parent()
+    begin_apart()
     with suppress(EOFError, OSError):
         try:
             work = start(number)

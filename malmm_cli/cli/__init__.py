@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from malmm_cli import interrupts
 from malmm_cli.cli import (
     ask,
     batch,
@@ -27,7 +28,7 @@ from malmm_cli.cli import (
     train,
 )
 from malmm_cli.cli import eval as evaluation
-from malmm_cli.cli.console import complain, note, set_encodings
+from malmm_cli.cli.console import complain, note
 from malmm_cli.errors import MalmmError
 from malmm_cli.files.descriptors import HINT, TOO_MANY
 
@@ -53,6 +54,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
 app.add_typer(bench.app, name="bench")
 
+_ENDS = {130: "interrupted", 143: "terminated", 129: "hung up"}
 _ClickError: Any = typer.BadParameter.mro()[2]  # every wrong use that the parser finds
 
 
@@ -80,29 +82,36 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (default: the process's own) ask for; return its exit code.
 
     0 done, 1 something failed, 2 wrong use or an input that cannot be used, 130 Ctrl-C,
-    143 SIGTERM during a batch.
+    143 SIGTERM, 129 SIGHUP.
     """
-    set_encodings()
     given = sys.argv[1:] if arguments is None else arguments
     try:
         code = app(list(given) or ["--help"], prog_name="malmm", standalone_mode=False)
-    except MalmmError as error:
-        complain(error.message, error.hint)
-        return error.exit_code
-    except OSError as error:
-        if error.errno not in TOO_MANY:
-            raise
-        complain("too many open files", HINT)
-        return 1
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    except _ClickError as error:
+    except Exception as error:
+        if not interrupts.came():
+            return _complain(error)
+    except SystemExit:  # Typer's answer to a reader of help that went away
+        code = 0
+    if number := interrupts.came():  # which something may have taken for another error
+        code = 128 + number
+    if code in _ENDS:
+        note(_ENDS[code])
+    return code if isinstance(code, int) else 0
+
+
+def _complain(error: Exception) -> int:
+    """Say what went wrong, and return the exit code; raises what is a fault of ours."""
+    if isinstance(error, MalmmError):
+        complain(error.message, error.hint)
+        return error.exit_code
+    if isinstance(error, OSError) and error.errno in TOO_MANY:
+        complain("too many open files", HINT)
+        return 1
+    if isinstance(error, _ClickError):
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "malmm"
         complain(error.format_message(), f"`{path} -h` shows how it is used")
         return 2
-    except SystemExit:  # Typer's answer to a reader of help that went away
-        return 0
-    if code == 130:
-        note("interrupted")
-    return code if isinstance(code, int) else 0
+    raise error

@@ -112,7 +112,7 @@ def batch(
 
     place = place_of(Path(output), output, options.format, inputs)
     told = None if options.quiet else warn
-    tasks = find_tasks(inputs, sys.stdin or (), options.questions or (), place.base, told)
+    tasks = find_tasks(inputs, sys.stdin, options.questions or (), place.base, told)
     only_asks = all(task.question is not None for task in tasks)
     questions = (options if only_asks else for_questions).settings(ASK)
     if options.dry_run:

@@ -14,6 +14,7 @@ import typer
 from malmm_cli.cli.console import emit, note, progress
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.errors import UsageError
+from malmm_cli.escapes import on_one_line
 from malmm_cli.output import check_writable
 from malmm_cli.settings import ASK
 
@@ -209,7 +210,7 @@ def video(
         if "skipped" in row:
             note(f"{row['video']}: {row['form']} is not measured: {row['skipped']}")
         elif not options.json:
-            emit("\t".join(map(str, video_cells(row))) + "\n")
+            emit("\t".join(on_one_line(str(cell)) for cell in video_cells(row)) + "\n")
     asked = list(benches.questions(runs[0], questions)) if questions else []
     about = benches.machine()
     if options.json:

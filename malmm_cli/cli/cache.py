@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import os
 import time
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from malmm_cli.cli.console import emit, note, on_one_line
+from malmm_cli.cli.console import emit, note
 from malmm_cli.errors import UsageError
+from malmm_cli.escapes import on_one_line, to_json
 
 if TYPE_CHECKING:
     from malmm_cli.cache import Cache
@@ -55,11 +55,11 @@ def list_entries(
             }
             for entry in entries
         ]
-        emit(json_format.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+        emit(to_json(rows, indent=2) + "\n")
         return
     for entry in entries:
         about = (entry.key, _date(entry.used), f"{entry.frames} frames", size_text(entry.size))
-        emit("  ".join((*about, entry.model, on_one_line(entry.video))) + "\n")
+        emit("  ".join((*about, on_one_line(entry.model), on_one_line(entry.video))) + "\n")
     note(f"entries: {len(entries)}, {size_text(sum(entry.size for entry in entries))}")
     if broken := len(kept.broken()):
         note(f"folders that are damaged or in the making: {broken}; `malmm cache rm --all` removes")

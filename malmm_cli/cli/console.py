@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import TextIOWrapper
-from typing import TextIO
 
 import typer
 
-from malmm_cli.errors import OutputError
+from malmm_cli.cli.streams import drawing
+from malmm_cli.escapes import on_one_line
 
-__all__ = [
-    *("complain", "download_progress", "emit", "note", "on_one_line", "progress"),
-    *("set_encodings", "warn"),
-]
-
-
-def set_encodings() -> None:
-    """Results are UTF-8 wherever they go; names of files that are no text get through."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    if isinstance(sys.stdin, TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")
+__all__ = ["complain", "download_progress", "emit", "note", "progress", "warn"]
 
 
 def emit(text: str) -> None:
-    """Print a result. A reader that went away, or never was, ends the command, and well."""
-    if sys.stdout is None:
-        raise typer.Exit(0)
+    """Print a result. A reader that went away ends the command, and well."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        _forget(sys.stdout)
         raise typer.Exit(0) from None
-    except OSError as error:
-        _forget(sys.stdout)
-        raise OutputError(f"the result cannot be written: {error.strerror}") from error
 
 
 def complain(message: str, hint: str | None = None) -> None:
@@ -56,23 +37,7 @@ def warn(message: str) -> None:
 
 def note(message: str) -> None:
     """Print one line that is good to know."""
-    if sys.stderr is None:
-        return
-    try:
-        sys.stderr.write(f"{on_one_line(message)}\n")
-    except OSError:  # nobody reads it, or it cannot be kept; work goes on
-        _forget(sys.stderr)
-
-
-def on_one_line(text: str) -> str:
-    """The text without line breaks; what a terminal would obey is escaped."""
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-
-
-def _forget(stream: TextIO) -> None:
-    """What is still buffered must not raise again when the interpreter ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.stderr.write(f"{on_one_line(message)}\n")
 
 
 @contextmanager
@@ -93,8 +58,8 @@ def progress(
         bars.TextColumn("{task.fields[rate]}"),
         bars.TimeRemainingColumn(),
     )
-    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None, rate="")
+    with bars.Progress(*columns, console=Console(file=drawing()), transient=True) as bar:
+        task = bar.add_task(on_one_line(label), total=None, rate="")
 
         def update(done: int, total: int) -> None:
             speed = bar.tasks[0].speed
@@ -124,12 +89,13 @@ def download_progress(*, shown: bool) -> Iterator[Callable[[str, int, int], None
         bars.TimeRemainingColumn(),
     )
     files: dict[str, tuple[int, int]] = {}
-    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with bars.Progress(*columns, console=Console(file=drawing()), transient=True) as bar:
 
         def update(file: str, done: int, size: int) -> None:
             if not files:
                 bar.add_task("", total=None)
                 bar.add_task("all files", total=None)
+            file = on_one_line(file)
             files[file] = (done, size)
             arrived, whole = map(sum, zip(*files.values(), strict=True))
             current, everything = bar.task_ids

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from malmm_cli.cli.console import emit
+from malmm_cli.escapes import on_one_line
 
 
 def doctor(
@@ -24,6 +25,6 @@ def doctor(
         return
     for finding in examine():
         mark = "ok" if finding.good else "--"
-        emit(f"{mark}  {finding.what:<13} {finding.found}\n")
+        emit(f"{mark}  {finding.what:<13} {on_one_line(finding.found)}\n")
         if finding.advice:
-            emit(f"    {'':<13} → {finding.advice}\n")
+            emit(f"    {'':<13} → {on_one_line(finding.advice)}\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from malmm_cli.cli.console import complain, emit, note, warn
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import load_model, note_stages, shown_progress
 from malmm_cli.errors import MalmmError, UsageError
+from malmm_cli.escapes import to_json
 from malmm_cli.output import SCHEMA, check_writable, make_folder, target
 from malmm_cli.settings import ASK, CAPTION
 
@@ -226,7 +226,7 @@ def _running(options: RunOptions, path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _emit_json(content: dict[str, Any]) -> None:
-    emit(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    emit(to_json(content, indent=2) + "\n")
 
 
 def _finish(options: RunOptions, results: list[dict[str, Any]], path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ from malmm_cli.cli.console import emit, note, warn
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import form_of
 from malmm_cli.errors import UsageError
+from malmm_cli.escapes import to_json
 from malmm_cli.settings import CAPTION
 
 _OPTIONS = (
@@ -62,7 +62,7 @@ def frames(
     seen = preview.look(video, settings, sheet=sheet, dump=dump)
     if form == "json":
         content = frames_as_json(seen.info, seen.frames, seen.warnings)
-        emit(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        emit(to_json(content, indent=2) + "\n")
     else:
         emit("".join(f"{seconds:.3f}\n" for seconds, *_ in seen.frames))
     for warning in seen.warnings:

@@ -9,6 +9,7 @@ import typer
 
 from malmm_cli.cli.console import download_progress, emit, note
 from malmm_cli.errors import CapacityError
+from malmm_cli.escapes import on_one_line
 
 app = typer.Typer(help="List, fetch and describe models.", rich_markup_mode=None)
 
@@ -125,8 +126,9 @@ def _lines(about: dict[str, Any]) -> str:
         "folder": about["folder"] or absent,
         "stored": ", ".join(about["stored"] or ()),
     }
-    shards = [f"  {name}  {_size(size)}\n" for name, size in (about["shards"] or {}).items()]
-    known = [f"{label:<11} {value}\n" for label, value in fields.items() if value]
+    sizes = (about["shards"] or {}).items()
+    shards = [f"  {on_one_line(name)}  {_size(size)}\n" for name, size in sizes]
+    known = [f"{label:<11} {on_one_line(value)}\n" for label, value in fields.items() if value]
     return "".join([*known, *shards])
 
 

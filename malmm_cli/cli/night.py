@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from malmm_cli.cli.console import complain, download_progress, emit, note, on_one_line, warn
+from malmm_cli.cli.console import complain, download_progress, emit, note, warn
 from malmm_cli.cli.running import report, shown_progress
+from malmm_cli.escapes import on_one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from malmm_cli.batch.job import Engine, Job, Outcome
     from malmm_cli.batch.loop import Tally
@@ -89,7 +88,6 @@ def night(
         _tell_start(options, place, found, set(lines.kept) - {p.task.id for p in planned})
         begun, told = time.monotonic(), 0
         with (
-            _until_terminated(),
             open_ledger(
                 *(place, lines, planned, todo, setup.workers),
                 overwrite=options.overwrite,
@@ -123,27 +121,6 @@ def night(
     _tell_end(options, place, found, tally, time.monotonic() - begun)
     if tally.failed or found.gone:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _until_terminated() -> Iterator[None]:
-    """SIGTERM ends what is done here as Ctrl-C does, with an exit code of its own."""
-    told: list[int] = []
-
-    def end(number: int, _: object) -> None:
-        told.append(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not told:
-            raise
-        note("terminated")
-        raise typer.Exit(128 + told[0]) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _located(options: BatchOptions) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import typer
 from malmm_cli.cli.console import complain, download_progress, emit, note, progress, warn
 from malmm_cli.cli.options import RunOptions
 from malmm_cli.errors import UsageError
+from malmm_cli.interrupts import held
 from malmm_cli.output import (
     FORMATS,
     HEADERS,
@@ -137,16 +138,20 @@ def results(
     streams = form in LINES and output is None
     several = len(videos) * questions > 1
     items: list[Item] = []
+    finished = False
 
     def finish() -> None:
-        if streams or not items:
+        nonlocal finished
+        if finished or streams or not items:
             return
         text = format_whole(items, form, several=several)
-        if output is None:
-            emit(text)
-            return
-        with open_whole(output) as file:
-            file.write(encoded(text))
+        with held():
+            if output is None:
+                emit(text)
+            else:
+                with open_whole(output) as file:
+                    file.write(encoded(text))
+            finished = True
 
     def add(item: Item, *, told: bool = False) -> None:
         if told:
@@ -159,10 +164,10 @@ def results(
 
     try:
         yield add
+        finish()
     except KeyboardInterrupt:
         finish()
         raise
-    finish()
     if any(isinstance(item, Failure) for item in items):
         raise typer.Exit(1)
 

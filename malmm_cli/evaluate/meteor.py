@@ -18,8 +18,8 @@ from threading import Event, Timer
 from typing import Any
 
 from malmm_cli.errors import UsageError
-from malmm_cli.media.guard_child import kill_below
 from malmm_cli.metrics import words
+from malmm_cli.processes import kill_below
 
 __all__ = ["meteor"]
 

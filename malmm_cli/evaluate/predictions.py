@@ -13,6 +13,7 @@ from typing import Any
 
 from malmm_cli.data import Task
 from malmm_cli.errors import UsageError
+from malmm_cli.escapes import to_json
 from malmm_cli.output import SCHEMA, check_own, check_writable, open_lines
 
 __all__ = ["Kept", "Prediction", "digest", "kept"]
@@ -129,4 +130,4 @@ def _header(about: dict[str, Any]) -> str:
 
 
 def _line(content: dict[str, Any]) -> str:
-    return json.dumps(content, ensure_ascii=False) + "\n"
+    return to_json(content) + "\n"

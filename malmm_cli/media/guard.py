@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -26,10 +24,11 @@ from malmm_cli import errors
 from malmm_cli.data import Frame, MediaInfo
 from malmm_cli.errors import MalmmError, MediaError
 from malmm_cli.media.files import shown
-from malmm_cli.media.guard_child import kill_below, serve
+from malmm_cli.media.guard_child import serve
 from malmm_cli.media.limits import MAX_PIXELS, beyond
+from malmm_cli.processes import kill_tree, start_apart, told_exit
 
-__all__ = ["Guard", "Limits", "kill_tree", "start_apart", "told_exit"]
+__all__ = ["Guard", "Limits"]
 
 LONGEST_MESSAGE = 2**30  # bytes; a picture of 16384 × 16384 is less
 QUIET = 600.0  # seconds without a word from the decoder are taken for a hang
@@ -123,13 +122,7 @@ class Guard:
         if self._child is not None and self._child.is_alive():
             return
         self.close()
-        context = multiprocessing.get_context("spawn")
-        talk, other = context.Pipe()
-        child = context.Process(target=serve, args=(other, self.limits.memory), daemon=True)
-        with _silently():
-            start_apart(child)
-        other.close()
-        self._child, self._talk = child, talk
+        self._child, self._talk = start_apart(serve, self.limits.memory, daemon=True, silent=True)
 
     def _receive(self, path: str) -> dict[str, Any]:
         """The child's next word; raises the error that it tells of, or that it is."""
@@ -158,56 +151,6 @@ class Guard:
         how = told_exit(self._child.exitcode)
         self.close()
         return MediaError(f"{shown(path)}: decoding crashed: {how}", kind="Crashed")
-
-
-def told_exit(code: int | None) -> str:
-    """How a process ended, in words."""
-    if code is None or code >= 0:
-        return f"its process ended with code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    more = ", as a system does that is short of memory" if name == "SIGKILL" else ""
-    return f"its process was ended by {name}{more}"
-
-
-def start_apart(process: BaseProcess) -> None:
-    """Start a process that no Ctrl-C reaches; whoever started it ends it."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        process.start()
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _silently() -> Iterator[None]:
-    """What starts here has nowhere to complain to: Python does where its parent dies meanwhile."""
-    try:
-        before = os.dup(2)
-    except OSError:  # there is none
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-    try:
-        yield
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
-
-
-def kill_tree(process: BaseProcess) -> None:
-    """Kill a process and all that it started, and wait for its end."""
-    assert process.pid is not None
-    kill_below(process.pid)
-    process.kill()
-    process.join()
 
 
 def _bytes(number: int) -> str:

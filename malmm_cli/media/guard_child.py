@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
-import signal
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
-from threading import Thread
 from typing import Any
 
 from malmm_cli import media
 from malmm_cli.data import MediaInfo
 from malmm_cli.errors import CapacityError, MalmmError
+from malmm_cli.processes import begin_apart
 
-__all__ = ["end_with_parent", "kill_below", "serve"]
+__all__ = ["serve"]
 
 
 LEAST = 2**26  # bytes to decode anything in
@@ -26,8 +24,7 @@ LEAST = 2**26  # bytes to decode anything in
 
 def serve(talk: Connection, memory: int) -> None:
     """Answer requests with at most `memory` bytes of address space, 0 for any."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    end_with_parent()
+    begin_apart()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):  # what native code has to say
         os.dup2(nowhere, stream)
@@ -57,34 +54,6 @@ def serve(talk: Connection, memory: int) -> None:
                 raise
             except Exception as error:
                 send(_told(error))
-
-
-def end_with_parent() -> None:
-    """Have this process killed, with all it started, as soon as its parent is gone.
-
-    A pipe tells that only to who reads it, and a process at work does not.
-    """
-    import psutil  # before there is a limit on memory
-
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        kill_below(os.getpid())
-        psutil.Process().kill()
-
-    Thread(target=watch, daemon=True).start()
-
-
-def kill_below(number: int) -> None:
-    """Kill all that the process of this number started."""
-    import psutil
-
-    with suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(number).children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
 
 
 def _read(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ import torch
 
 from malmm_cli.errors import UsageError
 from malmm_cli.files.atomic import new_file
+from malmm_cli.interrupts import Patience
 from malmm_cli.models import InstructBlip
 from malmm_cli.output import open_lines
 from malmm_cli.settings import Decoding, Settings
@@ -65,12 +64,12 @@ def fit(
     kept = _Kept(folder, learner, about, workers)
     longest = longest_answer(net, validation.samples if validation else ())
     decoding = Decoding(max_new_tokens=longest, beams=1, repetition_penalty=1.0)
-    with _unhurried() as stopped, _own_randomness(net), kept.log(done) as log:
+    with Patience().listening() as stopped, _own_randomness(net), kept.log(done) as log:
         for number in range(done, steps):
-            if workers.total(stopped())[0]:
+            if workers.total(bool(stopped))[0]:
                 kept.save(number, best)
                 on_note(f"step {number} of {steps} is saved; the same command goes on from it")
-                raise KeyboardInterrupt
+                stopped.stop()
             begin = time.perf_counter()
             learnt = learner.step(number, source.draw(number))
             log(
@@ -193,24 +192,3 @@ def _own_randomness(net: InstructBlip) -> Iterator[None]:
     devices = [net.device] if net.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield
-
-
-@contextmanager
-def _unhurried() -> Iterator[Callable[[], bool]]:
-    """Tells whether Ctrl-C came: the first lets a step come to its end, the second does not."""
-    came = False
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: came
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def note(*_: Any) -> None:
-        nonlocal came
-        came = True
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: came
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -8,6 +8,7 @@
     python -m stress.models    1,000 mutated model folders
     python -m stress.many      10,000 small items: what the bookkeeping costs
     python -m stress.soak      1,000 videos in one process: does memory grow?
+    python -m stress.signals   300 times one to five signals to any command, at any moment
     python -m stress.cluster   two Ray nodes, one killed
 
 Run in tests/, or with it in PYTHONPATH. The suite runs their short forms.

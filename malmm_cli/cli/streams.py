@@ -1,0 +1,110 @@
+"""The standard streams: always there, patient where they may not block, safe for a terminal."""
+
+from __future__ import annotations
+
+import io
+import select
+import sys
+from typing import Any, TextIO
+
+from malmm_cli.errors import OutputError
+from malmm_cli.escapes import for_terminal
+from malmm_cli.processes import fill_streams
+
+__all__ = ["drawing", "open_streams"]
+
+
+def open_streams() -> None:
+    """Put these streams in the place of Python's, which lacks those that are closed.
+
+    Results are UTF-8 wherever they go; names of files that are no text get through.
+    """
+    fill_streams()
+    stdin = io.BufferedReader(_Raw(sys.stdin, 0))
+    sys.stdin = io.TextIOWrapper(stdin, sys.getfilesystemencoding(), "surrogateescape")
+    stdout = io.BufferedWriter(_Results(sys.stdout, 1))
+    sys.stdout = _Text(stdout, "utf-8", "backslashreplace", line_buffering=True)
+    sys.stderr = _errors(_Text)
+
+
+def drawing() -> TextIO:
+    """Standard error for what draws on a terminal, which has to obey that."""
+    return _errors(io.TextIOWrapper)
+
+
+def _errors(kind: type[io.TextIOWrapper]) -> io.TextIOWrapper:
+    encoding = sys.stderr.encoding if sys.stderr else "utf-8"
+    stderr = io.BufferedWriter(_Messages(sys.__stderr__, 2))
+    return kind(stderr, encoding, "backslashreplace", line_buffering=True)
+
+
+class _Text(io.TextIOWrapper):
+    """Text of which a terminal obeys nothing; pipes and files get it as it is."""
+
+    def write(self, text: str) -> int:
+        """Write it."""
+        return super().write(for_terminal(text) if self.isatty() else text)
+
+
+class _Raw(io.RawIOBase):
+    """What is below one of Python's streams or, where it has none, the descriptor.
+
+    Whoever shares it may have set it not to block; here it waits all the same.
+    """
+
+    def __init__(self, stream: TextIO | None, number: int) -> None:
+        buffer = getattr(stream, "buffer", None)
+        mode = "wb" if number else "rb"
+        self._raw = getattr(buffer, "raw", buffer) or io.FileIO(number, mode, closefd=False)
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return int(self._raw.fileno())
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return bool(self._raw.isatty())
+
+    def readable(self) -> bool:
+        """Whether it is to be read."""
+        return bool(self._raw.readable())
+
+    def writable(self) -> bool:
+        """Whether it is to be written."""
+        return bool(self._raw.writable())
+
+    def readinto(self, buffer: Any) -> int:
+        """Read something, as soon as there is something."""
+        while (done := self._raw.readinto(buffer)) is None:
+            select.select([self], [], [])
+        return int(done)
+
+    def write(self, data: Any) -> int:
+        """Write something, as soon as there is room."""
+        while (done := self._raw.write(data)) is None:
+            select.select([], [self], [])
+        return int(done)
+
+
+class _Results(_Raw):
+    """Standard output. A reader that went away is a BrokenPipeError, else it is an OutputError."""
+
+    def write(self, data: Any) -> int:
+        """Write something, or say why not."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"the result cannot be written: {error.strerror}") from error
+
+
+class _Messages(_Raw):
+    """Standard error. What cannot be told to anyone stops no work."""
+
+    def write(self, data: Any) -> int:
+        """Write something, if that can be."""
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
