@@ -101,12 +101,7 @@ def explained(error: Exception, repository: str, *, record: Path | None = None) 
             kind="NoNetwork",
         )
     if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return (CapacityError if full else ModelError)(
-            f"{repository} cannot be stored: {error}",
-            hint=f"{'free some room' if full else 'look at the folder'}, or let HF_HOME name a "
-            f"folder elsewhere; {_KEPT}",
-        )
+        return _not_stored(error, repository)
     if isinstance(error, _NOT_METADATA):
         return ModelError(
             f"{repository}: what answers is not the Hub",
@@ -131,6 +126,15 @@ def _unknown(repository: str) -> MalmmError:
         hint=f"{nearest(repository, known, 0.8)}check the spelling; if it is private, log in with "
         "`hf auth login`",
         kind="UnknownModel",
+    )
+
+
+def _not_stored(error: OSError, repository: str) -> MalmmError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return (CapacityError if full else ModelError)(
+        f"{repository} cannot be stored: {error}",
+        hint=f"{'free some room' if full else 'look at the folder'}, or let HF_HOME name a "
+        f"folder elsewhere; {_KEPT}",
     )
 
 
