@@ -28,6 +28,7 @@ from malmm_cli.cli import (
 )
 from malmm_cli.cli import eval as evaluation
 from malmm_cli.cli.console import complain, note, set_encodings
+from malmm_cli.cli.launched import check_launch, is_beside
 from malmm_cli.errors import MalmmError
 
 __all__ = ["app", "run"]
@@ -84,6 +85,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     set_encodings()
     given = sys.argv[1:] if arguments is None else arguments
     try:
+        check_launch(given)
         code = app(list(given) or ["--help"], prog_name="malmm", standalone_mode=False)
     except MalmmError as error:
         complain(error.message, error.hint)
@@ -91,11 +93,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except _ClickError as error:
+        if is_beside():
+            return 0
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "malmm"
         complain(error.format_message(), f"`{path} -h` shows how it is used")
         return 2
-    except SystemExit:  # Typer's answer to a reader of help that went away
+    except (SystemExit, typer.Exit):  # a reader of help that went away; a process that says nothing
         return 0
     if code == 130:
         note("interrupted")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from malmm_cli.cli.console import download_progress, note
+from malmm_cli.cli.launched import said_by_first
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import shown_progress
 from malmm_cli.settings import ASK
@@ -88,7 +89,7 @@ def train(
     malmm train tasks.jsonl -o my-model --model tiny --steps 200 --batch-size 8
     malmm ask video.mp4 "what moves?" --model ./my-model
     """
-    from malmm_cli.train import Recipe
+    from malmm_cli.train import Recipe, ToldElsewhereError
 
     recipe = Recipe(
         steps=steps,
@@ -104,15 +105,20 @@ def train(
         position_gradient=position_gradient,
         seed=seed,
     )
-    _shared(options)(
-        data,
-        output,
-        validation=validation,
-        recipe=recipe,
-        cache=cache,
-        keep_features=not no_cache,
-        save_every=save_every,
-    ).run()
+    with said_by_first():
+        training = _shared(options)(
+            data,
+            output,
+            validation=validation,
+            recipe=recipe,
+            cache=cache,
+            keep_features=not no_cache,
+            save_every=save_every,
+        )
+    try:
+        training.run()
+    except ToldElsewhereError as error:
+        raise typer.Exit(error.exit_code) from None
 
 
 def _shared(options: RunOptions) -> Callable[..., Training]:
