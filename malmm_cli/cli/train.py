@@ -89,7 +89,7 @@ def train(
     malmm train tasks.jsonl -o my-model --model tiny --steps 200 --batch-size 8
     malmm ask video.mp4 "what moves?" --model ./my-model
     """
-    from malmm_cli.train import Recipe, ToldElsewhereError
+    from malmm_cli.train import Recipe
 
     recipe = Recipe(
         steps=steps,
@@ -115,10 +115,7 @@ def train(
             keep_features=not no_cache,
             save_every=save_every,
         )
-    try:
-        training.run()
-    except ToldElsewhereError as error:
-        raise typer.Exit(error.exit_code) from None
+    _run(training)
 
 
 def _shared(options: RunOptions) -> Callable[..., Training]:
@@ -138,6 +135,16 @@ def _shared(options: RunOptions) -> Callable[..., Training]:
         download=lambda: download_progress(shown=shown),
         bar=lambda label, unit: shown_progress(options, label, unit),
     )
+
+
+def _run(training: Training) -> None:
+    """Train; a process that another one speaks for leaves without a word."""
+    from malmm_cli.train import ToldElsewhereError
+
+    try:
+        training.run()
+    except ToldElsewhereError as error:
+        raise typer.Exit(error.exit_code) from None
 
 
 def _silent(_line: str) -> None:

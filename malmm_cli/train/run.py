@@ -61,11 +61,7 @@ def fit(
     learner = Learner(net, recipe, settings, steps=steps, dtype=dtype, workers=workers)
     about = {**asdict(recipe), "steps": steps, **_memory(settings), **(about or {})}
     done, best = _resume(folder, learner, about, on_note)
-    if differ := _changed(workers.of_first(about | {"done": done}), about | {"done": done}):
-        raise UsageError(
-            f"process {workers.rank} has other settings than the first: {differ}",
-            hint="give each the same files, and name what is chosen automatically, as --dtype is",
-        )
+    _check_alike(workers, about | {"done": done})
     kept = _Kept(folder, learner, about, workers)
     longest = longest_answer(net, validation.samples if validation else ())
     decoding = Decoding(max_new_tokens=longest, beams=1, repetition_penalty=1.0)
@@ -166,6 +162,15 @@ def _resume(
     learner.scaler.load_state_dict(state["scaler"])
     on_note(f"going on after step {state['step']} of {learner.steps}")
     return state["step"], state["best"]
+
+
+def _check_alike(workers: Workers, about: dict[str, Any]) -> None:
+    """Raise UsageError in a process that would not do what the first one does."""
+    if differ := _changed(workers.of_first(about), about):
+        raise UsageError(
+            f"process {workers.rank} has other settings than the first: {differ}",
+            hint="give each the same files, and name what is chosen automatically, as --dtype is",
+        )
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> str:
