@@ -57,7 +57,6 @@ def fit(
     another shape and where a loss is no number, OutputError where nothing can be written.
     """
     workers = workers or Workers()
-    folder.mkdir(parents=True, exist_ok=True)
     learner = Learner(net, recipe, settings, steps=steps, dtype=dtype, workers=workers)
     about = {**asdict(recipe), "steps": steps, **_memory(settings), **(about or {})}
     done, best = _resume(folder, learner, about, on_note)
@@ -98,6 +97,7 @@ class _Kept:
     def __init__(
         self, folder: Path, learner: Learner, about: dict[str, Any], workers: Workers
     ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._learner = learner
         self._about = about
