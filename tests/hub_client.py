@@ -16,9 +16,9 @@ from malmm_cli.hub.known import KNOWN
 WEIGHTS = "model.safetensors"
 PROGRAM = """
 import os, shutil, sys
-import malmm_cli.hub.download
+import malmm_cli.hub.patience
 from malmm_cli import cli, hub
-malmm_cli.hub.download.WAITS = (0.05, 0.05, 0.05)
+malmm_cli.hub.patience.WAITS = (0.05, 0.05, 0.05)
 {}
 sys.exit(cli.run(sys.argv[1:]))
 """

@@ -8,6 +8,7 @@ faults can be ordered for any file, or for the metadata.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import json
 import re
@@ -31,6 +32,8 @@ ERRORS = {
     "no revision": (404, "RevisionNotFound"),
     "no file": (404, "EntryNotFound"),
     "limited": (429, None),
+    "busy": (503, None),
+    "refused": (416, None),
     "error": (500, None),
 }
 
@@ -39,15 +42,26 @@ ERRORS = {
 class Fault:
     """What goes wrong with a file: `kind` is one of ERRORS or of these, `times` in all.
 
-    cut: after so many bytes the line breaks; slow: 1/100 of the file every `seconds`; flipped: its
-    last byte is another; short, long: it is not as large as listed; silent: no answer; html: a
-    page of somebody else; down: no answer from then on.
+    cut: after so many bytes the line breaks (as of any with `after`); slow: 1/100 of the file every
+    `seconds`; flipped: its last byte is another; short, long: it is not as large as listed; silent:
+    no answer; html: a page of somebody else; down: no answer from then on; circle: it redirects to
+    itself; lost: it redirects to nowhere; text: that in place of JSON; whole: all of it, whatever
+    part was asked for; empty, shifted, more: the part, but nothing of it, with bytes before it, or
+    after it; wrong part: another one, and it says so; zipped: compressed, asked or not; unended:
+    all comes, but not the end. Any fault of "NAME address": the Hub gives that of another file.
+
+    `retry` is its Retry-After, `limit` its RateLimit, and `resumed` says that only a request for a
+    later part meets it.
     """
 
     kind: str
     after: int = 0
     seconds: float = 0.0
     times: int = 10**9
+    text: str = ""
+    retry: str = ""
+    limit: str = ""
+    resumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,10 +107,14 @@ class Repository:
 
 @dataclass
 class HubServer:
-    """Serves root while it is entered, `seconds` at the most; commits of your own go by `pins`."""
+    """Serves root while it is entered, `seconds` at the most; commits of your own go by `pins`.
+
+    It `tells` sizes and hashes in its list of files, in headers only, or nowhere ("nothing").
+    """
 
     root: Path
     seconds: float = 120.0
+    tells: str = "list"
     pins: dict[str, str] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     faults: dict[str, list[Fault]] = field(default_factory=dict)
@@ -132,15 +150,15 @@ class HubServer:
     def commit(self, repository: str) -> str:
         return self.pins.get(repository) or self.repositories[repository].commit
 
-    def fail(self, file: str, kind: str, **options: float) -> None:
+    def fail(self, file: str, kind: str, **options: object) -> None:
         self.faults.setdefault(file, []).append(Fault(kind, **options))  # type: ignore[arg-type]
 
     def heal(self) -> None:
         self.faults.clear()
 
-    def fault(self, file: str) -> Fault | None:
+    def fault(self, file: str, *, resumed: bool = False) -> Fault | None:
         for fault in self.faults.get(file, []):
-            if fault.times > 0:
+            if fault.times > 0 and (resumed or not fault.resumed):
                 fault.times -= 1
                 return fault
         return None
@@ -191,9 +209,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _known(self, repository: str, revision: str | None, name: str) -> Fault | None:
         """The fault that is due; answers by itself, and raises, where there is nothing to give."""
-        fault = self.hub.fault(name)
+        fault = self.hub.fault(name, resumed=self._start() > 0)
         if fault and fault.kind in ERRORS:
-            self._refuse(*ERRORS[fault.kind])
+            headers = {"Retry-After": fault.retry, "RateLimit": fault.limit}
+            self._refuse(*ERRORS[fault.kind], **{k: v for k, v in headers.items() if v})
+        elif fault and fault.kind == "circle":
+            self._send(b"", {"Location": self.path}, status=302)
+        elif fault and fault.kind == "lost":
+            self._send(b"somewhere", {}, status=302)
+        elif fault and fault.kind == "text":
+            self._send(fault.text.encode(), {"Content-Type": "application/json"})
         elif fault and fault.kind == "silent":
             time.sleep(fault.seconds)
             self.close_connection = True
@@ -216,6 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._known(repository, revision, METADATA)
         files = self.hub.repositories[repository]
         entries = [files.entry(name, tree=tree) for name in files.files]
+        if self.hub.tells != "list":
+            entries = [{"rfilename": name} for name in files.files]
         commit = self.hub.commit(repository)
         content = entries if tree else {"id": repository, "sha": commit, "siblings": entries}
         self._send(json.dumps(content).encode(), {"Content-Type": "application/json"})
@@ -231,12 +258,11 @@ class _Handler(BaseHTTPRequestHandler):
             size, port = files.files[name].stat().st_size, self.hub.url.rsplit(":", 1)[1]
             place = f"/content/{repository}/resolve/{revision}/{name}"
             elsewhere = f"http://localhost:{port}{place}" if name.endswith(LARGE) else place
-            headers = {
-                "Location": elsewhere,
-                "X-Repo-Commit": self.hub.commit(repository),
-                "X-Linked-Size": str(size),
-                "X-Linked-Etag": f'"{files.hash(name)}"',
-            }
+            headers = {"Location": elsewhere, "X-Repo-Commit": self.hub.commit(repository)}
+            if self.hub.tells != "nothing":
+                changed = self.hub.fault(f"{name} address")
+                own = files.hash(name)[::-1] if changed else files.hash(name)
+                headers |= {"X-Linked-Size": str(size), "X-Linked-Etag": f'"{own}"'}
             return self._send(b"", headers, status=302)
         return self._content(repository, name, fault)
 
@@ -247,23 +273,28 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "flipped":
             data = data[:-1] + bytes([data[-1] ^ 1])
         data = {"short": data[:-10], "long": data + bytes(10)}.get(kind, data)
-        headers = {
-            "ETag": f'"{files.hash(name)}"',
-            "X-Repo-Commit": self.hub.commit(repository),
-            "Accept-Ranges": "bytes",
-        }
-        start, status = 0, 200
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
-        if asked and kind != "whole":
-            start, status = int(asked[1]), 206
-            if start >= len(data):
-                return self._refuse(416)
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        return self._send(data[start:], headers, status=status, fault=fault)
+        headers = {"X-Repo-Commit": self.hub.commit(repository), "Accept-Ranges": "bytes"}
+        if self.hub.tells != "nothing":
+            headers["ETag"] = f'"{files.hash(name)}"'
+        start, size, status = 0, len(data), 200
+        if self.headers["Range"] and kind != "whole":
+            start, status = self._start() + (5 if kind == "wrong part" else 0), 206
+            if start >= size:
+                return self._refuse(416, **{"Content-Range": f"bytes */{size}"})
+            headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+        part = {"empty": b"", "shifted": data[start - 5 :], "more": data[start:] + bytes(5)}
+        body = part.get(kind, data[start:])
+        if kind == "zipped":
+            headers["Content-Encoding"], body = "gzip", gzip.compress(body)
+        return self._send(body, headers, status=status, fault=fault)
 
-    def _refuse(self, status: int, code: str | None = None) -> None:
-        headers = {"X-Error-Code": code} if code else {}
-        self._send(b"", headers, status=status)
+    def _start(self) -> int:
+        """From where on a file is asked for."""
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+        return int(asked[1]) if asked else 0
+
+    def _refuse(self, status: int, code: str | None = None, **headers: str) -> None:
+        self._send(b"", headers | ({"X-Error-Code": code} if code else {}), status=status)
 
     def _send(
         self,
@@ -273,13 +304,19 @@ class _Handler(BaseHTTPRequestHandler):
         status: int = 200,
         fault: Fault | None = None,
     ) -> None:
+        unended = fault is not None and fault.kind == "unended"
+        length = {} if unended else {"Content-Length": str(len(data))}
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(data))}.items():
+        for name, value in {**headers, **length}.items():
             self.send_header(name, value)
+        if unended:
+            self.send_header("Transfer-Encoding", "chunked")
+            data = b"%x\r\n%s\r\n" % (len(data), data)
+            self.close_connection = True
         self.end_headers()
         if self.command == "HEAD":
             return
-        if fault and fault.kind == "cut":
+        if fault and fault.after:
             data = data[: fault.after]
             self.close_connection = True
         if fault and fault.kind == "slow":

@@ -198,16 +198,16 @@ def test_two_processes_learn_as_one(run, vicuna_folder, tmp_path):
     config = json.loads((base / "config.json").read_text())
     config["qformer_config"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (base / "config.json").write_text(json.dumps(config))
-    command = ("train", data, "--model", base, "--device", "cpu", "--steps", "3", *QUICK)
+    command = ("train", data, "--model", base, "--steps", "3", *QUICK)
     command = [*map(str, command), "--validation", str(data), "--save-every", "2"]
-    assert run(*command, "-o", tmp_path / "one").code == 0
+    assert run(*command, "-o", tmp_path / "one", "--device", "cpu").code == 0
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
     done = subprocess.run(
         [
             *(sys.executable, *launcher, "malmm_cli", *command),
             *("-o", str(tmp_path / "two"), "--batch-size", "1"),
         ],
-        env=environment(),
+        env=environment() | {"CUDA_VISIBLE_DEVICES": ""},  # and --device auto
         capture_output=True,
         text=True,
         check=False,
@@ -221,3 +221,6 @@ def test_two_processes_learn_as_one(run, vicuna_folder, tmp_path):
         ours, theirs = ours.get("validation", ours), theirs.get("validation", theirs)
         assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-3)
     assert (tmp_path / "two" / "config.json").exists()
+    again = run(*command, "-o", tmp_path / "two", "--device", "cpu", "--batch-size", "1")
+    assert again.code == 2
+    assert "holds a run with other settings: processes 2, now 1" in again.err

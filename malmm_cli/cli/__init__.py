@@ -29,6 +29,7 @@ from malmm_cli.cli import (
 )
 from malmm_cli.cli import eval as evaluation
 from malmm_cli.cli.console import complain, note
+from malmm_cli.cli.launched import check_launch, is_beside
 from malmm_cli.errors import MalmmError
 from malmm_cli.files.descriptors import HINT, TOO_MANY
 
@@ -86,14 +87,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     given = sys.argv[1:] if arguments is None else arguments
     try:
+        check_launch(given)
         code = app(list(given) or ["--help"], prog_name="malmm", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    except (SystemExit, typer.Exit):  # a reader of help that went away; a process that says nothing
+        code = 0
     except Exception as error:
         if not interrupts.came():
             return _complain(error)
-    except SystemExit:  # Typer's answer to a reader of help that went away
-        code = 0
     if number := interrupts.came():  # which something may have taken for another error
         code = 128 + number
     if code in _ENDS:
@@ -110,6 +112,8 @@ def _complain(error: Exception) -> int:
         complain("too many open files", HINT)
         return 1
     if isinstance(error, _ClickError):
+        if is_beside():
+            return 0
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "malmm"
         complain(error.format_message(), f"`{path} -h` shows how it is used")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from malmm_cli.cli.console import download_progress, note
+from malmm_cli.cli.launched import said_by_first
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import shown_progress
 from malmm_cli.settings import ASK
@@ -104,15 +105,17 @@ def train(
         position_gradient=position_gradient,
         seed=seed,
     )
-    _shared(options)(
-        data,
-        output,
-        validation=validation,
-        recipe=recipe,
-        cache=cache,
-        keep_features=not no_cache,
-        save_every=save_every,
-    ).run()
+    with said_by_first():
+        training = _shared(options)(
+            data,
+            output,
+            validation=validation,
+            recipe=recipe,
+            cache=cache,
+            keep_features=not no_cache,
+            save_every=save_every,
+        )
+    _run(training)
 
 
 def _shared(options: RunOptions) -> Callable[..., Training]:
@@ -132,6 +135,16 @@ def _shared(options: RunOptions) -> Callable[..., Training]:
         download=lambda: download_progress(shown=shown),
         bar=lambda label, unit: shown_progress(options, label, unit),
     )
+
+
+def _run(training: Training) -> None:
+    """Train; a process that another one speaks for leaves without a word."""
+    from malmm_cli.train import ToldElsewhereError
+
+    try:
+        training.run()
+    except ToldElsewhereError as error:
+        raise typer.Exit(error.exit_code) from None
 
 
 def _silent(_line: str) -> None:

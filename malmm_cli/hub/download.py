@@ -10,8 +10,8 @@ compares no hash.
 from __future__ import annotations
 
 import os
+import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,16 +22,17 @@ from typing import Any, TypeVar
 from malmm_cli.errors import CapacityError, MalmmError, ModelError
 from malmm_cli.files.atomic import new_file
 from malmm_cli.folder import read_config
-from malmm_cli.hub.faults import explained, http_error, may_pass, status_of
-from malmm_cli.hub.snapshot import File, is_complete, size_text, wanted
+from malmm_cli.hub.faults import WrongAnswerError, endpoint, explained, http_error, is_refused_part
+from malmm_cli.hub.patience import Patience
+from malmm_cli.hub.snapshot import File, file_of, is_complete, size_text, wanted
+from malmm_cli.hub.transfer import receive
 
 __all__ = ["Download", "arrived", "cache_folder", "cache_place", "cached"]
 
-# Seconds before each new try while nothing arrives; whatever arrives starts the row anew.
-WAITS = (1, 3, 6)
-
 # Where the commit that `main` was at the first download is recorded, in the cache's own form.
 _RECORD = "malmm"
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 _Result = TypeVar("_Result")
 
@@ -139,8 +140,10 @@ class Download:
         storage = _storage(self.repository)
         info = self._patiently(self._metadata)
         commit = str(info.sha)
+        if not _COMMIT.fullmatch(commit):
+            raise ValueError("not the commit of a repository")
         folder = storage / "snapshots" / commit
-        files = wanted(info.siblings or [], self.repository)
+        files = wanted(info.siblings or [], self.repository, partial(self._ask, commit))
         due = [file for file in files if not file.is_at(folder / file.name, verify=verify)]
         blobs = {file: storage / "blobs" / file.hash for file in due}
         there = {file: file.is_at(blob, verify=verify) for file, blob in blobs.items()}
@@ -172,6 +175,22 @@ class Download:
             files_metadata=True,
             timeout=constants.HF_HUB_ETAG_TIMEOUT,
         )
+
+    def _ask(self, commit: str, name: str) -> File:
+        """A file of which the list does not tell all."""
+        from huggingface_hub import HfApi, hf_hub_url
+
+        url = hf_hub_url(self.repository, name, revision=commit)
+        about = self._patiently(partial(HfApi().get_hf_file_metadata, url=url))
+        file = file_of(name, about.size, about.etag)
+        if file is None:
+            raise ModelError(
+                f"{self.repository}: {name} comes without its size or without a hash, so it cannot "
+                "be checked",
+                hint=f"take another mirror of the Hub{endpoint()}, or a folder of weights",
+                kind="HubError",
+            )
+        return file
 
     def _check(self, due: int, info: Any) -> None:
         """Raise before the first byte if what is due cannot be stored, or not be used."""
@@ -207,75 +226,45 @@ class Download:
 
     def _bring(self, file: File, blob: Path, commit: str) -> None:
         """Fetch what is missing of a file, compare its hash, and only then give it its name."""
+        from huggingface_hub import hf_hub_url
+
         part = _part(blob)
         part.parent.mkdir(parents=True, exist_ok=True)
         if part.is_symlink():  # its name can be foreseen, since another run goes on with it
             part.unlink()
-        part.touch()
-        try:
-            while (before := _size(part)) < file.size:
-                self._patiently(partial(self._stream, file, part, commit), lambda: _size(part))
-                if _size(part) <= before:  # nothing more comes
-                    break
-        except Exception as error:
-            if status_of(error) != 416:  # the Hub says that there is no more
-                raise
+        if _size(part) > file.size:
+            os.truncate(part, file.size)
+        url = hf_hub_url(self.repository, file.name, revision=commit)
+        patience, whole = Patience(self._explained, self.on_note, started=True), False
+        while (before := _size(part)) < file.size:
+            try:
+                receive(url, file, part, whole=whole, on_progress=self._progress_of(file))
+            except (http_error(), WrongAnswerError) as error:
+                if _size(part) < file.size:
+                    patience.after(error, arrived=_size(part) > before)
+                whole = patience.is_last and is_refused_part(error)
+        part.touch()  # it may be empty
         if not file.is_at(part, verify=True):
-            wrong = f"has {_size(part)} bytes, not {file.size}"
-            if _size(part) == file.size:
-                wrong = "does not have the hash that the Hub gives"
             part.unlink()
             raise ModelError(
-                f"{self.repository}: {file.name} {wrong}; it was deleted",
+                f"{self.repository}: {file.name} does not have the hash that the Hub gives; it was "
+                "deleted",
                 hint="run it again; if it stays so, something on the way changes files",
                 kind="DamagedDownload",
             )
         os.replace(part, blob)
 
-    def _stream(self, file: File, part: Path, commit: str) -> None:
-        """Append to part what the Hub sends from there on, until it ends or the line breaks."""
-        from huggingface_hub import constants, hf_hub_url
+    def _progress_of(self, file: File) -> Callable[[int], None]:
+        return lambda done: self.on_progress(file.name, done, file.size)
 
-        client, done = _client(), _size(part)
-        own = {"Accept-Encoding": "identity", "Range": f"bytes={done}-"}
-        with client.get_session().stream(
-            "GET",
-            hf_hub_url(self.repository, file.name, revision=commit),
-            headers={**client.build_hf_headers(), **own},
-            timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
-        ) as response:
-            client.hf_raise_for_status(response)
-            with part.open("ab") as out:
-                if done and response.status_code != 206:  # it starts from the beginning again
-                    done = out.truncate(0)
-                for chunk in response.iter_bytes():
-                    out.write(chunk)
-                    done += len(chunk)
-                    self.on_progress(file.name, done, file.size)
-                    if done > file.size:
-                        break
-
-    def _patiently(
-        self, work: Callable[[], _Result], moved: Callable[[], int] | None = None
-    ) -> _Result:
-        """Do the work, again after a pause while what is wrong may pass.
-
-        `moved` tells how far it has come: patience begins anew when it has come further. Without
-        it, a Hub that cannot be reached at all is told at once.
-        """
-        waits, before = iter(WAITS), moved and moved()
+    def _patiently(self, work: Callable[[], _Result]) -> _Result:
+        """Do the work, again after a pause while what is wrong may pass."""
+        patience = Patience(self._explained, self.on_note, started=False)
         while True:
             try:
                 return work()
             except http_error() as error:
-                if moved and moved() != before:
-                    waits, before = iter(WAITS), moved()
-                wait = next(waits, None)
-                if wait is None or not may_pass(error, started=moved is not None):
-                    raise
-                reason = self._explained(error).message
-            self.on_note(f"{reason}; trying again in {wait} s")
-            time.sleep(wait)
+                patience.after(error)
 
 
 def _client() -> Any:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import errno
+import math
+import re
+import time
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 from malmm_cli.errors import CapacityError, MalmmError, ModelError, UsageError
 from malmm_cli.hub.known import KNOWN, nearest
 
-__all__ = ["explained", "http_error", "may_pass", "status_of"]
+__all__ = [
+    *(
+        "WrongAnswerError",
+        "asked_to_wait",
+        "endpoint",
+        "explained",
+        "http_error",
+        "is_refused_part",
+    ),
+    *("may_pass", "of_storage"),
+]
 
 _KEPT = "what has arrived is kept, so run it again to go on"
 
@@ -18,8 +32,25 @@ _ANSWERS = {
     401: ("the Hub does not accept the token", "log in with `hf auth login`, or unset HF_TOKEN"),
     403: ("the Hub refuses access", "log in with `hf auth login` as someone who may read it"),
     404: ("the Hub does not have what it lists", f"try again later; {_KEPT}"),
+    416: ("the Hub does not send the rest of a file", _KEPT),
     429: ("the Hub wants fewer requests", f"wait some minutes; {_KEPT}"),
 }
+
+# A limit on requests in the Hub's own form: none remain, and in how many seconds there are more.
+_LIMIT = re.compile(r"\br=0\b.*?\bt=([0-9]{1,12})\b", re.ASCII)
+
+# What the HTTP library calls a redirection that never ends.
+_CIRCLE = "TooManyRedirects"
+
+# What a storage answers with whose address, which the Hub signs for a while, is not valid.
+_NOT_VALID = (400, 401, 403)
+
+# What comes of reading metadata that are none.
+_NOT_METADATA = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+
+class WrongAnswerError(Exception):
+    """An answer that cannot be the part of the file that was asked for."""
 
 
 def explained(error: Exception, repository: str, *, record: Path | None = None) -> MalmmError:
@@ -41,27 +72,37 @@ def explained(error: Exception, repository: str, *, record: Path | None = None) 
             f"the Hub does not have this revision of {repository}",
             hint=f"{way}; a folder of weights works too",
         )
+    if isinstance(error, WrongAnswerError):
+        return ModelError(
+            f"{repository}: {error}",
+            hint=f"{_KEPT}; if it stays so, something on the way changes files",
+            kind="DamagedDownload",
+        )
+    if storage := of_storage(error):
+        return ModelError(
+            f"{repository}: {storage}, where the Hub keeps its files, answers with error {status}",
+            hint=f"a firewall may be in the way, or the clock of this machine wrong; {_KEPT}",
+            kind="HubError",
+        )
     # to whom it does not know, the Hub does not tell what is private and what is not there
     if isinstance(error, errors.RepositoryNotFoundError) or (status == 401 and not get_token()):
         return _unknown(repository)
     if status is not None:
         said, hint = _ANSWERS.get(status, (f"the Hub answers with error {status}", _KEPT))
+        if may_pass(error, started=True) and (seconds := asked_to_wait(error)):
+            said = f"{said}, and asks to wait {seconds} s"
+            hint = "what has arrived is kept, so run it again after that"
         return ModelError(f"{repository}: {said}", hint=hint, kind="HubError")
     if isinstance(error, http_error()):
         return ModelError(
             f"{repository}: {_broken(error)}",
-            hint=f"check the connection{_endpoint()}; {_KEPT}. A folder of weights or --model tiny "
+            hint=f"check the connection{endpoint()}; {_KEPT}. A folder of weights or --model tiny "
             "needs none",
             kind="NoNetwork",
         )
     if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return (CapacityError if full else ModelError)(
-            f"{repository} cannot be stored: {error}",
-            hint=f"{'free some room' if full else 'look at the folder'}, or let HF_HOME name a "
-            f"folder elsewhere; {_KEPT}",
-        )
-    if isinstance(error, ValueError | LookupError | TypeError):  # it is not what metadata look like
+        return _not_stored(error, repository)
+    if isinstance(error, _NOT_METADATA):
         return ModelError(
             f"{repository}: what answers is not the Hub",
             hint="a proxy or a login page may stand in between, or HF_ENDPOINT be wrong",
@@ -88,7 +129,16 @@ def _unknown(repository: str) -> MalmmError:
     )
 
 
-def _endpoint() -> str:
+def _not_stored(error: OSError, repository: str) -> MalmmError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return (CapacityError if full else ModelError)(
+        f"{repository} cannot be stored: {error}",
+        hint=f"{'free some room' if full else 'look at the folder'}, or let HF_HOME name a "
+        f"folder elsewhere; {_KEPT}",
+    )
+
+
+def endpoint() -> str:
     """Where the Hub was looked for, if somebody has said so."""
     from huggingface_hub import constants
 
@@ -100,8 +150,46 @@ def may_pass(error: Exception, *, started: bool) -> bool:
     """Whether waiting may help; a Hub that was never reached is not waited for."""
     status = status_of(error)
     if status is not None:
-        return status in (408, 429) or status >= 500
-    return started or not type(error).__name__.startswith(("Connect", "Unsupported"))
+        return status in (408, 416, 429) or status >= 500
+    kind = type(error).__name__
+    return kind != _CIRCLE and (started or not kind.startswith(("Connect", "Unsupported")))
+
+
+def of_storage(error: Exception) -> str | None:
+    """The host that refuses an address which the Hub gave; asked again, it gives a new one."""
+    response = getattr(error, "response", None)
+    if response is None or response.status_code not in _NOT_VALID or not response.history:
+        return None
+    if "X-Error-Code" in response.headers:  # it is the Hub's own verdict
+        return None
+    hub, storage = response.history[0].url, response.url
+    return None if hub.netloc == storage.netloc else str(storage.host)
+
+
+def is_refused_part(error: Exception) -> bool:
+    """Whether another part of the file may be sent when the missing one is not."""
+    return isinstance(error, WrongAnswerError) or status_of(error) == 416
+
+
+def asked_to_wait(error: Exception) -> int | None:
+    """Seconds that an answer asks to wait, which it may say in three forms."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    after = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"[0-9]{1,12}", after):
+        return int(after)
+    if found := _LIMIT.search(headers.get("RateLimit", "")):
+        return int(found[1])
+    now = _seconds(headers.get("Date", "")) or time.time()  # our clock may be wrong
+    until = _seconds(after)
+    return None if until is None else max(math.ceil(until - now), 0)
+
+
+def _seconds(date: str) -> float | None:
+    """A date of HTTP in seconds since 1970; None where it is none."""
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def http_error() -> Any:
@@ -122,6 +210,8 @@ def _broken(error: Exception) -> str:
     reason = f": {said}" if said else ""
     if "Timeout" in kind:
         return "the Hub does not answer in time"
+    if kind == _CIRCLE:
+        return "the Hub redirects in circles"
     if kind.startswith(("Connect", "Unsupported", "Proxy")):
         return f"the Hub cannot be reached{reason}"
     return f"the line to the Hub broke{reason}"

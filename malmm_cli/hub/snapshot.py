@@ -6,6 +6,7 @@ import fnmatch
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from malmm_cli.errors import ModelError
 from malmm_cli.folder import INDEX, WHOLE, read_config, read_header, shards
 
-__all__ = ["File", "Weights", "is_complete", "read_weights", "size_text", "wanted"]
+__all__ = ["File", "Weights", "file_of", "is_complete", "read_weights", "size_text", "wanted"]
 
 # Named files and shards: never a pickle, never code.
 _NAMED = {
@@ -25,7 +26,8 @@ _NAMED = {
     *("qformer_tokenizer/special_tokens_map.json", "qformer_tokenizer/added_tokens.json"),
     *(INDEX, WHOLE),
 }
-_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors", re.ASCII)
+_is_shard = re.compile(r"model-\d{5}-of-\d{5}\.safetensors", re.ASCII).fullmatch
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 # What a model cannot do without: of each line, one.
 _NEEDED = (
@@ -69,13 +71,12 @@ class Weights:
     dtypes: dict[str, int]
 
 
-def wanted(siblings: list[Any], repository: str) -> list[File]:
-    """The files to fetch of all that a repository lists, small ones first; raises ModelError."""
-    files = {
-        s.rfilename: File(s.rfilename, int(s.size), str(s.lfs.sha256 if s.lfs else s.blob_id))
-        for s in siblings
-        if s.rfilename in _NAMED or _SHARD.fullmatch(s.rfilename)
-    }
+def wanted(siblings: list[Any], repository: str, ask: Callable[[str], File]) -> list[File]:
+    """The files to fetch of all that a repository lists, small ones first; raises ModelError.
+
+    Where the list lacks the size or the hash of a file, `ask` is.
+    """
+    files = {s.rfilename: s for s in siblings if s.rfilename in _NAMED or _is_shard(s.rfilename)}
     lacking = [any_of[0] for any_of in _NEEDED if not any(fnmatch.filter(files, p) for p in any_of)]
     if lacking:
         raise ModelError(
@@ -86,7 +87,18 @@ def wanted(siblings: list[Any], repository: str) -> list[File]:
         )
     if INDEX in files:
         files.pop(WHOLE, None)
-    return sorted(files.values(), key=lambda file: (file.name.endswith(".safetensors"), file.name))
+    found = [
+        file_of(name, s.size, s.lfs.sha256 if s.lfs else s.blob_id) or ask(name)
+        for name, s in files.items()
+    ]
+    return sorted(found, key=lambda file: (file.name.endswith(".safetensors"), file.name))
+
+
+def file_of(name: str, size: Any, told: Any) -> File | None:
+    """A file of that size and hash; None where what was told is no size, or no hash."""
+    if not isinstance(size, int) or size < 0 or not _HASH.fullmatch(str(told)):
+        return None
+    return File(name, size, str(told))
 
 
 def is_complete(folder: Path) -> bool:

@@ -10,5 +10,15 @@ from malmm_cli.train.job import Training
 from malmm_cli.train.recipe import Recipe
 from malmm_cli.train.run import fit
 from malmm_cli.train.samples import Batch, Sample, Samples, Source
+from malmm_cli.train.workers import ToldElsewhereError
 
-__all__ = ["Batch", "Recipe", "Sample", "Samples", "Source", "Training", "fit"]
+__all__ = [
+    "Batch",
+    "Recipe",
+    "Sample",
+    "Samples",
+    "Source",
+    "ToldElsewhereError",
+    "Training",
+    "fit",
+]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from malmm_cli import media
 from malmm_cli.data import Task
-from malmm_cli.errors import CapacityError, MediaError, UsageError
+from malmm_cli.errors import CapacityError, MediaError, OutputError, UsageError
 from malmm_cli.hub import size_text
 from malmm_cli.models import InstructBlip
 from malmm_cli.output import check_new_folder
@@ -19,9 +22,9 @@ from malmm_cli.settings import ASK, CAPTION, Settings, prompts_for
 from malmm_cli.train.features import Clip
 from malmm_cli.train.samples import Sample
 
-__all__ = ["as_sample", "check_folder", "check_lengths", "check_room", "count_frames"]
+__all__ = ["as_sample", "check_folder", "check_lengths", "check_room", "count_frames", "held"]
 
-MARK = ".malmm-train"  # in a folder that a run has begun to fill
+MARK = ".malmm-train"  # in a folder that a run has begun to fill; locked while one does
 SHOWN = 5  # problems told at once
 
 
@@ -34,9 +37,32 @@ def as_sample(task: Task) -> Sample:
 
 
 def check_folder(folder: Path, training: Path) -> None:
-    """Raise UsageError for a folder that has something in it, but no training run."""
-    if not os.path.exists(training / MARK):
-        check_new_folder(folder)
+    """Raise UsageError for a folder in which another run is at work, or something else lies."""
+    if os.path.exists(training / MARK):
+        with held(training):
+            return
+    check_new_folder(folder)
+
+
+@contextmanager
+def held(training: Path) -> Iterator[None]:
+    """Mark the folder of a run, and have it alone; UsageError where another run has it."""
+    lock = FileLock(training / MARK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(
+            f"{training.parent}: another training is writing to it",
+            hint="wait for its end, or name another folder",
+            kind="Busy",
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        raise OutputError(f"{training / MARK}: cannot be locked: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+        (training / MARK).touch()  # Windows removes what was locked
 
 
 def count_frames(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from malmm_cli.train.features import Clip, Features
 from malmm_cli.train.recipe import Recipe
 from malmm_cli.train.run import fit, longest_answer
 from malmm_cli.train.samples import Sample, Samples
-from malmm_cli.train.workers import Workers, find_workers
+from malmm_cli.train.workers import Workers, joined
 
 __all__ = ["Training"]
 
@@ -57,6 +57,7 @@ class Training:
 
     `data` and `validation` are files of tasks (`malmm_cli.tasks`). `settings` choose frames and
     memory. Features are kept in `cache` (None: in the folder), unless `keep_features` is off.
+    `on_warning` is told of damaged videos (None: as `on_note` is of all else).
     `bar` makes a context manager, for a label and a unit, that gives a function of (done, total);
     `download` one that gives what `malmm_cli.pipeline.load` tells of a download.
     """
@@ -75,26 +76,30 @@ class Training:
     keep_features: bool = True
     save_every: int = 500
     on_note: Callable[[str], None] = field(default=_silent, repr=False)
+    on_warning: Callable[[str], None] | None = field(default=None, repr=False)
     download: Callable[[], AbstractContextManager[Download]] = field(
         default=nullcontext, repr=False
     )
     bar: Callable[[str, str], AbstractContextManager[Update]] = field(default=_no_bar, repr=False)
 
-    @pipeline.capacity()
     def run(self) -> None:
         """Check everything, train, and leave the whole model in the folder.
 
         A run that was interrupted goes on; see `fit` for that and for what is raised besides
-        UsageError, MediaError and CapacityError for data, videos and disks that will not do.
+        UsageError, MediaError and CapacityError for data, videos and disks that will not do, and
+        ToldElsewhereError in a process beside one that raises any of these.
         """
-        self._check()
-        workers = find_workers(self.device)
-        if workers.first:
-            self._run(workers)
-        else:  # one process speaks for all
-            replace(self, on_note=_silent, download=nullcontext, bar=_no_bar)._run(workers)
+        with joined(self.device) as workers:
+            if workers.first:
+                self._run(workers)
+            else:  # one process speaks for all, but of the videos that it has encoded each
+                warn = self.on_warning or self.on_note
+                quiet = replace(self, on_note=_silent, download=nullcontext, bar=_no_bar)
+                replace(quiet, on_warning=warn)._run(workers)
 
+    @pipeline.capacity()
     def _run(self, workers: Workers) -> None:
+        self._check(workers)
         samples, held_out = _samples(self.data), _samples(self.validation)
         self._check_dtype(workers)
         frames = self._count_frames([*samples, *held_out])
@@ -103,46 +108,42 @@ class Training:
         checks.check_lengths(model.net, samples, frames, self.settings)
         new = longest_answer(model.net, held_out)
         checks.check_lengths(model.net, held_out, frames, self.settings, new=new)
-        features = self._encode(model, base, frames, workers)
-        self._prepare(model.net, base)
-        options = {"process": workers.rank, "processes": workers.count}
-        source = Samples(samples, features, self.recipe, **options)
-        steps = self.recipe.steps or self.recipe.epochs * source.steps_per_epoch
-        with self.bar("training", "steps") as update:
-            learnt = fit(
-                model.net,
-                source,
-                self.recipe,
-                self.settings,
-                self._training,
-                steps=steps,
-                validation=Samples(held_out, features, self.recipe, **options)
-                if held_out
-                else None,
-                save_every=self.save_every,
-                about=self._about(model, workers),
-                dtype=getattr(torch, model.dtype),
-                workers=workers,
-                on_note=self.on_note,
-                on_progress=update,
-            )
-        if workers.first:
-            export(learnt, base, self.folder)
-            self.on_note(
-                f"{self.folder} is a model: malmm ask VIDEO QUESTION --model {self.folder}"
-            )
+        place = (self.cache or self._training / "features") if self.keep_features else None
+        features = Features(model, self.settings, place, self.on_warning or self.on_note)
+        missing = [clip for clip in frames if not features.has(clip)] if place else []
+        self._check_room(model, place, sum(features.size(frames[clip]) for clip in missing))
+        with self._held(workers):
+            self._encode(features, missing, workers)
+            self._prepare(model.net, base)
+            learnt = self._learn(model, samples, held_out, features, workers)
+            if workers.first:
+                export(learnt, base, self.folder)
+                self.on_note(
+                    f"{self.folder} is a model: malmm ask VIDEO QUESTION --model {self.folder}"
+                )
 
     @property
     def _training(self) -> Path:
         return self.folder / "training"
 
-    def _check(self) -> None:
+    def _check(self, workers: Workers) -> None:
         self.recipe.check()
         if self.save_every < 1:
             raise UsageError(f"--save-every {self.save_every}: at least 1 is needed")
         if self.cache and not self.keep_features:
             raise UsageError("--cache and --no-cache exclude each other", hint="give one of them")
-        checks.check_folder(self.folder, self._training)
+        if workers.first:
+            checks.check_folder(self.folder, self._training)
+
+    @contextmanager
+    def _held(self, workers: Workers) -> Iterator[None]:
+        """The folder, which the first process makes and holds for all."""
+        with ExitStack() as stack:
+            if workers.first:
+                self._training.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(checks.held(self._training))
+            workers.wait()  # each has seen what is missing before one begins to write it
+            yield
 
     def _check_dtype(self, workers: Workers) -> None:
         where = pick_device(workers.device)
@@ -173,23 +174,17 @@ class Training:
         self.on_note(f"{model.name} on {model.device}, {model.dtype}")
         return model
 
-    def _encode(
-        self, model: Model, base: Path, frames: dict[Clip, int], workers: Workers
-    ) -> Features:
-        """The features of all clips, on disk if they are kept, where there is room for all."""
-        place = (self.cache or self._training / "features") if self.keep_features else None
-        features = Features(model, self.settings, place, self.on_note)
-        missing = [clip for clip in frames if not features.has(clip)] if place else []
-        room = sum(features.size(frames[clip]) for clip in missing)
+    def _check_room(self, model: Model, place: Path | None, features: int) -> None:
+        """Raise CapacityError where there is no room for a whole run, with bytes of features."""
         learnt = 4 * sum(value.numel() for value in checkpoint.trained(model.net).values())
-        whole = sum(file.stat().st_size for file in base.glob("model*.safetensors"))
+        whole = sum(file.stat().st_size for file in model.folder.glob("model*.safetensors"))
         # two checkpoints of three numbers each, the best, the last, and the whole model
         present = sum(file.stat().st_size for file in self._written())
         written = [(self._training, max(8 * learnt + whole - present, 0))]
-        checks.check_room([*written, (place, room)] if place else written)
-        self._training.mkdir(parents=True, exist_ok=True)
-        (self._training / checks.MARK).touch()
-        workers.wait()  # each has seen what is missing before one begins to write it
+        checks.check_room([*written, (place, features)] if place else written)
+
+    def _encode(self, features: Features, missing: list[Clip], workers: Workers) -> None:
+        """Put the features that are missing on disk, each process its share of them."""
         own = missing[workers.rank :: workers.count]
         with self.bar("encoding", "videos") as update:
             count = _counter(update, len(own))
@@ -197,7 +192,35 @@ class Training:
                 features(clip)
                 count(done)
         workers.wait()
-        return features
+
+    def _learn(
+        self,
+        model: Model,
+        samples: list[Sample],
+        held_out: list[Sample],
+        features: Features,
+        workers: Workers,
+    ) -> Path:
+        """The file of what was learnt."""
+        options = {"process": workers.rank, "processes": workers.count}
+        source = Samples(samples, features, self.recipe, **options)
+        validation = Samples(held_out, features, self.recipe, **options) if held_out else None
+        with self.bar("training", "steps") as update:
+            return fit(
+                model.net,
+                source,
+                self.recipe,
+                self.settings,
+                self._training,
+                steps=self.recipe.steps or self.recipe.epochs * source.steps_per_epoch,
+                validation=validation,
+                save_every=self.save_every,
+                about=self._about(model, workers),
+                dtype=getattr(torch, model.dtype),
+                workers=workers,
+                on_note=self.on_note,
+                on_progress=update,
+            )
 
     def _written(self) -> Iterator[Path]:
         """What an interrupted run left, which will be replaced."""

@@ -57,10 +57,10 @@ def fit(
     another shape and where a loss is no number, OutputError where nothing can be written.
     """
     workers = workers or Workers()
-    folder.mkdir(parents=True, exist_ok=True)
     learner = Learner(net, recipe, settings, steps=steps, dtype=dtype, workers=workers)
     about = {**asdict(recipe), "steps": steps, **_memory(settings), **(about or {})}
     done, best = _resume(folder, learner, about, on_note)
+    _check_alike(workers, about | {"done": done})
     kept = _Kept(folder, learner, about, workers)
     longest = longest_answer(net, validation.samples if validation else ())
     decoding = Decoding(max_new_tokens=longest, beams=1, repetition_penalty=1.0)
@@ -97,6 +97,7 @@ class _Kept:
     def __init__(
         self, folder: Path, learner: Learner, about: dict[str, Any], workers: Workers
     ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._learner = learner
         self._about = about
@@ -151,21 +152,33 @@ def _resume(
     if place is None:
         return 0, None
     state = checkpoint.read_state(place)
-    before = state["settings"]
-    changed = [
-        f"{name.replace('_', '-')} {before.get(name)}, now {about.get(name)}"
-        for name in before | about
-        if before.get(name) != about.get(name)
-    ]
-    if changed:
+    if changed := _changed(state["settings"], about):
         raise UsageError(
-            f"{folder}: holds a run with other settings: {'; '.join(changed)}",
+            f"{folder}: holds a run with other settings: {changed}",
             hint="the same settings go on with it; another folder begins anew",
         )
     checkpoint.restore(place, learner.parameters, learner.optimizer)
     learner.scaler.load_state_dict(state["scaler"])
     on_note(f"going on after step {state['step']} of {learner.steps}")
     return state["step"], state["best"]
+
+
+def _check_alike(workers: Workers, about: dict[str, Any]) -> None:
+    """Raise UsageError in a process that would not do what the first one does."""
+    if differ := _changed(workers.of_first(about), about):
+        raise UsageError(
+            f"process {workers.rank} has other settings than the first: {differ}",
+            hint="give each the same files, and name what is chosen automatically, as --dtype is",
+        )
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """The names whose values differ, with both, for people."""
+    return "; ".join(
+        f"{name.replace('_', '-')} {before.get(name)}, now {now.get(name)}"
+        for name in before | now
+        if before.get(name) != now.get(name)
+    )
 
 
 def _memory(settings: Settings) -> dict[str, Any]:

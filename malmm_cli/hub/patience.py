@@ -1,0 +1,72 @@
+"""How long to go on trying while nothing arrives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from malmm_cli.errors import MalmmError
+from malmm_cli.hub.faults import asked_to_wait, may_pass, of_storage
+
+__all__ = ["Patience"]
+
+# Seconds before each new try while nothing arrives.
+WAITS = (1, 3, 6)
+
+# The most seconds in all that the Hub may ask to wait while nothing arrives.
+LONGEST = 600
+
+
+class Patience:
+    """Waits before a new try; patience begins anew when something has arrived.
+
+    A Hub that asks to wait is waited for as it asks. `started` says that it was reached before: one
+    that cannot be reached at all is told at once. `explain` makes an error that a user understands.
+    """
+
+    def __init__(
+        self,
+        explain: Callable[[Exception], MalmmError],
+        on_note: Callable[[str], None],
+        *,
+        started: bool,
+    ) -> None:
+        self._explain = explain
+        self._on_note = on_note
+        self._started = started
+        self._begin()
+
+    def _begin(self) -> None:
+        self._tries = 0
+        self._asked = 0.0
+        self._renewed = False
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the next try is the last one."""
+        return self._tries == len(WAITS)
+
+    def after(self, error: Exception, *, arrived: bool = False) -> None:
+        """Wait, and tell it, before the next try; raise the error where none would help."""
+        if arrived:
+            self._begin()
+        wait = self._wait(error)
+        if wait is None:
+            raise error
+        self._on_note(f"{self._explain(error).message}; trying again in {wait} s")
+        time.sleep(wait)
+
+    def _wait(self, error: Exception) -> float | None:
+        if of_storage(error) and not self._renewed:
+            self._renewed = True  # the next try asks the Hub for a new address
+            return WAITS[0]
+        if not may_pass(error, started=self._started):
+            return None
+        own = WAITS[self._tries] if self._tries < len(WAITS) else None
+        asked = asked_to_wait(error)
+        if not asked:
+            self._tries += 1
+            return own
+        wait = max(asked, own or WAITS[-1])
+        self._asked += wait
+        return wait if self._asked <= LONGEST else None

@@ -1,0 +1,94 @@
+"""The bytes of one file: asked for from where those end that are here, and looked at first.
+
+Nothing is ever taken away from what is here, and nothing is added that cannot belong to the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from malmm_cli.hub.faults import WrongAnswerError
+from malmm_cli.hub.snapshot import File
+
+__all__ = ["receive"]
+
+_PART = re.compile(r"bytes (?:([0-9]+)-([0-9]+)|\*)/([0-9]+|\*)")
+
+
+def receive(
+    url: str, file: File, place: Path, *, whole: bool, on_progress: Callable[[int], None]
+) -> None:
+    """Append to place what the Hub sends of the bytes that are missing, until it ends.
+
+    `whole` asks for the file from its beginning, of which the bytes that are here are passed over.
+    Raises WrongAnswerError, or what the client raises when there is no answer or the line breaks.
+    """
+    from huggingface_hub import constants, utils
+
+    client: Any = utils
+    done = place.stat().st_size if place.exists() else 0
+    headers = {**client.build_hf_headers(), "Accept-Encoding": "identity"}
+    if not whole:
+        headers["Range"] = f"bytes={done}-"
+    with client.get_session().stream(
+        "GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
+    ) as response:
+        known = done - _start(response, file, 0 if whole else done)
+        before = done
+        with place.open("ab") as out:
+            for chunk in response.iter_bytes():
+                new = chunk[known : known + file.size - done]
+                known = max(known - len(chunk), 0)
+                if new:
+                    out.write(new)
+                    done += len(new)
+                    on_progress(done)
+                if done == file.size:
+                    break
+    if done == before < file.size:
+        raise WrongAnswerError(
+            f"nothing came of {file.name}, of which {file.size - done} bytes are due"
+        )
+
+
+def _start(response: Any, file: File, asked: int) -> int:
+    """Where in the file an answer begins; raises where it is not that file, or another part."""
+    from huggingface_hub import utils
+
+    client: Any = utils
+    status, told = response.status_code, response.headers
+    part = _PART.fullmatch(told.get("Content-Range", ""))
+    if part and status in (206, 416):
+        _compare(file, part[3])
+    client.hf_raise_for_status(response)
+    for answer in response.history:
+        _compare_hash(file, answer.headers.get("X-Linked-Etag", ""))
+    if told.get("Content-Type", "").startswith("text/html"):
+        raise ValueError("a page for people")
+    plain = told.get("Content-Encoding", "identity") == "identity"
+    length = int(told.get("Content-Length", 0)) if plain else 0
+    if status == 200:
+        _compare(file, str(length or file.size))
+        return 0
+    if status != 206 or not (plain or asked == 0):
+        raise WrongAnswerError(f"no bytes of {file.name} came (status {status})")
+    first, last = (int(part[1]), int(part[2])) if part and part[1] else (asked, file.size - 1)
+    if first != asked or first + length > last + 1:
+        raise WrongAnswerError(f"another part of {file.name} came than was asked for")
+    return first
+
+
+def _compare(file: File, size: str) -> None:
+    """Raise WrongAnswerError for a size that the file does not have; "*" is unknown."""
+    if size not in ("*", str(file.size)):
+        raise WrongAnswerError(f"{file.name} has {size} bytes, not {file.size}")
+
+
+def _compare_hash(file: File, told: str) -> None:
+    """Raise WrongAnswerError for a hash of the same kind that the file does not have."""
+    told = told.removeprefix("W/").strip('"')
+    if len(told) == len(file.hash) and told != file.hash:
+        raise WrongAnswerError(f"{file.name} is another file than the Hub lists")
