@@ -142,7 +142,7 @@ def test_an_unknown_value_is_answered_by_the_known_ones(refused, option):
     known = {
         "policy": "mbc, fifo, average, last",
         "banks": "both, visual, query, none",
-        "decoder": "auto, pyav, ffmpeg, decord",
+        "decoder": "auto, pyav, nvdec, ffmpeg, decord",
         "device": "cpu",
         "dtype": "float32, bfloat16, float16",
         "quantize": "8bit, 4bit",

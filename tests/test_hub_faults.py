@@ -183,14 +183,23 @@ def test_no_room_is_told_before_the_first_byte(client, hub):
     assert not hub.sent()
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+@pytest.mark.skipif(os.name == "nt", reason="no limits on the size of a file")
 def test_no_room_in_the_middle(client, hub, root):
     part = client.storage / "blobs" / (Repository(root / SMALL).hash(WEIGHTS) + ".incomplete")
-    part.parent.mkdir(parents=True)
-    part.symlink_to("/dev/full")
-    error, hint = client.refused("models", "pull", SMALL)
-    assert error == "someone/small cannot be stored: [Errno 28] No space left on device"
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))"
+    error, hint = client.refused("models", "pull", SMALL, before=full)
+    assert error == "someone/small cannot be stored: [Errno 27] File too large"
     assert hint.startswith("free some room")
+    assert part.stat().st_size == 10**6, "what has arrived is kept"
+
+
+def test_a_link_in_place_of_a_part_is_not_followed(client, hub, root, tmp_path):
+    part = client.storage / "blobs" / (Repository(root / SMALL).hash(WEIGHTS) + ".incomplete")
+    part.parent.mkdir(parents=True)
+    (tmp_path / "precious").write_text("precious")
+    part.symlink_to(tmp_path / "precious")
+    client.pull()
+    assert (tmp_path / "precious").read_text() == "precious"
 
 
 def test_too_little_memory_is_told_before_the_first_byte(client, hub, clip):

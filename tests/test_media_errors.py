@@ -142,7 +142,7 @@ def test_streams_are_wrong_usage(path: str) -> None:
 def test_an_unknown_decoder_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="opencv") as caught:
         media.probe(tmp_path, "opencv")
-    assert "auto, pyav, ffmpeg, decord" in (caught.value.hint or "")
+    assert "auto, pyav, nvdec, ffmpeg, decord" in (caught.value.hint or "")
 
 
 NAMES = ["a:b.mp4", "http:x.mp4", "-dash.mp4", "with 'quote' & \"two\".mp4", "per%03d.mp4", "100%"]

@@ -9,7 +9,7 @@ from conftest import SAMPLE
 
 from malmm_cli import loading
 from malmm_cli.errors import ModelError
-from malmm_cli.hub.snapshot import wanted
+from malmm_cli.hub.snapshot import File, wanted
 from malmm_cli.models import load
 from malmm_cli.pixels import read_pixels
 
@@ -167,7 +167,9 @@ def test_they_are_copied_and_fetched(folder, tmp_path):
     copy_beside_weights(folder, tmp_path / "copy")
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     listed = [SimpleNamespace(rfilename=name, size=1, lfs=None, blob_id="") for name in names]
-    fetched = {file.name for file in wanted(listed, "owner/name")}
+    fetched = {
+        file.name for file in wanted(listed, "owner/name", lambda name: File(name, 1, "0" * 40))
+    }
     for name in (BOTH, VIDEOS, PICTURES):
         assert (tmp_path / "copy" / name).is_file()
         assert name in fetched
