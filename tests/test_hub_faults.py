@@ -1,5 +1,6 @@
 """What can go wrong with a download: one line, the next step, the exit code, nothing half-done."""
 
+import errno
 import json
 import os
 import shutil
@@ -10,6 +11,8 @@ import pytest
 from hub_client import WEIGHTS, content, same
 from hub_models import SMALL, VICUNA
 from hub_server import METADATA, HubServer, Repository
+
+from malmm_cli.hub.faults import explained
 
 root, hub, client = hub_client.root, hub_client.hub, hub_client.client
 
@@ -189,8 +192,14 @@ def test_no_room_in_the_middle(client, hub, root):
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))"
     error, hint = client.refused("models", "pull", SMALL, before=full)
     assert error == "someone/small cannot be stored: [Errno 27] File too large"
-    assert hint.startswith("free some room")
+    assert hint.endswith("what has arrived is kept, so run it again to go on")
     assert part.stat().st_size == 10**6, "what has arrived is kept"
+
+
+def test_a_full_disk_has_its_own_hint():
+    full = explained(OSError(errno.ENOSPC, "No space left on device"), "someone/small")
+    assert full.kind == "CapacityError"
+    assert full.hint.startswith("free some room")
 
 
 def test_a_link_in_place_of_a_part_is_not_followed(client, hub, root, tmp_path):
