@@ -28,7 +28,13 @@ def serve(talk: Connection, memory: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):  # what native code has to say
         os.dup2(nowhere, stream)
-    for name in ("geometry", "pillow", "pyav", "track"):  # half loaded, they fail in odd ways
+    for name in (
+        "geometry",
+        "nvdec",
+        "pillow",
+        "pyav",
+        "track",
+    ):  # half loaded, they fail in odd ways
         import_module(f"malmm_cli.media.{name}")
     cramped = memory > 0 and not _limit(memory)
     info: MediaInfo | None = None
