@@ -171,12 +171,20 @@ def test_a_stream_that_begins_in_mid_file_is_passed_over(tmp_path: Path) -> None
         ([(1, None, 1), (1, 1, 1), (1, None, 1), (1, 2, 1)], range(25, 75), 3),
         ([(1, 1, 1), (2, 3, 0), (1, 4, 1)], [*range(25, 50), 75, *range(100, 125)], 4),
         ([(1, 1, 1), (2, None, 1)], range(25, 50), 3),
+        ([(1, 0.4, 1), (1, 3.4, 1)], [*range(10, 35), *range(85, 110)], 2),
+        ([(0.6, 0.4, 1), (2, None, 1), (1, 3.4, 1)], [*range(10, 25), *range(85, 110)], 3.6),
+        ([(1, 1.2, 1), (1, 1.2, 1), (0.4, 0.8, 1)], [*range(30, 55)] * 2 + [*range(20, 30)], 2.4),
+        ([(1, 5.2, 1), (0.4, 0.2, 1)], [*range(130, 150), *range(5, 15)], 1.4),
+        ([(1, 1, 2)], range(25, 75), 1),
+        ([(0, 4.2, 1)], range(105, 150), 1.8),
+        ([(1, 70, 1)], range(150), 6),
     ],
-    ids=["cut", "turned", "gap", "gaps", "still", "end"],
+    ids=lambda value: "-".join(f"{edit[1]}" for edit in value) if isinstance(value, list) else "",
 )
 def test_only_what_an_edit_list_shows_is_shown(
     tmp_path: Path, edits: list[tuple[float, float | None, int]], shown: list[int], duration: float
 ) -> None:
+    chance = random.Random(0)
     for options in ({"bf": "0"}, {"bf": "3"}):
         path = write_video(tmp_path / "a.mp4", 150, gop=25, options=options)
         lead = (
@@ -187,8 +195,23 @@ def test_only_what_an_edit_list_shows_is_shown(
         warnings = list(info.warnings)
         frames = list(media.read(info, info.seconds, on_warning=warnings.append))
         assert [number_of(frame.pixels) for frame in frames] == list(shown)
-        assert info.duration == pytest.approx(duration)
+        assert info.duration == pytest.approx(duration, abs=0.002)
         assert warnings == []
+        few = sorted(chance.sample(range(len(frames)), 4))
+        sought = media.read(info, info.seconds[few])
+        assert [number_of(frame.pixels) for frame in sought] == [shown[index] for index in few]
+
+
+def test_a_picture_that_stays_for_long_is_on_the_screen_when_its_part_begins(
+    tmp_path: Path,
+) -> None:
+    stamps = [*range(0, 1000, 40), *range(9000, 10000, 40)]
+    path = write_video(tmp_path / "a.mp4", 50, stamps=stamps)
+    info = media.probe(set_edits(path, (1, 5, 1), (2, 8.5, 1)))
+    numbers = [number_of(frame.pixels) for frame in media.read(info, info.seconds)]
+    assert numbers == [24, 24, *range(25, 50)]
+    assert info.seconds[:3].tolist() == pytest.approx([0, 1, 1.5])
+    assert info.duration == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "mpeg2", "mpeg4"])

@@ -1,54 +1,124 @@
-"""Edit lists of MP4 that FFmpeg gets wrong: what shows nothing, or one picture, in mid-file."""
+"""Edit lists of MP4 and MOV: which pictures of the medium a movie shows, and when.
+
+FFmpeg's own handling of them shows pictures that a list leaves out and loses others, so it is told
+to ignore them.
+"""
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import BinaryIO
 
-__all__ = ["hidden_spans"]
+import numpy as np
+from numpy.typing import NDArray
+
+from malmm_cli.media.timeline import usual_gap
+
+__all__ = ["Edit", "Shown", "edits_of", "follow_edits"]
 
 INSIDE = {b"moov", b"trak", b"edts"}
 MOST = 10_000  # boxes, or edits, to look at
-EMPTY, STILL = -1, 0  # a time in the medium that is none, a rate at which it stands still
+SLACK = 0.002  # seconds; a movie's times may be rounded to 1/600 s
 
 
-def hidden_spans(path: str, number: int) -> list[tuple[float, float]]:
-    """Return when, in seconds of the stream `number`, FFmpeg shows what the edit list leaves out.
+@dataclass(frozen=True)
+class Edit:
+    """A part of a movie: `length` seconds that show the medium from second `medium` on.
 
-    An edit without a medium shows nothing, where FFmpeg shows the beginning of the medium; one that
-    stands still shows its first picture, where FFmpeg plays on. A broken file has none.
+    None shows nothing. At `rate` 0 the picture stands still, at 2 it runs twice as fast.
+    """
+
+    length: float
+    medium: float | None
+    rate: float
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The T pictures that edits show: `which` (T,) of the medium, when (`seconds`, (T,)).
+
+    The last one leaves the screen at `end`; `promised` is when it would in an undamaged file.
+    """
+
+    which: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    end: float
+    promised: float
+
+
+def edits_of(path: str, number: int, unit: float) -> list[Edit]:
+    """Return the edits of the stream `number`, whose timestamps count units of `unit` seconds.
+
+    A file without a list, or with a broken one, has none.
     """
     with suppress(OSError, struct.error, ZeroDivisionError), open(path, "rb") as file:
-        unit, track = 0.0, -1
+        movie, track = 0.0, -1
         for kind, at in _boxes(file, 0, os.fstat(file.fileno()).st_size):
             file.seek(at)
             head = file.read(32)
             wide = head[:1] == b"\1"
             if kind == b"mvhd":
-                unit = 1 / struct.unpack_from(">I", head, 20 if wide else 12)[0]
+                movie = 1 / struct.unpack_from(">I", head, 20 if wide else 12)[0]
             elif kind == b"tkhd":
                 track = struct.unpack_from(">I", head, 20 if wide else 12)[0]
             elif kind == b"elst" and track == number:
-                return list(_spans(file, at, unit, wide=wide))
+                return list(_read(file, at, movie, unit, wide=wide))
     return []
 
 
-def _spans(file: BinaryIO, at: int, unit: float, *, wide: bool) -> Iterator[tuple[float, float]]:
-    edit = struct.Struct(">QqhH" if wide else ">IihH")
+def follow_edits(
+    edits: Sequence[Edit], stamps: NDArray[np.float64], last: float, promised: float
+) -> Shown:
+    """Return what `edits` show of the pictures that begin at `stamps` (M,), ascending seconds.
+
+    The medium ends at `last`, and in an undamaged file at `promised`. As in FFmpeg, a picture that
+    begins before its part is not shown, unless it stays on the screen for longer than is usual.
+    """
+    gap = float(usual_gap(stamps)) or last - stamps[-1]
+    slack = min(SLACK, gap / 4)
+    ends = np.append(stamps[1:], last)
+    which, seconds = [], []
+    begin = end = due = 0.0
+    for number, edit in enumerate(edits):
+        length = edit.length
+        if edit.medium is None or edit.rate == 0:
+            end = due = begin + length
+        if edit.medium is not None and edit.rate == 0:
+            still = np.searchsorted(stamps, edit.medium + slack, "right") - 1
+            which.append(np.array([max(still, 0)]))
+            seconds.append(np.array([begin]))
+        elif edit.medium is not None:
+            stop = edit.medium + length * edit.rate
+            if 0 < promised <= stop + slack or (not length and number == len(edits) - 1):
+                length = stop = np.inf  # to the end of the medium, wherever it is
+            low, high = np.searchsorted(stamps, [edit.medium - slack, stop - slack])
+            if low and min(ends[low - 1], stop) - edit.medium > gap + slack:
+                low -= 1
+            which.append(np.arange(low, high))
+            seconds.append(begin + (stamps[low:high] - edit.medium).clip(0) / edit.rate)
+            if low < high:
+                end = begin + min(length, (ends[high - 1] - edit.medium) / edit.rate)
+                due = begin + min(length, (max(promised, last) - edit.medium) / edit.rate)
+        begin += edit.length
+    return Shown(
+        which=np.concatenate([np.empty(0, np.int64), *which]),
+        seconds=np.concatenate([np.empty(0), *seconds]),
+        end=end,
+        promised=due,
+    )
+
+
+def _read(file: BinaryIO, at: int, movie: float, unit: float, *, wide: bool) -> Iterator[Edit]:
+    edit = struct.Struct(">Qqi" if wide else ">Iii")
     file.seek(at + 4)
     count = struct.unpack(">I", file.read(4))[0]
-    begin = 0.0
-    for number in range(min(count, MOST)):
-        length, medium, rate, _ = edit.unpack(file.read(edit.size))
-        end = begin + length * unit
-        if medium == EMPTY and number:
-            yield begin, end
-        elif medium != EMPTY and rate == STILL:
-            yield begin + unit, end
-        begin = end
+    for _ in range(min(count, MOST)):
+        length, medium, rate = edit.unpack(file.read(edit.size))
+        yield Edit(length * movie, None if medium < 0 else medium * unit, max(rate, 0) / 65536)
 
 
 def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int]]:

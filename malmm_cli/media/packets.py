@@ -44,6 +44,7 @@ def open_file(
         "max_pixels": str(max_pixels + PADDING),
         # pieces of an MPEG-TS that were joined may number the same stream in different ways
         "merge_pmt_versions": "1",
+        "ignore_editlist": "1",
     }
     try:
         with nameless(path) as (address, _):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 from av.codec.hwaccel import HWAccel
@@ -31,7 +31,7 @@ from malmm_cli.media.packets import (
 )
 from malmm_cli.media.scan import Scan, scan
 from malmm_cli.media.timeline import REORDERED
-from malmm_cli.media.times import times_of
+from malmm_cli.media.times import Times, times_of
 from malmm_cli.media.track import Track
 
 __all__ = ["pictures", "probe"]
@@ -65,16 +65,44 @@ def pictures(
     track: Track, indices: Sequence[int], hardware: HWAccel | None = None
 ) -> Generator[tuple[int, Pixels]]:
     """Yield (index, upright pixels) for ascending `indices`; what cannot be decoded is left out."""
-    reader = _Reader(track, indices, hardware)
-    try:
-        for index in indices:
-            frame = reader.at(index)
-            if frame is not None:
-                whole = (frame.width, frame.height) != track.coded
-                shown = pixels_of(frame) if whole else cropped(pixels_of(frame), track.margins)
-                yield index, turn(shown, track.turn)
-    finally:
-        reader.close()
+    for first, part in _parts(track):
+        wanted = [index - first for index in indices if 0 <= index - first < len(part.marks)]
+        if not wanted:
+            continue
+        reader = _Reader(part, wanted, hardware)
+        try:
+            for place in wanted:
+                frame = reader.at(place)
+                if frame is not None:
+                    yield first + place, _upright(track, frame)
+        finally:
+            reader.close()
+
+
+def _upright(track: Track, frame: VideoFrame) -> Pixels:
+    """Return a picture as it is shown; one whose size changed in mid-file is not cropped."""
+    pixels = pixels_of(frame)
+    if (frame.width, frame.height) == track.coded:
+        pixels = cropped(pixels, track.margins)
+    return turn(pixels, track.turn)
+
+
+def _parts(track: Track) -> Iterator[tuple[int, Track]]:
+    """Yield (first picture, part) of the parts that an edit list shows in another order."""
+    if len(track.parts) == 1:
+        yield 0, track
+        return
+    for first, stop in pairwise((*track.parts, len(track.marks))):
+        keys = (first <= track.keys) & (track.keys < stop)
+        yield (
+            first,
+            replace(
+                track,
+                marks=track.marks[first:stop],
+                keys=track.keys[keys] - first,
+                targets=track.targets[keys],
+            ),
+        )
 
 
 # --- what a file says
@@ -97,16 +125,16 @@ def _track(
     still = container.format.name.endswith("_pipe") or container.format.name == "image2"
     still = still or (len(times.seconds) == 1 and is_heif(path))
     duration = 0.0 if still else float(times.seconds[-1] + times.gap)
-    start = float(times.stamps[0])
+    whole = len(times.marks) == len(found.stamps)
     return Track(
         path=path,
         decoder="pyav",
         width=width,
         height=height,
         duration=duration,
-        source_start=start,
+        source_start=float(times.stamps[0]),
         seconds=times.seconds,
-        warnings=_cut_off(stream, start, duration, found),
+        warnings=_cut_off(stream, times, duration, found),
         container=container.format.name,
         codec=stream.codec_context.name,
         stream=stream.index,
@@ -115,9 +143,10 @@ def _track(
         margins=aperture.margins,
         coded=coded,
         max_pixels=limit_of(container),
-        plain=found.plain and len(container.streams.video) == 1,
+        plain=found.plain and whole and len(container.streams.video) == 1,
         counted=times.counted,
         splices=times.splices,
+        parts=times.parts,
         stamps=times.stamps,
         marks=times.marks,
         keys=times.keys,
@@ -140,11 +169,14 @@ def _by_fields(track: Track) -> Track:
     return replace(track, fields=True, keys=track.keys[first], targets=track.targets[first])
 
 
-def _cut_off(stream: VideoStream, start: float, duration: float, found: Scan) -> tuple[str, ...]:
+def _cut_off(stream: VideoStream, times: Times, duration: float, found: Scan) -> tuple[str, ...]:
     """Return the warning due to a file that ends before its pictures do."""
+    start = float(times.stamps[0])
     promised = float((stream.duration or 0) * (stream.time_base or 0))
     if tag := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):
         promised = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - start  # Matroska
+    elif times.promised is not None:
+        promised = times.promised
     elif start > 0:
         promised -= start  # some formats count from 0, not from the first picture
     if found.joined or found.splices is not None:
@@ -239,12 +271,11 @@ class _Reader:
         self._frame = next(self._run, None)
         if self._frame is None:
             self._place = self.BEHIND
-        elif self._track.counted:
-            self._place = self._count
-            self._count += 1
-        elif self._frame.pts is not None:
-            place = self._find(self._frame.pts)
-            self._place = self._place if place is None else place
+            return
+        mark = self._count if self._track.counted else self._frame.pts
+        self._count += 1
+        place = None if mark is None else self._find(mark)
+        self._place = self._place if place is None else place
 
     def _approach(self, index: int) -> None:
         """Move to a picture at or before `index`, if going on from here would decode much more."""

@@ -18,7 +18,6 @@ from av.format import Flags
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from malmm_cli.media.edits import hidden_spans
 from malmm_cli.media.limits import MAX_PIXELS
 from malmm_cli.media.packets import open_file, packets_of, pictures_of, seek, stream_of
 from malmm_cli.media.timeline import DAY, REORDERED, Splices, follow, sections, usual_gap
@@ -29,8 +28,7 @@ NONE = -(2**63)  # an unknown timestamp or position, as FFmpeg writes it
 
 JOINED = {"mpegts", "mpeg"}  # formats in which recordings are cut and joined byte by byte
 LONGEST_STILL = 10.0  # seconds that a picture stays on the screen in those
-# formats that hold no times of decoding, or in which an edit list leads back to a key picture
-BY_SHOWING = {"matroska,webm", "nut", "ogg", "mov,mp4,m4a,3gp,3g2,mj2"}
+BY_SHOWING = {"matroska,webm", "nut", "ogg"}  # formats that hold no times of decoding
 USUAL_ORDER = (0.1, 0.6)  # share of pictures that the next in the order of decoding comes before
 SAMPLES, SAMPLE = 5, 24  # places and pictures to decode at each
 
@@ -41,8 +39,8 @@ class Scan:
 
     `stamps` are the times of showing, which continue at `splices`, `source` those of the file,
     `decoding` those of decoding, `lengths` the durations, `positions` the bytes they begin at, each
-    NONE where unknown. `keys` are the pictures decoding can start at; `shown` leaves out what an
-    edit list cuts away and what is only referred to.
+    NONE where unknown. `keys` are the pictures decoding can start at; `shown` leaves out what is
+    only referred to. Edit lists are not followed yet.
     """
 
     stamps: NDArray[np.int64]
@@ -135,19 +133,7 @@ def scan(path: str, number: int, max_pixels: int = MAX_PIXELS) -> Scan:
         )
         if cut and found.shown.sum() > 1:
             found.shown[-1] = False
-        if container.format.name.startswith("mov,"):
-            for span in hidden_spans(path, stream.id):
-                _hide(found, *(seconds / float(stream.time_base or 1) for seconds in span))
         return _continued(found, container, stream)
-
-
-def _hide(found: Scan, begin: float, end: float) -> None:
-    """Show the picture before `begin` until `end`, instead of what comes between them."""
-    found.shown[(found.stamps >= begin - 0.5) & (found.stamps < end - 0.5)] = False
-    shown = np.flatnonzero(found.shown)
-    if len(shown) and found.end < end:
-        last = shown[found.stamps[shown].argmax()]
-        found.lengths[last] = round(end) - found.stamps[last]
 
 
 def longest_still(container: str) -> float:

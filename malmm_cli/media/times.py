@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from malmm_cli.media.edits import Edit, edits_of, follow_edits
 from malmm_cli.media.packets import limit_of, open_file, pictures_of, stream_of
 from malmm_cli.media.scan import NONE, Scan, in_order, longest_still
 from malmm_cli.media.timeline import Splices, clock, usual_gap
@@ -18,7 +20,10 @@ __all__ = ["Times", "times_of"]
 
 @dataclass(frozen=True)
 class Times:
-    """What a Track says of its pictures in time; `gap` is how long the last one is shown."""
+    """What a Track says of its pictures in time; `gap` is how long the last one is shown.
+
+    `promised` is how long all of them are shown in an undamaged file, if an edit list says so.
+    """
 
     seconds: NDArray[np.float64]
     gap: float
@@ -28,12 +33,23 @@ class Times:
     targets: NDArray[np.int64]
     splices: Splices | None = None
     counted: bool = False
+    parts: tuple[int, ...] = (0,)
+    promised: float | None = None
 
 
 def times_of(path: str, container: InputContainer, stream: VideoStream, found: Scan) -> Times:
-    """Return the times of all pictures: those of their packets, if they are to be believed."""
-    if not found.timed or not in_order(container, stream, found):
-        return _decoded_times(path, container, stream, found)
+    """Return the times of all pictures that are shown."""
+    if found.timed and in_order(container, stream, found):
+        times = _packet_times(stream, found)
+    else:
+        times = _decoded_times(path, container, stream, found)
+    if container.format.name.startswith("mov,"):
+        return _edited(times, stream, edits_of(path, stream.id, float(stream.time_base or 1)))
+    return times
+
+
+def _packet_times(stream: VideoStream, found: Scan) -> Times:
+    """Return the times of all pictures as their packets have them."""
     unit = float(stream.time_base or 1)
     shown = np.flatnonzero(found.shown)
     marks, places = np.unique(found.stamps[shown], return_index=True)
@@ -74,6 +90,34 @@ def _decoded_times(path: str, container: InputContainer, stream: VideoStream, fo
     order = np.argsort(keys)
     targets = targets[which][order]
     return Times(seconds, gap, stamps, marks, keys[order], targets, found.splices)
+
+
+def _edited(times: Times, stream: VideoStream, edits: Sequence[Edit]) -> Times:
+    """Return the times of those pictures that the edits show; all, if they show none."""
+    last = float(times.stamps[-1] + times.gap)
+    promised = float((stream.duration or 0) * (stream.time_base or 0))
+    shown = follow_edits(edits, times.stamps, last, promised)
+    if not len(shown.which):
+        return times
+    starts = (0, *(np.flatnonzero(np.diff(shown.which) <= 0) + 1).tolist())
+    keys, targets = [], []
+    for start, which in zip(starts, np.split(shown.which, starts[1:]), strict=True):
+        places = np.searchsorted(which, times.keys)
+        last_of = np.diff(places, append=len(which)) > 0  # of several before one picture
+        keys.append(start + places[last_of])
+        targets.append(times.targets[last_of])
+    first = shown.seconds[0]
+    return replace(
+        times,
+        seconds=shown.seconds - first,
+        gap=float(shown.end - shown.seconds[-1]),
+        stamps=shown.seconds,
+        marks=times.marks[shown.which],
+        keys=np.concatenate(keys),
+        targets=np.concatenate(targets),
+        parts=starts,
+        promised=float(shown.promised - first),
+    )
 
 
 def _rate(stream: VideoStream) -> float:

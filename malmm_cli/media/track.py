@@ -27,9 +27,10 @@ class Track(MediaInfo):
     behind `splices` continued, or, where the track is `counted`, by their numbers. `keys` (K,) are
     the pictures, ascending, that decoding can start at, `targets` (K,) what to seek to for them:
     timestamps of the file, or bytes where there are splices. With no keys the file is decoded from
-    its beginning. `plain` says that the file has one stream of pictures, that every packet is a
-    picture, and none is shown before the key picture it follows; `fields` that some pictures are
-    two packets, the lines of odd and of even number, each with a time and a mark of its own;
+    its beginning. `parts` are the pictures before which an edit list goes back in
+    the file. `plain` says that the file has one stream of pictures, that every packet is a picture
+    that is shown, and none is shown before the key picture it follows; `fields` that some pictures
+    are two packets, the lines of odd and of even number, each with a time and a mark of its own;
     `alpha` that they may be transparent in places. `margins`, left, top, right and bottom, are cut
     off pictures of the size `coded`. A picture of more than `max_pixels` is not decoded.
     """
@@ -42,6 +43,7 @@ class Track(MediaInfo):
     counted: bool = False
     fields: bool = False
     splices: Splices | None = None
+    parts: tuple[int, ...] = (0,)
     alpha: bool = False
     margins: Margins = NO_MARGINS
     coded: tuple[int, int] = (0, 0)
