@@ -179,7 +179,7 @@ def test_a_stream_that_begins_in_mid_file_is_passed_over(tmp_path: Path) -> None
         ([(0, 4.2, 1)], range(105, 150), 1.8),
         ([(1, 70, 1)], range(150), 6),
     ],
-    ids=lambda value: "-".join(f"{edit[1]}" for edit in value) if isinstance(value, list) else "",
+    ids=str,
 )
 def test_only_what_an_edit_list_shows_is_shown(
     tmp_path: Path, edits: list[tuple[float, float | None, int]], shown: list[int], duration: float

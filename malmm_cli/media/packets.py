@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import cast
 
 import av
@@ -146,7 +146,7 @@ def pictures_of(
     *,
     from_key: bool = False,
     wanted: Callable[[Packet[VideoStream]], bool] | None = None,
-) -> Iterator[VideoFrame]:
+) -> Generator[VideoFrame]:
     """Yield the pictures from here on, passing over what cannot be decoded.
 
     What the decoder need not decode, since it is not `wanted` and nothing refers to it, is left

@@ -209,6 +209,7 @@ class _Reader:
         self._start()
 
     def close(self) -> None:
+        self._run.close()  # which holds pictures, and this reader
         self._container.close()
 
     def at(self, index: int) -> VideoFrame | None:
@@ -246,7 +247,7 @@ class _Reader:
         self._place = self.BEFORE
         self._frame: VideoFrame | None = None
 
-    def _pictures(self, *, from_key: bool) -> Iterator[VideoFrame]:
+    def _pictures(self, *, from_key: bool) -> Generator[VideoFrame]:
         track = self._track
         sparing = not track.counted and not track.fields and track.codec in SPARING
         return pictures_of(
