@@ -70,13 +70,13 @@ def write_video(
     return path
 
 
-def write_sound(path: Path, codec: str = "pcm_s16le") -> Path:
+def write_sound(path: Path, codec: str = "pcm_s16le", muxer: dict[str, str] | None = None) -> Path:
     """Write a second of silence."""
-    with av.open(str(path), "w") as output:
+    with av.open(str(path), "w", options=muxer or {}) as output:
         stream = output.add_stream(codec, rate=16000, layout="mono")
         shape = (1, stream.codec_context.frame_size or 1600)
-        samples = np.zeros(shape, np.int16 if codec == "pcm_s16le" else np.float32)
-        kind = "s16" if codec == "pcm_s16le" else "fltp"
+        samples = np.zeros(shape, np.int16 if codec in {"pcm_s16le", "mp2"} else np.float32)
+        kind = "s16" if samples.dtype == np.int16 else "fltp"
         for number in range(10):
             frame = av.AudioFrame.from_ndarray(samples, format=kind, layout="mono")
             frame.sample_rate, frame.pts = 16000, number * shape[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media_files import number_of, set_edits, write_video
+from media_files import number_of, set_edits, write_sound, write_video
 from stress import containers
 
 from malmm_cli import media
@@ -94,7 +94,7 @@ def test_wrong_times_lose_no_picture(tmp_path: Path, change: str) -> None:
     assert containers.judge(path, random.Random(0), ordered=change != "steps back") == ""
 
 
-@pytest.mark.parametrize("name", ["a.ts", "a.mkv"])
+@pytest.mark.parametrize("name", ["a.ts", "a.mkv", "a.asf"])
 def test_a_first_picture_at_0_and_the_rest_at_epoch_times(tmp_path: Path, name: str) -> None:
     path = changed(tmp_path, name, "h264", "epoch after the first")
     assert containers.judge(path, random.Random(0)) == ""
@@ -160,6 +160,20 @@ def test_a_stream_that_begins_in_mid_file_is_passed_over(tmp_path: Path) -> None
     info = media.probe(path)
     numbers = [number_of(frame.pixels) for frame in media.read(info, info.seconds)]
     assert numbers[:50] == list(range(50))
+    assert len(numbers) == 100 or "another stream" in info.warnings[0]
+
+
+def test_a_stream_in_which_something_else_begins_is_told_of(tmp_path: Path) -> None:
+    first = write_video(tmp_path / "a.ts", 50, options={"bf": "3"})
+    sound = write_sound(tmp_path / "b.ts", "mp2", {"mpegts_start_pid": "256"})
+    path = tmp_path / "joined.ts"
+    path.write_bytes(first.read_bytes() + sound.read_bytes())
+    info = media.probe(path)
+    warnings = list(info.warnings)
+    numbers = [number_of(f.pixels) for f in media.read(info, info.seconds, None, warnings.append)]
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) > 45  # the last come out of the decoder behind what is none
+    assert len(warnings) == 1
 
 
 @pytest.mark.parametrize(

@@ -114,8 +114,13 @@ def stream_of(container: InputContainer, number: int) -> VideoStream:
     return stream
 
 
-def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """Yield the packets that hold something, up to the first that cannot be read."""
+def packets_of(
+    container: InputContainer, stream: VideoStream, on_stranger: Callable[[], None] | None = None
+) -> Iterator[Packet[VideoStream]]:
+    """Yield the packets that hold something, up to the first that cannot be read.
+
+    `on_stranger` is called at each packet of a stream that only begins in mid-file.
+    """
     packets = container.demux(stream)
     # where joined pieces number the stream differently, the last picture of one comes at the end of
     # the file, after what it would have to be decoded before
@@ -128,6 +133,8 @@ def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packe
             return
         except IndexError:  # a packet of a stream that begins in mid-file: PyAV does not know it
             packets = container.demux(stream)
+            if on_stranger is not None:
+                on_stranger()
             continue
         if packet is None:
             return

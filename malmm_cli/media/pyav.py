@@ -39,7 +39,7 @@ __all__ = ["pictures", "probe"]
 SLACK = 1.0  # seconds that a header may promise too much
 # codecs whose decoder can leave out a picture that no other refers to, and is exact in it
 SPARING = {"h264", "hevc", "mpeg2video", "mpeg4"}
-WORTH_A_SEEK = 24  # pictures; a seek throws away what the decoder's threads have begun
+WORTH_A_SEEK = 12  # pictures; a seek throws away what the decoder's threads have begun
 
 
 def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
@@ -181,6 +181,12 @@ def _cut_off(stream: VideoStream, times: Times, duration: float, found: Scan) ->
         promised -= start  # some formats count from 0, not from the first picture
     if found.joined or found.splices is not None:
         promised = 0.0  # a guess of FFmpeg's, or from times that jump
+    if found.left:
+        return (
+            f"pictures end at {duration:.1f} s; what follows is another stream and is left out",
+        )
+    if times.lost:
+        return (f"damaged: {times.lost} of {len(found.stamps)} packets hold no picture",)
     if not found.cut and promised <= duration + SLACK:
         return ()
     whole = f" of {promised:.1f} s" if promised > duration else ""

@@ -54,6 +54,7 @@ class Scan:
     splices: Splices | None = None
     doubtful: bool = False  # its times jump, and nothing says where
     joined: bool = False  # recordings may have been joined to it byte by byte
+    left: bool = False  # it goes on with streams that only begin there
 
     @cached_property
     def timed(self) -> bool:
@@ -107,10 +108,11 @@ def scan(path: str, number: int, max_pixels: int = MAX_PIXELS) -> Scan:
     stamps, decoding, lengths, positions = (array("q") for _ in range(4))
     keys, shown = array("b"), array("b")
     cut = False
+    strangers: list[None] = []
     with open_file(path, max_pixels) as container:
         stream = stream_of(container, number)
         vp8 = stream.codec_context.name == "vp8"
-        for packet in packets_of(container, stream):
+        for packet in packets_of(container, stream, lambda: strangers.append(None)):
             cut = packet.is_corrupt
             stamps.append(NONE if packet.pts is None else packet.pts)
             decoding.append(NONE if packet.dts is None else packet.dts)
@@ -130,10 +132,17 @@ def scan(path: str, number: int, max_pixels: int = MAX_PIXELS) -> Scan:
             shown=np.array(shown, np.bool_),
             cut=cut,
             joined=container.format.name in JOINED,
+            left=bool(strangers) and _goes_on(np.array(positions, np.int64), container.size),
         )
         if cut and found.shown.sum() > 1:
             found.shown[-1] = False
         return _continued(found, container, stream)
+
+
+def _goes_on(positions: NDArray[np.int64], size: int) -> bool:
+    """Say whether more of the file follows the last packet than ever lies between two."""
+    steps = np.diff(positions[positions != NONE])
+    return len(steps) > 0 and size - positions.max() > 2 * steps.max()
 
 
 def longest_still(container: str) -> float:
@@ -169,6 +178,8 @@ def _continued(found: Scan, container: InputContainer, stream: VideoStream) -> S
         found,
         stamps=np.where(found.stamps == NONE, NONE, found.stamps + shifts[section]),
         splices=Splices(positions, shifts, by_byte),
+        # ASF cannot be sought then: bytes lie within pictures, and a time is looked for for ever
+        keys=found.keys & (name != "asf"),
     )
 
 
@@ -191,6 +202,8 @@ def in_order(container: InputContainer, stream: VideoStream, found: Scan) -> boo
     if usual and not found.made_up:
         return True
     marks, targets = np.unique(found.stamps[found.shown]), found.starts[1]
+    if not len(targets):
+        return False
     for place in np.linspace(0, len(targets) - 1, min(len(targets), SAMPLES)).astype(int).tolist():
         seek(container, stream, int(targets[place]), found.splices)
         frames = pictures_of(container, stream, found.splices, from_key=True)

@@ -17,12 +17,15 @@ from malmm_cli.media.timeline import Splices, clock, usual_gap
 
 __all__ = ["Times", "times_of"]
 
+LEAST = 0.45  # share of packets that hold a picture: two fields are one
+
 
 @dataclass(frozen=True)
 class Times:
     """What a Track says of its pictures in time; `gap` is how long the last one is shown.
 
-    `promised` is how long all of them are shown in an undamaged file, if an edit list says so.
+    `promised` is how long all of them are shown in an undamaged file, if an edit list says so,
+    `lost` how many packets hold none, if those are too many.
     """
 
     seconds: NDArray[np.float64]
@@ -35,6 +38,7 @@ class Times:
     counted: bool = False
     parts: tuple[int, ...] = (0,)
     promised: float | None = None
+    lost: int = 0
 
 
 def times_of(path: str, container: InputContainer, stream: VideoStream, found: Scan) -> Times:
@@ -75,6 +79,8 @@ def _decoded_times(path: str, container: InputContainer, stream: VideoStream, fo
     """
     unit = float(stream.time_base or 1)
     marks = _decoded(path, stream.index, found.splices, limit_of(container))
+    packets = int(found.shown.sum())
+    lost = packets - len(marks) if len(marks) < LEAST * packets else 0
     stamps = np.where(marks == NONE, np.nan, marks * unit)
     avi = container.format.name == "avi"
     decoding = found.decoding[found.shown]
@@ -84,12 +90,13 @@ def _decoded_times(path: str, container: InputContainer, stream: VideoStream, fo
     stamps = seconds + (0.0 if np.isnan(stamps).all() else float(np.nanmin(stamps)))
     if avi or found.made_up or (marks == NONE).any() or len(np.unique(marks)) < len(marks):
         none = np.empty(0, np.int64)
-        return Times(seconds, gap, stamps, np.arange(len(marks)), none, none, counted=True)
+        marks = np.arange(len(marks))
+        return Times(seconds, gap, stamps, marks, none, none, counted=True, lost=lost)
     starts, targets = found.starts
     _, which, keys = np.intersect1d(starts, marks, return_indices=True)
     order = np.argsort(keys)
     targets = targets[which][order]
-    return Times(seconds, gap, stamps, marks, keys[order], targets, found.splices)
+    return Times(seconds, gap, stamps, marks, keys[order], targets, found.splices, lost=lost)
 
 
 def _edited(times: Times, stream: VideoStream, edits: Sequence[Edit]) -> Times:
