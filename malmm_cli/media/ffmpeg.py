@@ -44,6 +44,7 @@ __all__ = ["pictures", "probe", "program"]
 # What one command line selects: Windows ends a command at 32,767 characters.
 AT_ONCE = 400
 WORTH_A_SEEK = 100  # pictures
+SHOW = "showinfo=checksum=0"
 UNIT = re.compile(r"config in time_base: (\d+)/(\d+)")
 SHOWN = re.compile(r"\bn: *\d+ pts: *(-?\d+|NOPTS) .* fmt:(\S+) .*sar:(\d+)/(\d+) s:(\d+)x(\d+) ")
 TRANSPARENT = re.compile(r"rgba|bgra|argb|abgr|pal8|ya8|ya16|yuva|gbrap")  # as FFmpeg calls forms
@@ -53,7 +54,7 @@ USED = re.compile(r"Stream #0:(\d+) -> #0:0 \((\w+)")  # of those, the one shown
 
 
 def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
-    """Take what PyAV finds out, if the program shows as many pictures, or else what it says."""
+    """Take what PyAV finds out, but the program's own times if it shows more pictures, or fewer."""
     program()
     try:
         track = pyav.probe(path, max_pixels)
@@ -61,23 +62,23 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
         if error.kind not in {"NotAVideo", "NoPicture", "CutOff"}:
             raise
         return _watch(path, max_pixels, error)
-    if track.as_stamped:
+    if track.as_stamped and _same_clock(track):
         return replace(track, decoder="ffmpeg")
     failure = MediaError(f"{shown(path)}: no picture could be decoded", kind="NoPicture")
     watched = _watch(path, max_pixels, failure, track)
+    own = ["marks", "keys", "targets"]
     if len(watched.seconds) != len(track.seconds):
-        return watched
-    counts = {name: getattr(watched, name) for name in ("marks", "keys", "targets")}
-    return replace(track, decoder="ffmpeg", counted=True, splices=None, **counts)
+        own += ["seconds", "stamps", "duration", "source_start"]
+    taken = {name: getattr(watched, name) for name in own}
+    return replace(track, decoder="ffmpeg", counted=True, fields=False, splices=None, **taken)
 
 
 def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
     """Yield (index, pixels at display size) for ascending `indices`, but for undecodable ones."""
     for first in range(0, len(indices), AT_ONCE):
         wanted = indices[first : first + AT_ONCE]
-        seek = not track.counted and wanted[0] > WORTH_A_SEEK
-        if seek:
-            with closing(_select(track, wanted, float(track.stamps[wanted[0]]))) as found:
+        if not track.counted and wanted[0] > WORTH_A_SEEK:
+            with closing(_select(track, wanted, _start(track, wanted[0]))) as found:
                 head = next(found, None)
                 if head is not None and head[0] == wanted[0]:
                     yield head
@@ -183,6 +184,16 @@ class _Run:
 # --- times
 
 
+def _same_clock(track: Track) -> bool:
+    """Say whether the first picture that the program shows is at a time that PyAV knows."""
+    run = _Run(track.path, SHOW, _stream(track), source=_source(track), format="null", vframes="1")
+    try:
+        first = run.shown.get()
+    finally:
+        run.close()
+    return first is not None and bool((np.abs(track.stamps - first.seconds) < 1e-3).any())
+
+
 def _watch(path: str, max_pixels: int, failure: MediaError, known: Track | None = None) -> Track:
     """Decode everything once, for the times; raises `failure` if there is no picture.
 
@@ -190,7 +201,7 @@ def _watch(path: str, max_pixels: int, failure: MediaError, known: Track | None 
     """
     options = _source(known) if known else {"max_pixels": max_pixels + PADDING}
     stream = _stream(known) if known else None
-    run = _Run(path, "showinfo=checksum=0", stream, source=options, format="null")
+    run = _Run(path, SHOW, stream, source=options, format="null")
     try:
         seen = list(iter(run.shown.get, None))
     finally:
@@ -245,7 +256,9 @@ def _select(
     raw = track.alpha or track.margins != NO_MARGINS
     width, height = (track.width, track.height)[:: -1 if track.turn[0] else 1]
     scale = "scale" if raw else f"scale={width}:{height}"
-    filters = f"select='{_among(name, ranges)}',{scale},format={form},showinfo=checksum=0"
+    # what comes before a key picture may lack what it refers to
+    since = "1" if start is None else "gt(st(0,ld(0)+key),0)"
+    filters = f"select='{since}*{_among(name, ranges)}',{scale},format={form},{SHOW}"
     output = {"format": "rawvideo", "pix_fmt": form}
     run = _Run(track.path, filters, _stream(track), start, source=_source(track), **output)
     order = iter(indices)
@@ -262,6 +275,12 @@ def _select(
             yield index, _seen(track, pixels)
     finally:
         run.close()
+
+
+def _start(track: Track, index: int) -> float:
+    """Return a time to seek to for a picture: a seek may land behind the last key before it."""
+    behind = int(np.searchsorted(track.keys, index, "right"))
+    return float(track.stamps[track.keys[behind - 2] if behind > 1 else index])
 
 
 def _source(track: Track) -> dict[str, object]:
