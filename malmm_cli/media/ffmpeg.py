@@ -31,6 +31,7 @@ from malmm_cli.media.geometry import (
     cropped,
     display_size,
     on_white,
+    turn,
 )
 from malmm_cli.media.heif import is_heif
 from malmm_cli.media.limits import MAX_PIXELS, PADDING
@@ -43,6 +44,7 @@ __all__ = ["pictures", "probe", "program"]
 # What one command line selects: Windows ends a command at 32,767 characters.
 AT_ONCE = 400
 WORTH_A_SEEK = 100  # pictures
+SHOW = "showinfo=checksum=0"
 UNIT = re.compile(r"config in time_base: (\d+)/(\d+)")
 SHOWN = re.compile(r"\bn: *\d+ pts: *(-?\d+|NOPTS) .* fmt:(\S+) .*sar:(\d+)/(\d+) s:(\d+)x(\d+) ")
 TRANSPARENT = re.compile(r"rgba|bgra|argb|abgr|pal8|ya8|ya16|yuva|gbrap")  # as FFmpeg calls forms
@@ -52,7 +54,7 @@ USED = re.compile(r"Stream #0:(\d+) -> #0:0 \((\w+)")  # of those, the one shown
 
 
 def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
-    """Take the times of PyAV's packet scan, or where that fails those of every decoded picture."""
+    """Take what PyAV finds out, but the program's own times if it shows more pictures, or fewer."""
     program()
     try:
         track = pyav.probe(path, max_pixels)
@@ -60,19 +62,23 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
         if error.kind not in {"NotAVideo", "NoPicture", "CutOff"}:
             raise
         return _watch(path, max_pixels, error)
-    if track.as_stamped:
+    if track.as_stamped and _same_clock(track):
         return replace(track, decoder="ffmpeg")
     failure = MediaError(f"{shown(path)}: no picture could be decoded", kind="NoPicture")
-    return _watch(path, max_pixels, failure)
+    watched = _watch(path, max_pixels, failure, track)
+    own = ["marks", "keys", "targets"]
+    if len(watched.seconds) != len(track.seconds):
+        own += ["seconds", "stamps", "duration", "source_start"]
+    taken = {name: getattr(watched, name) for name in own}
+    return replace(track, decoder="ffmpeg", counted=True, fields=False, splices=None, **taken)
 
 
 def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
     """Yield (index, pixels at display size) for ascending `indices`, but for undecodable ones."""
     for first in range(0, len(indices), AT_ONCE):
         wanted = indices[first : first + AT_ONCE]
-        seek = not track.counted and wanted[0] > WORTH_A_SEEK
-        if seek:
-            with closing(_select(track, wanted, float(track.stamps[wanted[0]]))) as found:
+        if not track.counted and wanted[0] > WORTH_A_SEEK:
+            with closing(_select(track, wanted, _start(track, wanted[0]))) as found:
                 head = next(found, None)
                 if head is not None and head[0] == wanted[0]:
                     yield head
@@ -124,7 +130,8 @@ class _Run:
         source: Mapping[str, object],
         **output: str,
     ) -> None:
-        source = {"protocol_whitelist": "file", **source}
+        # filters made anew where the size changes would count from 0 again
+        source = {"protocol_whitelist": "file", "reinit_filter": 0, **source}
         if start is not None:
             source |= {"seek_timestamp": 1, "noaccurate_seek": None, "ss": f"{start:.6f}"}
         # without a number the program chooses the stream
@@ -177,11 +184,24 @@ class _Run:
 # --- times
 
 
-def _watch(path: str, max_pixels: int, failure: MediaError) -> Track:
-    """Decode everything once, for the times; raises `failure` if there is no picture."""
-    run = _Run(
-        path, "showinfo=checksum=0", source={"max_pixels": max_pixels + PADDING}, format="null"
-    )
+def _same_clock(track: Track) -> bool:
+    """Say whether the first picture that the program shows is at a time that PyAV knows."""
+    run = _Run(track.path, SHOW, _stream(track), source=_source(track), format="null", vframes="1")
+    try:
+        first = run.shown.get()
+    finally:
+        run.close()
+    return first is not None and bool((np.abs(track.stamps - first.seconds) < 1e-3).any())
+
+
+def _watch(path: str, max_pixels: int, failure: MediaError, known: Track | None = None) -> Track:
+    """Decode everything once, for the times; raises `failure` if there is no picture.
+
+    `known` is what PyAV says of the file.
+    """
+    options = _source(known) if known else {"max_pixels": max_pixels + PADDING}
+    stream = _stream(known) if known else None
+    run = _Run(path, SHOW, stream, source=options, format="null")
     try:
         seen = list(iter(run.shown.get, None))
     finally:
@@ -231,27 +251,20 @@ def _select(
         name, places = "n", track.marks.astype(np.float64)
     slack = float(np.diff(places).min()) / 3 if len(places) > 1 else 1e-3
     ranges = [(places[index] - slack, places[index] + slack) for index in indices]
-    filters = f"select='{_among(name, ranges)}',showinfo=checksum=0"
+    form, depth = ("rgba", 4) if track.alpha else ("rgb24", 3)
     # what is hidden must not mix with what is seen: then `read` resizes what is left
     raw = track.alpha or track.margins != NO_MARGINS
-    if not raw:
-        filters += f",scale={track.width}:{track.height}"
-    source: dict[str, object] = {"max_pixels": track.max_pixels + PADDING}
-    if track.container == "gif":
-        source["min_delay"] = 1  # old versions make 0.1 s of 0.01 s; PyAV's does not
-    if track.alpha and track.codec in LIBRARIES:
-        source["vcodec"] = LIBRARIES[track.codec]
-    stream: int | str = track.stream
-    if len(track.seconds) > 1 and is_heif(track.path):
-        stream = "m:language"  # a track has one; items have none, and some versions no number
-    form, depth = ("rgba", 4) if track.alpha else ("rgb24", 3)
+    width, height = (track.width, track.height)[:: -1 if track.turn[0] else 1]
+    scale = "scale" if raw else f"scale={width}:{height}"
+    # what comes before a key picture may lack what it refers to
+    since = "1" if start is None else "gt(st(0,ld(0)+key),0)"
+    filters = f"select='{since}*{_among(name, ranges)}',{scale},format={form},{SHOW}"
     output = {"format": "rawvideo", "pix_fmt": form}
-    run = _Run(track.path, filters, stream, start, source=source, **output)
+    run = _Run(track.path, filters, _stream(track), start, source=_source(track), **output)
     order = iter(indices)
     try:
         while (picture := run.shown.get()) is not None:
-            width, height = picture.size if raw else (track.width, track.height)
-            shape = (height, width, depth)
+            shape = (*picture.size[::-1], depth)
             if len(data := run.read(math.prod(shape))) < math.prod(shape):
                 return
             if not track.counted:  # some may be missing: go by time
@@ -264,13 +277,38 @@ def _select(
         run.close()
 
 
+def _start(track: Track, index: int) -> float:
+    """Return a time to seek to for a picture: a seek may land behind the last key before it."""
+    behind = int(np.searchsorted(track.keys, index, "right"))
+    return float(track.stamps[track.keys[behind - 2] if behind > 1 else index])
+
+
+def _source(track: Track) -> dict[str, object]:
+    """Return the options with which the program reads the file."""
+    options: dict[str, object] = {"max_pixels": track.max_pixels + PADDING}
+    if track.turn != UPRIGHT:
+        options["noautorotate"] = None  # done here: versions differ in what they know of turns
+    if track.container == "gif":
+        options["min_delay"] = 1  # old versions make 0.1 s of 0.01 s; PyAV's does not
+    if track.container == "mpegts":
+        options["merge_pmt_versions"] = 1  # as PyAV opens it
+    if track.alpha and track.codec in LIBRARIES:
+        options["vcodec"] = LIBRARIES[track.codec]
+    return options
+
+
+def _stream(track: Track) -> int | str:
+    if len(track.seconds) > 1 and is_heif(track.path):
+        return "m:language"  # a track has one; items have none, and some versions no number
+    return track.stream
+
+
 def _seen(track: Track, pixels: NDArray[np.uint8]) -> Pixels:
-    """Return what is seen of a picture that the program has turned, but not made transparent."""
+    """Return what is seen of a picture as the program shows it."""
     if track.alpha:
         pixels = on_white(Image.fromarray(pixels))
-    size = track.coded[::-1] if track.turn[0] else track.coded
-    uncut = pixels.shape[1::-1] == size  # newer programs cut by themselves
-    return cropped(pixels, track.margins, track.turn) if uncut else pixels
+    uncut = pixels.shape[1::-1] == track.coded  # newer programs cut by themselves
+    return turn(cropped(pixels, track.margins) if uncut else pixels, track.turn)
 
 
 def _among(name: str, ranges: Sequence[tuple[float, float]]) -> str:

@@ -48,16 +48,9 @@ def turn(pixels: Pixels, how: Turn) -> Pixels:
     return pixels
 
 
-def cropped(pixels: Pixels, margins: Margins, how: Turn = UPRIGHT) -> Pixels:
-    """Return a view of what is left of `pixels` without the margins they had before the turn."""
+def cropped(pixels: Pixels, margins: Margins) -> Pixels:
+    """Return a view of what is left of `pixels` without the margins."""
     left, top, right, bottom = margins
-    swap, left_right, top_bottom = how
-    if swap:
-        left, top, right, bottom = top, left, bottom, right
-    if left_right:
-        left, right = right, left
-    if top_bottom:
-        top, bottom = bottom, top
     height, width = pixels.shape[:2]
     return pixels[top : height - bottom, left : width - right]
 
