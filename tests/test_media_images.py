@@ -316,6 +316,32 @@ def test_white_is_under_a_transparent_colour(tmp_path: Path, decoder: str) -> No
     assert (shown(tmp_path / "la.png", decoder)[0] == 204).all()
 
 
+def grey_png(path: Path, depth: int, values: np.ndarray, hidden: int) -> Path:
+    """Write grey of 1, 2 or 4 bits, one value of which is not shown."""
+    bits = values[..., None] >> np.arange(depth)[::-1] & 1
+    rows = np.packbits(bits.reshape(len(values), -1), axis=1)
+    head = struct.pack(">IIBBBBB", *values.shape[::-1], depth, 0, 0, 0, 0)
+    chunks = (b"IHDR", head), (b"tRNS", struct.pack(">H", hidden)), (b"IDAT", packed(rows))
+    body = b"".join(png_chunk(*chunk) for chunk in (*chunks, (b"IEND", b"")))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return path
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_white_is_under_a_transparent_grey_of_few_bits(tmp_path: Path, depth: int) -> None:
+    """FFmpeg does not hide it."""
+    values = np.arange(24 * 16).reshape(16, 24) % 2**depth
+    for hidden in range(2**depth):
+        path = grey_png(tmp_path / "a.png", depth, values, hidden)
+        right = np.where(values == hidden, 255, values * 255 // (2**depth - 1))
+        (pixels,) = shown(path)
+        assert (pixels == right[..., None]).all()
+    for decoder in ("pyav", "ffmpeg"):
+        error = failure(path, decoder)
+        assert error.kind == "Unsupported"
+        assert "--decoder auto" in (error.hint or "")
+
+
 def write_transparent(path: Path, codec: str, form: str, alpha: int) -> Path:
     """Write three pictures of red that is transparent on the left."""
     pixels = np.full((64, 96, 4), (255, 0, 0, alpha), np.uint8)

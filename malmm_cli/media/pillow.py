@@ -15,6 +15,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from malmm_cli.media.geometry import UPRIGHT, Pixels, on_white
 from malmm_cli.media.limits import MAX_PIXELS, beyond, check_size
+from malmm_cli.media.png import with_palette
 from malmm_cli.media.track import Track
 
 __all__ = ["check_header", "pictures", "probe", "turned"]
@@ -95,7 +96,8 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
 @contextmanager
 def _opened(path: str) -> Iterator[ImageFile.ImageFile | None]:
     """Open an image as Pillow does, but for its warnings of size: the limit is ours."""
-    with open(path, "rb") as file:
+    with open(path, "rb") as raw:
+        file = with_palette(raw)
         yield next((image for name in FORMATS if (image := _as_format(file, path, name))), None)
 
 

@@ -29,6 +29,7 @@ from malmm_cli.media.packets import (
     seek,
     stream_of,
 )
+from malmm_cli.media.png import hides_grey
 from malmm_cli.media.scan import Scan, scan
 from malmm_cli.media.timeline import REORDERED
 from malmm_cli.media.times import times_of
@@ -44,6 +45,11 @@ WORTH_A_SEEK = 24  # pictures; a seek throws away what the decoder's threads hav
 
 def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
     """Scan the packets of `path`; raises MediaError if it shows no picture."""
+    if hides_grey(path):
+        message = f"{shown(path)}: grey of less than 8 bits with a transparent value is not read"
+        raise MediaError(
+            message, hint="--decoder auto reads it, unless it is broken", kind="Unsupported"
+        )
     with open_file(path, max_pixels) as container:
         numbers = picture_streams(path, container)
     for number in numbers:
