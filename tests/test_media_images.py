@@ -36,7 +36,7 @@ from PIL import Image, ImageCms
 
 from malmm_cli import media
 from malmm_cli.errors import MediaError
-from malmm_cli.media import pillow
+from malmm_cli.media import ffmpeg, packets, pillow
 from malmm_cli.media.guard import Guard, Limits
 
 BOTH = pytest.mark.parametrize("decoder", ["auto", "ffmpeg"])
@@ -487,6 +487,47 @@ def test_headers_are_believed_where_they_ask_for_too_much(tmp_path: Path) -> Non
             error = failure(path, decoder)
             assert error.kind == "TooLarge", path
             assert "is beyond the limit of 100 million pixels" in error.message
+
+
+def write_wide(path: Path) -> Path:
+    """Write a picture of 200 × 100 in a format that FFmpeg hides the size of if it is too large."""
+    if path.suffix in {".tga", ".qoi", ".pcx"}:
+        Image.new("RGB", (200, 100), "red").save(path)
+        return path
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("ffv1", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 200, 100, "gray"
+        frame = av.VideoFrame.from_ndarray(np.zeros((100, 200), np.uint8), format="gray")
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav", "ffmpeg", "decord"])
+@pytest.mark.parametrize("kind", ["mkv", "avi", "nut", "tga", "qoi", "pcx"])
+def test_the_limit_is_named_where_ffmpeg_hides_the_size(
+    tmp_path: Path, kind: str, decoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if decoder == "decord" and find_spec("decord") is None:
+        pytest.skip("decord has no wheel for this machine")
+    monkeypatch.setattr(packets, "PADDING", 0)
+    monkeypatch.setattr(ffmpeg, "PADDING", 0)
+    path = write_wide(tmp_path / f"a.{kind}")
+    with pytest.raises(MediaError, match="200 × 100 is beyond the limit of") as caught:
+        media.probe(path, decoder, max_pixels=10_000)
+    assert caught.value.kind == "TooLarge"
+
+
+def test_the_program_says_which_size_is_beyond_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ffmpeg, "PADDING", 0)
+    monkeypatch.setattr(packets, "PADDING", 0)
+    Image.new("1", (200, 100)).save(tmp_path / "a.xbm")
+    for decoder in ("auto", "ffmpeg"):
+        with pytest.raises(MediaError, match="200 × 100 is beyond the limit of") as caught:
+            media.probe(tmp_path / "a.xbm", decoder, max_pixels=10_000)
+        assert caught.value.kind == "TooLarge"
 
 
 def test_the_limit_is_the_callers(tmp_path: Path) -> None:

@@ -63,7 +63,12 @@ def probe(
     png.check_text(path)
     pillow.check_header(path, max_pixels)
     backend = import_module(f"malmm_cli.media.{decoder}") if decoder != "auto" else None
-    track: Track = (backend.probe if backend else _probe_auto)(path, max_pixels)
+    try:
+        track: Track = (backend.probe if backend else _probe_auto)(path, max_pixels)
+    except MediaError as error:
+        if error.kind == "NoPicture":
+            pillow.check_header(path, max_pixels, unread=True)
+        raise
     check_size(path, track.width, track.height, max_pixels)
     return track
 

@@ -33,7 +33,7 @@ from malmm_cli.media.geometry import (
     on_white,
 )
 from malmm_cli.media.heif import is_heif
-from malmm_cli.media.limits import MAX_PIXELS, PADDING
+from malmm_cli.media.limits import MAX_PIXELS, PADDING, check_size
 from malmm_cli.media.scan import longest_still
 from malmm_cli.media.timeline import clock
 from malmm_cli.media.track import Track
@@ -48,6 +48,7 @@ SHOWN = re.compile(r"\bn: *\d+ pts: *(-?\d+|NOPTS) .* fmt:(\S+) .*sar:(\d+)/(\d+
 TRANSPARENT = re.compile(r"rgba|bgra|argb|abgr|pal8|ya8|ya16|yuva|gbrap")  # as FFmpeg calls forms
 LIBRARIES = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # its own decoders leave out transparency
 INPUT = re.compile(r"^Input #0, (\S+), from", re.M)
+BEYOND = re.compile(r"Picture size (\d+)x(\d+) exceeds specified max pixel count")
 USED = re.compile(r"Stream #0:(\d+) -> #0:0 \((\w+)")  # of those, the one shown
 
 
@@ -187,6 +188,8 @@ def _watch(path: str, max_pixels: int, failure: MediaError) -> Track:
     finally:
         run.close()
     lines = "".join(run.lines)
+    if not seen and (size := BEYOND.search(lines)):
+        check_size(path, int(size[1]), int(size[2]), max_pixels)
     source, used = INPUT.search(lines), USED.search(lines)
     if not seen or source is None or used is None or source[1] in PLAYLISTS | TEXTS:
         raise failure

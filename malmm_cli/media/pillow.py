@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from itertools import islice
@@ -24,15 +24,25 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 for _format in FORMATS:  # makes Pillow know it
     import_module(f"PIL.{_format.title().replace('Webp', 'WebP')}ImagePlugin")
 
+# of these only the header is read, and only where FFmpeg says nothing; the modules they are in
+SIZED = {"DDS": "Dds", "JPEG2000": "Jpeg2K", "PCX": "Pcx", "PSD": "Psd", "QOI": "Qoi"}
+SIZED |= {"SGI": "Sgi", "SUN": "Sun", "TGA": "Tga"}
 ANIMATED = {"AVIF", "GIF", "PNG", "WEBP"}  # the pages of other formats are no pictures in time
 FAULTS = (OSError, SyntaxError, ValueError, EOFError)  # of broken files
 SHORTEST, USUAL = 11, 100  # milliseconds; browsers show what asks for less as long as that
 
 
-def check_header(path: str, max_pixels: int) -> None:
-    """Raise MediaError if this is an image that says it is larger than that."""
+def check_header(path: str, max_pixels: int, *, unread: bool = False) -> None:
+    """Raise MediaError if this is an image that says it is larger than that.
+
+    `unread` is for files that no decoder read: it looks for more formats. The first bytes of some
+    are no proof.
+    """
+    if unread:
+        for name in SIZED.values():
+            import_module(f"PIL.{name}ImagePlugin")
     try:
-        with _opened(path) as image:
+        with _opened(path, SIZED if unread else FORMATS) as image:
             if image is not None:
                 check_size(path, *image.size, max_pixels)
     except Image.DecompressionBombError:  # Pillow's own limit is higher
@@ -94,17 +104,17 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[ImageFile.ImageFile | None]:
+def _opened(path: str, formats: Iterable[str] = FORMATS) -> Iterator[ImageFile.ImageFile | None]:
     """Open an image as Pillow does, but for its warnings of size: the limit is ours."""
     with open(path, "rb") as raw:
         file = with_palette(raw)
-        yield next((image for name in FORMATS if (image := _as_format(file, path, name))), None)
+        yield next((image for name in formats if (image := _as_format(file, path, name))), None)
 
 
 def _as_format(file: BinaryIO, path: str, name: str) -> ImageFile.ImageFile | None:
     make, accepts = Image.OPEN[name]
     file.seek(0)
-    if accepts is None or accepts(file.read(16)) is not True:
+    if accepts is not None and accepts(file.read(16)) is not True:
         return None
     file.seek(0)
     with suppress(*FAULTS), _quietly():
