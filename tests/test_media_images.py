@@ -342,6 +342,54 @@ def test_white_is_under_a_transparent_grey_of_few_bits(tmp_path: Path, depth: in
         assert "--decoder auto" in (error.hint or "")
 
 
+def write_icon(path: Path, bits: int) -> Path:
+    """Write a bitmap, red and hidden by its mask on the left, blue on the right."""
+    right = np.arange(48) >= 24
+    row = {
+        24: np.where(right[:, None], (255, 0, 0), (0, 0, 255)).astype(np.uint8).tobytes(),
+        8: right.astype(np.uint8).tobytes(),
+        1: np.packbits(right).tobytes() + b"\0\0",
+    }[bits]
+    palette = bytes([0, 0, 255, 0, 255, 0, 0, 0]) + bytes(4 * (2**bits - 2)) if bits < 9 else b""
+    body = struct.pack("<IiiHHIIiiII", 40, 48, 96, 1, bits, 0, 0, 0, 0, 0, 0) + palette
+    body += row * 48 + (np.packbits(~right).tobytes() + b"\0\0") * 48
+    entry = struct.pack("<BBBBHHII", 48, 48, 0, 0, 1, bits, len(body), 22)
+    path.write_bytes(struct.pack("<HHH", 0, 1, 1) + entry + body)
+    return path
+
+
+@pytest.mark.parametrize("bits", [1, 8, 24])
+def test_white_is_under_what_the_mask_of_an_icon_hides(tmp_path: Path, bits: int) -> None:
+    """FFmpeg does not read it."""
+    path = write_icon(tmp_path / "a.ico", bits)
+    assert media.probe(path).duration == 0
+    (pixels,) = shown(path)
+    assert (pixels[:, :24] == 255).all()
+    assert (pixels[:, 24:] == (0, 0, 255)).all()
+    for decoder in ("pyav", "ffmpeg"):
+        assert failure(path, decoder).kind == "Unsupported"
+        assert "--decoder auto" in (failure(path, decoder).hint or "")
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav", "ffmpeg"])
+def test_an_icon_is_a_still(tmp_path: Path, decoder: str) -> None:
+    Image.new("RGBA", (16, 16), (255, 0, 0, 0)).save(tmp_path / "a.ico")
+    info = media.probe(tmp_path / "a.ico", decoder)
+    assert (len(info.seconds), info.duration) == (1, 0)
+    (pixels,) = shown(tmp_path / "a.ico", decoder)
+    assert (pixels == 255).all()
+
+
+def test_what_only_auto_reads_is_told_so(tmp_path: Path) -> None:
+    """Programs of FFmpeg 9 read it too."""
+    path = write_webp(tmp_path / "a.webp", random_parts(1, 2), SIZE)
+    error = failure(path, "pyav")
+    assert error.kind == "NoPicture"
+    assert error.hint == "--decoder auto reads it"
+    (tmp_path / "b.webp").write_bytes(path.read_bytes()[:60])
+    assert failure(tmp_path / "b.webp", "pyav").hint is None
+
+
 def write_transparent(path: Path, codec: str, form: str, alpha: int) -> Path:
     """Write three pictures of red that is transparent on the left."""
     pixels = np.full((64, 96, 4), (255, 0, 0, alpha), np.uint8)

@@ -68,6 +68,8 @@ def probe(
     except MediaError as error:
         if error.kind == "NoPicture":
             pillow.check_header(path, max_pixels, unread=True)
+            if backend and not error.hint and pillow.probe(path, max_pixels):
+                error.hint = "--decoder auto reads it"
         raise
     check_size(path, track.width, track.height, max_pixels)
     return track

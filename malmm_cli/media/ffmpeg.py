@@ -35,7 +35,7 @@ from malmm_cli.media.geometry import (
 from malmm_cli.media.heif import is_heif
 from malmm_cli.media.limits import MAX_PIXELS, PADDING, check_size
 from malmm_cli.media.scan import longest_still
-from malmm_cli.media.timeline import clock
+from malmm_cli.media.timeline import clock, is_still
 from malmm_cli.media.track import Track
 
 __all__ = ["pictures", "probe", "program"]
@@ -203,7 +203,7 @@ def _watch(path: str, max_pixels: int, failure: MediaError) -> Track:
         decoder="ffmpeg",
         width=width,
         height=height,
-        duration=float(seconds[-1]) + gap,
+        duration=0.0 if is_still(source[1]) else float(seconds[-1]) + gap,
         source_start=float(stamps[0]),
         seconds=seconds,
         container=source[1],

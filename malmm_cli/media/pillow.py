@@ -1,4 +1,4 @@
-"""Pillow, for AVIF, animated WebP, photographs that EXIF data turn, and what headers say."""
+"""Pillow, for AVIF, animated WebP, icons, photographs that EXIF data turn, and what headers say."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from malmm_cli.media.track import Track
 
 __all__ = ["check_header", "pictures", "probe", "turned"]
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 for _format in FORMATS:  # makes Pillow know it
     import_module(f"PIL.{_format.title().replace('Webp', 'WebP')}ImagePlugin")
 

@@ -31,7 +31,7 @@ from malmm_cli.media.packets import (
 )
 from malmm_cli.media.png import hides_grey
 from malmm_cli.media.scan import Scan, scan
-from malmm_cli.media.timeline import REORDERED
+from malmm_cli.media.timeline import REORDERED, is_still
 from malmm_cli.media.times import times_of
 from malmm_cli.media.track import Track
 
@@ -46,10 +46,7 @@ WORTH_A_SEEK = 24  # pictures; a seek throws away what the decoder's threads hav
 def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
     """Scan the packets of `path`; raises MediaError if it shows no picture."""
     if hides_grey(path):
-        message = f"{shown(path)}: grey of less than 8 bits with a transparent value is not read"
-        raise MediaError(
-            message, hint="--decoder auto reads it, unless it is broken", kind="Unsupported"
-        )
+        raise _for_auto(path, "grey of less than 8 bits with a transparent value")
     with open_file(path, max_pixels) as container:
         numbers = picture_streams(path, container)
     for number in numbers:
@@ -61,6 +58,8 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
             frames = pictures_of(container, stream)
             first = next(frames, None)
             if first is not None:
+                if container.format.name == "ico" and stream.codec_context.name == "bmp":
+                    raise _for_auto(path, "the mask of an icon")
                 fields = _has_fields(found, first, frames)
                 track = _track(path, container, stream, found, first)
                 return _by_fields(track) if fields and not track.counted else track
@@ -86,6 +85,12 @@ def pictures(
 # --- what a file says
 
 
+def _for_auto(path: str, what: str) -> MediaError:
+    """Return the error for transparency that FFmpeg does not know."""
+    hint = "--decoder auto reads it, unless it is broken"
+    return MediaError(f"{shown(path)}: {what} is not read", hint=hint, kind="Unsupported")
+
+
 def _track(
     path: str, container: InputContainer, stream: VideoStream, found: Scan, first: VideoFrame
 ) -> Track:
@@ -100,8 +105,7 @@ def _track(
     if aperture.display:
         aspect = aperture.display[0] * height / (aperture.display[1] * width)
     width, height = display_size(width, height, aspect, how)
-    still = container.format.name.endswith("_pipe") or container.format.name == "image2"
-    still = still or (len(times.seconds) == 1 and is_heif(path))
+    still = is_still(container.format.name) or (len(times.seconds) == 1 and is_heif(path))
     duration = 0.0 if still else float(times.seconds[-1] + times.gap)
     start = float(times.stamps[0])
     return Track(
