@@ -27,6 +27,7 @@ from image_files import (
     set_display,
     write_apng,
     write_gif,
+    write_odd_apng,
     write_png,
     write_tiles,
     write_webp,
@@ -197,6 +198,43 @@ def test_an_apng_is_composed(tmp_path: Path, decoder: str, with_default: bool) -
     assert media.probe(path).duration == pytest.approx(
         sum(part.milliseconds for part in parts) / 1000, abs=1e-3
     )
+
+
+@pytest.mark.parametrize(("bits", "colour"), [(1, 0), (2, 0), (8, 0), (8, 2), (16, 6)])
+def test_an_apng_of_any_colours_is_composed(tmp_path: Path, bits: int, colour: int) -> None:
+    """FFmpeg composes some kinds wrongly or not at all, and Pillow others."""
+    parts = random_parts(5, 3, opaque=colour != 6)
+    if colour == 0:
+        levels = [np.repeat(part.pixels[..., :1] * (2**bits - 1) // 255, 3, 2) for part in parts]
+        parts = [
+            part._replace(pixels=np.dstack([level * 255 // (2**bits - 1), part.pixels[..., 3]]))
+            for part, level in zip(parts, levels, strict=True)
+        ]
+    path = write_odd_apng(tmp_path / "a.png", parts, SIZE, bits, colour)
+    for ours, canvas in zip(shown(path), composed(parts, SIZE), strict=True):
+        assert np.abs(ours - on_white(canvas)).max() <= 3
+
+
+def test_pictures_of_an_apng_that_ask_for_no_time_last_as_in_browsers(tmp_path: Path) -> None:
+    times = (0, 10, 11, 300)
+    parts = [
+        part._replace(milliseconds=time)
+        for part, time in zip(random_parts(1, 1)[:4], times, strict=True)
+    ]
+    info = media.probe(write_apng(tmp_path / "a.png", parts, SIZE))
+    assert info.seconds == pytest.approx([0, 0.1, 0.2, 0.211])
+    assert info.duration == pytest.approx(0.511)
+
+
+def test_an_apng_that_breaks_off_gives_what_is_there(tmp_path: Path) -> None:
+    path = write_odd_apng(tmp_path / "a.png", random_parts(2, 1, opaque=True), SIZE, 8, 2)
+    data = path.read_bytes()
+    for length in range(40, len(data), 97):
+        path.write_bytes(data[:length])
+        try:
+            assert len(shown(path)) <= 6
+        except MediaError as error:
+            assert error.kind in {"NotAVideo", "NoPicture"}  # noqa: PT017
 
 
 @BOTH

@@ -76,7 +76,7 @@ def probe(
 
 
 def _probe_auto(path: str, max_pixels: int) -> Track:
-    from malmm_cli.media import nvdec, pillow, pyav
+    from malmm_cli.media import apng, nvdec, pillow, pyav
 
     try:
         track = pyav.probe(path, max_pixels)
@@ -84,7 +84,7 @@ def _probe_auto(path: str, max_pixels: int) -> Track:
         if error.kind not in {"NotAVideo", "NoPicture", "Unsupported"}:
             raise
         return pillow.probe(path, max_pixels) or _probe_program(path, max_pixels, error)
-    if len(track.seconds) == 1 and pillow.turned(path):
+    if apng.is_odd(path) or (len(track.seconds) == 1 and pillow.turned(path)):
         return pillow.probe(path, max_pixels) or track
     return nvdec.preferred(track)
 

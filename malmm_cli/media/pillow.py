@@ -13,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps
 from PIL.WebPImagePlugin import WebPImageFile
 
+from malmm_cli.media import apng
 from malmm_cli.media.geometry import UPRIGHT, Pixels, on_white
 from malmm_cli.media.limits import MAX_PIXELS, beyond, check_size
 from malmm_cli.media.png import with_palette
@@ -29,7 +30,7 @@ SIZED = {"DDS": "Dds", "JPEG2000": "Jpeg2K", "PCX": "Pcx", "PSD": "Psd", "QOI": 
 SIZED |= {"SGI": "Sgi", "SUN": "Sun", "TGA": "Tga"}
 ANIMATED = {"AVIF", "GIF", "PNG", "WEBP"}  # the pages of other formats are no pictures in time
 FAULTS = (OSError, SyntaxError, ValueError, EOFError)  # of broken files
-SHORTEST, USUAL = 11, 100  # milliseconds; browsers show what asks for less as long as that
+USUAL = 100  # milliseconds; browsers show what asks for less than the shortest as long as that
 
 
 def check_header(path: str, max_pixels: int, *, unread: bool = False) -> None:
@@ -61,7 +62,7 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track | None:
             kind = str(image.format)
     except FAULTS:
         return None
-    ends = np.cumsum([length if length >= SHORTEST else USUAL for length in lengths]) / 1000
+    ends = np.cumsum([length if length >= apng.SHORTEST else USUAL for length in lengths]) / 1000
     seconds = np.concatenate([[0.0], ends[:-1]])
     return Track(
         path=path,
@@ -132,13 +133,14 @@ def _quietly() -> Iterator[None]:
         yield
 
 
-def _frames(image: ImageFile.ImageFile) -> Iterator[ImageFile.ImageFile]:
+def _frames(image: ImageFile.ImageFile) -> Iterator[Image.Image]:
     """Yield the pictures of an animation, each whole."""
     with _quietly():
         count = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
-    # the first of an APNG may be there only for those who know no animations
-    first = 1 if count > 1 and getattr(image, "default_image", False) else 0
-    for number in range(first, count):
+    if image.format == "PNG" and count > 1:
+        yield from apng.pictures(str(image.filename))
+        return
+    for number in range(count):
         with _quietly():
             image.seek(number)
             image.load()
@@ -147,6 +149,8 @@ def _frames(image: ImageFile.ImageFile) -> Iterator[ImageFile.ImageFile]:
 
 def _lengths(image: ImageFile.ImageFile) -> list[float]:
     """Return how long each picture is shown, in milliseconds."""
+    if image.format == "PNG" and (lengths := apng.lengths(str(image.filename))):
+        return lengths
     if image.format == "WEBP":
         lengths = _webp_lengths(image)
         if len(lengths) == getattr(image, "n_frames", 1):

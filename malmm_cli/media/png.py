@@ -11,7 +11,9 @@ from typing import BinaryIO
 from malmm_cli.errors import MediaError
 from malmm_cli.media.files import shown
 
-__all__ = ["check_text", "hides_grey", "with_palette"]
+__all__ = [
+    *("GREY", "SIGNATURE", "check_text", "chunk_of", "chunks_in", "hides_grey", "with_palette"),
+]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST = 2**26  # bytes when unpacked; Pillow's limit
@@ -23,7 +25,7 @@ def check_text(path: str) -> None:
     """Raise MediaError if this is a PNG whose text or colour profile unpack to too much."""
     left = MOST
     with open(path, "rb") as file:
-        for kind, length in _chunks(file):
+        for kind, length in chunks_in(file):
             if kind in (b"zTXt", b"iTXt", b"iCCP"):
                 left -= _unpacked(_packed(kind, file.read(min(length, MOST))), left)
                 if left <= 0:
@@ -49,18 +51,18 @@ def with_palette(file: BinaryIO) -> BinaryIO:
     file.seek(0)
     before = bytearray(file.read(at))
     before[25] = PALETTE
-    before[12:33] = _chunk(b"IHDR", bytes(before[16:29]))[4:]
+    before[12:33] = chunk_of(b"IHDR", bytes(before[16:29]))[4:]
     greys = bytes(value * 255 // (count - 1) for value in range(count) for _ in "RGB")
     alpha = bytes(255 * (value != hidden) for value in range(count))
     file.seek(at + 14)
-    chunks = _chunk(b"PLTE", greys) + _chunk(b"tRNS", alpha)
+    chunks = chunk_of(b"PLTE", greys) + chunk_of(b"tRNS", alpha)
     return io.BytesIO(bytes(before) + chunks + file.read())
 
 
 def _hidden_grey(file: BinaryIO) -> tuple[int, int, int] | None:
     """Return the bits of grey, the value that is hidden, and where that is said; else None."""
     depth = 0
-    for kind, length in _chunks(file):
+    for kind, length in chunks_in(file):
         if kind == b"IHDR" and length == 13:
             *_, bits, colour = struct.unpack(">IIBB", file.read(10))
             depth = bits if colour == GREY and bits < 8 else 0
@@ -72,19 +74,21 @@ def _hidden_grey(file: BinaryIO) -> tuple[int, int, int] | None:
     return None
 
 
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Yield each chunk's kind and length; the file then stands at what is in it."""
+def chunks_in(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield each chunk's kind and length, as far as it is there; the file then stands in it."""
+    size = file.seek(0, 2)
     file.seek(0)
     if file.read(8) != SIGNATURE:
         return
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
         begin = file.tell()
-        yield kind, length
+        yield kind, max(0, min(length, size - begin))
         file.seek(begin + length + 4)
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
+def chunk_of(kind: bytes, data: bytes) -> bytes:
+    """Return a chunk as it stands in a file."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
