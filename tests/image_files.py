@@ -101,6 +101,25 @@ def packed(pixels: np.ndarray) -> bytes:
     return zlib.compress(b"".join(b"\0" + row.astype(np.uint8).tobytes() for row in pixels))
 
 
+def write_odd_apng(
+    path: Path, parts: Sequence[Part], size: tuple[int, int], bits: int, colour: int
+) -> Path:
+    """Write an animation in grey (0), RGB (2) or RGBA (6) of so many bits."""
+    chunks = [png_chunk(b"acTL", struct.pack(">II", len(parts), 0))]
+    for number, (x, y, pixels, milliseconds, dispose, blend) in enumerate(parts):
+        values = pixels[..., : {0: 1, 2: 3, 6: 4}[colour]].astype(int) * (2**bits - 1) // 255
+        digits = (values[..., None] >> np.arange(bits)[::-1] & 1).reshape(len(pixels), -1)
+        data = packed(np.packbits(digits, axis=1))
+        place = (pixels.shape[1], pixels.shape[0], x, y, milliseconds, 1000, dispose, blend)
+        chunks.append(png_chunk(b"fcTL", struct.pack(">IIIIIHHBB", 2 * number, *place)))
+        place_of_data = struct.pack(">I", 2 * number + 1) if number else b""
+        chunks.append(png_chunk(b"fdAT" if number else b"IDAT", place_of_data + data))
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", *size, bits, colour, 0, 0, 0))
+    body = b"".join((header, *chunks, png_chunk(b"IEND")))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return path
+
+
 def write_apng(
     path: Path, parts: Sequence[Part], size: tuple[int, int], default: np.ndarray | None = None
 ) -> Path:

@@ -27,6 +27,7 @@ from image_files import (
     set_display,
     write_apng,
     write_gif,
+    write_odd_apng,
     write_png,
     write_tiles,
     write_webp,
@@ -36,7 +37,7 @@ from PIL import Image, ImageCms
 
 from malmm_cli import media
 from malmm_cli.errors import MediaError
-from malmm_cli.media import pillow
+from malmm_cli.media import ffmpeg, packets, pillow
 from malmm_cli.media.guard import Guard, Limits
 
 BOTH = pytest.mark.parametrize("decoder", ["auto", "ffmpeg"])
@@ -199,6 +200,43 @@ def test_an_apng_is_composed(tmp_path: Path, decoder: str, with_default: bool) -
     )
 
 
+@pytest.mark.parametrize(("bits", "colour"), [(1, 0), (2, 0), (8, 0), (8, 2), (16, 6)])
+def test_an_apng_of_any_colours_is_composed(tmp_path: Path, bits: int, colour: int) -> None:
+    """FFmpeg composes some kinds wrongly or not at all, and Pillow others."""
+    parts = random_parts(5, 3, opaque=colour != 6)
+    if colour == 0:
+        levels = [np.repeat(part.pixels[..., :1] * (2**bits - 1) // 255, 3, 2) for part in parts]
+        parts = [
+            part._replace(pixels=np.dstack([level * 255 // (2**bits - 1), part.pixels[..., 3]]))
+            for part, level in zip(parts, levels, strict=True)
+        ]
+    path = write_odd_apng(tmp_path / "a.png", parts, SIZE, bits, colour)
+    for ours, canvas in zip(shown(path), composed(parts, SIZE), strict=True):
+        assert np.abs(ours - on_white(canvas)).max() <= 3
+
+
+def test_pictures_of_an_apng_that_ask_for_no_time_last_as_in_browsers(tmp_path: Path) -> None:
+    times = (0, 10, 11, 300)
+    parts = [
+        part._replace(milliseconds=time)
+        for part, time in zip(random_parts(1, 1)[:4], times, strict=True)
+    ]
+    info = media.probe(write_apng(tmp_path / "a.png", parts, SIZE))
+    assert info.seconds == pytest.approx([0, 0.1, 0.2, 0.211])
+    assert info.duration == pytest.approx(0.511)
+
+
+def test_an_apng_that_breaks_off_gives_what_is_there(tmp_path: Path) -> None:
+    path = write_odd_apng(tmp_path / "a.png", random_parts(2, 1, opaque=True), SIZE, 8, 2)
+    data = path.read_bytes()
+    for length in range(40, len(data), 97):
+        path.write_bytes(data[:length])
+        try:
+            assert len(shown(path)) <= 6
+        except MediaError as error:
+            assert error.kind in {"NotAVideo", "NoPicture"}  # noqa: PT017
+
+
 @BOTH
 def test_a_gif_is_composed_whatever_its_delays(
     tmp_path: Path, decoder: str, monkeypatch: pytest.MonkeyPatch
@@ -314,6 +352,80 @@ def test_white_is_under_a_transparent_colour(tmp_path: Path, decoder: str) -> No
     assert (shown(tmp_path / "l.png", decoder)[0] == 255).all()
     assert (shown(tmp_path / "rgb.png", decoder)[0] == 255).all()
     assert (shown(tmp_path / "la.png", decoder)[0] == 204).all()
+
+
+def grey_png(path: Path, depth: int, values: np.ndarray, hidden: int) -> Path:
+    """Write grey of 1, 2 or 4 bits, one value of which is not shown."""
+    bits = values[..., None] >> np.arange(depth)[::-1] & 1
+    rows = np.packbits(bits.reshape(len(values), -1), axis=1)
+    head = struct.pack(">IIBBBBB", *values.shape[::-1], depth, 0, 0, 0, 0)
+    chunks = (b"IHDR", head), (b"tRNS", struct.pack(">H", hidden)), (b"IDAT", packed(rows))
+    body = b"".join(png_chunk(*chunk) for chunk in (*chunks, (b"IEND", b"")))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return path
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_white_is_under_a_transparent_grey_of_few_bits(tmp_path: Path, depth: int) -> None:
+    """FFmpeg does not hide it."""
+    values = np.arange(24 * 16).reshape(16, 24) % 2**depth
+    for hidden in range(2**depth):
+        path = grey_png(tmp_path / "a.png", depth, values, hidden)
+        right = np.where(values == hidden, 255, values * 255 // (2**depth - 1))
+        (pixels,) = shown(path)
+        assert (pixels == right[..., None]).all()
+    for decoder in ("pyav", "ffmpeg"):
+        error = failure(path, decoder)
+        assert error.kind == "Unsupported"
+        assert "--decoder auto" in (error.hint or "")
+
+
+def write_icon(path: Path, bits: int) -> Path:
+    """Write a bitmap, red and hidden by its mask on the left, blue on the right."""
+    right = np.arange(48) >= 24
+    row = {
+        24: np.where(right[:, None], (255, 0, 0), (0, 0, 255)).astype(np.uint8).tobytes(),
+        8: right.astype(np.uint8).tobytes(),
+        1: np.packbits(right).tobytes() + b"\0\0",
+    }[bits]
+    palette = bytes([0, 0, 255, 0, 255, 0, 0, 0]) + bytes(4 * (2**bits - 2)) if bits < 9 else b""
+    body = struct.pack("<IiiHHIIiiII", 40, 48, 96, 1, bits, 0, 0, 0, 0, 0, 0) + palette
+    body += row * 48 + (np.packbits(~right).tobytes() + b"\0\0") * 48
+    entry = struct.pack("<BBBBHHII", 48, 48, 0, 0, 1, bits, len(body), 22)
+    path.write_bytes(struct.pack("<HHH", 0, 1, 1) + entry + body)
+    return path
+
+
+@pytest.mark.parametrize("bits", [1, 8, 24])
+def test_white_is_under_what_the_mask_of_an_icon_hides(tmp_path: Path, bits: int) -> None:
+    """FFmpeg does not read it."""
+    path = write_icon(tmp_path / "a.ico", bits)
+    assert media.probe(path).duration == 0
+    (pixels,) = shown(path)
+    assert (pixels[:, :24] == 255).all()
+    assert (pixels[:, 24:] == (0, 0, 255)).all()
+    for decoder in ("pyav", "ffmpeg"):
+        assert failure(path, decoder).kind == "Unsupported"
+        assert "--decoder auto" in (failure(path, decoder).hint or "")
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav", "ffmpeg"])
+def test_an_icon_is_a_still(tmp_path: Path, decoder: str) -> None:
+    Image.new("RGBA", (16, 16), (255, 0, 0, 0)).save(tmp_path / "a.ico")
+    info = media.probe(tmp_path / "a.ico", decoder)
+    assert (len(info.seconds), info.duration) == (1, 0)
+    (pixels,) = shown(tmp_path / "a.ico", decoder)
+    assert (pixels == 255).all()
+
+
+def test_what_only_auto_reads_is_told_so(tmp_path: Path) -> None:
+    """Programs of FFmpeg 9 read it too."""
+    path = write_webp(tmp_path / "a.webp", random_parts(1, 2), SIZE)
+    error = failure(path, "pyav")
+    assert error.kind == "NoPicture"
+    assert error.hint == "--decoder auto reads it"
+    (tmp_path / "b.webp").write_bytes(path.read_bytes()[:60])
+    assert failure(tmp_path / "b.webp", "pyav").hint is None
 
 
 def write_transparent(path: Path, codec: str, form: str, alpha: int) -> Path:
@@ -461,6 +573,47 @@ def test_headers_are_believed_where_they_ask_for_too_much(tmp_path: Path) -> Non
             error = failure(path, decoder)
             assert error.kind == "TooLarge", path
             assert "is beyond the limit of 100 million pixels" in error.message
+
+
+def write_wide(path: Path) -> Path:
+    """Write a picture of 200 × 100 in a format that FFmpeg hides the size of if it is too large."""
+    if path.suffix in {".tga", ".qoi", ".pcx"}:
+        Image.new("RGB", (200, 100), "red").save(path)
+        return path
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("ffv1", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 200, 100, "gray"
+        frame = av.VideoFrame.from_ndarray(np.zeros((100, 200), np.uint8), format="gray")
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav", "ffmpeg", "decord"])
+@pytest.mark.parametrize("kind", ["mkv", "avi", "nut", "tga", "qoi", "pcx"])
+def test_the_limit_is_named_where_ffmpeg_hides_the_size(
+    tmp_path: Path, kind: str, decoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if decoder == "decord" and find_spec("decord") is None:
+        pytest.skip("decord has no wheel for this machine")
+    monkeypatch.setattr(packets, "PADDING", 0)
+    monkeypatch.setattr(ffmpeg, "PADDING", 0)
+    path = write_wide(tmp_path / f"a.{kind}")
+    with pytest.raises(MediaError, match="200 × 100 is beyond the limit of") as caught:
+        media.probe(path, decoder, max_pixels=10_000)
+    assert caught.value.kind == "TooLarge"
+
+
+def test_the_program_says_which_size_is_beyond_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ffmpeg, "PADDING", 0)
+    monkeypatch.setattr(packets, "PADDING", 0)
+    Image.new("1", (200, 100)).save(tmp_path / "a.xbm")
+    for decoder in ("auto", "ffmpeg"):
+        with pytest.raises(MediaError, match="200 × 100 is beyond the limit of") as caught:
+            media.probe(tmp_path / "a.xbm", decoder, max_pixels=10_000)
+        assert caught.value.kind == "TooLarge"
 
 
 def test_the_limit_is_the_callers(tmp_path: Path) -> None:

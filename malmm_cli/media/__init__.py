@@ -63,13 +63,20 @@ def probe(
     png.check_text(path)
     pillow.check_header(path, max_pixels)
     backend = import_module(f"malmm_cli.media.{decoder}") if decoder != "auto" else None
-    track: Track = (backend.probe if backend else _probe_auto)(path, max_pixels)
+    try:
+        track: Track = (backend.probe if backend else _probe_auto)(path, max_pixels)
+    except MediaError as error:
+        if error.kind == "NoPicture":
+            pillow.check_header(path, max_pixels, unread=True)
+            if backend and not error.hint and pillow.probe(path, max_pixels):
+                error.hint = "--decoder auto reads it"
+        raise
     check_size(path, track.width, track.height, max_pixels)
     return track
 
 
 def _probe_auto(path: str, max_pixels: int) -> Track:
-    from malmm_cli.media import nvdec, pillow, pyav
+    from malmm_cli.media import apng, nvdec, pillow, pyav
 
     try:
         track = pyav.probe(path, max_pixels)
@@ -77,7 +84,7 @@ def _probe_auto(path: str, max_pixels: int) -> Track:
         if error.kind not in {"NotAVideo", "NoPicture", "Unsupported"}:
             raise
         return pillow.probe(path, max_pixels) or _probe_program(path, max_pixels, error)
-    if len(track.seconds) == 1 and pillow.turned(path):
+    if apng.is_odd(path) or (len(track.seconds) == 1 and pillow.turned(path)):
         return pillow.probe(path, max_pixels) or track
     return nvdec.preferred(track)
 

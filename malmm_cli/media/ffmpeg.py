@@ -34,22 +34,24 @@ from malmm_cli.media.geometry import (
     turn,
 )
 from malmm_cli.media.heif import is_heif
-from malmm_cli.media.limits import MAX_PIXELS, PADDING
+from malmm_cli.media.limits import MAX_PIXELS, PADDING, check_size
 from malmm_cli.media.scan import longest_still
-from malmm_cli.media.timeline import clock
-from malmm_cli.media.track import Track
+from malmm_cli.media.timeline import clock, is_still
+from malmm_cli.media.track import Track, in_file_order
 
 __all__ = ["pictures", "probe", "program"]
 
 # What one command line selects: Windows ends a command at 32,767 characters.
 AT_ONCE = 400
 WORTH_A_SEEK = 100  # pictures
+MOV = "mov,"  # MP4 and the like
 SHOW = "showinfo=checksum=0"
 UNIT = re.compile(r"config in time_base: (\d+)/(\d+)")
 SHOWN = re.compile(r"\bn: *\d+ pts: *(-?\d+|NOPTS) .* fmt:(\S+) .*sar:(\d+)/(\d+) s:(\d+)x(\d+) ")
 TRANSPARENT = re.compile(r"rgba|bgra|argb|abgr|pal8|ya8|ya16|yuva|gbrap")  # as FFmpeg calls forms
 LIBRARIES = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # its own decoders leave out transparency
 INPUT = re.compile(r"^Input #0, (\S+), from", re.M)
+BEYOND = re.compile(r"Picture size (\d+)x(\d+) exceeds specified max pixel count")
 USED = re.compile(r"Stream #0:(\d+) -> #0:0 \((\w+)")  # of those, the one shown
 
 
@@ -62,7 +64,7 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
         if error.kind not in {"NotAVideo", "NoPicture", "CutOff"}:
             raise
         return _watch(path, max_pixels, error)
-    if track.as_stamped and _same_clock(track):
+    if track.as_stamped and (track.container.startswith(MOV) or _same_clock(track)):
         return replace(track, decoder="ffmpeg")
     failure = MediaError(f"{shown(path)}: no picture could be decoded", kind="NoPicture")
     watched = _watch(path, max_pixels, failure, track)
@@ -75,17 +77,24 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
 
 def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
     """Yield (index, pixels at display size) for ascending `indices`, but for undecodable ones."""
-    for first in range(0, len(indices), AT_ONCE):
-        wanted = indices[first : first + AT_ONCE]
-        if not track.counted and wanted[0] > WORTH_A_SEEK:
-            with closing(_select(track, wanted, _start(track, wanted[0]))) as found:
-                head = next(found, None)
-                if head is not None and head[0] == wanted[0]:
-                    yield head
-                    yield from found
-                    continue
-        # nothing to seek to, or the seek landed behind its target: from the beginning
-        yield from _select(track, wanted, None)
+    for first, part in in_file_order(track):
+        wanted = [index - first for index in indices if 0 <= index - first < len(part.marks)]
+        for begin in range(0, len(wanted), AT_ONCE):
+            for index, pixels in _found(part, wanted[begin : begin + AT_ONCE]):
+                yield first + index, pixels
+
+
+def _found(track: Track, wanted: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
+    """Yield what is found of `wanted` in one part of a track, behind a seek where that works."""
+    if not track.counted and wanted[0] > WORTH_A_SEEK:
+        with closing(_select(track, wanted, _start(track, wanted[0]))) as found:
+            head = next(found, None)
+            if head is not None and head[0] == wanted[0]:
+                yield head
+                yield from found
+                return
+    # nothing to seek to, or the seek landed behind its target: from the beginning
+    yield from _select(track, wanted, None)
 
 
 def program() -> str:
@@ -191,7 +200,8 @@ def _same_clock(track: Track) -> bool:
         first = run.shown.get()
     finally:
         run.close()
-    return first is not None and bool((np.abs(track.stamps - first.seconds) < 1e-3).any())
+    known = track.marks * track.unit
+    return first is not None and bool((np.abs(known - first.seconds) < 1e-3).any())
 
 
 def _watch(path: str, max_pixels: int, failure: MediaError, known: Track | None = None) -> Track:
@@ -207,6 +217,8 @@ def _watch(path: str, max_pixels: int, failure: MediaError, known: Track | None 
     finally:
         run.close()
     lines = "".join(run.lines)
+    if not seen and (size := BEYOND.search(lines)):
+        check_size(path, int(size[1]), int(size[2]), max_pixels)
     source, used = INPUT.search(lines), USED.search(lines)
     if not seen or source is None or used is None or source[1] in PLAYLISTS | TEXTS:
         raise failure
@@ -220,7 +232,7 @@ def _watch(path: str, max_pixels: int, failure: MediaError, known: Track | None 
         decoder="ffmpeg",
         width=width,
         height=height,
-        duration=float(seconds[-1]) + gap,
+        duration=0.0 if is_still(source[1]) else float(seconds[-1]) + gap,
         source_start=float(stamps[0]),
         seconds=seconds,
         container=source[1],
@@ -245,10 +257,7 @@ def _select(
     track: Track, indices: Sequence[int], start: float | None
 ) -> Generator[tuple[int, Pixels]]:
     """Let the program pick out the pictures `indices`, and yield those that come."""
-    if not track.counted:
-        name, places = "t", track.stamps
-    else:
-        name, places = "n", track.marks.astype(np.float64)
+    name, places = ("n", track.marks) if track.counted else ("t", track.marks * track.unit)
     slack = float(np.diff(places).min()) / 3 if len(places) > 1 else 1e-3
     ranges = [(places[index] - slack, places[index] + slack) for index in indices]
     form, depth = ("rgba", 4) if track.alpha else ("rgb24", 3)
@@ -268,7 +277,7 @@ def _select(
             if len(data := run.read(math.prod(shape))) < math.prod(shape):
                 return
             if not track.counted:  # some may be missing: go by time
-                index = int(np.abs(track.stamps - picture.seconds).argmin())
+                index = int(np.abs(places - picture.seconds).argmin())
             else:
                 index = next(order)
             pixels = np.frombuffer(data, np.uint8).reshape(shape)
@@ -280,7 +289,7 @@ def _select(
 def _start(track: Track, index: int) -> float:
     """Return a time to seek to for a picture: a seek may land behind the last key before it."""
     behind = int(np.searchsorted(track.keys, index, "right"))
-    return float(track.stamps[track.keys[behind - 2] if behind > 1 else index])
+    return float(track.marks[track.keys[behind - 2] if behind > 1 else index]) * track.unit
 
 
 def _source(track: Track) -> dict[str, object]:
@@ -290,6 +299,8 @@ def _source(track: Track) -> dict[str, object]:
         options["noautorotate"] = None  # done here: versions differ in what they know of turns
     if track.container == "gif":
         options["min_delay"] = 1  # old versions make 0.1 s of 0.01 s; PyAV's does not
+    if track.container.startswith(MOV) and track.as_stamped:
+        options["ignore_editlist"] = 1  # as PyAV opens it
     if track.container == "mpegts":
         options["merge_pmt_versions"] = 1  # as PyAV opens it
     if track.alpha and track.codec in LIBRARIES:

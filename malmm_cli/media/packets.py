@@ -82,8 +82,11 @@ def picture_streams(path: str, container: InputContainer) -> list[int]:
     covers = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
     streams = [s for s in container.streams.video if not s.disposition & covers]
     known = [s for s in streams if s.codec_context]  # without one a stream has not even a size
+    sizes = {stream.index: (stream.width, stream.height) for stream in known}
+    if not all(width and height for width, height in sizes.values()):
+        sizes |= _sizes_said(path)  # FFmpeg forgets a size beyond the limit
     for stream in known:
-        check_size(path, stream.width, stream.height, limit_of(container))
+        check_size(path, *sizes[stream.index], limit_of(container))
     if is_heif(path):
         known = sequence_first(path, known)
     if not streams or container.format.name in TEXTS:
@@ -94,6 +97,20 @@ def picture_streams(path: str, container: InputContainer) -> list[int]:
         return stream.width * stream.height + 5_000_000 * default
 
     return [s.index for s in sorted(known, key=weight, reverse=True)]
+
+
+def _sizes_said(path: str) -> dict[int, tuple[int, int]]:
+    """Return what the headers say of each picture stream, with no decoder at work."""
+    options = {"protocol_whitelist": "file", "codec_whitelist": "none"}
+    try:
+        with (
+            nameless(path) as (address, _),
+            av.open(address, options=options, metadata_errors="replace") as container,
+        ):
+            streams = container.streams.video
+            return {s.index: (s.width, s.height) for s in streams if s.codec_context}
+    except av.FFmpegError:
+        return {}
 
 
 def _no_pictures(path: str, container: InputContainer) -> MediaError:

@@ -1,9 +1,9 @@
-"""Pillow, for AVIF, animated WebP, photographs that EXIF data turn, and what headers say."""
+"""Pillow, for AVIF, animated WebP, icons, photographs that EXIF data turn, and what headers say."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from itertools import islice
@@ -13,25 +13,37 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps
 from PIL.WebPImagePlugin import WebPImageFile
 
+from malmm_cli.media import apng
 from malmm_cli.media.geometry import UPRIGHT, Pixels, on_white
 from malmm_cli.media.limits import MAX_PIXELS, beyond, check_size
+from malmm_cli.media.png import with_palette
 from malmm_cli.media.track import Track
 
 __all__ = ["check_header", "pictures", "probe", "turned"]
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 for _format in FORMATS:  # makes Pillow know it
     import_module(f"PIL.{_format.title().replace('Webp', 'WebP')}ImagePlugin")
 
+# of these only the header is read, and only where FFmpeg says nothing; the modules they are in
+SIZED = {"DDS": "Dds", "JPEG2000": "Jpeg2K", "PCX": "Pcx", "PSD": "Psd", "QOI": "Qoi"}
+SIZED |= {"SGI": "Sgi", "SUN": "Sun", "TGA": "Tga"}
 ANIMATED = {"AVIF", "GIF", "PNG", "WEBP"}  # the pages of other formats are no pictures in time
 FAULTS = (OSError, SyntaxError, ValueError, EOFError)  # of broken files
-SHORTEST, USUAL = 11, 100  # milliseconds; browsers show what asks for less as long as that
+USUAL = 100  # milliseconds; browsers show what asks for less than the shortest as long as that
 
 
-def check_header(path: str, max_pixels: int) -> None:
-    """Raise MediaError if this is an image that says it is larger than that."""
+def check_header(path: str, max_pixels: int, *, unread: bool = False) -> None:
+    """Raise MediaError if this is an image that says it is larger than that.
+
+    `unread` is for files that no decoder read: it looks for more formats. The first bytes of some
+    are no proof.
+    """
+    if unread:
+        for name in SIZED.values():
+            import_module(f"PIL.{name}ImagePlugin")
     try:
-        with _opened(path) as image:
+        with _opened(path, SIZED if unread else FORMATS) as image:
             if image is not None:
                 check_size(path, *image.size, max_pixels)
     except Image.DecompressionBombError:  # Pillow's own limit is higher
@@ -50,7 +62,7 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track | None:
             kind = str(image.format)
     except FAULTS:
         return None
-    ends = np.cumsum([length if length >= SHORTEST else USUAL for length in lengths]) / 1000
+    ends = np.cumsum([length if length >= apng.SHORTEST else USUAL for length in lengths]) / 1000
     seconds = np.concatenate([[0.0], ends[:-1]])
     return Track(
         path=path,
@@ -93,16 +105,17 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[ImageFile.ImageFile | None]:
+def _opened(path: str, formats: Iterable[str] = FORMATS) -> Iterator[ImageFile.ImageFile | None]:
     """Open an image as Pillow does, but for its warnings of size: the limit is ours."""
-    with open(path, "rb") as file:
-        yield next((image for name in FORMATS if (image := _as_format(file, path, name))), None)
+    with open(path, "rb") as raw:
+        file = with_palette(raw)
+        yield next((image for name in formats if (image := _as_format(file, path, name))), None)
 
 
 def _as_format(file: BinaryIO, path: str, name: str) -> ImageFile.ImageFile | None:
     make, accepts = Image.OPEN[name]
     file.seek(0)
-    if accepts is None or accepts(file.read(16)) is not True:
+    if accepts is not None and accepts(file.read(16)) is not True:
         return None
     file.seek(0)
     with suppress(*FAULTS), _quietly():
@@ -120,13 +133,14 @@ def _quietly() -> Iterator[None]:
         yield
 
 
-def _frames(image: ImageFile.ImageFile) -> Iterator[ImageFile.ImageFile]:
+def _frames(image: ImageFile.ImageFile) -> Iterator[Image.Image]:
     """Yield the pictures of an animation, each whole."""
     with _quietly():
         count = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
-    # the first of an APNG may be there only for those who know no animations
-    first = 1 if count > 1 and getattr(image, "default_image", False) else 0
-    for number in range(first, count):
+    if image.format == "PNG" and count > 1:
+        yield from apng.pictures(str(image.filename))
+        return
+    for number in range(count):
         with _quietly():
             image.seek(number)
             image.load()
@@ -135,6 +149,8 @@ def _frames(image: ImageFile.ImageFile) -> Iterator[ImageFile.ImageFile]:
 
 def _lengths(image: ImageFile.ImageFile) -> list[float]:
     """Return how long each picture is shown, in milliseconds."""
+    if image.format == "PNG" and (lengths := apng.lengths(str(image.filename))):
+        return lengths
     if image.format == "WEBP":
         lengths = _webp_lengths(image)
         if len(lengths) == getattr(image, "n_frames", 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import islice
 
 import numpy as np
 from av.codec.hwaccel import HWAccel
@@ -29,10 +29,11 @@ from malmm_cli.media.packets import (
     seek,
     stream_of,
 )
+from malmm_cli.media.png import hides_grey
 from malmm_cli.media.scan import Scan, scan
-from malmm_cli.media.timeline import REORDERED
+from malmm_cli.media.timeline import REORDERED, is_still
 from malmm_cli.media.times import Times, times_of
-from malmm_cli.media.track import Track
+from malmm_cli.media.track import Track, in_file_order
 
 __all__ = ["pictures", "probe"]
 
@@ -44,6 +45,8 @@ WORTH_A_SEEK = 12  # pictures; a seek throws away what the decoder's threads hav
 
 def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
     """Scan the packets of `path`; raises MediaError if it shows no picture."""
+    if hides_grey(path):
+        raise _for_auto(path, "grey of less than 8 bits with a transparent value")
     with open_file(path, max_pixels) as container:
         numbers = picture_streams(path, container)
     for number in numbers:
@@ -55,6 +58,8 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
             frames = pictures_of(container, stream)
             first = next(frames, None)
             if first is not None:
+                if container.format.name == "ico" and stream.codec_context.name == "bmp":
+                    raise _for_auto(path, "the mask of an icon")
                 fields = _has_fields(found, first, frames)
                 track = _track(path, container, stream, found, first)
                 return _by_fields(track) if fields and not track.counted else track
@@ -65,7 +70,7 @@ def pictures(
     track: Track, indices: Sequence[int], hardware: HWAccel | None = None
 ) -> Generator[tuple[int, Pixels]]:
     """Yield (index, upright pixels) for ascending `indices`; what cannot be decoded is left out."""
-    for first, part in _parts(track):
+    for first, part in in_file_order(track):
         wanted = [index - first for index in indices if 0 <= index - first < len(part.marks)]
         if not wanted:
             continue
@@ -87,25 +92,13 @@ def _upright(track: Track, frame: VideoFrame) -> Pixels:
     return turn(pixels, track.turn)
 
 
-def _parts(track: Track) -> Iterator[tuple[int, Track]]:
-    """Yield (first picture, part) of the parts that an edit list shows in another order."""
-    if len(track.parts) == 1:
-        yield 0, track
-        return
-    for first, stop in pairwise((*track.parts, len(track.marks))):
-        keys = (first <= track.keys) & (track.keys < stop)
-        yield (
-            first,
-            replace(
-                track,
-                marks=track.marks[first:stop],
-                keys=track.keys[keys] - first,
-                targets=track.targets[keys],
-            ),
-        )
-
-
 # --- what a file says
+
+
+def _for_auto(path: str, what: str) -> MediaError:
+    """Return the error for transparency that FFmpeg does not know."""
+    hint = "--decoder auto reads it, unless it is broken"
+    return MediaError(f"{shown(path)}: {what} is not read", hint=hint, kind="Unsupported")
 
 
 def _track(
@@ -122,10 +115,9 @@ def _track(
     if aperture.display:
         aspect = aperture.display[0] * height / (aperture.display[1] * width)
     width, height = display_size(width, height, aspect, how)
-    still = container.format.name.endswith("_pipe") or container.format.name == "image2"
-    still = still or (len(times.seconds) == 1 and is_heif(path))
+    still = is_still(container.format.name) or (len(times.seconds) == 1 and is_heif(path))
     duration = 0.0 if still else float(times.seconds[-1] + times.gap)
-    whole = len(times.marks) == len(found.stamps)
+    whole = len(times.marks) == len(found.stamps) and len(times.parts) == 1
     return Track(
         path=path,
         decoder="pyav",
@@ -147,6 +139,7 @@ def _track(
         counted=times.counted,
         splices=times.splices,
         parts=times.parts,
+        unit=float(stream.time_base or 1),
         stamps=times.stamps,
         marks=times.marks,
         keys=times.keys,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DAY", "REORDERED", "Splices", "clock", "follow", "sections", "usual_gap"]
+__all__ = ["DAY", "REORDERED", "Splices", "clock", "follow", "is_still", "sections", "usual_gap"]
 
 DAY = 24 * 3600.0  # seconds; no picture stays on the screen for longer
 REORDERED = 17  # pictures; what is shown before a picture is decoded at most so long after it
@@ -31,6 +31,11 @@ class Splices:
     positions: NDArray[np.int64]
     shifts: NDArray[np.int64]
     by_byte: bool
+
+
+def is_still(container: str) -> bool:
+    """Say whether files of this format, by FFmpeg's name, are pictures that last no time."""
+    return container.endswith("_pipe") or container in {"ico", "image2"}
 
 
 def sections(times: NDArray[Any], back: float, forward: float) -> NDArray[np.int64]:
