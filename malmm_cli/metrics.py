@@ -45,6 +45,9 @@ _ALIKE = str.maketrans(dict.fromkeys("’‘‛ʼ´`", "'") | dict(zip("−‐٪
 # in numbers: what groups digits, a sign, a point in front, a fraction; in words: an apostrophe
 _GROUPS = regex.compile(r"(?<=\d)[,'](?=(?:\d\d,){0,9}\d{3}(?!\d))")
 _SIGN = regex.compile(r"(?<![^\s\p{Ps}\p{Pi}\p{Sc}\"'<=>~≈])[-–](?=\p{Sc}?\.?\d)")
+_MINUS = regex.compile(  # at the end of a word (A-), where it is no range and no dash
+    r"(?<=\w)[-–](?=[\p{Pe}\p{Pf}\p{Po}]*(?:\s|$)|[,;:/])(?!(?<=\d.)\s*\.?\d)"
+)
 _POINT = regex.compile(r"(?<![\w.])\.(?=\d)")
 _SLASH = regex.compile(r"(?<=\d) ?/ ?(?=\d)")
 _APOSTROPHE = regex.compile(r"(?<=\w)['′](?=[^\W\d])|(?<=[^\W\d])['′](?=\w)")
@@ -85,8 +88,8 @@ def normalised(text: str) -> str:
 
     A comma between groups of digits and an apostrophe within a word go without trace, all other
     punctuation becomes a space. What changes a number stays: its sign, its point, the stroke of a
-    fraction. So do symbols (+, %, △), each as a word of its own. Articles stay where nothing else
-    is, and so does punctuation.
+    fraction. So do symbols (+, %, △), each as a word of its own, and a minus at the end of a word.
+    Articles stay where nothing else is, and so does punctuation.
     """
     return " ".join(_said(text))
 
@@ -94,7 +97,7 @@ def normalised(text: str) -> str:
 def _said(text: str) -> list[str]:
     """The words of a text normalised; symbols within one of them are apart."""
     text = canonical(text)
-    plain = _POINT.sub("0.", _SIGN.sub("−", _GROUPS.sub("", text)))
+    plain = _POINT.sub("0.", _SIGN.sub("−", _MINUS.sub("−", _GROUPS.sub("", text))))
     plain = _PUNCTUATION.sub(" ", _APOSTROPHE.sub("", _SLASH.sub("⁄", plain)))
     found = plain.split() or text.split()
     return [

@@ -251,6 +251,28 @@ def test_predictions_that_go(malmm, tmp_path, monkeypatch):
     assert "p.jsonl: was removed or replaced while it was written" in done.err
 
 
+@posix
+@pytest.mark.parametrize("gone", ["videos/00000.mp4", "events.jsonl"])
+def test_what_synth_made_goes(malmm, tmp_path, monkeypatch, gone):
+    from malmm_cli.synthetic import dataset
+
+    world = tmp_path / "world"
+    before = dataset.task_as_json  # comes last
+
+    def task_as_json(task):
+        (world / gone).unlink(missing_ok=True)
+        return before(task)
+
+    monkeypatch.setattr(dataset, "task_as_json", task_as_json)
+    command = ("synth", world, "--videos", "1", "--minutes", "0.4", "-q")
+    done = malmm(*command)
+    assert done.code == 1
+    assert f"error: {world / gone}: was removed or replaced while it was written" in done.err
+    monkeypatch.setattr(dataset, "task_as_json", before)
+    assert malmm(*command).code == 0
+    assert (world / gone).exists()
+
+
 def test_the_log_of_a_training_that_goes(malmm, tmp_path, monkeypatch, vicuna_folder):
     from malmm_cli.train import learner
 

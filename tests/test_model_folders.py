@@ -8,15 +8,17 @@ import os
 import shutil
 import struct
 import sys
+import time
 
 import pytest
 import torch
 from conftest import FAST, SAMPLE
 from safetensors.torch import load_file, save_file
 
-from malmm_cli.errors import ModelError
+from malmm_cli.errors import MalmmError, ModelError
 from malmm_cli.folder import read_header, read_json
 from malmm_cli.models import check_state, load
+from malmm_cli.tasks import read_tasks
 
 FILES = [
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
@@ -170,6 +172,17 @@ def test_json_that_is_not_taken(tmp_path, text, says):
     with pytest.raises(ModelError) as caught:
         read_json(path)
     assert says in caught.value.message
+
+
+@pytest.mark.parametrize("read", [read_json, read_tasks])
+def test_many_keys_of_which_the_last_comes_twice(tmp_path, read):
+    path = tmp_path / "many.json"
+    keys = ", ".join(f'"k{number}": 0' for number in range(200_000))
+    path.write_text(f'{{{keys}, "k199999": 1}}')
+    begun = time.process_time()
+    with pytest.raises(MalmmError, match="twice"):
+        read(path)
+    assert time.process_time() - begun < 20
 
 
 def with_header(path, header, numbers=b"", length=None):

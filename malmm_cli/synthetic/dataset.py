@@ -12,7 +12,7 @@ from typing import Any
 
 from malmm_cli.data import Task
 from malmm_cli.errors import OutputError, UsageError
-from malmm_cli.files.atomic import new_file, remove_leftovers
+from malmm_cli.files.atomic import RERUN, new_file, remove_leftovers
 from malmm_cli.synthetic.drawing import render
 from malmm_cli.synthetic.scene import COLOURS, Scene, scenario
 from malmm_cli.synthetic.telling import caption, questions
@@ -89,9 +89,17 @@ def write_dataset(
                 on_progress(index + 1, world.videos)
         _write(folder / "events.jsonl", _lines(events))
         _write(folder / "data.jsonl", _lines([task_as_json(task) for task in tasks]))
+        _check_there(folder, [event["video"] for event in events])
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
     return tasks
+
+
+def _check_there(folder: Path, videos: Sequence[str]) -> None:
+    """Raise OutputError for what somebody removed since it was written."""
+    for name in (*videos, "events.jsonl", "data.jsonl"):
+        if not (path := folder / name).is_file():
+            raise OutputError(f"{path}: was removed or replaced while it was written", hint=RERUN)
 
 
 def _changed(settings: Path, world: World) -> str:
