@@ -71,8 +71,8 @@ def open_footage(video: str | Path, model: Model, settings: Settings) -> Footage
     seconds: dict[str, float] = {}
     clock = Clock(model.net.device, seconds)
     with clock("open"):
-        info = model.reader.probe(video, settings.decoder)
-        times = choose_for(info, settings)
+        info = model.reader.probe(video, settings.sampling.decoder)
+        times = choose_for(info, settings.sampling)
     warnings = list(info.warnings)
     frames = _Chosen(info, times, model, clock, warnings)
     chunks = frames.encoded()

@@ -15,7 +15,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -34,7 +34,7 @@ from malmm_cli.memory import MemoryBank
 from malmm_cli.models.device import Clock
 from malmm_cli.output import open_whole
 from malmm_cli.room import feature_shape
-from malmm_cli.settings import CAPTION, Settings, changed
+from malmm_cli.settings import BANK_POLICIES, CAPTION, Sampling, Settings, changed
 
 __all__ = ["SAMPLING", "MemoryFile", "check", "is_memory_file", "read_memory_file", "remember"]
 
@@ -46,7 +46,7 @@ MOST_WARNINGS = 20
 MOST = 2**31  # seconds, and frames
 
 # What the file decides of settings when it is asked.
-SAMPLING = ("frames", "fps", "max_frames", "start", "end", "decoder", "memory", "policy")
+SAMPLING = (*(field.name for field in fields(Sampling)), "memory", "policy")
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def remember(
     check(settings)
     times: list[float] = []
     with closing(open_footage(video, model, settings)) as footage:
-        bank = MemoryBank(min(settings.memory, footage.total), settings.policy)
+        bank = MemoryBank(settings.memory.within(footage.total).length, settings.memory.policy)
         clock = Clock(model.net.device, footage.seconds)
         for features, seconds in footage.chunks:
             with clock("remember"):
@@ -145,17 +145,18 @@ def remember(
         first=times[0],
         last=times[-1],
         duration=footage.info.duration,
-        sampling={name: getattr(settings, name) for name in SAMPLING},
+        sampling={name: value for name, value in settings.as_dict().items() if name in SAMPLING},
         warnings=footage.warnings[:MOST_WARNINGS],
     )
 
 
 def check(settings: Settings) -> None:
     """Raise UsageError for settings that keep nothing, or more slots than a file may hold."""
-    if settings.policy not in ("mbc", "fifo"):
-        raise UsageError(f"--policy {settings.policy} remembers nothing", hint="use mbc or fifo")
-    if not 0 < settings.memory < MOST_SLOTS:
-        raise UsageError(f"--memory {settings.memory}: a file holds 1 to {MOST_SLOTS - 1} slots")
+    length, policy = settings.memory.length, settings.memory.policy
+    if policy not in BANK_POLICIES:
+        raise UsageError(f"--policy {policy} remembers nothing", hint="use mbc or fifo")
+    if not 0 < length < MOST_SLOTS:
+        raise UsageError(f"--memory {length}: a file holds 1 to {MOST_SLOTS - 1} slots")
 
 
 def _times(counts: Tensor, seconds: Tensor) -> Tensor:

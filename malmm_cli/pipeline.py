@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +109,12 @@ def watch(
         clock = Clock(net.device, footage.seconds)
         seen = Watched(footage.info, seconds=footage.seconds, warnings=footage.warnings)
         frames = footage.total - footage.skipped
-        if settings.memory == 0 and settings.policy in ("mbc", "fifo"):
+        if settings.memory.gives_every_frame:
             visual = frames * net.num_queries
             check_context(net, visual, prompts, settings.decoding.max_new_tokens)
         memory = net.start(
             prompts,
-            length=min(settings.memory, frames),  # slots that cannot fill up need no room
-            policy=settings.policy,
-            banks=settings.banks,
+            **asdict(settings.memory.within(frames)),
             total=footage.total,
         )
         memory.frames, memory.placed = footage.skipped, footage.placed
@@ -262,7 +260,8 @@ def _result(
     seen: Watched,
 ) -> Result:
     duration = seen.info.duration
-    end = duration if settings.end is None else min(settings.end, duration)
+    sampling, memory = settings.sampling, settings.memory
+    end = duration if sampling.end is None else min(sampling.end, duration)
     return Result(
         video=video,
         task="caption" if question is None else "ask",
@@ -270,14 +269,14 @@ def _result(
         question=question,
         text=candidates[0],
         candidates=tuple(candidates),
-        segments=(Segment(settings.start or 0.0, end, candidates[0]),),
+        segments=(Segment(sampling.start or 0.0, end, candidates[0]),),
         model=model.name,
         revision=model.revision,
         device=model.device,
         dtype=model.dtype,
-        memory=settings.memory,
-        policy=settings.policy,
-        banks=settings.banks,
+        memory=memory.length,
+        policy=memory.policy,
+        banks=memory.banks,
         frames=seen.frames,
         first=seen.first,
         last=seen.last,

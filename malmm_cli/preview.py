@@ -39,8 +39,8 @@ def look(
 
     Both appear whole or not at all. `dump` must not exist, or be empty.
     """
-    info = media.probe(video, settings.decoder)
-    times = choose_for(info, settings)
+    info = media.probe(video, settings.sampling.decoder)
+    times = choose_for(info, settings.sampling)
     if sheet and len(times) > _MOST_ON_SHEET:
         raise UsageError(
             f"{sheet}: a sheet holds {_MOST_ON_SHEET} pictures at most, not {len(times)}",

@@ -61,13 +61,14 @@ def prompts_at_once(
     size, width = net.dtype.itemsize, about.hidden_size
     length = net.num_queries + net.texts.instructions(prompts)[0].shape[1]
     each = length * (6 * width + 2 * about.intermediate_size) * size
-    if settings.policy == "average" or settings.memory == 0:
+    memory = settings.memory
+    if memory.policy == "average" or memory.length == 0:
         each *= min(frames, chunk)  # they are read side by side
-    elif settings.policy != "last" and settings.banks in ("both", "query"):
-        slots = min(settings.memory, frames) + 1
+    elif memory.keeps_queries:
+        slots = memory.within(frames).length + 1
         entry = width * (torch.float32.itemsize + 2 * size)  # itself, its key and its value
         each += (about.num_hidden_layers - 1) * slots * length * entry
-    if settings.memory == 0:
+    if memory.length == 0:
         each += frames * net.num_queries * width * size
     return _fitting(each, net.device)
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from malmm_cli.data import MediaInfo
 from malmm_cli.errors import UsageError
-from malmm_cli.settings import Settings
+from malmm_cli.settings import Sampling
 
 __all__ = ["choose", "choose_for"]
 
@@ -16,14 +16,7 @@ ROUNDING = 0.001 + 1e-6
 
 
 def choose(
-    seconds: NDArray[np.float64],
-    duration: float,
-    *,
-    frames: int | None = None,
-    fps: float | None = None,
-    max_frames: int | None = None,
-    start: float | None = None,
-    end: float | None = None,
+    seconds: NDArray[np.float64], duration: float, sampling: Sampling
 ) -> NDArray[np.float64]:
     """Choose from `seconds` (T,), the ascending times of all pictures, the ones to use.
 
@@ -34,55 +27,27 @@ def choose(
     to the other, both included; the picture at `start` counts from there.
 
     Returns ascending values out of `seconds`, none twice. Raises UsageError for values that make no
-    sense and for a `start` behind the end of the video.
+    sense and for a `start` past the end of the video.
     """
-    _check(frames, fps, max_frames, start, end)
+    sampling.check()
+    start, end = sampling.start, sampling.end
     first, last = _range(seconds, duration, start, end)
-    if fps is not None:
+    if sampling.fps is not None:
         begin, stop = start or 0.0, _stop(duration, end)
-        indices = _on_screen(seconds, fps, begin, stop)
-    elif frames is not None:
-        indices = first + _nearest(seconds[first:last], frames, start or 0.0)
+        indices = _on_screen(seconds, sampling.fps, begin, stop)
+    elif sampling.frames is not None:
+        indices = first + _nearest(seconds[first:last], sampling.frames, start or 0.0)
     else:
         indices = np.arange(first, last)
-    if max_frames is not None and len(indices) > max_frames:
-        indices = indices[_spread(len(indices), max_frames)]
+    most = sampling.max_frames
+    if most is not None and len(indices) > most:
+        indices = indices[_spread(len(indices), most)]
     return seconds[indices]
 
 
-def _check(
-    frames: int | None,
-    fps: float | None,
-    max_frames: int | None,
-    start: float | None,
-    end: float | None,
-) -> None:
-    # `not x > 0` and its like also refuse NaN
-    if frames is not None and fps is not None:
-        raise UsageError("--frames and --fps exclude each other", hint="give one of them")
-    if frames is not None and frames < 1:
-        raise UsageError(f"--frames {frames}: at least 1 is needed")
-    if fps is not None and not 0 < fps < float("inf"):
-        raise UsageError(f"--fps {fps:g}: a number above 0 is needed")
-    if max_frames is not None and max_frames < 1:
-        raise UsageError(f"--max-frames {max_frames}: at least 1 is needed")
-    if start is not None and not start >= 0:
-        raise UsageError(f"--from {start:g}: times count from the first picture, at 0")
-    if end is not None and not end > (start or 0.0):
-        raise UsageError(f"--to {end:g} s must come after --from {start or 0:g} s")
-
-
-def choose_for(info: MediaInfo, settings: Settings) -> NDArray[np.float64]:
-    """`choose` from the pictures of a file what settings ask for."""
-    return choose(
-        info.seconds,
-        info.duration,
-        frames=settings.frames,
-        fps=settings.fps,
-        max_frames=settings.max_frames,
-        start=settings.start,
-        end=settings.end,
-    )
+def choose_for(info: MediaInfo, sampling: Sampling) -> NDArray[np.float64]:
+    """Choose from the pictures of a file."""
+    return choose(info.seconds, info.duration, sampling)
 
 
 def _range(

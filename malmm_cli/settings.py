@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from malmm_cli.errors import UsageError
@@ -12,10 +12,13 @@ from malmm_cli.errors import UsageError
 __all__ = [
     "ASK",
     "BANKS",
+    "BANK_POLICIES",
     "CAPTION",
     "DECODERS",
     "POLICIES",
     "Decoding",
+    "MemoryOptions",
+    "Sampling",
     "Settings",
     "changed",
     "prompts_for",
@@ -23,6 +26,7 @@ __all__ = [
 
 DECODERS = ("auto", "pyav", "nvdec", "ffmpeg", "decord")
 POLICIES = ("mbc", "fifo", "average", "last")
+BANK_POLICIES = ("mbc", "fifo")  # those that keep slots of earlier frames
 BANKS = ("both", "visual", "query", "none")
 
 
@@ -45,47 +49,109 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Which frames to look at, how to remember them, what to ask and how to search for the text.
+class Sampling:
+    """Which frames to look at.
 
-    `frames` in all, or `fps` a second with at most `max_frames`, between `start` and `end` seconds;
-    `memory` slots, 0 for none; the `prompt` has {} in the place of a question.
+    `frames` in all, or `fps` a second with at most `max_frames`, between `start` and `end` seconds.
     """
 
-    prompt: str
     frames: int | None = 100
     fps: float | None = None
     max_frames: int | None = None
     start: float | None = None
     end: float | None = None
     decoder: str = "auto"
-    memory: int = 20
+
+    def check(self) -> None:
+        """Raise UsageError for values that make no sense."""
+        # `not x > 0` and its like also refuse NaN
+        frames, fps, most = self.frames, self.fps, self.max_frames
+        start, end = self.start, self.end
+        if frames is not None and fps is not None:
+            raise UsageError("--frames and --fps exclude each other", hint="give one of them")
+        if frames is not None and frames < 1:
+            raise UsageError(f"--frames {frames}: at least 1 is needed")
+        if fps is not None and not 0 < fps < math.inf:
+            raise UsageError(f"--fps {fps:g}: a number above 0 is needed")
+        if most is not None and most < 1:
+            raise UsageError(f"--max-frames {most}: at least 1 is needed")
+        if start is not None and not start >= 0:
+            raise UsageError(f"--from {start:g}: times count from the first picture, at 0")
+        if end is not None and not end > (start or 0.0):
+            raise UsageError(f"--to {end:g} s must come after --from {start or 0:g} s")
+
+
+@dataclass(frozen=True)
+class MemoryOptions:
+    """How a video is remembered: `length` slots in each bank, 0 for no memory."""
+
+    length: int = 20
     policy: str = "mbc"
     banks: str = "both"
-    decoding: Decoding = field(default_factory=Decoding)
+
+    @property
+    def keeps_banks(self) -> bool:
+        """Whether slots of earlier frames are kept."""
+        return self.length > 0 and self.policy in BANK_POLICIES
+
+    @property
+    def keeps_visual(self) -> bool:
+        """Whether the visual bank is in use."""
+        return self.keeps_banks and self.banks in ("both", "visual")
+
+    @property
+    def keeps_queries(self) -> bool:
+        """Whether the query banks are in use."""
+        return self.keeps_banks and self.banks in ("both", "query")
+
+    @property
+    def gives_every_frame(self) -> bool:
+        """Whether the language model is given the tokens of every frame."""
+        return self.length == 0 and self.policy in BANK_POLICIES
+
+    def within(self, frames: int) -> MemoryOptions:
+        """Return the same without slots that so many frames cannot fill."""
+        return replace(self, length=min(self.length, frames))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a result; the `prompt` has {} in place of a question."""
+
+    prompt: str
+    sampling: Sampling = Sampling()
+    memory: MemoryOptions = MemoryOptions()
+    decoding: Decoding = Decoding()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it by the names of the options, as results and digests have it."""
+        memory = {"memory": self.memory.length, "policy": self.memory.policy}
+        decoding = {"banks": self.memory.banks, "decoding": asdict(self.decoding)}
+        return {"prompt": self.prompt, **asdict(self.sampling), **memory, **decoding}
 
 
 # The reference's prompts and numbers (MA-LMM, run_scripts and default configuration).
 CAPTION = Settings(prompt="what does the video describe?")
 ASK = Settings(
     prompt="Question: {} Short answer:",
-    frames=20,
-    memory=10,
+    sampling=Sampling(frames=20),
+    memory=MemoryOptions(length=10),
     decoding=Decoding(max_new_tokens=9, length_penalty=0.0),
 )
 
 
 def changed(settings: Settings, **changes: Any) -> Settings:
-    """Settings with some fields changed, those of `decoding` among them; checked."""
-    own = {
-        name: changes.pop(name)
-        for name in list(changes)
-        if name in {f.name for f in fields(Settings)}
-    }
-    if own.get("fps") is not None and "frames" not in own:
-        own["frames"] = None
-    settings = replace(settings, **own)
-    settings = replace(settings, decoding=replace(settings.decoding, **changes))
+    """Return settings with some values changed, named as the options are, and checked."""
+    if changes.get("fps") is not None and "frames" not in changes:
+        changes["frames"] = None
+    if "memory" in changes:
+        changes["length"] = changes.pop("memory")
+    parts: dict[str, Any] = {}
+    for name in ("sampling", "memory", "decoding"):
+        part = getattr(settings, name)
+        own = {f.name: changes.pop(f.name) for f in fields(part) if f.name in changes}
+        parts[name] = replace(part, **own)
+    settings = replace(settings, **parts, **changes)
     _check(settings)
     return settings
 
@@ -103,34 +169,30 @@ def prompts_for(questions: Sequence[str], settings: Settings) -> list[str]:
 
 def _check(settings: Settings) -> None:
     for name, value, allowed in (
-        ("decoder", settings.decoder, DECODERS),
-        ("policy", settings.policy, POLICIES),
-        ("banks", settings.banks, BANKS),
+        ("decoder", settings.sampling.decoder, DECODERS),
+        ("policy", settings.memory.policy, POLICIES),
+        ("banks", settings.memory.banks, BANKS),
     ):
         if value not in allowed:
             raise UsageError(f"unknown {name} {value!r}", hint=f"one of {', '.join(allowed)}")
-    _check_numbers(settings, settings.decoding)
+    settings.sampling.check()
+    if settings.memory.length < 0:
+        raise UsageError(f"--memory {settings.memory.length}: at least 0 is needed")
+    _check_decoding(settings.decoding)
     if not settings.prompt.strip():
         raise UsageError("the prompt is empty")
     _check_text("prompt", settings.prompt)
 
 
-def _check_numbers(settings: Settings, decoding: Decoding) -> None:
-    for name, number, least in (
-        ("frames", settings.frames, 1),
-        ("max-frames", settings.max_frames, 1),
-        ("memory", settings.memory, 0),
-        ("max-new-tokens", decoding.max_new_tokens, 1),
-        ("beams", decoding.beams, 1),
-    ):
-        if number is not None and number < least:
-            raise UsageError(f"--{name} {number}: at least {least} is needed")
+def _check_decoding(decoding: Decoding) -> None:
+    for name, number in (("max-new-tokens", decoding.max_new_tokens), ("beams", decoding.beams)):
+        if number < 1:
+            raise UsageError(f"--{name} {number}: at least 1 is needed")
     for name, value in (
-        ("fps", settings.fps),
         ("temperature", decoding.temperature),
         ("repetition-penalty", decoding.repetition_penalty),
     ):
-        if value is not None and not 0 < value < math.inf:
+        if not 0 < value < math.inf:
             raise UsageError(f"--{name} {value:g}: a number above 0 is needed")
     if not 0 < decoding.top_p <= 1:
         raise UsageError(f"--top-p {decoding.top_p:g}: a number above 0 and up to 1 is needed")
@@ -142,9 +204,6 @@ def _check_numbers(settings: Settings, decoding: Decoding) -> None:
         raise UsageError(f"--beams {decoding.beams}: at most 1000 are possible")
     if decoding.seed is not None and not 0 <= decoding.seed < 2**64:
         raise UsageError(f"--seed {decoding.seed}: 0 to {2**64 - 1} is possible")
-    start = settings.start or 0.0
-    if settings.end is not None and not settings.end > start:
-        raise UsageError(f"--to {settings.end:g} s must come after --from {start:g} s")
 
 
 def _check_text(what: str, text: str) -> None:

@@ -412,7 +412,7 @@ def test_the_part_that_was_looked_at_begins_where_the_command_says(run, write, t
 def test_prompts_are_as_old_as_the_memory_of_captions_tells(run, write):
     task = {"prompt": "which?", "choices": ["red", "blue"], "evidence": [0, 5]}
     data = write([{"id": "1", "video": "a.mp4", **task}], {"1": "red"})
-    assert scored(run, data, "--choices")["age"]["slots"] == CAPTION.memory
+    assert scored(run, data, "--choices")["age"]["slots"] == CAPTION.memory.length
 
 
 def test_predictions_lie_beside_the_data(tmp_path, monkeypatch):

@@ -232,8 +232,9 @@ def test_what_is_no_memory_file(tmp_path, clip):
 
 
 def test_the_sampling_of_a_file_stands_above_settings(kept):
-    settings = kept.settings(Settings(prompt="{}", fps=2.0, frames=None, policy="fifo"))
-    assert (settings.frames, settings.fps, settings.memory) == (12, None, 4)
+    settings = kept.settings(changed(Settings(prompt="{}"), fps=2.0, policy="fifo"))
+    sampling, memory = settings.sampling, settings.memory
+    assert (sampling.frames, sampling.fps, memory.length) == (12, None, 4)
     assert replace(SETTINGS, prompt="{}", decoding=settings.decoding) == settings
 
 

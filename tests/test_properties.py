@@ -12,6 +12,7 @@ from malmm_cli.errors import UsageError
 from malmm_cli.memory import MemoryBank, PlainBank, merge_most_similar
 from malmm_cli.metrics import is_right, words
 from malmm_cli.sampling import ROUNDING, choose
+from malmm_cli.settings import Sampling
 
 settings.register_profile(
     "repeatable", derandomize=True, deadline=None, database=None, max_examples=60
@@ -99,7 +100,9 @@ def ranges():
 def chosen(timeline, part, **how):
     seconds, duration = timeline
     try:
-        found = choose(seconds, duration, start=part[0], end=part[1], **how)
+        found = choose(
+            seconds, duration, Sampling(**{"frames": None, "start": part[0], "end": part[1], **how})
+        )
     except UsageError:
         assert part[0] >= seconds[-1], "the only reason to refuse"
         return None
@@ -140,7 +143,7 @@ def test_so_many_frames_a_second(timeline, part, fps, most):
 @pytest.mark.parametrize("number", [0, -1])
 def test_no_frames_are_refused(number):
     with pytest.raises(UsageError):
-        choose(np.zeros(1), 0.0, frames=number)
+        choose(np.zeros(1), 0.0, Sampling(frames=number))
 
 
 @given(st.text(), st.sampled_from(["NFC", "NFD"]))

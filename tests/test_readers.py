@@ -231,7 +231,11 @@ def test_youcook2_has_segments(read):
 
 def test_the_papers_settings():
     def about(settings):
-        return settings.frames, settings.memory, settings.decoding.max_new_tokens
+        return (
+            settings.sampling.frames,
+            settings.memory.length,
+            settings.decoding.max_new_tokens,
+        )
 
     assert about(SETS["lvu"].captions) == (100, 20, 4)
     assert about(SETS["breakfast"].captions) == about(SETS["coin"].captions) == (100, 20, 19)

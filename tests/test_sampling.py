@@ -7,6 +7,7 @@ import pytest
 
 from malmm_cli.errors import UsageError
 from malmm_cli.sampling import choose
+from malmm_cli.settings import Sampling
 
 RATES = [Fraction(25), Fraction(30000, 1001), Fraction(24000, 1001), Fraction(10), Fraction(240)]
 UNITS = [None, 1000, 90000, 12800]
@@ -25,7 +26,7 @@ def numbers(seconds: np.ndarray, **options: float | None) -> list[int]:
     duration = options.pop("duration", None)
     if duration is None:
         duration = seconds[-1] + (seconds[1] - seconds[0] if len(seconds) > 1 else 0.0)
-    chosen = choose(seconds, duration, **options)
+    chosen = choose(seconds, duration, Sampling(**{"frames": None, **options}))
     assert np.isin(chosen, seconds).all()
     return np.searchsorted(seconds, chosen).tolist()
 
@@ -143,10 +144,10 @@ def test_a_still_is_chosen_by_every_rule(options: dict[str, float]) -> None:
 )
 def test_values_without_sense_are_wrong_usage(options: dict[str, float]) -> None:
     with pytest.raises(UsageError):
-        choose(steady(100), 4.0, **options)
+        choose(steady(100), 4.0, Sampling(**{"frames": None, **options}))
 
 
 @pytest.mark.parametrize("start", [4.0, 100.0])
 def test_a_start_behind_the_end_names_both(start: float) -> None:
     with pytest.raises(UsageError, match=rf"{start:g} s is behind the end .* 4\.00 s"):
-        choose(steady(100), 4.0, frames=8, start=start)
+        choose(steady(100), 4.0, Sampling(frames=8, start=start))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from typing import Any
@@ -53,7 +53,7 @@ def plan(
         settings = changed(base, **{n: v for n, v in own.items() if v is not None})
         if question is not None:
             prompts_for([question], settings)
-        content = json.dumps([dict(about), asdict(settings), question], sort_keys=True)
+        content = json.dumps([dict(about), settings.as_dict(), question], sort_keys=True)
         return settings, hashlib.sha256(content.encode()).hexdigest()[:16]
 
     return [Planned(t, *decide(t.question, t.prompt, t.start, t.end)) for t in tasks]

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from malmm_cli import media
 from malmm_cli.bench.child import in_child, peak_mib
 from malmm_cli.errors import MalmmError
-from malmm_cli.sampling import choose
-from malmm_cli.settings import Settings
+from malmm_cli.sampling import choose_for
+from malmm_cli.settings import Sampling, Settings
 
 __all__ = ["decoding", "measure_decoding"]
 
@@ -36,7 +36,7 @@ def decoding(video: str, settings: Settings) -> Iterator[dict[str, Any]]:
     for reader in READERS:
         row: dict[str, Any] = {"video": video, "reader": reader}
         try:
-            how = {"frames": settings.frames, "fps": settings.fps}
+            how = {"frames": settings.sampling.frames, "fps": settings.sampling.fps}
             row |= in_child("decoding", video=video, reader=reader, **how)
         except MalmmError as error:
             yield {**row, "skipped": error.message}
@@ -54,7 +54,7 @@ def measure_decoding(
         raise MalmmError("decord is not installed")
     info = media.probe(video)
     # known before, so that all read the same
-    times = choose(info.seconds, info.duration, frames=frames, fps=fps)
+    times = choose_for(info, Sampling(frames=frames, fps=fps))
     begun, worked = time.perf_counter(), _cpu()
     read = _decord if reader == "decord alone" else _ours
     pictures = read(video, times, reader)

@@ -144,7 +144,7 @@ def measure_decode(**about: Any) -> dict[str, Any]:
     opened = time.perf_counter() - begun
     side = (model.net.image_size,) * 2
     number = sum(
-        1 for _ in model.reader.read(info, choose_for(info, run.settings()).tolist(), side)
+        1 for _ in model.reader.read(info, choose_for(info, run.settings().sampling).tolist(), side)
     )
     before = time.perf_counter() - begun
     seconds = {"open": opened, "decode": before - opened}
@@ -182,7 +182,7 @@ def measure_transformers(**about: Any) -> dict[str, Any]:
     model, settings, prompts = run.load(), run.settings(), run.prompts()
     net = model.net
     info = model.reader.probe(run.video)
-    visual = len(choose_for(info, settings)) * net.num_queries
+    visual = len(choose_for(info, settings.sampling)) * net.num_queries
     try:
         check_context(net, visual, prompts, settings.decoding.max_new_tokens)
     except CapacityError as error:
@@ -212,7 +212,7 @@ def measure_bound(**about: Any) -> dict[str, Any]:
     model, settings = run.load(), run.settings()
     net = model.net
     info = model.reader.probe(run.video)
-    number = len(choose_for(info, settings))
+    number = len(choose_for(info, settings.sampling))
     rate, work = matrix_rate(net.device, net.vision_model.dtype), encoder_work(net)
     pixels = torch.zeros(model.chunk, net.image_size, net.image_size, 3, dtype=torch.uint8)
     took = fastest(lambda: net.encode(pixels), net.device) / model.chunk
@@ -256,7 +256,7 @@ FORMS: dict[str, Callable[..., dict[str, Any]]] = {
 
 def _too_many(run: Run) -> str:
     """Why a form that is there for comparison is not measured; nothing where it is."""
-    number = len(choose_for(media.probe(run.video), run.settings()))
+    number = len(choose_for(media.probe(run.video), run.settings().sampling))
     return f"{number} frames, more than {run.compare}" if number > run.compare else ""
 
 
@@ -275,7 +275,7 @@ class _Held:
 def _frames(model: Model, run: Run) -> tuple[list[Frame], MediaInfo]:
     """All frames that settings choose, decoded, and the video they are of."""
     info = model.reader.probe(run.video)
-    times = choose_for(info, run.settings()).tolist()
+    times = choose_for(info, run.settings().sampling).tolist()
     return list(model.reader.read(info, times, (model.net.image_size,) * 2)), info
 
 

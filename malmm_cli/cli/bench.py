@@ -294,16 +294,16 @@ def _runs(options: RunOptions, videos: Sequence[str], compare: int) -> list[Run]
     pick_device(options.device)
     hub.describe(options.model, files=False)
     for path in videos:
-        choose_for(media.probe(path, settings.decoder), settings)
+        choose_for(media.probe(path, settings.sampling.decoder), settings.sampling)
     return [
         Run(
             video=path,
             model=options.model,
             device=options.device,
             dtype=options.dtype,
-            frames=settings.frames,
-            fps=settings.fps,
-            memory=settings.memory,
+            frames=settings.sampling.frames,
+            fps=settings.sampling.fps,
+            memory=settings.memory.length,
             compare=compare,
         )
         for path in videos

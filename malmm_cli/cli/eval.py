@@ -104,7 +104,7 @@ class _Job:
         from malmm_cli.evaluate.scores import Rule
 
         first_word = self.known is not None and self.known.first_word
-        return Rule(self.plan.most(self.tasks).memory or ASK.memory, first_word)
+        return Rule(self.plan.most(self.tasks).memory.length or ASK.memory.length, first_word)
 
     @property
     def paper(self) -> dict[str, Any] | None:

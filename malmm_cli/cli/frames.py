@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -13,10 +13,10 @@ from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import form_of
 from malmm_cli.errors import UsageError
 from malmm_cli.escapes import to_json
-from malmm_cli.settings import CAPTION
+from malmm_cli.settings import CAPTION, Sampling
 
 _OPTIONS = (
-    *("frames", "fps", "max_frames", "start", "end", "decoder"),
+    *(field.name for field in fields(Sampling)),
     *("format", "json", "overwrite", "quiet"),
 )
 

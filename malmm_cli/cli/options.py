@@ -6,7 +6,7 @@ import copy
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -202,7 +202,7 @@ def with_options(
 
 def _with_default(hint: Any, name: str, base: Settings) -> Any:
     """The option with the command's default in its help."""
-    value = getattr(base, name, getattr(base.decoding, name, None))
+    value = {**base.as_dict(), **asdict(base.decoding)}.get(name)
     if name not in _CHANGES or value is None:
         return hint
     kind, option = hint.__origin__, hint.__metadata__[0]

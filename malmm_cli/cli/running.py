@@ -58,7 +58,7 @@ def load_model(
     if files:
         _check_free(options, files[0])
     elif len(videos) == 1 and settings is not None:
-        choose_for(media.probe(videos[0], settings.decoder), settings)
+        choose_for(media.probe(videos[0], settings.sampling.decoder), settings.sampling)
 
     with download_progress(shown=not (options.quiet or options.no_progress)) as update:
         model = pipeline.load(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from malmm_cli.evaluate.predictions import Kept, Prediction, digest, kept
 from malmm_cli.generate import likelihoods
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline import Footage, Model, Watched
-from malmm_cli.settings import ASK, CAPTION, Decoding, Settings, changed, prompts_for
+from malmm_cli.settings import ASK, CAPTION, Decoding, Sampling, Settings, changed, prompts_for
 
 __all__ = ["Plan", "Prediction", "Run", "about", "run"]
 
@@ -26,7 +26,7 @@ __all__ = ["Plan", "Prediction", "Run", "about", "run"]
 # are held at once.
 VISUAL = 2048
 
-Footages = dict[Settings, Footage]
+Footages = dict[Sampling, Footage]
 OnSeen = Callable[[str, int, float, dict[str, float]], None]  # video, frames, duration, seconds
 
 
@@ -53,6 +53,11 @@ class Plan:
         """Those that tasks are spoken of by: of questions, where there are any."""
         asked = any(task.question is not None for task in tasks)
         return self.questions if asked else self.captions
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it, as reports have it."""
+        settings = {"questions": self.questions.as_dict(), "captions": self.captions.as_dict()}
+        return {**settings, "choices": self.choices, "newest": self.newest}
 
     def prompt(self, task: Task) -> str:
         """What the model is asked."""
@@ -117,7 +122,7 @@ def about(model: Model, plan: Plan) -> dict[str, Any]:
         "weights": model.weights,
         "dtype": model.dtype,
         "bits": _bits(model),
-        **asdict(plan),
+        **plan.as_dict(),
     }
 
 
@@ -224,7 +229,7 @@ def _prediction(
     seen: Watched,
     settings: Settings,
 ) -> Prediction:
-    duration = seen.info.duration
+    duration, end = seen.info.duration, settings.sampling.end
     return Prediction(
         id=task.id,
         video=task.video,
@@ -234,8 +239,8 @@ def _prediction(
         frames=seen.frames,
         first=round(seen.first, 3),
         last=round(seen.last, 3),
-        start=round(settings.start or 0.0, 3),
-        end=round(duration if settings.end is None else min(settings.end, duration), 3),
+        start=round(settings.sampling.start or 0.0, 3),
+        end=round(duration if end is None else min(end, duration), 3),
         duration=round(duration, 3),
         warnings=list(seen.warnings) or None,
     )
@@ -253,15 +258,7 @@ def _weigh(model: Model, tokens: Tensor, prompt: str, choices: Sequence[str]) ->
 
 def _footage(video: str, model: Model, settings: Settings, footages: Footages) -> Footage:
     """The encoded frames that settings choose, from before if there are."""
-    sampling = Settings(
-        prompt="",
-        frames=settings.frames,
-        fps=settings.fps,
-        max_frames=settings.max_frames,
-        start=settings.start,
-        end=settings.end,
-        decoder=settings.decoder,
-    )
+    sampling = settings.sampling
     if sampling not in footages:
         footages[sampling] = pipeline.encode(video, model, settings)
     return footages[sampling]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,9 @@ def swaps(plan: Plan, settings: Settings) -> Iterator[Row]:
 
 def _name(settings: Settings) -> str:
     """What the swaps change, as it is given."""
-    frames = f"{settings.fps:g} fps" if settings.fps else f"{settings.frames} frames"
-    return f"{settings.banks}, {settings.policy}, M = {settings.memory}, {frames}"
+    sampling, memory = settings.sampling, settings.memory
+    frames = f"{sampling.fps:g} fps" if sampling.fps else f"{sampling.frames} frames"
+    return f"{memory.banks}, {memory.policy}, M = {memory.length}, {frames}"
 
 
 def _changes() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -161,7 +162,7 @@ def _scored(
 ) -> dict[str, Any]:
     scores = score(tasks, said, rule, known)
     about = {"name": row.name, "how": row.how, "family": row.family}
-    return {**about, **asdict(row.plan), "scores": scores}
+    return {**about, **row.plan.as_dict(), "scores": scores}
 
 
 def _changed(plan: Plan, changes: dict[str, Any]) -> Plan:

@@ -76,8 +76,8 @@ def count_frames(
     problems: list[MediaError] = []
     for done, (clip, task) in enumerate(clips.items(), start=1):
         try:
-            info = media.probe(clip.video, settings.decoder)
-            own = replace(settings, start=clip.start, end=clip.end)
+            info = media.probe(clip.video, settings.sampling.decoder)
+            own = replace(settings.sampling, start=clip.start, end=clip.end)
             found[clip] = len(choose_for(info, own))
         except (MediaError, UsageError) as error:
             told = error.message.removeprefix(f"{clip.video}: ")
@@ -106,7 +106,7 @@ def check_lengths(
     limit = getattr(net.language_model.config, "max_position_embeddings", None)
     if limit is None or not net.texts.decoder_only:
         return
-    every = settings.memory == 0 and settings.policy in ("mbc", "fifo")
+    every = settings.memory.gives_every_frame
     for sample in samples:
         assert isinstance(sample.clip, Clip)
         visual = net.num_queries * (frames[sample.clip] if every else 1)

@@ -20,7 +20,7 @@ from malmm_cli.errors import MediaError, ModelError
 from malmm_cli.files.atomic import new_file
 from malmm_cli.pipeline import Model
 from malmm_cli.room import feature_shape
-from malmm_cli.settings import Settings
+from malmm_cli.settings import Settings, changed
 
 __all__ = ["Clip", "Features"]
 
@@ -87,20 +87,17 @@ class Features:
             about = os.stat(clip.video)
         except OSError as error:
             raise MediaError(f"{clip.video}: {error.strerror or error}", kind="Missing") from error
-        settings = asdict(replace(self._settings, start=clip.start, end=clip.end))
+        sampling = replace(self._settings.sampling, start=clip.start, end=clip.end)
         content = {
             "video": [os.path.realpath(clip.video), about.st_size, about.st_mtime_ns],
-            "sampling": {
-                name: settings[name]
-                for name in ("frames", "fps", "max_frames", "start", "end", "decoder")
-            },
+            "sampling": asdict(sampling),
             "encoder": [self._model.encoder, self._model.dtype],
         }
         told = json.dumps(content, sort_keys=True)
         return self._names.setdefault(clip, hashlib.sha256(told.encode()).hexdigest()[:32])
 
     def _encode(self, clip: Clip) -> Tensor:
-        settings = replace(self._settings, start=clip.start, end=clip.end)
+        settings = changed(self._settings, start=clip.start, end=clip.end)
         footage = pipeline.encode(clip.video, self._model, settings)
         chunks = [features for features, _ in footage.chunks]
         if not chunks:

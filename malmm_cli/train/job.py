@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +242,6 @@ class Training:
     def _about(self, model: Model, workers: Workers) -> dict[str, Any]:
         """What must be the same for a run to go on, besides recipe and memory."""
         files = {"data": self.data, "validation": self.validation}
-        sampling = ("frames", "fps", "max_frames", "start", "end", "decoder")
         return {
             "model": model.name,
             "weights": model.weights,
@@ -250,7 +249,7 @@ class Training:
             "quantize": self.quantize,
             "processes": workers.count,
             **{name: path and _digest(path) for name, path in files.items()},
-            **{name: getattr(self.settings, name) for name in sampling},
+            **asdict(self.settings.sampling),
         }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any
 
@@ -146,11 +146,9 @@ class Learner:
 
     def _ready(self, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
         """Features (V, T, P, C) where and how the model computes, and the memory for them."""
-        settings, frames = self._settings, batch.features.shape[1]
+        frames = batch.features.shape[1]
         options = {
-            "length": min(settings.memory, frames),  # slots that cannot fill up need no room
-            "policy": settings.policy,
-            "banks": settings.banks,
+            **asdict(self._settings.memory.within(frames)),
             "total": frames,
         }
         return batch.features.to(self.net.device).float(), options

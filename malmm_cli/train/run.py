@@ -182,7 +182,8 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def _memory(settings: Settings) -> dict[str, Any]:
-    return {"memory": settings.memory, "policy": settings.policy, "banks": settings.banks}
+    memory = settings.memory
+    return {"memory": memory.length, "policy": memory.policy, "banks": memory.banks}
 
 
 def longest_answer(net: InstructBlip, samples: Sequence[Sample]) -> int:
