@@ -21,12 +21,13 @@ from malmm_cli.cache import Cache, DamagedError, Writer
 from malmm_cli.data import MediaInfo
 from malmm_cli.identity import identity
 from malmm_cli.loading import Model, capacity
+from malmm_cli.models.base import Features
 from malmm_cli.models.device import Clock
 from malmm_cli.room import feature_shape
 from malmm_cli.sampling import choose_for
 from malmm_cli.settings import Settings
 
-__all__ = ["Footage", "encode", "open_footage", "replayed"]
+__all__ = ["Footage", "as_features", "encode", "open_footage", "replayed"]
 
 Chunk = tuple[Tensor, list[float]]
 
@@ -36,7 +37,7 @@ class Footage:
     """Chosen frames of a video, encoded: `chunks` of features (T, P, C) and times in seconds.
 
     `total` counts the frames; the first `skipped` of them are left out, and the others keep their
-    positions, which features hold already where they are `placed`. `seconds` adds up what each
+    positions. `seconds` adds up what each
     stage takes. What `encode` and `replayed` give can be watched again and again.
     """
 
@@ -44,7 +45,6 @@ class Footage:
     chunks: Iterable[Chunk] = field(repr=False)
     total: int
     skipped: int = 0
-    placed: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -52,6 +52,12 @@ class Footage:
         """End the work on chunks that nobody will ask for."""
         if isinstance(self.chunks, Generator | _Replayed):
             self.chunks.close()
+
+
+def as_features(chunk: Chunk) -> Features:
+    """A chunk as a memory observes it."""
+    rows, times = chunk
+    return Features(rows, torch.tensor(times, dtype=torch.float64)[:, None].expand(-1, 2))
 
 
 @capacity()
@@ -145,7 +151,9 @@ class _Chosen:
                 if not chunk:
                     return
                 with self.clock("encode"):
-                    features = net.encode(torch.from_numpy(np.stack([f.pixels for f in chunk])))
+                    features = net.encode_frames(
+                        torch.from_numpy(np.stack([f.pixels for f in chunk]))
+                    )
                 yield features, [frame.seconds for frame in chunk]
 
     def cached(self, cache: Cache, file: str) -> Generator[Chunk]:

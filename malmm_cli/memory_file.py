@@ -15,7 +15,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -26,11 +26,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from malmm_cli.cache import checksum
-from malmm_cli.data import MediaInfo
 from malmm_cli.errors import MediaError, ModelError, UsageError
-from malmm_cli.footage import Footage, open_footage
+from malmm_cli.footage import as_features, open_footage
 from malmm_cli.loading import Model, capacity
-from malmm_cli.memory import MemoryBank
+from malmm_cli.memory.spans import Slots
 from malmm_cli.models.device import Clock
 from malmm_cli.output import open_whole
 from malmm_cli.room import feature_shape
@@ -85,25 +84,9 @@ class MemoryFile:
         """Settings with those of the file in place of what was decided when it was made."""
         return changed(settings, **self.sampling)
 
-    def footage(self, path: str) -> Footage:
-        """Its slots as if they were frames: the visual bank finds each after those before it."""
-        ends = self.times[..., 1].double().mean(1)
-        info = MediaInfo(
-            path=path,
-            decoder="",
-            width=0,
-            height=0,
-            duration=self.duration,
-            source_start=0.0,
-            seconds=ends.numpy(),
-        )
-        return Footage(
-            info,
-            [(self.slots, ends.tolist())],
-            total=len(self.slots),
-            placed=True,
-            warnings=list(self.warnings),
-        )
+    def as_slots(self) -> Slots:
+        """What a memory is restored from."""
+        return Slots(self.slots.float(), self.counts.long(), self.times.double())
 
 
 @capacity()
@@ -115,35 +98,33 @@ def remember(
 ) -> MemoryFile:
     """The memory of a video, which knows nothing of questions yet; raises what `watch` raises."""
     check(settings)
-    times: list[float] = []
     with closing(open_footage(video, model, settings)) as footage:
-        bank = MemoryBank(settings.memory.within(footage.total).length, settings.memory.policy)
+        options = replace(settings.memory.within(footage.total), banks="visual")
+        memory = model.net.start((), options, footage.total)
         clock = Clock(model.net.device, footage.seconds)
-        for features, seconds in footage.chunks:
+        for chunk in footage.chunks:
             with clock("remember"):
-                features = features.to(model.net.device, model.net.dtype)
-                model.net.gather(features[None], bank, before=len(times), total=footage.total)
-            times += seconds
+                model.net.observe(memory, as_features(chunk))
             if on_progress:
-                on_progress(len(times), footage.total)
-    if not times:
+                on_progress(memory.frames, footage.total)
+    if not memory.frames:
         raise MediaError(f"{video}: no picture could be decoded", kind="NoPicture")
-    slots, counts = (x[0].cpu() for x in bank.in_time())
-    if not (half := slots.half()).isfinite().all():
+    slots, seconds = memory.slots(), torch.cat(memory.seconds)
+    if not (half := slots.rows.half().cpu()).isfinite().all():
         raise ModelError(
             f"{model.name} gave numbers that do not fit into a memory file in {model.dtype}",
             hint="try --dtype float32; if it stays so, the weights are broken",
         )
     return MemoryFile(
         slots=half,
-        counts=counts.int(),
-        times=_times(counts.long(), torch.tensor(times)),
+        counts=slots.counts.int().cpu(),
+        times=slots.seconds.float().cpu(),
         model=model.name,
         sight=model.sight,
         video=os.path.basename(video),
-        frames=len(times),
-        first=times[0],
-        last=times[-1],
+        frames=memory.frames,
+        first=float(seconds[0, 0]),
+        last=float(seconds[-1, 1]),
         duration=footage.info.duration,
         sampling={name: value for name, value in settings.as_dict().items() if name in SAMPLING},
         warnings=footage.warnings[:MOST_WARNINGS],
@@ -157,12 +138,6 @@ def check(settings: Settings) -> None:
         raise UsageError(f"--policy {policy} remembers nothing", hint="use mbc or fifo")
     if not 0 < length < MOST_SLOTS:
         raise UsageError(f"--memory {length}: a file holds 1 to {MOST_SLOTS - 1} slots")
-
-
-def _times(counts: Tensor, seconds: Tensor) -> Tensor:
-    """When the frames of each slot begin and end, (S, P, 2): the last of all is the newest one."""
-    ends = len(seconds) - counts.sum(0) + counts.cumsum(0)
-    return torch.stack([seconds[ends - counts], seconds[ends - 1]], dim=-1).float()
 
 
 def is_memory_file(path: str | Path) -> bool:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from malmm_cli.data import MediaInfo, Result, Segment
 from malmm_cli.errors import MediaError, ModelError
-from malmm_cli.footage import Footage, encode, open_footage, replayed
+from malmm_cli.footage import Footage, as_features, encode, open_footage, replayed
 from malmm_cli.generate import check_context, generate
 from malmm_cli.loading import Model, capacity, load
-from malmm_cli.memory_file import is_memory_file, read_memory_file
+from malmm_cli.memory_file import MemoryFile, is_memory_file, read_memory_file
 from malmm_cli.models import InstructBlip
+from malmm_cli.models.base import Context
 from malmm_cli.models.device import Clock
+from malmm_cli.models.memory import Memory
 from malmm_cli.models.text import Texts
 from malmm_cli.room import answers_at_once, is_kept, prompts_at_once
 from malmm_cli.settings import ASK, CAPTION, Decoding, Settings, changed, prompts_for
@@ -33,6 +34,7 @@ __all__ = [
     "caption",
     "encode",
     "load",
+    "recall",
     "watch",
     "watch_whole",
 ]
@@ -42,10 +44,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class Watched:
-    """What has been seen of a video so far: its tokens (B, n, D), and from where to where."""
+    """What has been seen of a video so far: its memory, and from where to where."""
 
     info: MediaInfo
-    tokens: Tensor | None = None
+    memory: Memory
     frames: int = 0
     first: float = 0.0
     last: float = 0.0
@@ -101,27 +103,24 @@ def watch(
     """Decode, encode and remember a video chunk by chunk; yields what was seen after each.
 
     Memory does not grow with the length of the video or the number of frames, save for the tokens
-    of every frame when there is no memory (length 0). The same object is yielded each time. What
-    was encoded before is remembered alone, whatever frames settings ask for.
+    of every frame when there is no memory (length 0). The same object is yielded each time, and the
+    model's `context` of its memory may be read each time.
     """
     net = model.net
     with _opened(video, model, settings) as footage:
         clock = Clock(net.device, footage.seconds)
-        seen = Watched(footage.info, seconds=footage.seconds, warnings=footage.warnings)
         frames = footage.total - footage.skipped
         if settings.memory.gives_every_frame:
             visual = frames * net.num_queries
             check_context(net, visual, prompts, settings.decoding.max_new_tokens)
-        memory = net.start(
-            prompts,
-            **asdict(settings.memory.within(frames)),
-            total=footage.total,
-        )
-        memory.frames, memory.placed = footage.skipped, footage.placed
-        for features, times in footage.chunks:
+        # slots that cannot fill up need no room
+        memory = net.start(prompts, settings.memory.within(frames), footage.total)
+        memory.frames = footage.skipped
+        seen = Watched(footage.info, memory, seconds=footage.seconds, warnings=footage.warnings)
+        for chunk in footage.chunks:
             with clock("remember"):
-                features = features.to(net.device, net.dtype)
-                seen.tokens, memory = net.remember(features[None], memory)
+                net.observe(memory, as_features(chunk))
+            times = chunk[1]
             seen.first = seen.first if seen.frames else times[0]
             seen.last = times[-1]
             seen.frames += len(times)
@@ -147,8 +146,8 @@ def watch_whole(
     model: Model,
     settings: Settings,
     on_progress: Progress | None = None,
-) -> tuple[Watched, Tensor]:
-    """What was seen of a video when all of it was watched, and its tokens (B, n, D).
+) -> tuple[Watched, Context]:
+    """What was seen of a video when all of it was watched, and what the language model is given.
 
     Prompts for whose query banks there is no room side by side are remembered part by part. Their
     features come from the cache, if there is one, or are held in the machine's memory; the video is
@@ -162,18 +161,17 @@ def watch_whole(
         held = model.cache is None and is_kept(model.net, frames)
         if len(parts) > 1 and held and not isinstance(video, Footage):
             footage = replayed(footage)
-        tokens, spent = list[Tensor](), dict[str, float]()
+        contexts, spent = list[Context](), dict[str, float]()
         for number, part in enumerate(parts):
             if number and not held and not isinstance(video, Footage):
                 spent = {stage: spent.get(stage, 0.0) + s for stage, s in footage.seconds.items()}
                 footage = stack.enter_context(_opened(video, model, settings))
             update = _part_of(on_progress, number, len(parts))
             seen = _watched(footage, part, model, settings, update)
-            assert seen.tokens is not None
-            tokens.append(seen.tokens)
+            contexts.append(_context(seen.memory, model, seen.seconds))
     for stage, seconds in spent.items():
         seen.seconds[stage] = seen.seconds.get(stage, 0.0) + seconds
-    return seen, torch.cat(tokens)
+    return seen, Context.joined(contexts)
 
 
 def _watched(
@@ -183,18 +181,25 @@ def _watched(
     settings: Settings,
     on_progress: Progress | None,
 ) -> Watched:
-    """What was seen of footage in the end; raises where that is nothing, or nonsense."""
+    """What was seen of footage in the end; raises MediaError where that is nothing."""
     seen = None
     for seen in watch(footage, prompts, model, settings, on_progress):  # noqa: B007
         pass
-    if seen is None or seen.tokens is None:
+    if seen is None or not seen.frames:
         raise MediaError(f"{footage.info.path}: no picture could be decoded", kind="NoPicture")
-    if not seen.tokens.isfinite().all():
-        raise ModelError(
-            f"{model.name} gave numbers that are none (NaN or infinite) in {model.dtype}",
-            hint="try --dtype float32 or bfloat16; if it stays so, the weights are broken",
-        )
     return seen
+
+
+def _context(memory: Memory, model: Model, seconds: dict[str, float]) -> Context:
+    """What the language model is given of a memory; raises ModelError for NaN and infinity."""
+    with Clock(model.net.device, seconds)("remember"):
+        context = model.net.context(memory)
+    if not context.tokens.isfinite().all():
+        raise ModelError(
+            f"{model.name} produced NaN or infinite values in {model.dtype}",
+            hint="try --dtype float32 or bfloat16; if that does not help, the weights are broken",
+        )
+    return context
 
 
 def _part_of(on_progress: Progress | None, number: int, parts: int) -> Progress | None:
@@ -206,22 +211,22 @@ def _part_of(on_progress: Progress | None, number: int, parts: int) -> Progress 
 
 def answered(
     net: InstructBlip,
-    tokens: Tensor,
+    context: Context,
     prompts: Sequence[str],
     decoding: Decoding,
     on_text: Callable[[str], None] | None = None,
 ) -> list[list[str]]:
-    """Texts after tokens (B, n, D) and B prompts, as `generate` has them, as many at once as fit.
+    """Texts after a context for B prompts, as `generate` has them, as many at once as fit.
 
     What is drawn with a seed for a prompt does not hang on the others.
     """
-    size = answers_at_once(net, tokens.shape[1], prompts, decoding)
+    size = answers_at_once(net, context.tokens.shape[1], prompts, decoding)
     if decoding.sample and decoding.seed is not None:
         size = 1
     found: list[list[str]] = []
     for begin in range(0, len(prompts), size):
         part = slice(begin, begin + size)
-        found += generate(net, tokens[part], prompts[part], decoding, on_text)
+        found += generate(net, context.chosen(part).tokens, prompts[part], decoding, on_text)
     return found
 
 
@@ -237,17 +242,42 @@ def _results(
 ) -> list[Result]:
     kept = read_memory_file(video, model) if is_memory_file(video) else None
     if kept:
-        settings, footage = kept.settings(settings), kept.footage(str(video))
-        seen, tokens = watch_whole(footage, prompts, model, settings, on_progress)
-        seen.frames, seen.first, seen.last = kept.frames, kept.first, kept.last
+        settings = kept.settings(settings)
+        seen, context = recall(kept, prompts, model, settings)
     else:
-        seen, tokens = watch_whole(video, prompts, model, settings, on_progress)
+        seen, context = watch_whole(video, prompts, model, settings, on_progress)
     with Clock(model.net.device, seen.seconds)("generate"):
-        found = answered(model.net, tokens, prompts, settings.decoding, on_text)
+        found = answered(model.net, context, prompts, settings.decoding, on_text)
     return [
         _result(str(video), prompt, question, candidates, model, settings, seen)
         for prompt, question, candidates in zip(prompts, questions, found, strict=True)
     ]
+
+
+def recall(
+    kept: MemoryFile, prompts: Sequence[str], model: Model, settings: Settings
+) -> tuple[Watched, Context]:
+    """What a memory file holds of a video, as if the video had been watched."""
+    slots, seconds = kept.as_slots(), dict[str, float]()
+    number = len(slots.rows)
+    size = prompts_at_once(model.net, prompts, settings, frames=number, chunk=number)
+    contexts = []
+    for begin in range(0, len(prompts), size):
+        part = prompts[begin : begin + size]
+        with Clock(model.net.device, seconds)("remember"):
+            memory = model.net.restore(part, settings.memory, slots, kept.frames)
+        contexts.append(_context(memory, model, seconds))
+    info = MediaInfo(
+        path=kept.video,
+        decoder="",
+        width=0,
+        height=0,
+        duration=kept.duration,
+        source_start=0.0,
+        seconds=np.array([kept.first, kept.last]),
+    )
+    seen = Watched(info, memory, kept.frames, kept.first, kept.last, seconds, list(kept.warnings))
+    return seen, Context.joined(contexts)
 
 
 def _result(

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from memories import remember, start
 from PIL import Image
 
 from malmm_cli import hub
@@ -172,7 +173,7 @@ def test_contenders_agree(load_once, t5_folder, vicuna_folder, one_thread):
         theirs = video._theirs(Model(net, "m", None, "cpu", "float32"))
         frames = torch.randint(0, 256, (3, net.image_size, net.image_size, 3), dtype=torch.uint8)
         prompts = ["what moves?"]
-        tokens, _ = net.remember(net.encode(frames)[None], net.start(prompts, length=0))
+        tokens, _ = remember(net, net.encode_frames(frames)[None], start(net, prompts, length=0))
         pixels = frames.permute(0, 3, 1, 2)[None] / 255
         pixels = (pixels - net.pixel_mean[:, None, None]) / net.pixel_std[:, None, None]
         with torch.no_grad():
@@ -193,7 +194,7 @@ def test_the_arithmetic_of_the_encoder(load_once, vicuna_folder):
     frame = torch.zeros(1, net.image_size, net.image_size, 3, dtype=torch.uint8)
     plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)  # it counts these
     with plain, FlopCounterMode(display=False) as counter:
-        net.encode(frame)
+        net.encode_frames(frame)
     assert bound.encoder_work(net) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 

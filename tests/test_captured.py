@@ -6,6 +6,7 @@ it copies to where the first one was.
 
 import pytest
 import torch
+from memories import remember, start
 
 from malmm_cli.models import captured
 
@@ -56,14 +57,14 @@ def tiny(load_once, vicuna_folder):
 @pytest.fixture
 def features(tiny):
     torch.manual_seed(0)
-    return tiny.encode(torch.randint(0, 256, (12, tiny.image_size, tiny.image_size, 3)).byte())[
-        None
-    ]
+    return tiny.encode_frames(
+        torch.randint(0, 256, (12, tiny.image_size, tiny.image_size, 3)).byte()
+    )[None]
 
 
 def watch(net, features, **options):
-    memory = net.start(PROMPTS, **{"length": 3, **options})
-    tokens, memory = net.remember(features, memory)
+    memory = start(net, PROMPTS, **{"length": 3, **options})
+    tokens, memory = remember(net, features, memory)
     return tokens, memory
 
 
@@ -84,13 +85,13 @@ def test_a_full_memory_stays_where_it_is(tiny, features, policy, banks):
             for tensor in (bank.rows, bank.counts, bank.order, bank.similarity, *bank.projections)
         ]
 
-    memory = tiny.start(PROMPTS, length=3, policy=policy, banks=banks)
-    tiny.remember(features[:, :2], memory)
+    memory = start(tiny, PROMPTS, length=3, policy=policy, banks=banks)
+    remember(tiny, features[:, :2], memory)
     assert not memory.is_full
-    tiny.remember(features[:, 2:5], memory)
+    remember(tiny, features[:, 2:5], memory)
     assert memory.is_full
     before = places(memory)
-    tiny.remember(features[:, 5:], memory)
+    remember(tiny, features[:, 5:], memory)
     assert places(memory) == before
 
 
@@ -120,9 +121,9 @@ def test_a_copy_has_no_graph_of_another_memory(tiny, features, monkeypatch):
     _, memory = watch(tiny, features[:, :9])
     copies = memory.copy(), memory.plain()
     assert [copy.replay for copy in copies] == [None, None]
-    tiny.remember(features[:, :2], memory)
+    remember(tiny, features[:, :2], memory)
     for copy in copies:
-        tokens, _ = tiny.remember(features[:, 9:], copy)
+        tokens, _ = remember(tiny, features[:, 9:], copy)
         torch.testing.assert_close(tokens, due, atol=1e-5, rtol=0)
 
 

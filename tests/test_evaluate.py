@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import SAMPLE
+from memories import remember, start
 from PIL import Image
 
 from malmm_cli import evaluate, media, models, pipeline
@@ -530,9 +531,9 @@ def test_the_newest_frames_keep_their_places(load_once, vicuna_folder, one_threa
     seen, tokens = pipeline.watch_whole(newest, ["what?"], model, settings)
     (features, times) = footage.chunks[0]
     assert (seen.frames, seen.first, seen.last) == (4, times[2], times[-1])
-    memory = net.start(["what?"], length=4, total=6)
+    memory = start(net, ["what?"], length=4, total=6)
     memory.frames = 2
-    assert torch.equal(tokens, net.remember(features[None, 2:], memory)[0])
+    assert torch.equal(tokens, remember(net, features[None, 2:], memory)[0])
 
 
 def test_ablations_that_cannot_be(run, write, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from malmm_cli.memory import MemoryBank, PlainBank, merge_most_similar
+from malmm_cli.memory.bank import MemoryBank, PlainBank, merge_most_similar
 
 LENGTHS = [1, 2, 3, 5, 10]
 

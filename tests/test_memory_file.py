@@ -13,7 +13,7 @@ import malmm_cli
 from malmm_cli import memory_file, models, pipeline
 from malmm_cli.cache import checksum
 from malmm_cli.errors import MediaError, UsageError
-from malmm_cli.memory import PlainBank
+from malmm_cli.memory.bank import PlainBank
 from malmm_cli.settings import CAPTION, Settings, changed
 
 FEW = {"frames": 12, "memory": 4, "beams": 1, "max_new_tokens": 6}

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 import transformers
+from memories import remember, start
 
 from malmm_cli.errors import CapacityError, ModelError, UsageError
 from malmm_cli.generate import generate
@@ -52,12 +53,12 @@ def net(folders):
 def features(net):
     torch.manual_seed(1)
     frames = torch.randint(0, 256, (9, net.image_size, net.image_size, 3), dtype=torch.uint8)
-    return net.encode(frames)[None]
+    return net.encode_frames(frames)[None]
 
 
 def watch(net, features, prompts=PROMPTS[:1], **options):
-    memory = net.start(prompts, **{"length": 3, **options})
-    tokens, _ = net.remember(features, memory)
+    memory = start(net, prompts, **{"length": 3, **options})
+    tokens, _ = remember(net, features, memory)
     return tokens
 
 
@@ -70,9 +71,9 @@ def close(a, b, tolerance=1e-5):
 def test_every_split_is_one_shot(net, features, policy, length):
     whole = watch(net, features, length=length, policy=policy)
     for cuts in ([0, 1, 9], [0, 4, 5, 9], list(range(10))):
-        memory = net.start(PROMPTS[:1], length=length, policy=policy)
+        memory = start(net, PROMPTS[:1], length=length, policy=policy)
         for start, end in pairwise(cuts):
-            tokens, memory = net.remember(features[:, start:end], memory)
+            tokens, memory = remember(net, features[:, start:end], memory)
         close(tokens, whole)
         assert memory.frames == 9
 
@@ -80,19 +81,19 @@ def test_every_split_is_one_shot(net, features, policy, length):
 def test_two_videos_at_once_do_not_meet(net, features):
     other = features.flip(1)
     due = watch(net, features), watch(net, other)
-    first, second = (net.start(PROMPTS[:1], length=3) for _ in range(2))
+    first, second = (start(net, PROMPTS[:1], length=3) for _ in range(2))
     for step in range(9):
-        a, first = net.remember(features[:, step : step + 1], first)
-        b, second = net.remember(other[:, step : step + 1], second)
+        a, first = remember(net, features[:, step : step + 1], first)
+        b, second = remember(net, other[:, step : step + 1], second)
     assert torch.equal(a, due[0])
     assert torch.equal(b, due[1])
 
 
 def test_a_copy_goes_its_own_way(net, features):
-    _, memory = net.remember(features[:, :6], net.start(PROMPTS[:1], length=3))
+    _, memory = remember(net, features[:, :6], start(net, PROMPTS[:1], length=3))
     kept = memory.copy()
-    net.remember(features[:, :1], memory)
-    tokens, _ = net.remember(features[:, 6:], kept)
+    remember(net, features[:, :1], memory)
+    tokens, _ = remember(net, features[:, 6:], kept)
     assert torch.equal(tokens, watch(net, features))
 
 
@@ -113,8 +114,8 @@ def test_videos_side_by_side(net, features):
 
 
 def test_visual_bank_is_shared_by_prompts(net, features):
-    memory = net.start(PROMPTS, length=3)
-    net.remember(features, memory)
+    memory = start(net, PROMPTS, length=3)
+    remember(net, features, memory)
     assert memory.visual.rows.shape[0] == 1
     assert {bank.rows.shape[0] for bank in memory.queries[1:]} == {len(PROMPTS)}
 
@@ -124,11 +125,11 @@ def test_memory_does_not_grow(net, features):
         banks = [memory.visual, *memory.queries[1:]]
         return sum(t.numel() for bank in banks for t in [bank.rows, *bank.projections])
 
-    memory = net.start(PROMPTS[:1], length=3)
-    net.remember(features[:, :4], memory)
+    memory = start(net, PROMPTS[:1], length=3)
+    remember(net, features[:, :4], memory)
     before = size(memory)
     for _ in range(5):
-        net.remember(features, memory)
+        remember(net, features, memory)
     assert size(memory) == before
     assert memory.frames == 49
 
@@ -136,9 +137,9 @@ def test_memory_does_not_grow(net, features):
 def test_policies_are_what_they_are_called(net, features):
     apart = watch(net, features, length=0).view(1, 9, net.num_queries, -1)
     close(watch(net, features, policy="average"), apart.mean(1))
-    newest = net.start(PROMPTS[:1], length=3, policy="last")
+    newest = start(net, PROMPTS[:1], length=3, policy="last")
     newest.frames = 8  # its position embedding is kept
-    alone, _ = net.remember(features[:, -1:], newest)
+    alone, _ = remember(net, features[:, -1:], newest)
     assert torch.equal(watch(net, features, policy="last"), alone)
     assert torch.equal(watch(net, features, banks="none"), alone)
     close(watch(net, features, length=20), watch(net, features, length=20, policy="fifo"))
@@ -151,19 +152,19 @@ def test_banks_switch_on_their_own(net, features):
     }
     for a, b in pairwise(found.values()):
         assert not torch.allclose(a, b, atol=1e-3)
-    memory = net.start(PROMPTS[:1], length=3, banks="visual")
+    memory = start(net, PROMPTS[:1], length=3, banks="visual")
     assert memory.visual is not None
     assert memory.queries == [None] * 4
 
 
 def test_layer_0_has_no_bank_to_pay_for(net, features):
-    memory = net.start(PROMPTS[:1], length=3)
+    memory = start(net, PROMPTS[:1], length=3)
     assert memory.queries[0] is None
     ids, mask = net.texts.instructions(PROMPTS[:1])
     with torch.no_grad():
         kept = net.start_from_ids(ids, mask, length=3, first_layer=True)
     assert kept.queries[0] is not None
-    tokens, _ = net.remember(features, kept)
+    tokens, _ = remember(net, features, kept)
     close(tokens, watch(net, features))
 
 
@@ -347,7 +348,7 @@ def test_quantised_language_model(folders, language, quantize):
     whole, small = load(folders / language), load(folders / language, quantize=quantize)
     torch.manual_seed(6)
     frames = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
-    due, got = (watch(net, net.encode(frames)[None]) for net in (whole, small))
+    due, got = (watch(net, net.encode_frames(frames)[None]) for net in (whole, small))
     assert torch.equal(due, got)
     sizes = [net.language_model.get_memory_footprint() for net in (whole, small)]
     assert sizes[1] < 0.7 * sizes[0]
@@ -409,6 +410,6 @@ def test_spread_over_all_devices_says_the_same(folders):
     texts = []
     for spread in (False, True):
         net = load(folders / "vicuna", spread=spread)
-        tokens = watch(net, net.encode(frames)[None])
+        tokens = watch(net, net.encode_frames(frames)[None])
         texts.append(generate(net, tokens, PROMPTS[:1], Decoding(max_new_tokens=5)))
     assert texts[0] == texts[1]

@@ -9,7 +9,7 @@ from conftest import SAMPLE
 import malmm_cli
 from malmm_cli import loading, media, models, pipeline
 from malmm_cli.errors import CapacityError, MediaError, UsageError
-from malmm_cli.memory import MemoryBank
+from malmm_cli.memory.bank import MemoryBank
 from malmm_cli.settings import CAPTION, changed
 
 FEW = {"frames": 6, "beams": 2, "max_new_tokens": 6}

@@ -105,7 +105,7 @@ def test_numbers_are_what_transformers_would_make(folder, told, due):
     net, seen = load(folder), []
     net.encode_pixels = seen.append
     frames = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
-    net.encode(frames)
+    net.encode_frames(frames)
     due = due or (lambda x: (x / 255 - torch.tensor(MEAN)) / torch.tensor(STD))
     torch.testing.assert_close(
         seen[0], due(frames.float()).permute(0, 3, 1, 2), atol=1e-4, rtol=1e-5

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from malmm_cli.errors import UsageError
-from malmm_cli.memory import MemoryBank, PlainBank, merge_most_similar
+from malmm_cli.memory.bank import MemoryBank, PlainBank, merge_most_similar
 from malmm_cli.metrics import is_right, words
 from malmm_cli.sampling import ROUNDING, choose
 from malmm_cli.settings import Sampling

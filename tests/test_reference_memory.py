@@ -4,7 +4,7 @@ import pytest
 import torch
 from reference import case, cases, close
 
-from malmm_cli.memory import MemoryBank, PlainBank, merge_most_similar
+from malmm_cli.memory.bank import MemoryBank, PlainBank, merge_most_similar
 
 
 def nothing(rows):

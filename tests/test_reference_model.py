@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from memories import remember, start
 from reference import FOLDER, TOLERANCE, close, files, index, model, tensors, trainable, whole
 from safetensors.torch import load_file
 
@@ -37,8 +38,8 @@ def features(given):
 
 
 def remembered(given):
-    memory = given.net.start(given.about["prompts"], length=given.about["M"])
-    tokens, _ = given.net.remember(features(given), memory)
+    memory = start(given.net, given.about["prompts"], length=given.about["M"])
+    tokens, _ = remember(given.net, features(given), memory)
     return tokens
 
 

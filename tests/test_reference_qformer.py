@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from memories import remember, start
 from reference import close, files, index, model, tensors, trainable, whole
 
 from malmm_cli.convert import rename
@@ -35,7 +36,7 @@ def test_every_step(qformer_model, file, form):
     given, net = whole(file), qformer_model
     memory = start(net, given, first_layer=form != "slots", plain=form == "plain")
     for step in range(given.about["T"]):
-        tokens, memory = net.remember(given.features[:, step : step + 1], memory)
+        tokens, memory = remember(net, given.features[:, step : step + 1], memory)
         close(tokens, given.query_output_steps[step])
         if step < given.about["T"] - 1:
             check_banks(given, memory, step)
@@ -77,8 +78,8 @@ def test_without_memory(qformer_model, file):
     """M = 0: frames one by one without position embedding, all tokens in order of time."""
     given, net = whole(file), qformer_model
     memory = start(net, given, first_layer=False)
-    tokens, memory = net.remember(given.features[:, :1], memory)
-    tokens, memory = net.remember(given.features[:, 1:], memory)
+    tokens, memory = remember(net, given.features[:, :1], memory)
+    tokens, memory = remember(net, given.features[:, 1:], memory)
     frames = given.about["T"]
     close(tokens, given.query_output.view(given.about["B"], -1, tokens.shape[-1]))
     with torch.no_grad():
@@ -126,5 +127,5 @@ def test_encoder_decoders_have_the_same_tokens(file):
     given, net = whole(file), model("finetuned", language="flan-t5")
     assert net.language_model.config.is_encoder_decoder
     memory = start(net, given, first_layer=False)
-    tokens, _ = net.remember(given.features, memory)
+    tokens, _ = remember(net, given.features, memory)
     close(tokens, given.query_output)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from memories import remember, start
 
 from malmm_cli import room
 from malmm_cli.models import device
@@ -56,8 +57,8 @@ def test_query_banks_take_what_is_reckoned(net, free):
     features = torch.randn(1, 21, *room.feature_shape(net))
 
     def held(number):
-        memory = net.start(PROMPTS * number, length=20, total=21)
-        net.remember(features, memory)
+        memory = start(net, PROMPTS * number, length=20, total=21)
+        remember(net, features, memory)
         banks = [bank for bank in memory.queries if bank is not None]
         return sum(x.nbytes for bank in banks for x in (bank.rows, *bank.projections))
 

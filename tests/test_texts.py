@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 import transformers
+from memories import remember, start
 from safetensors.torch import load_file, save_file
 
 from malmm_cli.generate import generate
@@ -56,8 +57,8 @@ def said(folder, **options):
     net = load(folder)
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8, generator=generator)
-    memory = net.start([PROMPT], length=2)
-    tokens, _ = net.remember(net.encode(frames)[None], memory)
+    memory = start(net, [PROMPT], length=2)
+    tokens, _ = remember(net, net.encode_frames(frames)[None], memory)
     return generate(net, tokens, [PROMPT], Decoding(max_new_tokens=6, beams=2, **options))
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from memories import remember, start
 
 from malmm_cli import models
-from malmm_cli.memory import merge_most_similar
+from malmm_cli.memory.bank import merge_most_similar
 from malmm_cli.models import scratch
 
 PROMPTS = ["what moves", "which colour left"]
@@ -62,7 +63,7 @@ def naive(net, seen, length, policy):
             merged = (bank[:, 1:], counts[:, 1:]) if fifo else merge_most_similar(bank, counts)
             bank, counts = merged
         with torch.no_grad():
-            net.remember(seen[:, index : index + 1], memory)
+            remember(net, seen[:, index : index + 1], memory)
     memory = memory.plain()
     memory.visual.entries, memory.visual.counts = bank, counts
     memory.hidden = net.qformer.embeddings(net.query_tokens, ids)
@@ -104,12 +105,12 @@ def test_a_visual_bank_alone_is_filled_without_the_layers(net, policy):
     options = {"length": 3, "policy": policy, "banks": "visual"}
     _, tokens = learn(net, seen, **options)
     assert len(calls) == 1
-    memory = net.start(PROMPTS, total=FRAMES, **options)
-    torch.testing.assert_close(tokens, net.remember(seen, memory)[0], atol=2e-5, rtol=0)
+    memory = start(net, PROMPTS, total=FRAMES, **options)
+    torch.testing.assert_close(tokens, remember(net, seen, memory)[0], atol=2e-5, rtol=0)
 
 
 def test_without_dropout_layer_0_has_no_bank_and_nothing_changes(net):
     seen = features(net)
     _, tokens = learn(net, seen, length=3)
-    memory = net.start(PROMPTS, length=3, total=FRAMES)
-    torch.testing.assert_close(tokens, net.remember(seen, memory)[0], atol=2e-5, rtol=0)
+    memory = start(net, PROMPTS, length=3, total=FRAMES)
+    torch.testing.assert_close(tokens, remember(net, seen, memory)[0], atol=2e-5, rtol=0)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from malmm_cli.memory import MemoryBank
+from malmm_cli.memory.bank import MemoryBank
 
 __all__ = ["DTYPES", "MARKS", "drift"]
 
@@ -47,8 +47,8 @@ def _errors(dtype: torch.dtype, steps: int, length: int) -> dict[str, Any]:
 
     bank = MemoryBank(length)
     for frame in frames:
-        bank.extend(frame[None], project)
-        bank.compress(project)
+        bank.read(frame[None], project)
+        bank.append(project)
     entries, counts = (x[0] for x in bank.in_time())
     held = bank.order[0, : bank.used, :, None].expand(-1, -1, _WIDTH)
     keys = bank.projections[0][0].gather(0, held)

@@ -18,7 +18,7 @@ from malmm_cli.models import scratch
 from malmm_cli.models.device import pick_device, pick_dtype
 from malmm_cli.output import check_new_folder
 from malmm_cli.room import frames_at_once, free_memory
-from malmm_cli.settings import Decoding
+from malmm_cli.settings import Decoding, MemoryOptions
 
 __all__ = ["measure_model", "model"]
 
@@ -77,19 +77,23 @@ def measure_model(folder: str, frames: int, device: str, dtype: str) -> dict[str
     net = models.load(folder, device=where, dtype=pick_dtype(dtype, where))
     spent["load"] = time.perf_counter() - start
     prompts = ["what does the video describe?"]
-    memory = net.start(prompts, length=20, total=frames)
+    memory = net.start(prompts, MemoryOptions(length=20), frames)
     spent |= {"encode": 0.0, "remember": 0.0}
     chunk = frames_at_once(net)
     for first in range(0, frames, chunk):
         shape = (min(chunk, frames - first), net.image_size, net.image_size, 3)
         start = time.perf_counter()
-        features = net.encode(torch.randint(0, 256, shape, dtype=torch.uint8))
+        features = net.encode_frames(torch.randint(0, 256, shape, dtype=torch.uint8))
         wait(where)
         middle = time.perf_counter()
-        tokens, memory = net.remember(features[None], memory)
+        net.observe_rows(memory, features[None])
         wait(where)
         spent["encode"] += middle - start
         spent["remember"] += time.perf_counter() - middle
+    start = time.perf_counter()
+    tokens = net.context(memory).tokens
+    wait(where)
+    spent["remember"] += time.perf_counter() - start
     start = time.perf_counter()
     generate(net, tokens, prompts, Decoding(max_new_tokens=20))
     wait(where)

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from malmm_cli.bench.child import in_child, peak_mib
-from malmm_cli.memory import Memory, PlainBank
+from malmm_cli.memory.bank import PlainBank
+from malmm_cli.models.memory import Memory
 from malmm_cli.models.qformer import QFormer
 
 __all__ = ["measure_step", "step"]
 
-# Frames handed over at a time, as a video's are; only the last of them needs outputs.
+# Frames handed over at a time; their outputs are read once.
 _FRAMES = 8
 
 # Published InstructBLIP: 257 patch tokens of width 1408, 32 query tokens; 16 tokens of question.
@@ -83,13 +84,16 @@ def _our_step(form: str, length: int) -> Callable[[], Tensor]:
 
     @torch.no_grad()
     def naive() -> Tensor:
-        return net.step(feature(), memory, _QUERIES)
+        newest = feature()
+        seen = net.read(newest, memory, _QUERIES)
+        net.append(newest, memory, _QUERIES)
+        return seen
 
     @torch.no_grad()
     def slots() -> Tensor:
-        for _ in range(_FRAMES - 1):
-            net.memorise(feature(), memory, _QUERIES)
-        return net.step(feature(), memory, _QUERIES)
+        for _ in range(_FRAMES):
+            net.append(feature(), memory, _QUERIES)
+        return net.read(feature(), memory, _QUERIES)
 
     if form == "naive":
         _fill_plain(memory, length, net.config.hidden_size)

@@ -162,12 +162,14 @@ def measure_naive(**about: Any) -> dict[str, Any]:
     begun = time.perf_counter()
     frames, info = _frames(model, run)
     clock = Clock(net.device, {"decode": time.perf_counter() - begun})
-    memory = net.start(prompts, length=min(run.memory, len(frames)), total=len(frames)).plain()
+    options = settings.memory.within(len(frames))
+    memory = net.start(prompts, options, len(frames)).plain()
     for frame in frames:
         with clock("encode"):
-            features = net.encode(torch.from_numpy(frame.pixels[None]))
+            features = net.encode_frames(torch.from_numpy(frame.pixels[None]))
         with clock("remember"):
-            tokens, memory = net.remember(features[None], memory)
+            net.observe_rows(memory, features[None])
+            tokens = net.context(memory).tokens  # as the reference does at every frame
     before = time.perf_counter() - begun
     with clock("generate"):
         generate(net, tokens, prompts, settings.decoding)
@@ -215,7 +217,7 @@ def measure_bound(**about: Any) -> dict[str, Any]:
     number = len(choose_for(info, settings.sampling))
     rate, work = matrix_rate(net.device, net.vision_model.dtype), encoder_work(net)
     pixels = torch.zeros(model.chunk, net.image_size, net.image_size, 3, dtype=torch.uint8)
-    took = fastest(lambda: net.encode(pixels), net.device) / model.chunk
+    took = fastest(lambda: net.encode_frames(pixels), net.device) / model.chunk
     row = _row(model, {"encode": number * work / rate}, number, info.duration, number * work / rate)
     return {
         **row,
@@ -236,7 +238,7 @@ def measure_remember(**about: Any) -> dict[str, Any]:
         size = kept.write(Path(folder) / "memory")
         visual = time.perf_counter() - begun
         kept = memory_file.read_memory_file(Path(folder) / "memory", model)
-    seen, _ = pipeline.watch_whole(kept.footage(run.video), prompts, model, settings)
+    seen, _ = pipeline.recall(kept, prompts, model, settings)
     wait(model.net.device)
     before = time.perf_counter() - begun
     row = _row(model, seen.seconds, kept.frames, kept.duration, before)

@@ -202,7 +202,7 @@ def _predict(
         footage = _footage(video, model, settings, {} if footages is None else footages)
     if footage and plan.newest is not None:
         footage = _newest(footage, plan.newest)
-    seen, tokens = pipeline.watch_whole(footage or video, prompts, model, settings)
+    seen, context = pipeline.watch_whole(footage or video, prompts, model, settings)
     free: dict[Decoding, list[int]] = {}
     for k, task in enumerate(tasks):
         if not (plan.choices and task.choices):
@@ -212,10 +212,12 @@ def _predict(
     with Clock(model.net.device, seen.seconds)("generate"):
         for decoding, places in free.items():
             asked = [prompts[k] for k in places]
-            found = pipeline.answered(model.net, tokens[places], asked, decoding)
+            found = pipeline.answered(model.net, context.chosen(places), asked, decoding)
             texts |= {k: candidates[0] for k, candidates in zip(places, found, strict=True)}
         for k, task in enumerate(tasks):
-            weighed = None if k in texts else _weigh(model, tokens[k], prompts[k], task.choices)
+            weighed = (
+                None if k in texts else _weigh(model, context.tokens[k], prompts[k], task.choices)
+            )
             text = texts[k] if weighed is None else max(weighed, key=weighed.__getitem__)
             predictions.append(_prediction(task, prompts[k], text, weighed, seen, settings))
     return predictions, seen

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from malmm_cli.memory import Memory, MemoryBank
+from malmm_cli.memory.bank import MemoryBank
+from malmm_cli.models.memory import Memory
 
 __all__ = ["Graph", "memorise"]
 

@@ -11,16 +11,21 @@ C encoder width, n query tokens, D Q-Former width, E language model width, L pro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from malmm_cli.memory import Memory, MemoryBank, PlainBank
+from malmm_cli.memory.bank import MemoryBank, PlainBank
+from malmm_cli.memory.spans import Slots, frame_seconds
+from malmm_cli.models.base import Context, Features
 from malmm_cli.models.captured import memorise
-from malmm_cli.models.qformer import QFormer, no_projections
+from malmm_cli.models.memory import Memory
+from malmm_cli.models.qformer import QFormer
 from malmm_cli.models.text import Texts
+from malmm_cli.settings import MemoryOptions
 
 __all__ = ["InstructBlip"]
 
@@ -88,12 +93,16 @@ class InstructBlip(nn.Module):
         self.query_tokens.data = self.query_tokens.data.to(place)
         self.pixel_mean, self.pixel_std = self.pixel_mean.to(place), self.pixel_std.to(place)
 
-    @torch.no_grad()
-    def encode(self, frames: Tensor) -> Tensor:
-        """Frames (T, H, W, 3) uint8 RGB of `image_size` to features (T, P, C).
+    def encode(self, frames: Tensor, seconds: Tensor) -> Features:
+        """Frames (T, H, W, 3) uint8 RGB of `image_size`, shown at `seconds` (T,), to features.
 
         Features know nothing of prompts or of each other.
         """
+        return Features(self.encode_frames(frames), seconds[:, None].expand(-1, 2))
+
+    @torch.no_grad()
+    def encode_frames(self, frames: Tensor) -> Tensor:
+        """Frames (T, H, W, 3) uint8 RGB of `image_size` to rows (T, P, C)."""
         pixels = frames.to(self.device).permute(0, 3, 1, 2).to(self.pixel_mean.dtype) / 255
         mean, std = self.pixel_mean[:, None, None], self.pixel_std[:, None, None]
         return self.encode_pixels((pixels - mean) / std)
@@ -106,66 +115,77 @@ class InstructBlip(nn.Module):
 
     @torch.no_grad()
     def start(
-        self,
-        prompts: Sequence[str],
-        *,
-        length: int,
-        policy: str = "mbc",
-        banks: str = "both",
-        total: int | None = None,
+        self, prompts: Sequence[str], options: MemoryOptions, total: int | None = None
     ) -> Memory:
-        """An empty memory of `length` slots for prompts; see `malmm_cli.memory` for the options.
+        """An empty memory for prompts; see `malmm_cli.memory` for the options.
 
         `total` is the number of frames to come, where it is known: it places them in a position
-        table that is shorter than the video.
+        table that is shorter than the video. Without prompts only the visual bank is kept.
         """
-        ids, mask = (x.to(self.device) for x in self.texts.instructions(prompts))
-        return self.start_from_ids(
-            ids,
-            mask,
-            length=length,
-            policy=policy,
-            banks=banks,
-            total=total,
-        )
+        if prompts:
+            ids, mask = (x.to(self.device) for x in self.texts.instructions(prompts))
+        else:
+            ids = mask = torch.zeros(0, 0, dtype=torch.long, device=self.device)
+        return self.start_from_ids(ids, mask, **asdict(options), total=total)
 
     def start_from_ids(self, ids: Tensor, mask: Tensor, **options: Any) -> Memory:
         """`start` for prompts that the Q-Former's tokenizer has read: ids, mask (B, L) int64."""
         return self.qformer.start(self.query_tokens, ids, mask, **options)
 
     @torch.no_grad()
-    def remember(self, features: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """Read features (V, T, P, C), T >= 1, into memory; return its tokens and it.
-
-        Tokens are (B, n, D), those of the last frame; without a memory (length 0) those of all
-        frames, (B, frames * n, D). The memory given is changed, and may be given again with the
-        frames that follow.
-        """
-        videos, frames = features.shape[:2]
-        if memory.reads_apart:
-            self._keep(self.qformer.apart(features, memory, self.num_queries), memory)
-        elif memory.keeps_nothing:
-            memory.frames += frames - 1  # nothing is kept of all but the newest
-            memory.tokens = self._step(features[:, -1], memory)
-        else:
-            for index in range(frames - 1):
-                memorise(self._memorise, self._placed(features[:, index], memory), memory)
-            memory.tokens = self._step(features[:, -1], memory)
-        assert memory.tokens is not None, f"no frame in features of shape {tuple(features.shape)}"
-        assert len(memory.tokens) % videos == 0, "prompts must be shared evenly among videos"
-        return memory.tokens, memory
+    def restore(
+        self, prompts: Sequence[str], options: MemoryOptions, slots: Slots, frames: int
+    ) -> Memory:
+        """A memory for prompts whose visual bank holds `slots`; each query bank reads them anew."""
+        memory = self.start(prompts, options.within(len(slots.rows)))
+        memory.placed = True
+        self.observe_rows(memory, slots.rows[None].to(self.device, self.dtype))
+        if isinstance(memory.visual, MemoryBank):
+            memory.visual.counts[0, : memory.visual.used] = slots.counts[: memory.visual.used]
+        memory.placed, memory.frames = False, frames
+        memory.seconds = [frame_seconds(slots, frames)]
+        return memory
 
     @torch.no_grad()
-    def gather(self, features: Tensor, bank: MemoryBank, *, before: int, total: int) -> None:
-        """Let a visual bank grow by features (V, T, P, C) of frames that `before` others precede.
+    def observe(self, memory: Memory, features: Features) -> None:
+        """Let memory take in features (T, P, C) that follow those it has seen."""
+        self.observe_rows(memory, features.rows[None].to(self.device, self.dtype))
+        memory.seconds.append(features.seconds)
 
-        Nothing is read. The bank is left as the newest frame would find it, which is its last
-        entry: not compressed, so that it may hold one more than its length.
+    @torch.no_grad()
+    def observe_rows(self, memory: Memory, rows: Tensor) -> None:
+        """`observe` for V videos at once: rows (V, T, P, C).
+
+        The newest frame is held back until the next one comes: `context` reads it against the banks
+        without storing it there.
         """
-        for index in range(features.shape[1]):
-            bank.compress(no_projections)
-            feature = self._at_position(features[:, index], before + index, total)
-            bank.extend(feature, no_projections)
+        videos, frames = rows.shape[:2]
+        assert len(memory.hidden) % videos == 0, "prompts must be shared evenly among videos"
+        if memory.reads_apart:
+            self._keep(self.qformer.apart(rows, memory, self.num_queries), memory)
+            return
+        if memory.keeps_nothing:
+            memory.frames += frames - 1
+            memory.newest = None
+            rows = rows[:, -1:]
+        for index in range(rows.shape[1]):
+            if memory.newest is not None:
+                memorise(self._append, memory.newest, memory)
+            memory.newest = self._placed(rows[:, index], memory)
+        # the rows may be made by another stream of a GPU, and overwritten there
+        memory.newest = memory.newest.clone() if memory.newest is not None else None
+
+    @torch.no_grad()
+    def context(self, memory: Memory) -> Context:
+        """The query outputs (B, n, D) of the newest frame, read against the banks.
+
+        Without a memory (length 0) those of all frames, (B, frames * n, D).
+        """
+        if memory.reads_apart:
+            assert memory.tokens is not None, "nothing was observed"
+            return Context(memory.tokens)
+        assert memory.newest is not None, "nothing was observed"
+        return Context(self.qformer.read(memory.newest, memory, self.num_queries))
 
     def remember_for_training(
         self,
@@ -194,12 +214,13 @@ class InstructBlip(nn.Module):
             for index in range(last):
                 memory.hidden = self.qformer.embeddings(self.query_tokens, ids)
                 feature = self._placed(features[:, index], memory)
-                self.qformer.memorise(feature, memory, self.num_queries, projected=False)
+                self.qformer.append(feature, memory, self.num_queries, projected=False)
         memory = memory.plain()
         if position_gradient == "all":
             self._let_positions_learn(memory)
         memory.hidden = self.qformer.embeddings(self.query_tokens, ids)
-        return self._step(features[:, last], memory)
+        newest = self._placed(features[:, last], memory)
+        return self.qformer.read(newest, memory, self.num_queries)
 
     def embed(self, tokens: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens (B, n, D) before prompts as the language model's input (B, n + L, E), and mask.
@@ -246,13 +267,10 @@ class InstructBlip(nn.Module):
         """Query tokens that one step gives the language model."""
         return self.query_tokens.shape[1]
 
-    def _step(self, feature: Tensor, memory: Memory) -> Tensor:
-        """Read one frame (V, P, C) at its position in time; return its tokens (B, n, D)."""
-        return self.qformer.step(self._placed(feature, memory), memory, self.num_queries)
-
-    def _memorise(self, feature: Tensor, memory: Memory) -> None:
-        """Let the banks grow by one frame (V, P, C) that has its position."""
-        self.qformer.memorise(feature, memory, self.num_queries)
+    def _append(self, feature: Tensor, memory: Memory) -> None:
+        """Append one frame (V, P, C) that has its position to the banks."""
+        projected = len(memory.hidden) > 0
+        self.qformer.append(feature, memory, self.num_queries, projected=projected)
 
     def _placed(self, feature: Tensor, memory: Memory) -> Tensor:
         """The next frame (V, P, C) of memory, which counts it, with its position embedding."""

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import InstructBlipQFormerConfig
 
-from malmm_cli.memory import Bank, Memory, MemoryBank, Project
+from malmm_cli.memory.bank import Bank, MemoryBank, Project
+from malmm_cli.models.memory import Memory
 
 __all__ = ["QFormer", "no_projections"]
 
@@ -53,7 +54,7 @@ class QFormer(nn.Module):
         hidden = self.embeddings(queries, ids)
         padding = torch.cat([mask.new_ones(len(ids), queries.shape[1]), mask], dim=1).bool()
         remembers = length > 0 and policy in ("mbc", "fifo")
-        by_query = remembers and banks in ("both", "query")
+        by_query = remembers and banks in ("both", "query") and len(ids) > 0
         return Memory(
             length=length,
             policy=policy,
@@ -83,42 +84,47 @@ class QFormer(nn.Module):
             mask=None if memory.mask is None else repeat(memory.mask),
             begun=None,
         )
-        out = self.step(features.flatten(0, 1), batch, num_queries)
+        out = self.read(features.flatten(0, 1), batch, num_queries)
         by_frame = out.view(videos, frames, prompts, *out.shape[1:])
         return by_frame.transpose(1, 2).flatten(0, 1)
 
-    def step(self, feature: Tensor, memory: Memory, num_queries: int) -> Tensor:
-        """Read one frame: feature (V, P, C) to query outputs (B, n, D); the banks of memory grow.
+    def read(self, feature: Tensor, memory: Memory, num_queries: int) -> Tensor:
+        """Read one frame against the banks: feature (V, P, C) to query outputs (B, n, D).
 
-        Attention sees at most M merged entries and the frame itself; compression comes after.
+        Attention sees at most M entries and the frame itself. The banks stay as they are.
         """
         layers = len(memory.queries)
-        return self._read(feature, memory, num_queries, layers, self._project)[:, :num_queries]
+        return self._through(feature, memory, num_queries, layers, self._project)[:, :num_queries]
 
-    def memorise(
+    def append(
         self, feature: Tensor, memory: Memory, num_queries: int, *, projected: bool = True
     ) -> None:
-        """Let the banks grow by one frame (V, P, C), as `step` does, where no outputs are needed.
+        """Append one frame (V, P, C) to the banks: to each what its layer is given of it.
 
-        The deepest layer with a bank then only has its input stored, and layers behind it have
-        nothing to do. Banks that need not be `projected`, because they are read in their plain form
-        alone afterwards, are spared what no layer asks for.
+        Layers behind the deepest one with a bank are not needed. Banks that are only read in their
+        plain form afterwards need not be `projected`.
         """
         deepest = max((i for i, bank in enumerate(memory.queries) if bank is not None), default=0)
         project = self._project if projected or deepest else no_projections
-        hidden = self._read(feature, memory, num_queries, deepest, project)
-        bank = memory.queries[deepest]
-        if bank is not None:
-            layer = list(self.encoder)[deepest]
-            project = layer.attention.attention.project if projected else no_projections
-            bank.extend(hidden, project)
-            bank.compress(project)
+        hidden = self._through(feature, memory, num_queries, deepest, project)
+        layers = list(self.encoder)
+        last = memory.queries[deepest]
+        if last is not None:
+            last.read(
+                hidden, layers[deepest].attention.attention.project if projected else no_projections
+            )
+        if memory.visual is not None:
+            memory.visual.append(project)
+        for layer, bank in zip(layers, memory.queries, strict=True):
+            if bank is not None:
+                whole = projected or bank is not last
+                bank.append(layer.attention.attention.project if whole else no_projections)
 
-    def _read(
+    def _through(
         self, feature: Tensor, memory: Memory, num_queries: int, layers: int, project: Project
     ) -> Tensor:
         """What the first so many layers make of one frame (V, P, C) and the banks: (B, N, D)."""
-        seen = _extend(memory.visual, feature, project)
+        seen = _read(memory.visual, feature, project)
         hidden, seen_by_layer = memory.hidden, iter(zip(seen[::2], seen[1::2], strict=True))
         for index, layer in enumerate(list(self.encoder)[:layers]):
             bank = memory.queries[index]
@@ -131,8 +137,6 @@ class QFormer(nn.Module):
             else:
                 begun = layer.begin(hidden, memory.mask, bank, num_queries)
             hidden = layer.end(*begun, context)
-        if memory.visual is not None:
-            memory.visual.compress(project)
         return hidden
 
     def _project(self, rows: Tensor) -> list[Tensor]:
@@ -193,10 +197,8 @@ class _Layer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Self-attention over hidden (B, N, D): queries (B, n, D), and text (B, L, D) done."""
         project = self.attention.attention.project
-        keys, values = _extend(bank, hidden, project)
+        keys, values = _read(bank, hidden, project)
         hidden = self.attention(hidden, keys, values, mask)
-        if bank is not None:
-            bank.compress(project)
         queries, text = hidden[:, :num_queries], hidden[:, num_queries:]
         return queries, self.output(self.intermediate(text), text)
 
@@ -293,6 +295,6 @@ def no_projections(rows: Tensor) -> list[Tensor]:
     return []
 
 
-def _extend(bank: Bank | None, rows: Tensor, project: Project) -> list[Tensor]:
+def _read(bank: Bank | None, rows: Tensor, project: Project) -> list[Tensor]:
     """Projections of all that a bank holds and of rows (B, P, C); of rows alone without a bank."""
-    return project(rows) if bank is None else bank.extend(rows, project)
+    return project(rows) if bank is None else bank.read(rows, project)

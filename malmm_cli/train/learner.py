@@ -132,7 +132,10 @@ class Learner:
         lost = right = count = 0.0
         for batch in batches:
             features, options = self._ready(batch)
-            tokens, _ = self.net.remember(features, self.net.start(batch.prompts, **options))
+            memory = self.net.start(batch.prompts, self._settings.memory.within(options["total"]))
+            memory.total = options["total"]
+            self.net.observe_rows(memory, features)
+            tokens = self.net.context(memory).tokens
             loss = self.net.loss(tokens, batch.prompts, batch.answers)
             found = generate(self.net, tokens, batch.prompts, decoding)
             lost += loss.item() * len(batch.samples)

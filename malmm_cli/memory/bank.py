@@ -13,10 +13,8 @@ M bank length, S = M + 1 slots (a full bank and the newcomer), D width of a proj
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -24,7 +22,6 @@ from torch.nn import functional as F
 
 __all__ = [
     "Bank",
-    "Memory",
     "MemoryBank",
     "PlainBank",
     "Project",
@@ -67,26 +64,41 @@ class PlainBank:
     policy: str = "mbc"
     entries: Tensor | None = None
     counts: Tensor | None = None
+    newcomer: Tensor | None = None
 
-    def extend(self, newcomer: Tensor, project: Project) -> list[Tensor]:
-        """Append newcomer (B, P, C); return the projections (B, T*P, D) of all, it included.
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was appended yet."""
+        return self.entries is None
+
+    def in_time(self) -> tuple[Tensor, Tensor]:
+        """The entries (B, T, P, C) and counts (B, T, P)."""
+        assert self.entries is not None
+        assert self.counts is not None
+        return self.entries, self.counts
+
+    def read(self, newcomer: Tensor, project: Project) -> list[Tensor]:
+        """Return the projections (B, T*P, D) of all entries and of newcomer (B, P, C).
 
         Gradient reaches the projection's weights through every entry, and what lies before the
-        newcomer through the newcomer alone.
+        newcomer only through the newcomer. Nothing is stored until `append`.
         """
         rows = newcomer[:, None]
         everything = rows
-        stored, ones = _at_least_float32(rows.detach()), _ones(rows)
-        if self.entries is not None and self.counts is not None:
+        if self.entries is not None:
             everything = torch.cat([self.entries.to(rows.dtype), rows], dim=1)
-            stored = torch.cat([self.entries.detach(), stored], dim=1)
-            ones = torch.cat([self.counts, ones], dim=1)
-        self.entries, self.counts = stored, ones
+        self.newcomer = _at_least_float32(rows.detach())
         return project(everything.flatten(1, 2))
 
-    def compress(self, project: Project) -> None:
-        """Bring a bank that has grown past its length back to it, by one entry."""
-        if self.entries is None or self.counts is None or self.entries.shape[1] <= self.length:
+    def append(self, project: Project) -> None:
+        """Store the newcomer that was read last; a bank that is full merges or drops an entry."""
+        assert self.newcomer is not None, "nothing was read"
+        stored, ones = self.newcomer, _ones(self.newcomer)
+        if self.entries is not None and self.counts is not None:
+            stored = torch.cat([self.entries.detach(), stored], dim=1)
+            ones = torch.cat([self.counts, ones], dim=1)
+        self.entries, self.counts, self.newcomer = stored, ones, None
+        if self.entries.shape[1] <= self.length:
             return
         if self.policy == "fifo":
             self.entries, self.counts = self.entries[:, 1:], self.counts[:, 1:]
@@ -114,14 +126,15 @@ class MemoryBank:
     similarity: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
     projections: list[Tensor] = field(default_factory=list, repr=False)
 
-    def extend(self, newcomer: Tensor, project: Project) -> list[Tensor]:
-        """Write newcomer (B, P, C) to the free slots; return the projections (B, used*P, D).
+    def read(self, newcomer: Tensor, project: Project) -> list[Tensor]:
+        """Return the projections (B, (used + 1)*P, D) of all entries and of newcomer (B, P, C).
 
-        The result is a view of the bank, in no particular order, and holds until the next call.
+        The newcomer is written to the free slots, which nothing else uses until `append`. The
+        result is a view of the bank, in no particular order, and holds until the next call.
         """
         projected = project(newcomer)
         row = _at_least_float32(newcomer)
-        if not self.used:
+        if not self.rows.numel():
             self._allocate(row, projected)
         slot = self.order[:, self.used]
         for bank, value in zip(self.projections, projected, strict=True):
@@ -131,14 +144,13 @@ class MemoryBank:
         if self.used and self.policy == "mbc":
             before = _read(self.rows, self.order[:, self.used - 1])
             self.similarity[:, self.used] = _similarity(before, row)
-        self.used += 1
-        return [bank[:, : self.used].flatten(1, 2) for bank in self.projections]
+        return [bank[:, : self.used + 1].flatten(1, 2) for bank in self.projections]
 
-    def compress(self, project: Project) -> None:
-        """Bring a bank that has grown past its length back to it, by one entry per position."""
-        if self.used <= self.length:
+    def append(self, project: Project) -> None:
+        """Store the newcomer that was read last; a full bank merges or drops one per position."""
+        if self.used < self.length:
+            self.used += 1
             return
-        self.used -= 1
         if self.policy == "fifo":
             self._drop(torch.zeros_like(self.order[:, 0]))
             return
@@ -154,6 +166,11 @@ class MemoryBank:
         self.similarity.scatter_(1, left[:, None], with_before[:, None])
         # where nothing comes after, this is the newcomer's place and is written when it comes
         self.similarity.scatter_(1, right[:, None], _similarity(merged, after)[:, None])
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was appended yet."""
+        return self.used == 0
 
     def in_time(self) -> tuple[Tensor, Tensor]:
         """The entries (B, used, P, C) and counts (B, used, P) in order of time, copied."""
@@ -201,75 +218,6 @@ class MemoryBank:
 
 
 Bank = MemoryBank | PlainBank
-
-
-@dataclass
-class Memory:
-    """Everything remembered of V videos under B prompts (B / V each, side by side).
-
-    Made by a model's `start`, changed by its `remember`; `copy()` it to go on in two ways.
-    `hidden` (B, N, D) is the Q-Former's input, queries first, and `mask` (B, N) its real tokens
-    (None when all are). `visual` is one bank for all cross-attention layers; `queries` one per
-    self-attention layer; None where a bank is off. `frames` counts those seen, of `total` where
-    that is known; `placed` ones come with their positions. `tokens` (B, n, D) is what the language
-    model gets, None before the first frame. `begun` is what the first layer makes of its input, by
-    self-attention alone, where that is the same at every frame. `replay` reads one frame by what
-    was captured of this memory's step, False where that was tried in vain.
-    """
-
-    length: int
-    policy: str
-    banks: str
-    hidden: Tensor
-    mask: Tensor | None
-    visual: Bank | None
-    queries: list[Bank | None]
-    total: int | None = None
-    frames: int = 0
-    placed: bool = False
-    tokens: Tensor | None = None
-    begun: tuple[Tensor, Tensor] | None = None
-    replay: Callable[[Tensor], None] | Literal[False] | None = None
-
-    @property
-    def banks_in_use(self) -> list[Bank]:
-        """The visual bank and the query banks, of those that are on."""
-        return [bank for bank in (self.visual, *self.queries) if bank is not None]
-
-    @property
-    def is_full(self) -> bool:
-        """Whether a step no longer lets any bank grow."""
-        banks = self.banks_in_use
-        return bool(banks) and all(
-            isinstance(bank, MemoryBank) and bank.used == bank.length for bank in banks
-        )
-
-    @property
-    def reads_apart(self) -> bool:
-        """Whether each frame is read as if it were alone: no memory, or the average over frames."""
-        return self.policy == "average" or (self.length == 0 and self.policy != "last")
-
-    @property
-    def keeps_nothing(self) -> bool:
-        """Whether every bank is off, so that only the newest frame counts."""
-        return not self.banks_in_use
-
-    def copy(self) -> Memory:
-        """An independent copy, tensors included."""
-        return copy.deepcopy(replace(self, replay=None))
-
-    def plain(self) -> Memory:
-        """The same memory with every bank in the plain form; shares nothing that is written to."""
-        return replace(
-            self,
-            visual=_plain(self.visual),
-            queries=[_plain(bank) for bank in self.queries],
-            replay=None,
-        )
-
-
-def _plain(bank: Bank | None) -> Bank | None:
-    return bank.plain() if isinstance(bank, MemoryBank) else copy.copy(bank)
 
 
 def _similarity(a: Tensor, b: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Memory banks and the times of their slots; nothing but tensors."""
