@@ -101,9 +101,9 @@ def _decoded_times(path: str, container: InputContainer, stream: VideoStream, fo
 
 def _edited(times: Times, stream: VideoStream, edits: Sequence[Edit]) -> Times:
     """Return the times of those pictures that the edits show; all, if they show none."""
-    last = float(times.stamps[-1] + times.gap)
-    promised = float((stream.duration or 0) * (stream.time_base or 0))
-    shown = follow_edits(edits, times.stamps, last, promised)
+    unit = float(stream.time_base or 1)
+    last, promised = float(times.stamps[-1] + times.gap), float((stream.duration or 0) * unit)
+    shown = follow_edits(edits, times.stamps, last, unit=unit, promised=promised)
     if not len(shown.which):
         return times
     starts = (0, *(np.flatnonzero(np.diff(shown.which) <= 0) + 1).tolist())
