@@ -174,7 +174,8 @@ def _check_vocabularies(config: Any, language: Any, instruction: Any, folder: Pa
         ("tokenizer", language, config.text_config.vocab_size),
         (QFORMER_TOKENIZER, instruction, config.qformer_config.vocab_size),
     ):
-        most = max(words.get_vocab().values(), default=-1) + 1
+        # what it puts around a text need be none of its words
+        most = max([*words.get_vocab().values(), *words("a")["input_ids"]], default=-1) + 1
         if most > rows:
             raise ModelError(
                 f"{folder}: its {what} has {most} words, the model {rows}", hint=remedy(folder)
