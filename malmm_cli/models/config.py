@@ -18,9 +18,8 @@ import transformers
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from malmm_cli.errors import MalmmError, ModelError
+from malmm_cli.errors import MalmmError, ModelError, first_line
 from malmm_cli.folder import FAMILIES, read_config, read_json, remedy
-from malmm_cli.models.weights import first_line
 
 __all__ = ["bounded", "configuration", "quiet", "token_ids", "told"]
 

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from malmm_cli.errors import ModelError
-from malmm_cli.models.weights import first_line
+from malmm_cli.errors import ModelError, first_line
 
 __all__ = ["Texts"]
 
