@@ -21,10 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from malmm_cli.errors import ModelError
+from malmm_cli.errors import ModelError, first_line
 from malmm_cli.folder import copy_beside_weights, read_config, read_header
 from malmm_cli.models import check_state
-from malmm_cli.models.weights import check, first_line, read_state, write_state, wrong_shapes
+from malmm_cli.models.weights import check, read_state, write_state, wrong_shapes
 
 __all__ = ["Converted", "convert", "lay_over", "listed", "read_checkpoint", "rename"]
 
@@ -143,7 +143,7 @@ def _check_numbers(state: Mapping[str, Tensor], where: str) -> None:
                 f"{where}: {name} is {str(value.dtype).removeprefix('torch.')}",
                 hint="weights are floating point numbers: take a checkpoint that is not quantised",
             )
-    if broken := {name for name, value in state.items() if not value.isfinite().all()}:
+    if broken := {name for name, value in state.items() if not value.float().isfinite().all()}:
         names = ", ".join(listed(_gathered(broken, state.keys())))
         raise ModelError(
             f"{where}: numbers that are none (NaN or infinite) in {names}", hint=_ANOTHER

@@ -10,7 +10,10 @@ MalmmError
 
 from __future__ import annotations
 
-__all__ = ["CapacityError", "MalmmError", "MediaError", "ModelError", "OutputError", "UsageError"]
+__all__ = [
+    *("CapacityError", "MalmmError", "MediaError", "ModelError", "OutputError", "UsageError"),
+    "first_line",
+]
 
 
 class MalmmError(Exception):
@@ -50,3 +53,10 @@ class ModelError(MalmmError):
 
 class CapacityError(MalmmError):
     """Too little memory, disk or room in the language model's context."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that says something, or its kind where there is none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    end = next((i for i, line in enumerate(lines, 1) if not line.endswith(":")), len(lines))
+    return " ".join(lines[:end]) or type(error).__name__

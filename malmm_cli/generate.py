@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -43,10 +42,9 @@ def generate(
         search |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
     if on_text is not None:
         search |= {"streamer": _Words(model.texts, on_text)}
-    with _seeded(decoding.seed, embeds.device), quiet(), warnings.catch_warnings():
-        # Input ids beside the embeddings would put the prompt under the repetition penalty, which
-        # the reference does not do; transformers warns that they are missing.
-        warnings.filterwarnings("ignore", message="Passing `repetition_penalty`")
+    # Input ids beside the embeddings would put the prompt under the repetition penalty, which the
+    # reference does not do; transformers warns that they are missing.
+    with _seeded(decoding.seed, embeds.device), quiet():
         ids = model.language_model.generate(
             inputs_embeds=embeds,
             attention_mask=mask,

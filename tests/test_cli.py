@@ -1,6 +1,8 @@
 """The commands as a user meets them: help, defaults, where things are printed, and good runs."""
 
+import errno
 import json
+import os
 import re
 
 import pytest
@@ -302,3 +304,20 @@ def test_models(malmm):
     assert by_name.keys() == {"vicuna-7b", "vicuna-13b", "flan-t5-xl", "flan-t5-xxl", "tiny"}
     assert by_name["vicuna-7b"]["repository"] == "Salesforce/instructblip-vicuna-7b"
     assert by_name["tiny"]["here"] is True
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        RuntimeError(f"unable to open file <a>: {os.strerror(errno.EMFILE)} (24)"),
+    ],
+)
+def test_too_many_open_files_are_told_whoever_opens_them(malmm, monkeypatch, error):
+    def full(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("malmm_cli.cli.app", full)
+    done = malmm("doctor")
+    assert done.code == 1
+    assert done.err.startswith("error: too many open files\n")

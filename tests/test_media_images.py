@@ -409,6 +409,13 @@ def test_white_is_under_what_the_mask_of_an_icon_hides(tmp_path: Path, bits: int
         assert "--decoder auto" in (failure(path, decoder).hint or "")
 
 
+def test_a_gif_of_one_picture_is_a_still(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    Image.new("RGB", (32, 24), "red").save(path)
+    for decoder in ("auto", "pyav", "ffmpeg"):
+        assert media.probe(path, decoder).duration == 0
+
+
 @pytest.mark.parametrize("decoder", ["auto", "pyav", "ffmpeg"])
 def test_an_icon_is_a_still(tmp_path: Path, decoder: str) -> None:
     Image.new("RGBA", (16, 16), (255, 0, 0, 0)).save(tmp_path / "a.ico")

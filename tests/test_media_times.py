@@ -6,6 +6,7 @@ import random
 import subprocess
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from media_files import number_of, set_edits, write_sound, write_video
@@ -37,7 +38,7 @@ def test_times_of_decoding_are_sorted() -> None:
 
 def test_missing_and_doubled_times_are_spread_between_their_neighbours() -> None:
     assert clock(np.array([NAN, 1.0, NAN, NAN, 4.0, NAN]), 25)[0] == pytest.approx(
-        [0.0, 3.0, 4.0, 5.0, 6.0, 9.0]
+        [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     )
     assert clock(np.array([0.0, 0.0, 2.0, 2.0]), 25)[0] == pytest.approx([0.0, 1.0, 2.0, 4.0])
 
@@ -47,6 +48,16 @@ def test_times_continue_where_they_jump(jump: float) -> None:
     steady = np.arange(10) / 25
     seconds, _ = clock(np.concatenate([700 + steady, 700.4 + jump + steady]), 25)
     assert seconds == pytest.approx(np.arange(20) / 25)
+
+
+@pytest.mark.parametrize("back", [0.3, 0.62, 0.99])
+def test_a_small_step_back_is_a_joint_where_pictures_were_shown_before(back: float) -> None:
+    times = np.arange(75) / 25
+    shown = np.concatenate([times[:40], times[40:] - back])
+    assert clock(shown, 25)[0] == pytest.approx(times)
+    swapped = times.copy()
+    swapped[[10, 13]] = swapped[[13, 10]]
+    assert clock(swapped, 25)[0] == pytest.approx(times)
 
 
 def test_a_picture_may_stay_for_hours_but_not_for_days() -> None:
@@ -104,6 +115,41 @@ def test_an_mp4_without_its_times_of_showing_is_whole(tmp_path: Path) -> None:
     path = changed(tmp_path, "a.mp4", "h264", "times as they are")
     path.write_bytes(path.read_bytes().replace(b"ctts", b"free"))
     assert containers.judge(path, random.Random(0)) == ""
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.nut"])
+def test_times_of_decoding_in_a_part_of_a_file_are_found(tmp_path: Path, name: str) -> None:
+    path = changed(tmp_path, name, "h264", "times of decoding from half-way")
+    assert containers.judge(path, random.Random(0)) == ""
+
+
+@pytest.mark.parametrize(("name", "wraps_at"), [("a.ts", 2**33 / 90_000), ("a.flv", 2**31 / 1000)])
+def test_a_clock_may_start_over_between_pictures_that_refer_to_each_other(
+    tmp_path: Path, name: str, wraps_at: float
+) -> None:
+    source = write_video(tmp_path / "source.mp4", 50, gop=25, options={"bf": "3"})
+    for early in range(20, 28):
+        begin = wraps_at * 25 - early
+        path = tmp_path / name
+        containers.mux(
+            source, path, lambda times, _, by=begin: containers._move(times, by), random.Random(0)
+        )
+        info = media.probe(path)
+        frames = list(media.read(info, info.seconds))
+        assert [number_of(frame.pixels) for frame in frames] == list(range(50))
+        assert info.duration == pytest.approx(2, abs=0.05)
+
+
+def test_a_packet_with_a_hole_is_told_of(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.ts", 50, gop=25, size=(640, 480), options={"crf": "0"})
+    data = path.read_bytes()
+    assert media.probe(path).warnings == ()
+    with av.open(str(path)) as container:
+        begin = [packet.pos for packet in container.demux(video=0) if packet.size][12]
+    hole = begin + 4 * 188
+    path.write_bytes(data[:hole] + data[hole + 188 :])
+    (warning,) = media.probe(path).warnings
+    assert "1 of 50 packets are incomplete" in warning
 
 
 @pytest.mark.parametrize("name", ["packed.avi", "steps.mkv"])

@@ -96,7 +96,11 @@ def reconfigured(folder, part, **values):
         ("qformer_config", {"num_attention_heads": 0}, "config.json: makes no model"),
         ("qformer_config", {"num_attention_heads": 7}, "config.json: makes no model"),
         ("vision_config", {"num_attention_heads": 7}, "config.json: makes no model"),
-        ("vision_config", {"patch_size": 0}, "config.json: makes no model"),
+        ("vision_config", {"patch_size": 0}, "patch_size is 0, and must be at least 1"),
+        ("vision_config", {"hidden_size": 0}, "vision_config.hidden_size is 0, and must be"),
+        ("vision_config", {"hidden_size": -1}, "vision_config.hidden_size is -1, and must be"),
+        ("text_config", {"intermediate_size": 0}, "text_config.intermediate_size is 0"),
+        ("qformer_config", {"vocab_size": -(2**70)}, "qformer_config.vocab_size is -1180"),
         ("vision_config", {"patch_size": [8, 8]}, "config.json: makes no model"),
         ("vision_config", {"patch_size": -8}, "config.json: makes no model"),
         ("vision_config", {"image_size": 10**9}, "64 × 64"),
@@ -133,6 +137,31 @@ def test_names_without_numbers_make_no_room_for_layers(folder):
 def test_packages_that_a_configuration_wants_are_not_needed(folder, key):
     reconfigured(folder, "text_config", **{key: "flash_attention_2"})
     reconfigured(folder, None, **{key: "flash_attention_3"})
+    assert load(folder).num_queries == 8
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("output_attentions", True),
+        ("output_hidden_states", True),
+        ("return_dict", False),
+        ("is_encoder_decoder", True),
+        ("bos_token_id", 2**70),
+        ("decoder_start_token_id", "x"),
+    ],
+)
+def test_how_a_configuration_wants_to_run_changes_no_answer(malmm, folder, key, value):
+    ask = ("caption", SAMPLE, "-q", "--model", folder, "--frames", 2, "--max-new-tokens", 3)
+    due = malmm(*ask).out
+    for part in (None, "vision_config", "qformer_config", "text_config"):
+        reconfigured(folder, part, **{key: value})
+    assert malmm(*ask).out == due
+
+
+def test_transformers_own_warnings_are_not_passed_on(folder):
+    """They are about names of keys, and for those who write such files."""
+    reconfigured(folder, "vision_config", rope_scaling={})
     assert load(folder).num_queries == 8
 
 

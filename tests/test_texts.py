@@ -9,6 +9,7 @@ import transformers
 from memories import remember, start
 from safetensors.torch import load_file, save_file
 
+from malmm_cli.errors import ModelError
 from malmm_cli.generate import generate
 from malmm_cli.models import load
 from malmm_cli.settings import Decoding
@@ -112,7 +113,9 @@ def add_template(folder, single):
     )
 
 
-@pytest.mark.parametrize(("single", "first"), [("<s> A", [1]), ("<s> A </s>", [1]), ("A", [2])])
+@pytest.mark.parametrize(
+    ("single", "first"), [("<s> A", [1]), ("<s> A </s>", [1]), ("A", [2]), ("A </s>", [2])]
+)
 def test_what_a_tokenizer_begins_with_is_kept_and_its_end_is_not(folder, single, first):
     add_template(folder, single.split())
     texts = load(folder).texts
@@ -141,6 +144,77 @@ def test_every_end_that_is_given_ends_an_answer(folder):
     (folder / "generation_config.json").unlink()
     rewrite(folder / "config.json", lambda c: c["text_config"].update(eos_token_id=red))
     assert load(folder).texts.ends == [2], "the tokenizer knows its own end"
+
+
+def test_an_end_that_the_configuration_alone_knows_is_not_said(folder):
+    """Some tokenizers know their end token as a word like any other."""
+    rewrite(folder / "tokenizer_config.json", lambda c: c.update(eos_token=None, bos_token=None))
+    net = load(folder)
+    red, blue = net.texts.language.convert_tokens_to_ids(["▁red", "▁blue"])
+    assert net.texts.ends == [2]
+    rewrite(folder / "config.json", lambda c: c["text_config"].update(eos_token_id=blue))
+    texts = load(folder).texts
+    assert texts.ends == [blue]
+    assert texts.decode(torch.tensor([[red, red, blue, blue]])) == ["red red"]
+
+
+@pytest.mark.parametrize("part", ["", "qformer_tokenizer"])
+def test_what_a_tokenizer_has_no_token_for_is_told(folder, part):
+    def change(content):
+        content["added_tokens"] = [t for t in content["added_tokens"] if t["content"] != "[UNK]"]
+        content["pre_tokenizer"] = {"type": "Whitespace"}
+        content["normalizer"] = None
+        vocab = {"a": 0, "what": 1, "</s>": 2, "[PAD]": 3}
+        content["model"] = {"type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]"}
+        content["post_processor"] = content["decoder"] = None
+        content["added_tokens"] = []
+
+    rewrite(folder / part / "tokenizer.json", change)
+    words = {"tokenizer_class": "TokenizersBackend", "pad_token": "[PAD]", "eos_token": "</s>"}
+    (folder / part / "tokenizer_config.json").write_text(json.dumps(words))
+    texts = load(folder).texts
+    read = texts.instructions if part else lambda prompts: texts.prompts(prompts, side="left")
+    assert read(["what a"])[0].tolist() == [[1, 0]]
+    with pytest.raises(ModelError, match=r"cannot read 'what ☃'.*UNK"):
+        read(["what ☃"])
+
+
+def test_special_tokens_that_the_q_former_has_no_place_for(folder):
+    path = folder / "qformer_tokenizer" / "tokenizer.json"
+    first = {"SpecialToken": {"id": "[CLS]", "type_id": 0}}
+
+    def change(content):
+        content["post_processor"]["single"][:0] = [first] * 200
+
+    rewrite(path, change)
+    own = {"tokenizer_class": "TokenizersBackend"}
+    rewrite(path.with_name("tokenizer_config.json"), lambda content: content.update(own))
+    with pytest.raises(ModelError, match="reads 128 tokens, its tokenizer makes 2"):
+        load(folder).texts.instructions([PROMPT])
+
+
+@pytest.mark.parametrize("part", ["", "qformer_tokenizer"])
+def test_a_template_of_ids_beyond_the_vocabulary_is_refused(folder, part):
+    def change(content):
+        special = {"<s>": {"id": "<s>", "ids": [10**6], "tokens": ["<s>"]}}
+        single = [
+            {"SpecialToken": {"id": "<s>", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}},
+        ]
+        content["post_processor"] = {
+            "type": "TemplateProcessing",
+            "single": single,
+            "pair": single,
+            "special_tokens": special,
+        }
+
+    rewrite(folder / part / "tokenizer.json", change)
+    rewrite(
+        folder / part / "tokenizer_config.json",
+        lambda c: c.update(tokenizer_class="TokenizersBackend"),
+    )
+    with pytest.raises(ModelError, match="has 1000001 words"):
+        load(folder)
 
 
 def test_ids_without_a_word_are_passed_over(vicuna_folder):

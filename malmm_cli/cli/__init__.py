@@ -31,7 +31,7 @@ from malmm_cli.cli import eval as evaluation
 from malmm_cli.cli.console import complain, note
 from malmm_cli.cli.launched import check_launch, is_beside
 from malmm_cli.errors import MalmmError
-from malmm_cli.files.descriptors import HINT, TOO_MANY
+from malmm_cli.files.descriptors import HINT, ran_out
 
 __all__ = ["app", "run"]
 
@@ -108,7 +108,7 @@ def _complain(error: Exception) -> int:
     if isinstance(error, MalmmError):
         complain(error.message, error.hint)
         return error.exit_code
-    if isinstance(error, OSError) and error.errno in TOO_MANY:
+    if ran_out(error):
         complain("too many open files", HINT)
         return 1
     if isinstance(error, _ClickError):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 
 from malmm_cli.errors import CapacityError
 
-__all__ = ["HINT", "TOO_MANY", "allow"]
+__all__ = ["HINT", "TOO_MANY", "allow", "ran_out"]
 
 TOO_MANY = (errno.EMFILE, errno.ENFILE)
 USUAL = 1024
@@ -31,3 +32,11 @@ def allow(number: int, what: str) -> None:
             hint=HINT,
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(number, USUAL), hard), hard))
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error is of too many open files; torch tells it in words, as a RuntimeError."""
+    if isinstance(error, OSError):
+        return error.errno in TOO_MANY
+    told = str(error)
+    return isinstance(error, RuntimeError) and any(os.strerror(n) in told for n in TOO_MANY)

@@ -71,11 +71,17 @@ def edits_of(path: str, number: int, unit: float) -> list[Edit]:
 
 
 def follow_edits(
-    edits: Sequence[Edit], stamps: NDArray[np.float64], last: float, promised: float
+    edits: Sequence[Edit],
+    stamps: NDArray[np.float64],
+    last: float,
+    *,
+    unit: float,
+    promised: float,
 ) -> Shown:
     """Return what `edits` show of the pictures that begin at `stamps` (M,), ascending seconds.
 
-    The medium ends at `last`, and in an undamaged file at `promised`. As in FFmpeg, a picture that
+    The medium, whose times count units of `unit` seconds, ends at `last`, and in an undamaged file
+    at `promised`. As in FFmpeg, a picture that
     begins before its part is not shown, unless it stays on the screen for longer than is usual.
     """
     gap = float(usual_gap(stamps)) or last - stamps[-1]
@@ -99,7 +105,9 @@ def follow_edits(
             if low and min(ends[low - 1], stop) - edit.medium > gap + slack:
                 low -= 1
             which.append(np.arange(low, high))
-            seconds.append(begin + (stamps[low:high] - edit.medium).clip(0) / edit.rate)
+            # whole units are subtracted, so that the times are those of a file without a list
+            units = np.round(stamps[low:high] / unit, 6) - round(edit.medium / unit)
+            seconds.append(begin + units.clip(0) * unit / edit.rate)
             if low < high:
                 end = begin + min(length, (ends[high - 1] - edit.medium) / edit.rate)
                 due = begin + min(length, (max(promised, last) - edit.medium) / edit.rate)

@@ -299,7 +299,7 @@ def _source(track: Track) -> dict[str, object]:
         options["noautorotate"] = None  # done here: versions differ in what they know of turns
     if track.container == "gif":
         options["min_delay"] = 1  # old versions make 0.1 s of 0.01 s; PyAV's does not
-    if track.container.startswith(MOV) and track.as_stamped:
+    if track.container.startswith(MOV):
         options["ignore_editlist"] = 1  # as PyAV opens it
     if track.container == "mpegts":
         options["merge_pmt_versions"] = 1  # as PyAV opens it

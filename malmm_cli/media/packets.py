@@ -207,6 +207,8 @@ def _continued(
     positions, shifts = splices.positions.tolist(), splices.shifts.tolist()
     by = 0
     for packet in packets:
+        if splices.wrap and packet.pts is not None and packet.dts is not None:
+            packet.pts += splices.wrap * round((packet.dts - packet.pts) / splices.wrap)
         if packet.pos is not None:
             by = shifts[max(bisect_right(positions, packet.pos) - 1, 0)]
         if packet.pts is not None:

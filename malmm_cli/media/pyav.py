@@ -115,7 +115,8 @@ def _track(
     if aperture.display:
         aspect = aperture.display[0] * height / (aperture.display[1] * width)
     width, height = display_size(width, height, aspect, how)
-    still = is_still(container.format.name) or (len(times.seconds) == 1 and is_heif(path))
+    only = len(times.seconds) == 1 and (container.format.name == "gif" or is_heif(path))
+    still = only or is_still(container.format.name)
     duration = 0.0 if still else float(times.seconds[-1] + times.gap)
     whole = len(times.marks) == len(found.stamps) and len(times.parts) == 1
     return Track(
@@ -178,6 +179,9 @@ def _cut_off(stream: VideoStream, times: Times, duration: float, found: Scan) ->
         return (
             f"pictures end at {duration:.1f} s; what follows is another stream and is left out",
         )
+    if found.torn:
+        number = len(found.stamps)
+        return (f"damaged: {found.torn} of {number} packets are incomplete; pictures may be wrong",)
     if times.lost:
         return (f"damaged: {times.lost} of {len(found.stamps)} packets hold no picture",)
     if not found.cut and promised <= duration + SLACK:

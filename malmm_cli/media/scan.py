@@ -10,7 +10,7 @@ from array import array
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from av.container import InputContainer
@@ -20,17 +20,34 @@ from numpy.typing import NDArray
 
 from malmm_cli.media.limits import MAX_PIXELS
 from malmm_cli.media.packets import open_file, packets_of, pictures_of, seek, stream_of
-from malmm_cli.media.timeline import DAY, REORDERED, Splices, follow, sections, usual_gap
+from malmm_cli.media.timeline import (
+    DAY,
+    REORDERED,
+    Splices,
+    follow,
+    near,
+    sections,
+    usual_gap,
+)
 
 __all__ = ["NONE", "Scan", "in_order", "longest_still", "scan"]
 
 NONE = -(2**63)  # an unknown timestamp or position, as FFmpeg writes it
 
 JOINED = {"mpegts", "mpeg"}  # formats in which recordings are cut and joined byte by byte
+WRAPS = {"mpegts": 2**33, "mpeg": 2**33, "flv": 2**31}  # where timestamps start over
 LONGEST_STILL = 10.0  # seconds that a picture stays on the screen in those
 BY_SHOWING = {"matroska,webm", "nut", "ogg"}  # formats that hold no times of decoding
 USUAL_ORDER = (0.1, 0.6)  # share of pictures that the next in the order of decoding comes before
 SAMPLES, SAMPLE = 5, 24  # places and pictures to decode at each
+WINDOW = 12  # pictures
+
+
+class Stretch(NamedTuple):
+    """A stretch of pictures: their share out of order, and the number of the key before it."""
+
+    share: float
+    key: int
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,7 @@ class Scan:
     doubtful: bool = False  # its times jump, and nothing says where
     joined: bool = False  # recordings may have been joined to it byte by byte
     left: bool = False  # it goes on with streams that only begin there
+    torn: int = 0  # packets of which a part is missing
 
     @cached_property
     def timed(self) -> bool:
@@ -97,6 +115,31 @@ class Scan:
         steps = np.diff(self.stamps[self.shown])
         return float((steps < 0).mean()) if len(steps) else 0.0
 
+    def extremes(self) -> tuple[Stretch, Stretch]:
+        """The stretches with the least and the largest such share."""
+        shown = np.flatnonzero(self.shown)
+        back = np.diff(self.stamps[shown]) < 0
+        if len(back) < WINDOW:
+            whole = Stretch(float(back.mean()) if len(back) else 0.0, 0)
+            return whole, whole
+        share = np.convolve(back, np.ones(WINDOW) / WINDOW, "valid")
+        keys = self.stamps[np.flatnonzero(self.keys)]
+
+        def at(place: int) -> Stretch:
+            before = keys[: max(int(self.keys[: shown[place] + 1].sum()), 1)][-1:]
+            key = np.searchsorted(self.starts[0], before).clip(0, max(len(self.starts[0]) - 1, 0))
+            return Stretch(float(share[place]), int(key[0]) if len(key) else 0)
+
+        return at(int(share.argmin())), at(int(share.argmax()))
+
+    def depth(self) -> int:
+        """Most pictures that are decoded before one and shown after it."""
+        stamps = self.stamps[self.shown]
+        later = np.zeros(len(stamps), np.int64)
+        for step in range(1, min(2 * REORDERED, len(stamps))):
+            later[step:] += stamps[:-step] > stamps[step:]
+        return int(later.max(initial=0))
+
     def farthest(self) -> int:
         """Most places between where a picture is decoded and where it is shown."""
         order = np.argsort(self.stamps[self.shown], kind="stable")
@@ -106,14 +149,13 @@ class Scan:
 def scan(path: str, number: int, max_pixels: int = MAX_PIXELS) -> Scan:
     """Read all packets of the stream `number`."""
     stamps, decoding, lengths, positions = (array("q") for _ in range(4))
-    keys, shown = array("b"), array("b")
-    cut = False
+    keys, shown, corrupt = (array("b") for _ in range(3))
     strangers: list[None] = []
     with open_file(path, max_pixels) as container:
         stream = stream_of(container, number)
         vp8 = stream.codec_context.name == "vp8"
         for packet in packets_of(container, stream, lambda: strangers.append(None)):
-            cut = packet.is_corrupt
+            corrupt.append(packet.is_corrupt)
             stamps.append(NONE if packet.pts is None else packet.pts)
             decoding.append(NONE if packet.dts is None else packet.dts)
             lengths.append(packet.duration or 0)
@@ -122,6 +164,7 @@ def scan(path: str, number: int, max_pixels: int = MAX_PIXELS) -> Scan:
             hidden = packet.is_discard or (vp8 and not memoryview(packet)[0] & 0x10)
             keys.append(packet.is_keyframe)
             shown.append(not hidden)
+        cut = bool(corrupt and corrupt[-1])
         found = Scan(
             stamps=np.array(stamps, np.int64),
             source=np.array(stamps, np.int64),
@@ -131,12 +174,22 @@ def scan(path: str, number: int, max_pixels: int = MAX_PIXELS) -> Scan:
             keys=np.array(keys, np.bool_),
             shown=np.array(shown, np.bool_),
             cut=cut,
+            torn=_torn(np.array(corrupt, np.bool_), np.array(keys, np.bool_)),
             joined=container.format.name in JOINED,
             left=bool(strangers) and _goes_on(np.array(positions, np.int64), container.size),
         )
         if cut and found.shown.sum() > 1:
             found.shown[-1] = False
         return _continued(found, container, stream)
+
+
+def _torn(corrupt: NDArray[np.bool_], keys: NDArray[np.bool_]) -> int:
+    """Count the packets of which a part is missing; the last of all is another matter.
+
+    Where whole recordings were joined, one shortly before a key picture looks so too.
+    """
+    joint = np.append(keys[1:], True) | np.append(keys[2:], [True, True])[: len(keys)]
+    return int((corrupt & ~joint).sum())
 
 
 def _goes_on(positions: NDArray[np.int64], size: int) -> bool:
@@ -162,25 +215,37 @@ def _continued(found: Scan, container: InputContainer, stream: VideoStream) -> S
     places = np.flatnonzero((times != NONE) & (found.stamps != NONE))
     if len(places) < 2:
         return found
-    gap = usual_gap(found.stamps[places])
+    wrap = WRAPS.get(name, 0)
+    stamps = found.stamps.copy()
+    if wrap:
+        stamps[places] = near(stamps[places], found.decoding[places], wrap)
+    gap = usual_gap(stamps[places])
     rough = name in BY_SHOWING or found.made_up
     back = max(1 / unit, REORDERED * float(gap)) if rough else 0
     starts = sections(times[places], back, longest_still(name) / unit)
-    if len(starts) == 1:
+    if len(starts) == 1 and (stamps == found.stamps).all():
         return found
     positions = found.positions[places[starts]]
     if found.made_up or len(starts) > 1 + len(places) / 20 or (np.diff(positions) <= 0).any():
         return replace(found, doubtful=True)
-    shifts = np.array(follow(np.split(found.stamps[places], starts[1:]), gap), np.int64)
+    steps = times[places[starts[1:]]] - times[places[starts[1:] - 1]]
+    wraps = [0, *(_wrapped(int(step), wrap, LONGEST_STILL / unit) for step in steps)]
+    shifts = np.array(follow(np.split(stamps[places], starts[1:]), gap, wraps), np.int64)
     section = np.searchsorted(places[starts], np.arange(len(times)), "right").clip(1) - 1
     by_byte = not container.format.flags & cast("int", Flags.no_byte_seek.value)
     return replace(
         found,
-        stamps=np.where(found.stamps == NONE, NONE, found.stamps + shifts[section]),
-        splices=Splices(positions, shifts, by_byte),
+        stamps=np.where(stamps == NONE, NONE, stamps + shifts[section]),
+        splices=Splices(positions, shifts, by_byte, wrap),
         # ASF cannot be sought then: bytes lie within pictures, and a time is looked for for ever
         keys=found.keys & (name != "asf"),
     )
+
+
+def _wrapped(step: int, wrap: int, longest: float) -> int:
+    """Return what to add to times that only started over; 0 if they jump for another reason."""
+    by = -wrap * round(step / wrap) if wrap else 0
+    return by if abs(step + by) < longest else 0
 
 
 def in_order(container: InputContainer, stream: VideoStream, found: Scan) -> bool:
@@ -195,16 +260,20 @@ def in_order(container: InputContainer, stream: VideoStream, found: Scan) -> boo
     reordering = stream.codec_context.has_b_frames and not found.keys.all()
     if reordering and avi and stream.codec_context.name in {"h264", "hevc"}:
         return False  # AVI has times of decoding alone, and FFmpeg guesses wrong for these
-    if found.farthest() > REORDERED:
+    if found.farthest() > REORDERED or found.depth() > stream.codec_context.has_b_frames + 1:
         return False
     least, most = USUAL_ORDER if reordering else (0, 0)
     usual = least <= found.out_of_order() <= most and not (avi and reordering)
-    if usual and not found.made_up:
+    lowest, highest = found.extremes()
+    if usual and not found.made_up and least <= lowest.share and highest.share <= most:
         return True
     marks, targets = np.unique(found.stamps[found.shown]), found.starts[1]
     if not len(targets):
         return False
-    for place in np.linspace(0, len(targets) - 1, min(len(targets), SAMPLES)).astype(int).tolist():
+    places = {lowest.key, highest.key}
+    if not usual or found.made_up:
+        places |= set(np.linspace(0, len(targets) - 1, SAMPLES).astype(int).tolist())
+    for place in sorted(places):
         seek(container, stream, int(targets[place]), found.splices)
         frames = pictures_of(container, stream, found.splices, from_key=True)
         stamps = [frame.pts for frame in islice(frames, SAMPLE)]

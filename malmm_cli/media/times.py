@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from malmm_cli.media.edits import Edit, edits_of, follow_edits
 from malmm_cli.media.packets import limit_of, open_file, pictures_of, stream_of
 from malmm_cli.media.scan import NONE, Scan, in_order, longest_still
-from malmm_cli.media.timeline import Splices, clock, usual_gap
+from malmm_cli.media.timeline import REORDERED, Splices, clock, usual_gap
 
 __all__ = ["Times", "times_of"]
 
@@ -43,12 +43,16 @@ class Times:
 
 def times_of(path: str, container: InputContainer, stream: VideoStream, found: Scan) -> Times:
     """Return the times of all pictures that are shown."""
-    if found.timed and in_order(container, stream, found):
+    ordered = found.timed and in_order(container, stream, found)
+    if ordered:
         times = _packet_times(stream, found)
     else:
         times = _decoded_times(path, container, stream, found)
     if container.format.name.startswith("mov,"):
-        return _edited(times, stream, edits_of(path, stream.id, float(stream.time_base or 1)))
+        edits = edits_of(path, stream.id, float(stream.time_base or 1))
+        if not ordered and len(edits) == 1:
+            edits = [_without_delay(edits[0], times)]
+        return _edited(times, stream, edits)
     return times
 
 
@@ -84,8 +88,9 @@ def _decoded_times(path: str, container: InputContainer, stream: VideoStream, fo
     stamps = np.where(marks == NONE, np.nan, marks * unit)
     avi = container.format.name == "avi"
     decoding = found.decoding[found.shown]
-    if avi and len(decoding) == len(marks) and (decoding != NONE).all():
-        stamps = decoding * unit  # what FFmpeg makes of them is a guess
+    missing = len(decoding) - len(marks)  # the first, which refer to what was cut off
+    if avi and 0 <= missing <= REORDERED and (decoding != NONE).all():
+        stamps = decoding[missing:] * unit  # what FFmpeg makes of them is a guess
     seconds, gap = clock(stamps, _rate(stream), longest_still(container.format.name))
     stamps = seconds + (0.0 if np.isnan(stamps).all() else float(np.nanmin(stamps)))
     if avi or found.made_up or (marks == NONE).any() or len(np.unique(marks)) < len(marks):
@@ -99,11 +104,22 @@ def _decoded_times(path: str, container: InputContainer, stream: VideoStream, fo
     return Times(seconds, gap, stamps, marks, keys[order], targets, found.splices, lost=lost)
 
 
+def _without_delay(edit: Edit, times: Times) -> Edit:
+    """Return an edit that begins where the pictures do, if it only leaves out what came of delay.
+
+    It does so by times of showing, which the file does not have.
+    """
+    first = float(times.stamps[0])
+    if edit.medium is None or not 0 < edit.medium - first <= REORDERED * times.gap:
+        return edit
+    return replace(edit, medium=first, length=edit.length + edit.medium - first)
+
+
 def _edited(times: Times, stream: VideoStream, edits: Sequence[Edit]) -> Times:
     """Return the times of those pictures that the edits show; all, if they show none."""
-    last = float(times.stamps[-1] + times.gap)
-    promised = float((stream.duration or 0) * (stream.time_base or 0))
-    shown = follow_edits(edits, times.stamps, last, promised)
+    unit = float(stream.time_base or 1)
+    last, promised = float(times.stamps[-1] + times.gap), float((stream.duration or 0) * unit)
+    shown = follow_edits(edits, times.stamps, last, unit=unit, promised=promised)
     if not len(shown.which):
         return times
     starts = (0, *(np.flatnonzero(np.diff(shown.which) <= 0) + 1).tolist())

@@ -11,7 +11,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from malmm_cli.errors import ModelError
+from malmm_cli.errors import ModelError, first_line
 from malmm_cli.folder import (
     DERIVED,
     QFORMER_TOKENIZER,
@@ -25,7 +25,7 @@ from malmm_cli.models.config import bounded, configuration, quiet, token_ids, to
 from malmm_cli.models.device import language_options
 from malmm_cli.models.instructblip import InstructBlip
 from malmm_cli.models.text import Texts
-from malmm_cli.models.weights import check, fill, first_line, read_state, subset, wrong_shapes
+from malmm_cli.models.weights import check, fill, read_state, subset, wrong_shapes
 from malmm_cli.pixels import Pixels, read_pixels
 
 __all__ = ["InstructBlip", "build", "check_state", "load"]
@@ -174,7 +174,8 @@ def _check_vocabularies(config: Any, language: Any, instruction: Any, folder: Pa
         ("tokenizer", language, config.text_config.vocab_size),
         (QFORMER_TOKENIZER, instruction, config.qformer_config.vocab_size),
     ):
-        most = max(words.get_vocab().values(), default=-1) + 1
+        # what it puts around a text need be none of its words
+        most = max([*words.get_vocab().values(), *words("a")["input_ids"]], default=-1) + 1
         if most > rows:
             raise ModelError(
                 f"{folder}: its {what} has {most} words, the model {rows}", hint=remedy(folder)

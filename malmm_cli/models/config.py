@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +18,8 @@ import transformers
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from malmm_cli.errors import MalmmError, ModelError
+from malmm_cli.errors import MalmmError, ModelError, first_line
 from malmm_cli.folder import FAMILIES, read_config, read_json, remedy
-from malmm_cli.models.weights import first_line
 
 __all__ = ["bounded", "configuration", "quiet", "token_ids", "told"]
 
@@ -40,8 +40,20 @@ _LAYER = re.compile(r"\.(\d{1,9})\.")
 # Parameters that a module may have beside those that are stored: second names, and what is tied.
 _UNSTORED = 16
 
-# Which packages to compute with: for the machine that runs it to decide.
-_PASSED_OVER = ("_attn_implementation", "attn_implementation", "experts_implementation")
+# Keys that say how large a part is, in any family.
+_SIZES = {
+    *("hidden_size", "intermediate_size", "vocab_size", "patch_size", "image_size", "head_dim"),
+    *("encoder_hidden_size", "num_attention_heads", "num_key_value_heads", "num_channels"),
+    *("d_model", "d_ff", "d_kv", "num_heads", "cross_attention_frequency"),
+}
+
+# What is no part of a model: which packages to compute with is for the machine to decide, what
+# comes out for malmm, special tokens for the tokenizers, and the rest for the family.
+_PASSED_OVER = (
+    *("_attn_implementation", "attn_implementation", "experts_implementation"),
+    *("output_attentions", "output_hidden_states", "return_dict", "is_encoder_decoder"),
+    "bos_token_id",
+)
 
 
 def configuration(folder: Path, names: Iterable[str]) -> Any:
@@ -60,6 +72,8 @@ def configuration(folder: Path, names: Iterable[str]) -> Any:
             for key in _PASSED_OVER:
                 part.pop(key, None)
     with told(folder):
+        for name in _PARTS:
+            _check_sizes(name, content.get(name))
         config: Any = transformers.InstructBlipConfig.from_dict(content)
         _take_ids(config, folder)
         return config
@@ -70,7 +84,9 @@ def _take_ids(config: Any, folder: Path) -> None:
     path, text = folder / "generation_config.json", config.text_config
     more = read_json(path) if os.path.lexists(path) else {}
     text.eos_token_id = [*token_ids(text.eos_token_id), *token_ids(more.get("eos_token_id"))]
-    if not config.use_decoder_only_language_model:
+    if config.use_decoder_only_language_model:
+        text.decoder_start_token_id = None
+    else:
         known = [more.get("decoder_start_token_id"), getattr(text, "decoder_start_token_id", None)]
         start = next((value for value in known if value is not None), text.pad_token_id)
         if type(start) is not int or not 0 <= start < text.vocab_size:
@@ -99,6 +115,13 @@ def _check_layers(content: dict[str, Any], names: list[str], path: Path) -> None
                     f"{path}: {part}.{key} is {about[key]}, but the weights have {held} layers",
                     hint=remedy(path.parent),
                 )
+
+
+def _check_sizes(name: str, part: Any) -> None:
+    """Raise ValueError for sizes below 1, of which every library complains in words of its own."""
+    for key in sorted(_SIZES.intersection(part)) if isinstance(part, dict) else []:
+        if isinstance(part[key], int | float) and part[key] < 1:
+            raise ValueError(f"{name}.{key} is {part[key]}, and must be at least 1")
 
 
 @contextmanager
@@ -136,12 +159,14 @@ def bounded(stored: int) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from printing: what is wrong is told by errors."""
+    """Keep transformers from printing or warning: what is wrong is told by errors."""
     logging: Any = transformers.utils.logging
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.set_verbosity(verbosity)

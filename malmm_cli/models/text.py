@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from malmm_cli.errors import ModelError, first_line
+
 __all__ = ["Texts"]
 
 # The reference's max_txt_len: what the Q-Former reads of an instruction.
@@ -48,6 +50,7 @@ class Texts:
         own = language.eos_token_id
         counted = self._silent if own is not None else set(language.get_vocab().values())
         self.ends = sorted(counted.intersection([*ends, *([] if own is None else [own])]))
+        self._silent.update(self.ends)  # a tokenizer without an end of its own knows it as a word
 
     @property
     def end(self) -> int:
@@ -64,12 +67,18 @@ class Texts:
     def instructions(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Ids and mask (B, L) int64 for the Q-Former, padded right, cut on the left if too long."""
         limit = self.instruction_limit
-        read = self.instruction(list(prompts), truncation=True, max_length=limit)["input_ids"]
+        read = [_read(self.instruction, p, truncation=True, max_length=limit) for p in prompts]
+        longest = max(map(len, read))
+        if longest > limit:  # special tokens alone, which are never cut
+            raise ModelError(
+                f"the Q-Former reads {limit} tokens, its tokenizer makes {longest} of a prompt",
+                hint="copy the model again from where it came, or give another folder",
+            )
         return _pad(read, self.instruction.pad_token_id or 0, "right")
 
     def instruction_length(self, prompt: str) -> int:
         """Tokens of a prompt for the Q-Former, uncut; it reads `instruction_limit` of them."""
-        return len(self.instruction(prompt, verbose=False)["input_ids"])
+        return len(_read(self.instruction, prompt))
 
     def prompts(self, prompts: Sequence[str], *, side: str) -> tuple[Tensor, Tensor]:
         """Ids and mask (B, L) int64 for the language model, padded on the `side` given."""
@@ -98,20 +107,32 @@ class Texts:
         return [_CONTROL.sub(" ", text).strip() for text in texts]
 
     def _asked(self, prompt: str) -> list[int]:
-        """A prompt for the language model; a decoder's starts with a start token, and goes on."""
-        ids: list[int] = self.language(prompt)["input_ids"]
+        """A prompt for the language model; a decoder's starts with a start token, and goes on.
+
+        An end that the tokenizer puts there is taken off.
+        """
+        ids = _read(self.language, prompt)
         if not self.decoder_only:
             return ids
         plain, start = self._plain(prompt), self.language.bos_token_id
-        if ids == plain and start is not None:
-            return [int(start), *plain]
         if len(ids) > len(plain) and ids[-1] in self.ends:
-            return ids[:-1]
-        return ids
+            ids = ids[:-1]
+        return [int(start), *plain] if ids == plain and start is not None else ids
 
     def _plain(self, text: str) -> list[int]:
-        ids: list[int] = self.language(text, add_special_tokens=False)["input_ids"]
-        return ids
+        return _read(self.language, text, add_special_tokens=False)
+
+
+def _read(tokenizer: Any, text: str, **how: Any) -> list[int]:
+    """A text's ids; ModelError where a tokenizer has no token for what is in it."""
+    try:
+        ids: list[int] = tokenizer(text, verbose=False, **how)["input_ids"]
+    except Exception as error:  # the library raises nothing more special
+        raise ModelError(
+            f"the model's tokenizer cannot read {text[:80]!r}: {first_line(error)}",
+            hint="ask in other words, or take a model whose tokenizer has an unknown token",
+        ) from error
+    return ids
 
 
 def _special_ids(tokenizer: Any) -> set[int]:

@@ -14,13 +14,12 @@ from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from malmm_cli.errors import ModelError
+from malmm_cli.errors import ModelError, first_line
 from malmm_cli.folder import read_header, remedy, shards
 
 __all__ = [
     "check",
     "fill",
-    "first_line",
     "read_state",
     "subset",
     "write_state",
@@ -132,13 +131,6 @@ def fill(parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], where: s
     check(parameters.keys() - state.keys(), state.keys() - parameters.keys(), wrong, where)
     for name, parameter in parameters.items():
         parameter.copy_(state[name])
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text that says something, or its kind where there is none."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    end = next((i for i, line in enumerate(lines, 1) if not line.endswith(":")), len(lines))
-    return " ".join(lines[:end]) or type(error).__name__
 
 
 def _some(names: list[str], most: int) -> str:

@@ -20,11 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from malmm_cli.errors import ModelError, OutputError
+from malmm_cli.errors import ModelError, OutputError, first_line
 from malmm_cli.files.atomic import new_folder, new_path, remove_leftovers
 from malmm_cli.folder import open_regular
 from malmm_cli.models import InstructBlip
-from malmm_cli.models.weights import fill, first_line
+from malmm_cli.models.weights import fill
 
 __all__ = [
     *("TRAINED", "check_finite", "latest", "read_state", "read_tensors", "restore", "save"),

@@ -75,6 +75,10 @@ def _decoding(times: list[Times], chance: random.Random) -> None:
         each.pts = each.dts
 
 
+def _decoding_in_part(times: list[Times], chance: random.Random) -> None:
+    _decoding(times[len(times) // 2 :], chance)
+
+
 def _missing(times: list[Times], chance: random.Random) -> None:
     for each in times[1:]:
         if chance.random() < 0.3:
@@ -118,6 +122,7 @@ def _epoch(times: list[Times], chance: random.Random) -> None:
 CHANGES: dict[str, Change] = {
     "times as they are": _as_they_are,
     "times of decoding": _decoding,
+    "times of decoding from half-way": _decoding_in_part,
     "some times missing": _missing,
     "no times of showing": _no_times_of_showing,
     "a late start": _late,
@@ -180,7 +185,7 @@ def mux(source: Path, target: Path, change: Change, chance: random.Random) -> No
 def decoded(path: Path) -> list[int]:
     """Return the numbers of all pictures in the order in which they come out of the decoder."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), options={"ignore_editlist": "1"}) as container:
             frames = container.decode(container.streams.video[0])
             return [number_of(frame.to_ndarray(format="rgb24")) for frame in frames]
     except (av.FFmpegError, IndexError):
