@@ -23,7 +23,6 @@ from malmm_cli.identity import identity
 from malmm_cli.loading import Model, capacity
 from malmm_cli.models.base import Features
 from malmm_cli.models.device import Clock
-from malmm_cli.room import feature_shape
 from malmm_cli.sampling import choose_for
 from malmm_cli.settings import Settings
 
@@ -164,7 +163,7 @@ class _Chosen:
         key, last, good = self._key(file), -math.inf, 0
         if (entry := cache.find(key)) is not None:
             try:
-                entry.check(*feature_shape(self.model.net))
+                entry.check(self.model.net.spec.patches, self.model.net.spec.width)
                 for number, (features, seconds) in enumerate(entry.chunks(), 1):
                     yield features, seconds
                     last, good = seconds[-1], number

@@ -32,7 +32,6 @@ from malmm_cli.loading import Model, capacity
 from malmm_cli.memory.spans import Slots
 from malmm_cli.models.device import Clock
 from malmm_cli.output import open_whole
-from malmm_cli.room import feature_shape
 from malmm_cli.settings import BANK_POLICIES, CAPTION, Sampling, Settings, changed
 
 __all__ = ["SAMPLING", "MemoryFile", "check", "is_memory_file", "read_memory_file", "remember"]
@@ -241,7 +240,7 @@ def _about(text: str) -> dict[str, Any]:
 
 def _check_shapes(slices: dict[str, Any], about: dict[str, Any], model: Model) -> None:
     """Raise ValueError for tensors that are not what the model needs, before they are read."""
-    patches, width = feature_shape(model.net)
+    patches, width = model.net.spec.patches, model.net.spec.width
     number = slices["slots"].get_shape()[0]
     due = {
         "slots": ("F16", [number, patches, width]),

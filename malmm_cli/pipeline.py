@@ -13,12 +13,12 @@ import numpy as np
 from malmm_cli.data import MediaInfo, Result, Segment
 from malmm_cli.errors import MediaError, ModelError
 from malmm_cli.footage import Footage, as_features, encode, open_footage, replayed
-from malmm_cli.generate import check_context, generate
 from malmm_cli.loading import Model, capacity, load
 from malmm_cli.memory_file import MemoryFile, is_memory_file, read_memory_file
 from malmm_cli.models import InstructBlip
 from malmm_cli.models.base import Context
 from malmm_cli.models.device import Clock
+from malmm_cli.models.generation import check_context
 from malmm_cli.models.memory import Memory
 from malmm_cli.models.text import Texts
 from malmm_cli.room import answers_at_once, is_kept, prompts_at_once
@@ -226,7 +226,7 @@ def answered(
     found: list[list[str]] = []
     for begin in range(0, len(prompts), size):
         part = slice(begin, begin + size)
-        found += generate(net, context.chosen(part).tokens, prompts[part], decoding, on_text)
+        found += net.generate(context.chosen(part), prompts[part], decoding, on_text)
     return found
 
 

@@ -28,7 +28,7 @@ class Refused(Recorded):
     """Breaks off half-way through the step, as a capture may."""
 
     def __init__(self, step, feature, memory):
-        memory.visual.extend(feature, lambda rows: [rows] * len(memory.visual.projections))
+        memory.visual.read(feature, lambda rows: [rows] * len(memory.visual.projections))
         raise RuntimeError("operation not permitted when stream is capturing")
 
 

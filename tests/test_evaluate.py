@@ -17,7 +17,7 @@ from malmm_cli.data import Task
 from malmm_cli.evaluate import Plan, Prediction, ablation, scores
 from malmm_cli.evaluate.meteor import meteor
 from malmm_cli.evaluate.scores import Rule, ages, score
-from malmm_cli.generate import likelihoods
+from malmm_cli.models.generation import likelihoods
 from malmm_cli.settings import ASK, CAPTION, changed
 
 FEW = ("--frames", "6", "--beams", "2", "--max-new-tokens", "4")
@@ -469,9 +469,11 @@ def test_an_ablation(run, write, tmp_path, monkeypatch, vicuna_folder, few_swaps
     variants = tmp_path / "variants"
     variants.mkdir()
     (variants / "fifo").symlink_to(vicuna_folder)
-    encoded, encode = [], models.InstructBlip.encode
+    encoded, encode = [], models.InstructBlip.encode_frames
     monkeypatch.setattr(
-        models.InstructBlip, "encode", lambda net, x: encoded.append(len(x)) or encode(net, x)
+        models.InstructBlip,
+        "encode_frames",
+        lambda net, x: encoded.append(len(x)) or encode(net, x),
     )
     data = write(TASKS[:3])
     done = run(data, "--ablate", "--variants", variants, "--memory", "3", quiet=False)
@@ -528,12 +530,12 @@ def test_the_newest_frames_keep_their_places(load_once, vicuna_folder, one_threa
     settings = changed(ASK, frames=6)
     footage = pipeline.encode(clip, model, settings)
     newest = evaluate._newest(footage, 4)
-    seen, tokens = pipeline.watch_whole(newest, ["what?"], model, settings)
+    seen, context = pipeline.watch_whole(newest, ["what?"], model, settings)
     (features, times) = footage.chunks[0]
     assert (seen.frames, seen.first, seen.last) == (4, times[2], times[-1])
     memory = start(net, ["what?"], length=4, total=6)
     memory.frames = 2
-    assert torch.equal(tokens, remember(net, features[None, 2:], memory)[0])
+    assert torch.equal(context.tokens, remember(net, features[None, 2:], memory)[0])
 
 
 def test_ablations_that_cannot_be(run, write, tmp_path, monkeypatch):

@@ -17,9 +17,9 @@ def _seed():
 def stream(bank, frames, project=lambda rows: [rows]):
     """Feed frames (B, T, P, C) one by one; yield what attention sees at each step."""
     for step in range(frames.shape[1]):
-        seen = bank.extend(frames[:, step], project)
+        seen = bank.read(frames[:, step], project)
         yield [value.clone() for value in seen]
-        bank.compress(project)
+        bank.append(project)
 
 
 def stored(bank):
@@ -67,12 +67,12 @@ def test_nothing_is_lost(form, length):
     for step, _ in enumerate(stream(bank, frames)):
         if step == 0:
             continue
-        # stream compresses after it yields: this is the state after the step before
+        # stream appends after it yields: this is the state after the step before
         entries, counts = stored(bank)
-        assert entries.shape[1] <= length + 1
-        assert (counts.sum(1) == step + 1).all()
+        assert entries.shape[1] <= length
+        assert (counts.sum(1) == step).all()
         weighted = (entries * counts[..., None]).sum(1)
-        torch.testing.assert_close(weighted, frames[:, : step + 1].sum(1), atol=1e-5, rtol=0)
+        torch.testing.assert_close(weighted, frames[:, :step].sum(1), atol=1e-5, rtol=0)
     assert stored(bank)[0].shape[1] == length
 
 
@@ -162,7 +162,7 @@ def test_gradient_stays_out_of_the_past(form):
         list(stream(bank, frames[:, :2]))
     key = nn.Linear(4, 4)
     plain = bank if form is PlainBank else bank.plain()
-    (keys,) = plain.extend(frames[:, 2], lambda rows: [key(rows)])
+    (keys,) = plain.read(frames[:, 2], lambda rows: [key(rows)])
     keys.square().sum().backward()
     assert frames.grad[:, :2].eq(0).all()
     assert frames.grad[:, 2].ne(0).any()

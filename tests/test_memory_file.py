@@ -14,6 +14,7 @@ from malmm_cli import memory_file, models, pipeline
 from malmm_cli.cache import checksum
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.memory.bank import PlainBank
+from malmm_cli.memory.spans import Slots, frame_seconds, spans
 from malmm_cli.settings import CAPTION, Settings, changed
 
 FEW = {"frames": 12, "memory": 4, "beams": 1, "max_new_tokens": 6}
@@ -43,8 +44,8 @@ def test_slots_are_means_of_frames(model, kept):
     features = torch.cat([chunk for chunk, _ in pipeline.encode(SAMPLE, model, SETTINGS).chunks])
     bank = PlainBank(4)
     for feature in features[:-1]:
-        bank.extend(feature[None], lambda rows: [])
-        bank.compress(lambda rows: [])
+        bank.read(feature[None], lambda rows: [])
+        bank.append(lambda rows: [])
     assert torch.equal(kept.counts[:-1].float(), bank.counts[0])
     torch.testing.assert_close(kept.slots[:-1].float(), bank.entries[0], atol=2e-3, rtol=2e-3)
     torch.testing.assert_close(kept.slots[-1], features[-1].half())
@@ -63,27 +64,27 @@ def test_the_visual_bank_alone_is_exact(model, write_model, policy, positions):
         model = malmm_cli.load(str(write_model("flan-t5", positions=positions)))
     settings = changed(SETTINGS, policy=policy, banks="visual")
     prompts = ["what moves?", "which colour does the circle have?"]
-    _, tokens = pipeline.watch_whole(SAMPLE, prompts, model, settings)
+    _, due = pipeline.watch_whole(SAMPLE, prompts, model, settings)
     kept = memory_file.remember(SAMPLE, model, settings)
-    _, rounded = pipeline.watch_whole(kept.footage(""), prompts, model, settings)
-    torch.testing.assert_close(rounded, tokens, atol=5e-3, rtol=5e-3)
+    _, rounded = pipeline.recall(kept, prompts, model, settings)
+    torch.testing.assert_close(rounded.tokens, due.tokens, atol=5e-3, rtol=5e-3)
 
 
 def test_rounding_is_all_that_differs(model, monkeypatch):
     settings = changed(SETTINGS, banks="visual")
-    _, tokens = pipeline.watch_whole(SAMPLE, ["what?"], model, settings)
+    _, due = pipeline.watch_whole(SAMPLE, ["what?"], model, settings)
     monkeypatch.setattr(torch.Tensor, "half", lambda x: x)
     kept = memory_file.remember(SAMPLE, model, settings)
-    _, same = pipeline.watch_whole(kept.footage(""), ["what?"], model, settings)
-    torch.testing.assert_close(same, tokens, atol=1e-5, rtol=1e-5)
+    _, same = pipeline.recall(kept, ["what?"], model, settings)
+    torch.testing.assert_close(same.tokens, due.tokens, atol=1e-5, rtol=1e-5)
 
 
 def test_a_short_video_is_kept_whole_and_both_banks_are_exact(model):
     settings = changed(SETTINGS, memory=11)  # 12 frames: the last finds 11
-    _, tokens = pipeline.watch_whole(SAMPLE, ["what?"], model, settings)
+    _, due = pipeline.watch_whole(SAMPLE, ["what?"], model, settings)
     kept = memory_file.remember(SAMPLE, model, settings)
-    _, same = pipeline.watch_whole(kept.footage(""), ["what?"], model, settings)
-    torch.testing.assert_close(same, tokens, atol=5e-3, rtol=5e-3)
+    _, same = pipeline.recall(kept, ["what?"], model, settings)
+    torch.testing.assert_close(same.tokens, due.tokens, atol=5e-3, rtol=5e-3)
 
 
 def test_questions_to_a_file(model, path):
@@ -260,9 +261,11 @@ def test_the_commands(malmm, refused, clip, tmp_path):
 
 def test_times_of_slots():
     counts = torch.tensor([[1, 2], [2, 1]])
-    seconds = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0])
-    told = memory_file._times(counts, seconds)  # as fifo keeps them: two frames went before
-    assert told.tolist() == [[[2, 2], [2, 3]], [[3, 4], [4, 4]]]
+    seconds = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0])[:, None].expand(-1, 2)
+    found = spans(counts, seconds)  # as fifo keeps them: two frames went before
+    assert found.tolist() == [[[2, 2], [2, 3]], [[3, 4], [4, 4]]]
+    slots = Slots(torch.zeros(2, 2, 1), counts, found.double())
+    assert frame_seconds(slots, 5)[2:].tolist() == [[2, 2], [3, 3], [4, 4]]
 
 
 def test_a_file_is_no_text_to_print(refused, clip):

@@ -8,9 +8,10 @@ import transformers
 from memories import remember, start
 
 from malmm_cli.errors import CapacityError, ModelError, UsageError
-from malmm_cli.generate import generate
 from malmm_cli.models import load, scratch
 from malmm_cli.models.device import pick_dtype
+from malmm_cli.models.generation import generate
+from malmm_cli.models.positions import position
 from malmm_cli.settings import Decoding
 
 WORDS = [
@@ -72,8 +73,8 @@ def test_every_split_is_one_shot(net, features, policy, length):
     whole = watch(net, features, length=length, policy=policy)
     for cuts in ([0, 1, 9], [0, 4, 5, 9], list(range(10))):
         memory = start(net, PROMPTS[:1], length=length, policy=policy)
-        for start, end in pairwise(cuts):
-            tokens, memory = remember(net, features[:, start:end], memory)
+        for begin, end in pairwise(cuts):
+            tokens, memory = remember(net, features[:, begin:end], memory)
         close(tokens, whole)
         assert memory.frames == 9
 
@@ -171,12 +172,12 @@ def test_layer_0_has_no_bank_to_pay_for(net, features):
 def test_positions_beyond_the_table(net):
     """Six rows of positions: as they are, stretched over a longer video, or the last one kept."""
     table = net.position_embedding.weight
-    assert torch.equal(net._position(3, 6), table[3])
-    assert torch.equal(net._position(3, None), table[3])
-    assert torch.equal(net._position(99, None), table[5])
-    close(net._position(0, 11), table[0])
-    close(net._position(1, 11), (table[0] + table[1]) / 2)
-    close(net._position(10, 11), table[5])
+    assert torch.equal(position(table, 3, 6), table[3])
+    assert torch.equal(position(table, 3, None), table[3])
+    assert torch.equal(position(table, 99, None), table[5])
+    close(position(table, 0, 11), table[0])
+    close(position(table, 1, 11), (table[0] + table[1]) / 2)
+    close(position(table, 10, 11), table[5])
 
 
 def test_positions_are_optional(folders):
@@ -250,8 +251,8 @@ def test_half_precision_stays_near(folders, dtype):
     whole, half = load(folders / "with positions"), load(folders / "with positions", dtype=dtype)
     torch.manual_seed(4)
     frames = torch.randint(0, 256, (8, 64, 64, 3), dtype=torch.uint8)
-    due = watch(whole, whole.encode(frames)[None])
-    got = watch(half, half.encode(frames)[None])
+    due = watch(whole, whole.encode_frames(frames)[None])
+    got = watch(half, half.encode_frames(frames)[None])
     assert got.dtype == dtype
     assert (got.float() - due).norm() < 0.1 * due.norm()
 

@@ -68,8 +68,8 @@ def test_a_bank_is_bounded_and_its_cheap_form_the_plain_one(seen, length, policy
     for step in range(seen.shape[1]):
         newcomer = seen[:, step].float()
         for bank in (cheap, plain):
-            bank.extend(newcomer, rows)
-            bank.compress(rows)
+            bank.read(newcomer, rows)
+            bank.append(rows)
         entries, counts = cheap.in_time()
         assert plain.entries.shape[1] == entries.shape[1] == min(step + 1, length)
         assert torch.equal(counts, plain.counts)

@@ -27,10 +27,10 @@ def model(monkeypatch, load_once, one_thread, t5_folder):
 def calls(monkeypatch):
     """How many frames were encoded and how many prompts were started with, call by call."""
     net, told = models.InstructBlip, []
-    encode, start = net.encode, net.start
-    monkeypatch.setattr(net, "encode", lambda net, x: told.append(len(x)) or encode(net, x))
+    encode, start = net.encode_frames, net.start
+    monkeypatch.setattr(net, "encode_frames", lambda net, x: told.append(len(x)) or encode(net, x))
     monkeypatch.setattr(
-        net, "start", lambda net, p, **o: told.append(f"{len(p)} prompts") or start(net, p, **o)
+        net, "start", lambda net, p, *o: told.append(f"{len(p)} prompts") or start(net, p, *o)
     )
     return told
 
@@ -110,7 +110,7 @@ def test_decoding_goes_on_while_frames_are_encoded(model, monkeypatch):
         return encode(net, frames)
 
     monkeypatch.setattr(media, "read", counted)
-    monkeypatch.setattr(models.InstructBlip, "encode", wait)
+    monkeypatch.setattr(models.InstructBlip, "encode_frames", wait)
     malmm_cli.caption(SAMPLE, model=model, **{**FEW, "frames": 12})
     assert seen[0] > 4
     assert len(seen) == 3

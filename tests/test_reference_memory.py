@@ -30,8 +30,8 @@ def test_stream(file, name, form):
     given = case(file, name)
     bank = form(given.about["M"])
     for step in range(given.frames.shape[1]):
-        projections = bank.extend(given.frames[:, step], nothing)
-        bank.compress(nothing)
+        projections = bank.read(given.frames[:, step], nothing)
+        bank.append(nothing)
         entries, counts = stored(bank)
         held = min(step + 1, given.about["M"])
         assert torch.equal(counts, given.size[step][:, :held]), f"step {step}"
@@ -47,8 +47,8 @@ def test_ties(file, name, form):
     length = given.bank.shape[2]
     bank = form(length)
     for step in range(given.frames.shape[1]):
-        bank.extend(given.frames[:, step], nothing)
-        bank.compress(nothing)
+        bank.read(given.frames[:, step], nothing)
+        bank.append(nothing)
         entries, counts = stored(bank)
         held = min(step + 1, length)
         close(entries, given.bank[step][:, :held])

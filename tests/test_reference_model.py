@@ -9,7 +9,7 @@ from reference import FOLDER, TOLERANCE, close, files, index, model, tensors, tr
 from safetensors.torch import load_file
 
 from malmm_cli.convert import rename
-from malmm_cli.generate import generate
+from malmm_cli.models.generation import generate
 from malmm_cli.settings import Decoding
 
 CASES = files("full_")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from memories import remember, start
+from memories import remember
 from reference import close, files, index, model, tensors, trainable, whole
 
 from malmm_cli.convert import rename
@@ -18,7 +18,7 @@ def qformer_model():
     return model("finetuned")
 
 
-def start(net, given, *, first_layer, plain=False):
+def begin(net, given, *, first_layer, plain=False):
     memory = net.start_from_ids(
         given.text_ids, given.text_mask, length=given.about["M"], first_layer=first_layer
     )
@@ -34,12 +34,12 @@ def stored(bank):
 def test_every_step(qformer_model, file, form):
     """Outputs and banks after each frame; layer 0's bank, left out, changes nothing."""
     given, net = whole(file), qformer_model
-    memory = start(net, given, first_layer=form != "slots", plain=form == "plain")
+    memory = begin(net, given, first_layer=form != "slots", plain=form == "plain")
     for step in range(given.about["T"]):
         tokens, memory = remember(net, given.features[:, step : step + 1], memory)
         close(tokens, given.query_output_steps[step])
-        if step < given.about["T"] - 1:
-            check_banks(given, memory, step)
+        if step:  # a frame joins the banks when the next one comes
+            check_banks(given, memory, step - 1)
     close(tokens, given.query_output)
     with torch.no_grad():
         projected = net.language_projection(tokens)
@@ -77,7 +77,7 @@ def close_at(name, given, entries, layer=None):
 def test_without_memory(qformer_model, file):
     """M = 0: frames one by one without position embedding, all tokens in order of time."""
     given, net = whole(file), qformer_model
-    memory = start(net, given, first_layer=False)
+    memory = begin(net, given, first_layer=False)
     tokens, memory = remember(net, given.features[:, :1], memory)
     tokens, memory = remember(net, given.features[:, 1:], memory)
     frames = given.about["T"]
@@ -126,6 +126,6 @@ def test_encoder_decoders_have_the_same_tokens(file):
     """A Flan-T5 behind the reference's Q-Former changes nothing before it."""
     given, net = whole(file), model("finetuned", language="flan-t5")
     assert net.language_model.config.is_encoder_decoder
-    memory = start(net, given, first_layer=False)
+    memory = begin(net, given, first_layer=False)
     tokens, _ = remember(net, given.features, memory)
     close(tokens, given.query_output)

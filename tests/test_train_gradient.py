@@ -7,6 +7,7 @@ from memories import remember, start
 from malmm_cli import models
 from malmm_cli.memory.bank import merge_most_similar
 from malmm_cli.models import scratch
+from malmm_cli.models.positions import position
 
 PROMPTS = ["what moves", "which colour left"]
 FRAMES = 9
@@ -54,7 +55,9 @@ def naive(net, seen, length, policy):
     memory = net.start_from_ids(ids, mask, **options)
     bank = counts = None
     for index in range(seen.shape[1] - 1):
-        row = (seen[:, index] + net._position(index, seen.shape[1]))[:, None]
+        row = (seen[:, index] + position(net.position_embedding.weight, index, seen.shape[1]))[
+            :, None
+        ]
         one = torch.ones(row.shape[:3])
         bank = row if bank is None else torch.cat([bank, row], 1)
         counts = one if counts is None else torch.cat([counts, one], 1)
@@ -63,11 +66,14 @@ def naive(net, seen, length, policy):
             merged = (bank[:, 1:], counts[:, 1:]) if fifo else merge_most_similar(bank, counts)
             bank, counts = merged
         with torch.no_grad():
-            remember(net, seen[:, index : index + 1], memory)
+            net.observe_rows(memory, seen[:, index : index + 1])
+    with torch.no_grad():
+        net._append(memory.newest, memory)
     memory = memory.plain()
     memory.visual.entries, memory.visual.counts = bank, counts
     memory.hidden = net.qformer.embeddings(net.query_tokens, ids)
-    tokens = net._step(seen[:, -1], memory)
+    newest = net._placed(seen[:, -1], memory)
+    tokens = net.qformer.read(newest, memory, net.num_queries)
     weight = torch.linspace(-1, 1, tokens.numel()).view_as(tokens)
     (tokens * weight).sum().backward()
     gradient = net.position_embedding.weight.grad.clone()

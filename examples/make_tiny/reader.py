@@ -37,7 +37,9 @@ class Videos:
                 counts = drawn["counts"].tolist()
                 if not stored.exists():
                     frames = torch.from_numpy(drawn["frames"])
-                    told = torch.cat([model.encode(chunk).half() for chunk in frames.split(64)])
+                    told = torch.cat(
+                        [model.encode_frames(chunk).half() for chunk in frames.split(64)]
+                    )
                     keep(told, stored)
                     log(f"features {path.stem}")
             features += torch.load(stored, weights_only=True).split(counts)

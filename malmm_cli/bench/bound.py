@@ -10,14 +10,13 @@ import torch
 
 from malmm_cli.bench.child import wait
 from malmm_cli.models import InstructBlip
-from malmm_cli.room import feature_shape
 
 __all__ = ["encoder_work", "fastest", "matrix_rate"]
 
 
 def encoder_work(net: InstructBlip) -> float:
     """Floating point operations of the image encoder for one frame."""
-    vision, (patches, width) = net.config.vision_config, feature_shape(net)
+    vision, patches, width = net.config.vision_config, net.spec.patches, net.spec.width
     linear = 4 * width**2 + 2 * width * vision.intermediate_size
     layer = 2 * patches * linear + 4 * patches**2 * width
     cut = 2 * patches * width * 3 * vision.patch_size**2

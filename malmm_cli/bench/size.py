@@ -13,9 +13,9 @@ from malmm_cli import hub, models
 from malmm_cli.bench.child import in_child, peak_device_mib, peak_mib, wait
 from malmm_cli.errors import CapacityError
 from malmm_cli.files.atomic import new_folder
-from malmm_cli.generate import generate
 from malmm_cli.models import scratch
 from malmm_cli.models.device import pick_device, pick_dtype
+from malmm_cli.models.generation import generate
 from malmm_cli.output import check_new_folder
 from malmm_cli.room import frames_at_once, free_memory
 from malmm_cli.settings import Decoding, MemoryOptions

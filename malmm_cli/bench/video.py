@@ -28,10 +28,10 @@ from malmm_cli.bench.bound import encoder_work, fastest, matrix_rate
 from malmm_cli.bench.child import in_child, peak_device_mib, peak_mib, wait
 from malmm_cli.data import Frame, MediaInfo
 from malmm_cli.errors import CapacityError
-from malmm_cli.generate import check_context, generate
 from malmm_cli.loading import Model, load
 from malmm_cli.models import InstructBlip
 from malmm_cli.models.device import Clock
+from malmm_cli.models.generation import check_context, generate
 from malmm_cli.sampling import choose_for
 from malmm_cli.settings import ASK, Settings, changed, prompts_for
 

@@ -15,7 +15,7 @@ from malmm_cli import pipeline
 from malmm_cli.data import Task
 from malmm_cli.errors import MalmmError
 from malmm_cli.evaluate.predictions import Kept, Prediction, digest, kept
-from malmm_cli.generate import likelihoods
+from malmm_cli.models.base import Context
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline import Footage, Model, Watched
 from malmm_cli.settings import ASK, CAPTION, Decoding, Sampling, Settings, changed, prompts_for
@@ -254,7 +254,7 @@ def _weigh(model: Model, tokens: Tensor, prompt: str, choices: Sequence[str]) ->
     told = []
     for part in (choices[begin : begin + size] for begin in range(0, len(choices), size)):
         shared = tokens.expand(len(part), -1, -1)
-        told.append(likelihoods(model.net, shared, [prompt] * len(part), part))
+        told.append(model.net.score(Context(shared), [prompt] * len(part), part))
     return dict(zip(choices, torch.cat(told).tolist(), strict=True))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -80,11 +80,12 @@ class Context:
 class Work:
     """Something whose size in memory is asked for; with B prompts, one of them is meant.
 
-    "frame" is encoding one frame; "prompt" is keeping a memory for one prompt while `frames` are
-    observed, `chunk` at a time; "answer" is generating one after `context` tokens.
+    "frame" is encoding one frame, "feature" keeping one; "prompt" is keeping a memory for one
+    prompt while `frames` are observed, `chunk` at a time; "answer" is generating one after
+    `context` tokens.
     """
 
-    kind: str
+    kind: Literal["frame", "feature", "prompt", "answer"]
     prompts: Sequence[str] = ()
     memory: MemoryOptions = field(default_factory=MemoryOptions)
     decoding: Decoding = field(default_factory=Decoding)
@@ -107,7 +108,10 @@ class Memory(Protocol):
         """Return an independent copy, tensors included."""
 
 
-class VideoModel(Protocol):
+M = TypeVar("M", bound=Memory)
+
+
+class VideoModel(Protocol[M]):
     """A model of some family, on its device."""
 
     @property
@@ -122,13 +126,17 @@ class VideoModel(Protocol):
     def dtype(self) -> torch.dtype:
         """What it observes in."""
 
+    @property
+    def answers_on(self) -> torch.device:
+        """Where its language model begins."""
+
     def frame_size(self, width: int, height: int) -> tuple[int, int]:
         """Return (width, height) of the frames that `encode` takes of such a video."""
 
     def encode(self, frames: Tensor, seconds: Tensor) -> Features:
         """Encode frames (T, H, W, 3) uint8 RGB, shown at `seconds` (T,)."""
 
-    def start(self, prompts: Sequence[str], options: MemoryOptions, total: int | None) -> Memory:
+    def start(self, prompts: Sequence[str], options: MemoryOptions, total: int | None) -> M:
         """Return an empty memory for prompts; `total` features will come, if that is known.
 
         Without prompts it can be kept, but gives no context.
@@ -136,13 +144,13 @@ class VideoModel(Protocol):
 
     def restore(
         self, prompts: Sequence[str], options: MemoryOptions, slots: Slots, frames: int
-    ) -> Memory:
+    ) -> M:
         """Return a memory for prompts that holds `slots` of a video with so many features."""
 
-    def observe(self, memory: Memory, features: Features) -> None:
+    def observe(self, memory: M, features: Features) -> None:
         """Let memory take in features that follow those it has seen."""
 
-    def context(self, memory: Memory) -> Context:
+    def context(self, memory: M) -> Context:
         """Return what the language model is given now; memory stays as it is."""
 
     def generate(

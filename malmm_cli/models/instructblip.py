@@ -12,20 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from malmm_cli.memory.bank import MemoryBank, PlainBank
+from malmm_cli.memory.bank import MemoryBank
 from malmm_cli.memory.spans import Slots, frame_seconds
-from malmm_cli.models.base import Context, Features
+from malmm_cli.models.base import Context, Features, OnText, Spec, Work
 from malmm_cli.models.captured import memorise
+from malmm_cli.models.generation import generate, likelihoods
 from malmm_cli.models.memory import Memory
+from malmm_cli.models.positions import let_positions_learn, position
 from malmm_cli.models.qformer import QFormer
+from malmm_cli.models.sizes import bytes_for, feature_shape
 from malmm_cli.models.text import Texts
-from malmm_cli.settings import MemoryOptions
+from malmm_cli.settings import ASK, BANKS, CAPTION, POLICIES, Decoding, MemoryOptions
 
 __all__ = ["InstructBlip"]
 
@@ -73,6 +76,28 @@ class InstructBlip(nn.Module):
     def image_size(self) -> int:
         """Width and height of the frames that `encode` takes."""
         return int(self.config.vision_config.image_size)
+
+    @cached_property
+    def spec(self) -> Spec:
+        """What never changes about it."""
+        limit = getattr(self.language_model.config, "max_position_embeddings", None)
+        return Spec(
+            "instructblip",
+            *feature_shape(self.config),
+            context=limit if self.texts.decoder_only else None,
+            policies=POLICIES,
+            banks=BANKS,
+            defaults={"caption": CAPTION, "ask": ASK},
+        )
+
+    @property
+    def answers_on(self) -> torch.device:
+        """Where the language model is."""
+        return torch.device(self.language_model.device)
+
+    def frame_size(self, width: int, height: int) -> tuple[int, int]:
+        """The square that every frame becomes."""
+        return (self.image_size, self.image_size)
 
     @property
     def device(self) -> torch.device:
@@ -216,11 +241,29 @@ class InstructBlip(nn.Module):
                 feature = self._placed(features[:, index], memory)
                 self.qformer.append(feature, memory, self.num_queries, projected=False)
         memory = memory.plain()
-        if position_gradient == "all":
-            self._let_positions_learn(memory)
+        if position_gradient == "all" and self.position_embedding is not None:
+            let_positions_learn(memory, self.position_embedding.weight)
         memory.hidden = self.qformer.embeddings(self.query_tokens, ids)
         newest = self._placed(features[:, last], memory)
         return self.qformer.read(newest, memory, self.num_queries)
+
+    def generate(
+        self,
+        context: Context,
+        prompts: Sequence[str],
+        decoding: Decoding,
+        on_text: OnText | None = None,
+    ) -> list[list[str]]:
+        """Candidates for each prompt, the best first; raises what `generation.generate` raises."""
+        return generate(self, context.tokens, prompts, decoding, on_text)
+
+    def score(self, context: Context, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
+        """Log-likelihood (B,) float32 of each answer to its prompt."""
+        return likelihoods(self, context.tokens, prompts, answers)
+
+    def bytes_for(self, work: Work) -> int:
+        """Bytes that are held at once for some work."""
+        return bytes_for(self, work)
 
     def embed(self, tokens: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens (B, n, D) before prompts as the language model's input (B, n + L, E), and mask.
@@ -283,42 +326,7 @@ class InstructBlip(nn.Module):
         """A frame (V, P, C), counted from 0, with its position embedding, if there are any."""
         if self.position_embedding is None:
             return feature
-        return feature + self._position(frame, total)
-
-    def _let_positions_learn(self, memory: Memory) -> None:
-        """Give the entries of a plain visual bank a gradient towards the position table.
-
-        An entry is the mean of frames that follow one another, so the part of it that the table
-        gave is a mean of rows: a difference of sums over all rows before its end and its start.
-        """
-        bank = memory.visual
-        if self.position_embedding is None or not isinstance(bank, PlainBank):
-            return
-        if bank.entries is None or bank.counts is None:
-            return
-        rows = [self._position(index, memory.total) for index in range(memory.frames)]
-        sums = torch.stack([torch.zeros_like(rows[0]), *rows]).float().cumsum(0)  # (T + 1, C)
-        after = bank.counts.long().flip(1).cumsum(1).flip(1)  # frames from an entry's first to now
-        begin = memory.frames - after
-        end = begin + bank.counts.long()
-        # (V, M, P, C); the gradient of indexing would add up in no fixed order
-        mean = (F.embedding(end, sums) - F.embedding(begin, sums)) / bank.counts[..., None]
-        bank.entries = bank.entries + (mean - mean.detach())
-
-    def _position(self, frame: int, total: int | None) -> Tensor:
-        """The position embedding (C,) of a frame, counted from 0.
-
-        A table too short for the video is stretched over it when the number of frames is known;
-        when it is not, frames beyond the table share its last row.
-        """
-        assert self.position_embedding is not None
-        table = self.position_embedding.weight
-        last = len(table) - 1
-        if total is None or total <= len(table):
-            return table[min(frame, last)]
-        place = min(frame / (total - 1), 1.0) * last
-        below = min(int(place), last - 1) if last else 0
-        return torch.lerp(table[below], table[min(below + 1, last)], place - below)
+        return feature + position(self.position_embedding.weight, frame, total)
 
     def _keep(self, tokens: Tensor, memory: Memory) -> None:
         """Add the tokens (B, T, n, D) of frames that were read apart to memory."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +18,6 @@ from malmm_cli import pipeline
 from malmm_cli.errors import MediaError, ModelError
 from malmm_cli.files.atomic import new_file
 from malmm_cli.pipeline import Model
-from malmm_cli.room import feature_shape
 from malmm_cli.settings import Settings, changed
 
 __all__ = ["Clip", "Features"]
@@ -78,7 +76,8 @@ class Features:
 
     def size(self, frames: int) -> int:
         """Bytes that the features of so many frames take."""
-        return frames * math.prod(feature_shape(self._model.net)) * DTYPE.itemsize
+        spec = self._model.net.spec
+        return frames * spec.patches * spec.width * DTYPE.itemsize
 
     def _name(self, clip: Clip) -> str:
         if clip in self._names:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from malmm_cli.errors import ModelError
-from malmm_cli.generate import generate
 from malmm_cli.metrics import is_right
 from malmm_cli.models import InstructBlip
+from malmm_cli.models.generation import generate
 from malmm_cli.models.weights import fill
 from malmm_cli.settings import Decoding, Settings
 from malmm_cli.train.checkpoint import trained

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers.generation.streamers import BaseStreamer
 
 from malmm_cli.errors import CapacityError
-from malmm_cli.models import InstructBlip
 from malmm_cli.models.config import quiet
 from malmm_cli.models.text import Texts
 from malmm_cli.settings import Decoding
@@ -19,9 +18,28 @@ from malmm_cli.settings import Decoding
 __all__ = ["check_context", "generate", "likelihoods"]
 
 
+class Speaker(Protocol):
+    """A family whose language model reads tokens before prompts, as embeddings."""
+
+    texts: Texts
+    language_model: Any
+
+    @property
+    def num_queries(self) -> int:
+        """Tokens of one frame."""
+
+    def embed(self, tokens: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokens (B, n, D) before prompts: input (B, n + L, E), and mask."""
+
+    def embed_with_answers(
+        self, tokens: Tensor, prompts: Sequence[str], answers: Sequence[str]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same with answers, and their labels, -100 everywhere else."""
+
+
 @torch.no_grad()
 def generate(
-    model: InstructBlip,
+    model: Speaker,
     tokens: Tensor,
     prompts: Sequence[str],
     decoding: Decoding,
@@ -93,7 +111,7 @@ class _Words(BaseStreamer):
 
 @torch.no_grad()
 def likelihoods(
-    model: InstructBlip, tokens: Tensor, prompts: Sequence[str], answers: Sequence[str]
+    model: Speaker, tokens: Tensor, prompts: Sequence[str], answers: Sequence[str]
 ) -> Tensor:
     """Log-likelihood (B,) float32 of each answer under tokens (B, n, D) and its prompt.
 
@@ -114,7 +132,7 @@ def likelihoods(
     return torch.where(given, told, 0.0).sum(1)
 
 
-def check_context(model: InstructBlip, visual: int, prompts: Sequence[str], new: int) -> None:
+def check_context(model: Speaker, visual: int, prompts: Sequence[str], new: int) -> None:
     """Raise CapacityError if so many visual tokens, the prompts and new tokens do not fit."""
     limit = getattr(model.language_model.config, "max_position_embeddings", None)
     given = model.texts.prompts(prompts, side="left")[0].shape[1]
