@@ -38,7 +38,7 @@ def work(monkeypatch, load_once, one_thread, inline):
 def cramped(monkeypatch, work):
     """A GPU that takes at most so many frames at a time; what was tried."""
     net, tried = work._model.net, []
-    encode = type(net).encode
+    encode = type(net).encode_frames
 
     def make(most):
         def checked(self, pixels):
@@ -47,7 +47,7 @@ def cramped(monkeypatch, work):
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
             return encode(self, pixels)
 
-        monkeypatch.setattr(type(net), "encode", checked)
+        monkeypatch.setattr(type(net), "encode_frames", checked)
         return tried
 
     return make

@@ -40,9 +40,9 @@ def video(clip, tmp_path):
 @pytest.fixture
 def encoded(monkeypatch):
     """How many frames each call of the encoder was given."""
-    encode, told = InstructBlip.encode, []
+    encode, told = InstructBlip.encode_frames, []
     monkeypatch.setattr(
-        InstructBlip, "encode", lambda net, x: told.append(len(x)) or encode(net, x)
+        InstructBlip, "encode_frames", lambda net, x: told.append(len(x)) or encode(net, x)
     )
     return told
 
@@ -216,8 +216,8 @@ def test_what_has_no_room_is_not_kept_and_told(model, video, cache):
 
 
 def test_numbers_too_large_for_half_precision(model, video, cache, monkeypatch):
-    encode = InstructBlip.encode
-    monkeypatch.setattr(InstructBlip, "encode", lambda net, x: encode(net, x) * 1e5)
+    encode = InstructBlip.encode_frames
+    monkeypatch.setattr(InstructBlip, "encode_frames", lambda net, x: encode(net, x) * 1e5)
     (warning,) = caption(video, model).warnings
     assert warning.endswith("numbers too large for half precision")
     assert cache.entries() == []

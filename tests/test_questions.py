@@ -90,7 +90,7 @@ def test_what_is_drawn_for_a_question_hangs_on_no_other(model):
 
 
 def test_decoding_goes_on_while_frames_are_encoded(model, monkeypatch):
-    read, encode, decoded, seen = media.read, models.InstructBlip.encode, [], []
+    read, encode, decoded, seen = media.read, models.InstructBlip.encode_frames, [], []
 
     def counted(*arguments):
         for frame in read(*arguments):
