@@ -71,12 +71,14 @@ class Weights:
     dtypes: dict[str, int]
 
 
-def wanted(siblings: list[Any], repository: str, ask: Callable[[str], File]) -> list[File]:
+def wanted(
+    listed: dict[str, File | None], repository: str, ask: Callable[[str], File]
+) -> list[File]:
     """The files to fetch of all that a repository lists, small ones first; raises ModelError.
 
-    Where the list lacks the size or the hash of a file, `ask` is.
+    Where the list lacks the size or the hash of a file, `ask` tells them.
     """
-    files = {s.rfilename: s for s in siblings if s.rfilename in _NAMED or _is_shard(s.rfilename)}
+    files = {name: file for name, file in listed.items() if name in _NAMED or _is_shard(name)}
     lacking = [any_of[0] for any_of in _NEEDED if not any(fnmatch.filter(files, p) for p in any_of)]
     if lacking:
         raise ModelError(
@@ -87,10 +89,7 @@ def wanted(siblings: list[Any], repository: str, ask: Callable[[str], File]) -> 
         )
     if INDEX in files:
         files.pop(WHOLE, None)
-    found = [
-        file_of(name, s.size, s.lfs.sha256 if s.lfs else s.blob_id) or ask(name)
-        for name, s in files.items()
-    ]
+    found = [file or ask(name) for name, file in files.items()]
     return sorted(found, key=lambda file: (file.name.endswith(".safetensors"), file.name))
 
 
