@@ -31,6 +31,9 @@ ERRORS = {
     "no repository": (404, "RepoNotFound"),
     "no revision": (404, "RevisionNotFound"),
     "no file": (404, "EntryNotFound"),
+    "expired": (400, "Expired"),  # a storage's own code
+    "absent": (404, None),
+    "gone": (410, None),
     "limited": (429, None),
     "busy": (503, None),
     "refused": (416, None),

@@ -1,12 +1,15 @@
 """Mirrors of the Hub that tell less than it does, or keep files elsewhere."""
 
 import json
+from types import SimpleNamespace
 
 import hub_client
 import pytest
-from hub_client import WEIGHTS, same
+from hub_client import WEIGHTS, content, same
 from hub_models import SMALL
 from hub_server import METADATA
+
+from malmm_cli.hub import faults
 
 root, hub, client = hub_client.root, hub_client.hub, hub_client.client
 
@@ -40,3 +43,37 @@ def test_what_else_a_list_says_oddly_is_not_looked_at(client, hub, root):
     out, err = client.pull()
     assert "licence: see its page on the Hub" in err
     same(out.strip(), root / SMALL)
+
+
+# --- addresses that are no longer valid, wherever the Hub has sent us
+
+OLD = ["expired", "unauthorised", "forbidden", "absent", "gone"]
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "config.json"])  # elsewhere, and on the same host
+def test_an_address_that_ran_out_is_asked_for_anew(client, hub, root, name):
+    for kind in OLD:
+        hub.fail(name, "cut", after=3, times=1)  # what arrives in between starts patience anew
+        hub.fail(name, kind, times=1)
+    out, err = client.pull(HF_TOKEN="hf_secret")
+    assert len(content(hub, name)) == 2 * len(OLD) + 1
+    assert err.count("trying again") == 2 * len(OLD)
+    same(out.strip(), root / SMALL)
+
+
+@pytest.mark.parametrize("kind", OLD)
+def test_a_new_address_on_the_same_host_is_asked_for_once(client, hub, kind):
+    hub.fail("config.json", kind)
+    error, _ = client.refused("models", "pull", SMALL, HF_TOKEN="hf_secret")
+    assert "where the Hub keeps its files" not in error
+    assert len(content(hub, "config.json")) == 2
+
+
+def test_what_the_hub_itself_refuses_is_asked_for_once():
+    error = Exception("404")
+    error.response = SimpleNamespace(status_code=404, headers={}, history=[])
+    assert not faults.is_old_address(error), "nobody was redirected"
+    error.response.history = [SimpleNamespace()]
+    assert faults.is_old_address(error)
+    error.response.headers["X-Error-Code"] = "EntryNotFound"
+    assert not faults.is_old_address(error)

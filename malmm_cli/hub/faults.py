@@ -22,7 +22,7 @@ __all__ = [
         "http_error",
         "is_refused_part",
     ),
-    *("may_pass", "of_storage"),
+    *("is_old_address", "may_pass"),
 ]
 
 _KEPT = "what has arrived is kept, so run it again to go on"
@@ -42,8 +42,11 @@ _LIMIT = re.compile(r"\br=0\b.*?\bt=([0-9]{1,12})\b", re.ASCII)
 # What the HTTP library calls a redirection that never ends.
 _CIRCLE = "TooManyRedirects"
 
-# What a storage answers with whose address, which the Hub signs for a while, is not valid.
-_NOT_VALID = (400, 401, 403)
+# What an address is answered with that the Hub has signed for a while, when that has passed.
+_OLD = (400, 401, 403, 404, 410)
+
+# What the Hub calls a refusal of its own, which no other address would change.
+_REFUSALS = ("GatedRepo", "RepoNotFound", "RevisionNotFound", "EntryNotFound")
 
 # What comes of reading metadata that are none.
 _NOT_METADATA = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -155,13 +158,19 @@ def may_pass(error: Exception, *, started: bool) -> bool:
     return kind != _CIRCLE and (started or not kind.startswith(("Connect", "Unsupported")))
 
 
-def of_storage(error: Exception) -> str | None:
-    """The host that refuses an address which the Hub gave; asked again, it gives a new one."""
+def is_old_address(error: Exception) -> bool:
+    """Whether an address is refused that the Hub gave; asked again, it gives a new one."""
     response = getattr(error, "response", None)
-    if response is None or response.status_code not in _NOT_VALID or not response.history:
+    if response is None or response.status_code not in _OLD or not response.history:
+        return False
+    return response.headers.get("X-Error-Code") not in _REFUSALS
+
+
+def of_storage(error: Exception) -> str | None:
+    """The host that refuses such an address, where it is another than the Hub's."""
+    if not is_old_address(error):
         return None
-    if "X-Error-Code" in response.headers:  # it is the Hub's own verdict
-        return None
+    response: Any = error.response  # type: ignore[attr-defined]
     hub, storage = response.history[0].url, response.url
     return None if hub.netloc == storage.netloc else str(storage.host)
 
