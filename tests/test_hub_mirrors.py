@@ -77,3 +77,39 @@ def test_what_the_hub_itself_refuses_is_asked_for_once():
     assert faults.is_old_address(error)
     error.response.headers["X-Error-Code"] = "EntryNotFound"
     assert not faults.is_old_address(error)
+
+
+# --- bytes that are not the file's
+
+
+@pytest.mark.parametrize("kind", ["unnamed", "parts", "words"])
+@pytest.mark.parametrize("cut", [0, 1_000_000])
+def test_an_answer_that_does_not_say_what_it_is_is_not_taken(client, hub, root, kind, cut):
+    if cut:
+        hub.fail(WEIGHTS, "cut", after=cut, times=1)
+    hub.fail(WEIGHTS, kind, times=1)
+    out, _ = client.pull()
+    assert content(hub) == [*["bytes=0-"] * bool(cut), f"bytes={cut}-", f"bytes={cut}-"]
+    same(out.strip(), root / SMALL)
+
+
+def test_an_error_in_place_of_the_file_is_not_kept(client, hub):
+    hub.fail(WEIGHTS, "words")
+    error, hint = client.refused("models", "pull", SMALL)
+    assert error == "someone/small: model.safetensors has 5 bytes, not 2500080"
+    assert "something on the way changes files" in hint
+    assert all(part.stat().st_size == 0 for part in client.storage.rglob("*.incomplete"))
+
+
+def test_a_wrong_hash_is_tried_once_more_from_where_the_run_began(client, hub, root):
+    hub.fail(WEIGHTS, "cut", after=1_000_000, times=1)
+    hub.fail(WEIGHTS, "words")
+    client.refused("models", "pull", SMALL)
+    hub.heal()
+    hub.requests.clear()
+    hub.fail(WEIGHTS, "cut", after=500_000, times=1)
+    hub.fail(WEIGHTS, "flipped", times=1)
+    out, err = client.pull()
+    assert content(hub) == ["bytes=1000000-", "bytes=1500000-", "bytes=1000000-"]
+    assert "model.safetensors does not have the hash that the Hub gives; trying again" in err
+    same(out.strip(), root / SMALL)

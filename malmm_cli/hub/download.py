@@ -222,6 +222,25 @@ class Download:
         if _size(part) > file.size:
             os.truncate(part, file.size)
         url = hf_hub_url(self.repository, file.name, revision=commit)
+        before = _size(part)
+        self._fill(part, file, url)
+        right = file.is_at(part, verify=True)
+        if not right and before < file.size:
+            self.on_note(f"{self.repository}: {_wrong(file)}; trying again")
+            os.truncate(part, before)
+            self._fill(part, file, url)
+            right = file.is_at(part, verify=True)
+        if not right:
+            part.unlink()
+            raise ModelError(
+                f"{self.repository}: {_wrong(file)}; it was deleted",
+                hint="run it again; if it stays so, something on the way changes files",
+                kind="DamagedDownload",
+            )
+        os.replace(part, blob)
+
+    def _fill(self, part: Path, file: File, url: str) -> None:
+        """Go on with what is there of a file until there are as many bytes as it has."""
         patience, whole = Patience(self._explained, self.on_note, started=True), False
         while (before := _size(part)) < file.size:
             try:
@@ -231,15 +250,6 @@ class Download:
                     patience.after(error, arrived=_size(part) > before)
                 whole = patience.is_last and is_refused_part(error)
         part.touch()  # it may be empty
-        if not file.is_at(part, verify=True):
-            part.unlink()
-            raise ModelError(
-                f"{self.repository}: {file.name} does not have the hash that the Hub gives; it was "
-                "deleted",
-                hint="run it again; if it stays so, something on the way changes files",
-                kind="DamagedDownload",
-            )
-        os.replace(part, blob)
 
     def _progress_of(self, file: File) -> Callable[[int], None]:
         return lambda done: self.on_progress(file.name, done, file.size)
@@ -275,6 +285,10 @@ def _record(storage: Path, commit: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as file:
         file.write(commit.encode())
+
+
+def _wrong(file: File) -> str:
+    return f"{file.name} does not have the hash that the Hub gives"
 
 
 def _part(blob: Path) -> Path:
