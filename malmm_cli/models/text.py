@@ -103,11 +103,9 @@ class Texts:
         if not self.decoder_only:
             return ids
         plain, start = self._plain(prompt), self.language.bos_token_id
-        if ids == plain and start is not None:
-            return [int(start), *plain]
         if len(ids) > len(plain) and ids[-1] in self.ends:
-            return ids[:-1]
-        return ids
+            ids = ids[:-1]
+        return [int(start), *plain] if ids == plain and start is not None else ids
 
     def _plain(self, text: str) -> list[int]:
         ids: list[int] = self.language(text, add_special_tokens=False)["input_ids"]
