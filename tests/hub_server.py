@@ -53,7 +53,7 @@ class Fault:
     after it; wrong part: another one, and it says so; zipped: compressed, asked or not; unended:
     all comes, but not the end; unnamed: all of it as a part of which nothing is said; parts: a part
     in an envelope; words: a few in place of the file, of no length that is told. Any fault of "NAME
-    address": the Hub gives that of another file.
+    address": the Hub gives that of another file, or the one that is its kind.
 
     `retry` is its Retry-After, `limit` its RateLimit, and `resumed` says that only a request for a
     later part meets it.
@@ -266,6 +266,8 @@ class _Handler(BaseHTTPRequestHandler):
             headers = {"Location": elsewhere, "X-Repo-Commit": self.hub.commit(repository)}
             if self.hub.tells != "nothing":
                 changed = self.hub.fault(f"{name} address")
+                if changed and "://" in changed.kind:
+                    headers["Location"], changed = changed.kind, None
                 own = files.hash(name)[::-1] if changed else files.hash(name)
                 headers |= {"X-Linked-Size": str(size), "X-Linked-Etag": f'"{own}"'}
             return self._send(b"", headers, status=302)

@@ -1,6 +1,8 @@
 """Mirrors of the Hub that tell less than it does, or keep files elsewhere."""
 
 import json
+import os
+import time
 from types import SimpleNamespace
 
 import hub_client
@@ -112,4 +114,65 @@ def test_a_wrong_hash_is_tried_once_more_from_where_the_run_began(client, hub, r
     out, err = client.pull()
     assert content(hub) == ["bytes=1000000-", "bytes=1500000-", "bytes=1000000-"]
     assert "model.safetensors does not have the hash that the Hub gives; trying again" in err
+    same(out.strip(), root / SMALL)
+
+
+# --- what is said of it
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no tzset")
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Wed Oct 21 07:28:09 2015",
+        "Wednesday, 21-Oct-15 07:28:09 GMT",
+        "Wed, 21 Oct 2015 07:28:09",
+        "Wed, 21 Oct 2015 07:28:09 -0000",
+        "Wed, 21 Oct 2015 09:28:09 +0200",
+    ],
+)
+@pytest.mark.parametrize("now", ["Wed, 21 Oct 2015 07:28:00 GMT", "Wed Oct 21 07:28:00 2015"])
+def test_a_date_without_a_zone_is_that_of_greenwich(monkeypatch, zone, date, now):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        error = Exception("429")
+        error.response = SimpleNamespace(headers={"Retry-After": date, "Date": now})
+        assert faults.asked_to_wait(error) == 9
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_storage_that_cannot_be_reached_is_not_the_hub(client, hub):
+    hub.fail(f"{WEIGHTS} address", "http://127.0.0.1:9/x?signature=secret")
+    error, hint = client.refused("models", "pull", SMALL)
+    assert error.startswith(
+        "someone/small: 127.0.0.1, where the Hub keeps its files, cannot be reached: "
+    )
+    assert "secret" not in error
+    assert "check the connection" in hint
+    assert "HF_ENDPOINT" not in hint
+
+
+def test_a_storage_whose_line_breaks_is_not_the_hub(client, hub):
+    hub.fail(WEIGHTS, "silent", seconds=2)
+    once = "malmm_cli.hub.patience.WAITS = (0.05,)"
+    error, _ = client.refused("models", "pull", SMALL, before=once, HF_HUB_DOWNLOAD_TIMEOUT="1")
+    assert "localhost" in error
+    assert error.endswith(", where the Hub keeps its files, does not answer in time")
+
+
+def test_an_address_of_another_kind_is_told_at_once(client, hub):
+    hub.fail(f"{WEIGHTS} address", "ftp://localhost/x?signature=secret")
+    _, err = client("models", "pull", SMALL, code=1)
+    assert "trying again" not in err
+    assert "error: someone/small: the Hub gives an address that is not of the web: ftp://" in err
+    assert "secret" not in err
+
+
+def test_a_size_of_nothing_is_not_believed(client, hub, root):
+    hub.fail(METADATA, "text", text=listed(hub, size=0))
+    out, _ = client.pull()
     same(out.strip(), root / SMALL)

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,20 @@ class File:
         """Whether path holds this file, judged by its size or, if asked for, by its hash."""
         if not path.is_file() or path.stat().st_size != self.size:
             return False
-        return not verify or self._hash_of(path) == self.hash
+        if not verify:
+            return True
+        with path.open("rb") as content:
+            return self.hash_of(content) == self.hash
 
-    def _hash_of(self, path: Path) -> str:
+    def hash_of(self, content: BufferedIOBase) -> str:
+        """The hash that the Hub would give for this content of as many bytes."""
+
         def start() -> Any:
             if len(self.hash) == 64:
                 return hashlib.sha256()
             return hashlib.sha1(f"blob {self.size}\0".encode(), usedforsecurity=False)
 
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, start).hexdigest()
+        return hashlib.file_digest(content, start).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -94,10 +99,11 @@ def wanted(
 
 
 def file_of(name: str, size: Any, told: Any) -> File | None:
-    """A file of that size and hash; None where what was told is no size, or no hash."""
+    """A file of that size and hash; None where what was told is no such thing."""
     if not isinstance(size, int) or size < 0 or not _HASH.fullmatch(str(told)):
         return None
-    return File(name, size, str(told))
+    file = File(name, size, str(told))
+    return file if size or file.hash_of(BytesIO()) == file.hash else None
 
 
 def is_complete(folder: Path) -> bool:
