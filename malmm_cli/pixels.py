@@ -7,7 +7,7 @@ its own places in turn; the first that is there counts, whole. malmm then looks 
               preprocessor_config.json
     pictures  processor_config.json "image_processor", preprocessor_config.json
 
-The last two files of the first line may have it under such a name too.
+Either preprocessor file may have it under either name too.
 What is asked for is done or refused, never passed over.
 """
 
