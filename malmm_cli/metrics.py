@@ -44,16 +44,18 @@ _ALIKE = str.maketrans(dict.fromkeys("’‘‛ʼ´`", "'") | dict(zip("−‐٪
 
 # in numbers: what groups digits, a sign, a point in front, a fraction; in words: an apostrophe
 _GROUPS = regex.compile(r"(?<=\d)[,'](?=(?:\d\d,){0,9}\d{3}(?!\d))")
-_SIGN = regex.compile(r"(?<![^\s\p{Ps}\p{Pi}\p{Sc}\"'<=>~≈])[-–](?=\p{Sc}?\.?\d)")
+_SIGN = regex.compile(r"(?<![^\s\p{Ps}\p{Pi}\p{Sc}\"'<=>~≈*+×÷])[-–](?=\p{Sc}?\.?\d)")
 _MINUS = regex.compile(  # at the end of a word (A-), where it is no range and no dash
     r"(?<=\w)[-–](?=[\p{Pe}\p{Pf}\p{Po}]*(?:\s|$)|[,;:/])(?!(?<=\d.)\s*\.?\d)"
 )
 _POINT = regex.compile(r"(?<![\w.])\.(?=\d)")
+# Stars that stress a word or begin an item of a list, in Markdown, are not said.
+_STRESS = regex.compile(r"(?<!\w)(\*{1,3})([^\s*](?:[^*]*[^\s*])?)\1(?!\w)|^\s*\*()(?=\s+\S)")
 _SLASH = regex.compile(r"(?<=\d) ?/ ?(?=\d)")
 _APOSTROPHE = regex.compile(r"(?<=\w)['′](?=[^\W\d])|(?<=[^\W\d])['′](?=\w)")
 
 # Punctuation that is said: signs, and four Burmese words.
-_SAID = r"%‰‱&#@§¶†‡′″‴※\u104c-\u104f"
+_SAID = r"*%‰‱&#@§¶†‡′″‴※\u104c-\u104f"
 _PUNCTUATION = regex.compile(rf"(?V1)(?<!\d)\.|\.(?!\d)|[[\p{{P}}\p{{Cc}}]--[.{_SAID}]]")
 _SYMBOLS = regex.compile(rf"(?V1)([[\p{{S}}{_SAID}]--[−]](?:\u200d\p{{S}})*)")
 
@@ -62,7 +64,7 @@ _SYMBOLS = regex.compile(rf"(?V1)([[\p{{S}}{_SAID}]--[−]](?:\u200d\p{{S}})*)")
 _WORDS = regex.compile(
     r"(?V1)c\+\+|[cf]#"
     r"|(?:(?<!\w)(?:-?\.|-)(?=\d))?[\w\p{No}]+(?:(?:[-'./,&]|(?<=\d):(?=\d))[\w\p{No}]+)*"
-    rf"|[\]\[()\{{\}}*/\p{{S}}{_SAID}]"
+    rf"|[\]\[()\{{\}}/\p{{S}}{_SAID}]"
 )
 _BRACKETS = dict(zip("()[]{}", "-lrb- -rrb- -lsb- -rsb- -lcb- -rcb-".split(), strict=True))
 _ENDINGS = regex.compile(r"(?<=\w)(?=n't$)|(?<=\w)(?='(?:s|m|d|ll|re|ve)$)")
@@ -96,7 +98,7 @@ def normalised(text: str) -> str:
 
 def _said(text: str) -> list[str]:
     """The words of a text normalised; symbols within one of them are apart."""
-    text = canonical(text)
+    text = _STRESS.sub(r"\2", canonical(text))
     plain = _POINT.sub("0.", _SIGN.sub("−", _MINUS.sub("−", _GROUPS.sub("", text))))
     plain = _PUNCTUATION.sub(" ", _APOSTROPHE.sub("", _SLASH.sub("⁄", plain)))
     found = plain.split() or text.split()

@@ -7,6 +7,7 @@ its own places in turn; the first that is there counts, whole. malmm then looks 
               preprocessor_config.json
     pictures  processor_config.json "image_processor", preprocessor_config.json
 
+Either preprocessor file may have it under either name too.
 What is asked for is done or refused, never passed over.
 """
 
@@ -28,8 +29,10 @@ _STD = [0.26862954, 0.26130258, 0.27577711]
 
 BOTH, VIDEOS = "processor_config.json", "video_preprocessor_config.json"
 PICTURES = "preprocessor_config.json"
+_VIDEO, _PICTURE = "video_processor", "image_processor"
 _BICUBIC = 3
 _LARGEST = 1e6  # of any number here
+_FLOAT16 = 65504  # the largest that a model in float16 can hold
 
 
 class Pixels(NamedTuple):
@@ -56,14 +59,18 @@ def read_pixels(folder: Path) -> Pixels:
 def _found(folder: Path) -> Iterator[tuple[str, Any]]:
     """Each place that says something, the first that counts first: its name and its content."""
     both, video, picture = (_content(folder, name) for name in (BOTH, VIDEOS, PICTURES))
-    videos = [(BOTH, both.get("video_processor")), (VIDEOS, video)]
-    pictures = [(BOTH, both.get("image_processor"))]
-    if _is_for_videos(folder, both, picture, video):
-        order = [*videos, (PICTURES, picture), *pictures]
-    else:
-        order = [*pictures, (PICTURES, picture), *videos]
+    is_for_videos = _is_for_videos(folder, both, picture, video)
+    videos = [(BOTH, both.get(_VIDEO)), (VIDEOS, _inside(video, _VIDEO, _PICTURE))]
+    pictures = [(BOTH, both.get(_PICTURE))]
+    either = (PICTURES, _inside(picture, _PICTURE, _VIDEO))
+    order = [*videos, either, *pictures] if is_for_videos else [*pictures, either, *videos]
     flat = {key: value for key, value in both.items() if key in ("image_mean", "image_std")}
     yield from ((name, content) for name, content in [*order, (BOTH, flat)] if content)
+
+
+def _inside(content: dict[str, Any], *names: str) -> Any:
+    """What a file has under the first of the names that it knows, or else all of it."""
+    return next((content[name] for name in names if content.get(name) is not None), content)
 
 
 def _is_for_videos(folder: Path, *known: dict[str, Any]) -> bool:
@@ -117,9 +124,15 @@ def _scaled(told: dict[str, Any]) -> Pixels:
     if not _flag(told, "do_normalize", True):
         mean, std = [0.0] * 3, [1.0] * 3
     times = 255 * factor
-    if times == 1:
-        return Pixels(mean, std)
-    return Pixels([value / times for value in mean], [value / times for value in std])
+    if times != 1:
+        mean, std = [value / times for value in mean], [value / times for value in std]
+    for less, over in zip(mean, std, strict=True):
+        if max(abs(less), abs(over)) > _LARGEST or abs(less) + 1 > _FLOAT16 * abs(over):
+            raise ValueError(
+                "image_mean, image_std or rescale_factor is too far from 1: pixels would be "
+                f"numbers beyond {_FLOAT16}"
+            )
+    return Pixels(mean, std)
 
 
 def _three(told: dict[str, Any], name: str, due: list[float]) -> list[float]:

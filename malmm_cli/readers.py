@@ -7,6 +7,7 @@ from id to record.
 from __future__ import annotations
 
 import json
+import math
 import os
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
@@ -93,7 +94,7 @@ def read_set(
     find = _Finder(Path(videos) if videos is not None else file.parent)
     try:
         tasks = list(known.read(records, find, split, part or ""))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise UsageError(
             f"{file}: is no annotation of {name}: {type(error).__name__} {error}"
         ) from error
@@ -153,18 +154,18 @@ class _Finder:
 
 def _lvu(records: Records, find: Videos, split: str, part: str) -> Iterator[Task]:
     """Clips of `HISTORY` seconds every `STRIDE`, each with the label of its video."""
-    labels = _labels(str(r[part]) for r in records.values() if part in r)
+    labels = _labels(_text(r, part) for r in records.values() if part in r)
     for name, record in records.items():
         if part not in record or not _is_of(record, split):
             continue
-        duration, last = record["duration"], (record["num_frames"] - 1) / EXTRACTED
+        duration, last = record["duration"], (_number(record, "num_frames") - 1) / EXTRACTED
         for start in (0, *range(STRIDE, duration - HISTORY + 1, STRIDE)):
             end = min(start + HISTORY - 1, duration, last)
             yield Task(
                 f"{name}_{start}",
                 find(name),
                 prompt=f"what is the {part} of the movie?",
-                answers=(str(record[part]),),
+                answers=(_text(record, part),),
                 kind=part,
                 choices=labels,
                 start=float(start),
@@ -176,14 +177,13 @@ def _classes(label: str, prompt: str) -> Callable[[Records, Videos, str, str], I
     """A reader of whole videos, each with one of a few labels."""
 
     def read(records: Records, find: Videos, split: str, part: str) -> Iterator[Task]:
-        labels = _labels(str(record[label]) for record in records.values())
+        labels = _labels(_text(record, label) for record in records.values())
         for name, record in records.items():
             # COIN's videos that the authors could not get have no such count
             missing = "subset" in record and "num_frames_actual" not in record
             if name not in _LEFT_OUT and _is_of(record, split) and not missing:
-                yield Task(
-                    name, find(name), prompt=prompt, answers=(str(record[label]),), choices=labels
-                )
+                answers = (_text(record, label),)
+                yield Task(name, find(name), prompt=prompt, answers=answers, choices=labels)
 
     return read
 
@@ -194,8 +194,8 @@ def _questions(records: Records, find: Videos, split: str, part: str) -> Iterato
             name,
             find(record["video"]),
             question=_cleaned(record["question"]),
-            answers=(str(record["answer"]),),
-            kind=str(record["answer_type"]),
+            answers=(_text(record, "answer"),),
+            kind=_text(record, "answer_type"),
         )
 
 
@@ -212,18 +212,37 @@ def _captions(records: Records, find: Videos, split: str, part: str) -> Iterator
     """
     pieces: dict[str, list[Mapping[str, Any]]] = {}
     for record in records.values():
-        if record["caption"]:
+        if record["caption"] not in (None, ""):
             pieces.setdefault(record.get("segment", record["video"]), []).append(record)
     for name, told in pieces.items():
         about = told[0]
-        start, end = about.get("start_time"), about.get("end_time")
         yield Task(
             name,
             find(about["video"]),
-            answers=tuple(str(record["caption"]) for record in told),
-            start=None if start is None else max(float(start), 0.0),
-            end=None if end is None else min(float(end), float(about["duration"])),
+            answers=tuple(_text(record, "caption") for record in told),
+            start=max(_number(about, "start_time"), 0.0)
+            if about.get("start_time") is not None
+            else None,
+            end=min(_number(about, "end_time"), _number(about, "duration"))
+            if about.get("end_time") is not None
+            else None,
         )
+
+
+def _text(record: Mapping[str, Any], name: str) -> str:
+    """A text, or a number as one; TypeError for what would only look like a text."""
+    value = record[name]
+    is_number = type(value) is int or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(value, str) or is_number:
+        return str(value)
+    raise TypeError(f"{name} is {value!r:.80}, not a text")
+
+
+def _number(record: Mapping[str, Any], name: str) -> float:
+    value = record[name]
+    if type(value) is bool or not math.isfinite(number := float(value)):
+        raise TypeError(f"{name} is {value!r:.80}, not a number")
+    return number
 
 
 def _labels(names: Iterator[str]) -> tuple[str, ...]:

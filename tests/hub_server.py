@@ -31,6 +31,9 @@ ERRORS = {
     "no repository": (404, "RepoNotFound"),
     "no revision": (404, "RevisionNotFound"),
     "no file": (404, "EntryNotFound"),
+    "expired": (400, "Expired"),  # a storage's own code
+    "absent": (404, None),
+    "gone": (410, None),
     "limited": (429, None),
     "busy": (503, None),
     "refused": (416, None),
@@ -48,7 +51,9 @@ class Fault:
     itself; lost: it redirects to nowhere; text: that in place of JSON; whole: all of it, whatever
     part was asked for; empty, shifted, more: the part, but nothing of it, with bytes before it, or
     after it; wrong part: another one, and it says so; zipped: compressed, asked or not; unended:
-    all comes, but not the end. Any fault of "NAME address": the Hub gives that of another file.
+    all comes, but not the end; unnamed: all of it as a part of which nothing is said; parts: a part
+    in an envelope; words: a few in place of the file, of no length that is told. Any fault of "NAME
+    address": the Hub gives that of another file, or the one that is its kind.
 
     `retry` is its Retry-After, `limit` its RateLimit, and `resumed` says that only a request for a
     later part meets it.
@@ -261,6 +266,8 @@ class _Handler(BaseHTTPRequestHandler):
             headers = {"Location": elsewhere, "X-Repo-Commit": self.hub.commit(repository)}
             if self.hub.tells != "nothing":
                 changed = self.hub.fault(f"{name} address")
+                if changed and "://" in changed.kind:
+                    headers["Location"], changed = changed.kind, None
                 own = files.hash(name)[::-1] if changed else files.hash(name)
                 headers |= {"X-Linked-Size": str(size), "X-Linked-Etag": f'"{own}"'}
             return self._send(b"", headers, status=302)
@@ -277,13 +284,18 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.tells != "nothing":
             headers["ETag"] = f'"{files.hash(name)}"'
         start, size, status = 0, len(data), 200
-        if self.headers["Range"] and kind != "whole":
+        if self.headers["Range"] and kind not in ("whole", "words"):
             start, status = self._start() + (5 if kind == "wrong part" else 0), 206
             if start >= size:
                 return self._refuse(416, **{"Content-Range": f"bytes */{size}"})
             headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
         part = {"empty": b"", "shifted": data[start - 5 :], "more": data[start:] + bytes(5)}
+        part |= {"unnamed": data, "words": b"Error", "parts": b"--x\r\n\r\n" + data[start:]}
         body = part.get(kind, data[start:])
+        if kind in ("unnamed", "parts"):
+            headers.pop("Content-Range", None)
+        if kind == "parts":
+            headers["Content-Type"] = "multipart/byteranges; boundary=x"
         if kind == "zipped":
             headers["Content-Encoding"], body = "gzip", gzip.compress(body)
         return self._send(body, headers, status=status, fault=fault)
@@ -304,14 +316,15 @@ class _Handler(BaseHTTPRequestHandler):
         status: int = 200,
         fault: Fault | None = None,
     ) -> None:
-        unended = fault is not None and fault.kind == "unended"
-        length = {} if unended else {"Content-Length": str(len(data))}
+        chunked = fault is not None and fault.kind in ("unended", "unnamed", "parts", "words")
+        length = {} if chunked else {"Content-Length": str(len(data))}
         self.send_response(status)
         for name, value in {**headers, **length}.items():
             self.send_header(name, value)
-        if unended:
+        if chunked:
             self.send_header("Transfer-Encoding", "chunked")
-            data = b"%x\r\n%s\r\n" % (len(data), data)
+            end = b"" if fault and fault.kind == "unended" else b"0\r\n\r\n"
+            data = b"%x\r\n%s\r\n" % (len(data), data) + end
             self.close_connection = True
         self.end_headers()
         if self.command == "HEAD":

@@ -45,6 +45,10 @@ def say(folder, files, kind="instructblip"):
         {BOTH: {"image_processor": OWN}},
         {BOTH: {"video_processor": OWN}},
         {BOTH: OWN},
+        {PICTURES: {"image_processor": OWN}},
+        {PICTURES: {"video_processor": OWN}},
+        {VIDEOS: {"image_processor": OWN}},
+        {VIDEOS: {"video_processor": OWN, "image_processor": OTHER}},
         {BOTH: {"processor_class": "InstructBlipProcessor"}, PICTURES: OWN},
     ],
 )
@@ -143,6 +147,25 @@ def test_what_cannot_be_done_is_refused(folder, name, told, says):
     assert caught.value.message.isprintable()
 
 
+@pytest.mark.parametrize("name", [BOTH, VIDEOS, PICTURES])
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"image_std": [1e-300] * 3},
+        {"image_std": 5e-324, "rescale_factor": 1e6},
+        {"image_std": [0.2, -1e-6, 0.2]},
+        {"rescale_factor": 1e-300},
+        {"rescale_factor": 5e-324},
+        {"image_mean": [1e6] * 3, "image_std": [1e-6] * 3},
+    ],
+)
+def test_numbers_that_no_encoder_can_hold_are_refused(folder, name, told):
+    say(folder, {name: {"image_processor": told}})
+    with pytest.raises(ModelError, match="too far from 1") as error:
+        read_pixels(folder)
+    assert str(folder / name) in str(error.value)
+
+
 def test_a_refusal_is_one_line(refused, folder):
     say(folder, {BOTH: {"image_processor": [1]}})
     refused("caption", SAMPLE, "-q", "--model", folder, code=1, says="must be JSON objects")
@@ -158,18 +181,14 @@ def test_caches_and_memory_files_know_the_difference(folder):
 
 
 def test_they_are_copied_and_fetched(folder, tmp_path):
-    from types import SimpleNamespace
-
     from malmm_cli.folder import copy_beside_weights
 
     say(folder, {BOTH: {}, VIDEOS: {}, PICTURES: {}})
     (tmp_path / "copy").mkdir()
     copy_beside_weights(folder, tmp_path / "copy")
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    listed = [SimpleNamespace(rfilename=name, size=1, lfs=None, blob_id="") for name in names]
-    fetched = {
-        file.name for file in wanted(listed, "owner/name", lambda name: File(name, 1, "0" * 40))
-    }
+    listed = {name: File(name, 1, "0" * 40) for name in names}
+    fetched = {file.name for file in wanted(listed, "owner/name", lambda name: listed[name])}
     for name in (BOTH, VIDEOS, PICTURES):
         assert (tmp_path / "copy" / name).is_file()
         assert name in fetched

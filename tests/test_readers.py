@@ -284,6 +284,45 @@ def test_what_cannot_be_read(read, tmp_path, name, records, options, says):
         read(name, records, **options)
 
 
+NO_TEXTS = (None, float("nan"), float("inf"), True, ["a"], [], {})
+
+
+@pytest.mark.parametrize(
+    ("name", "records", "key", "options"),
+    [
+        ("msvd-qa", QA, "answer", {}),
+        ("msvd-qa", QA, "answer_type", {}),
+        ("msvd-qa", QA, "question", {}),
+        ("msvd-qa", QA, "video", {}),
+        ("breakfast", BREAKFAST, "class_name", {}),
+        ("coin", COIN, "target", {}),
+        ("lvu", LVU, "director", {"part": "director"}),
+        ("lvu", LVU, "num_frames", {"part": "director"}),
+        ("msvd-cap", CAPTIONS, "caption", {}),
+        ("msvd-cap", CAPTIONS, "video", {}),
+        ("msvd-cap", CAPTIONS, "start_time", {}),
+    ],
+)
+def test_what_is_no_text_or_no_number_is_not_made_one(read, name, records, key, options):
+    absent = {"caption": [None], "start_time": [None]}.get(key, [])  # what may be left out
+    first = next(iter(records))
+    for wrong in NO_TEXTS:
+        if wrong not in absent:
+            with pytest.raises(UsageError, match=f"is no annotation of {name}"):
+                read(name, records | {first: records[first] | {key: wrong}}, **options)
+
+
+def test_a_number_beyond_all_is_none(read):
+    first = {"v1": LVU["v1"] | {"num_frames": 10**400}}
+    with pytest.raises(UsageError, match="is no annotation of lvu"):
+        read("lvu", first, part="director")
+
+
+def test_a_number_can_be_a_label(read):
+    records = {name: record | {"answer_type": 3, "answer": 2.5} for name, record in QA.items()}
+    assert {(task.kind, *task.answers) for task in read("msvd-qa", records)} == {("3", "2.5")}
+
+
 def test_folders_that_are_not_there(tmp_path):
     with pytest.raises(UsageError, match="No such file"):
         read_set(tmp_path / "qa.json", "msvd-qa")

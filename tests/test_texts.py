@@ -123,6 +123,14 @@ def test_what_a_tokenizer_begins_with_is_kept_and_its_end_is_not(folder, single,
     assert texts.prompts([PROMPT], side="left")[0].tolist() == [[*first, *plain]]
 
 
+def test_an_end_that_a_tokenizer_adds_is_no_part_of_a_prompt_without_a_start(folder):
+    add_template(folder, ["A", "</s>"])
+    rewrite(folder / "tokenizer_config.json", lambda content: content.update(bos_token=None))
+    texts = load(folder).texts
+    plain = texts.language(PROMPT, add_special_tokens=False)["input_ids"]
+    assert texts.prompts([PROMPT], side="left")[0].tolist() == [plain]
+
+
 def test_a_tokenizer_without_a_start_token(folder):
     rewrite(folder / "tokenizer_config.json", lambda content: content.update(bos_token=None))
     texts = load(folder).texts

@@ -1,7 +1,7 @@
 """A repository of the Hugging Face Hub → a folder in the Hub client's own cache.
 
-Metadata, tokens, addresses, locks and the layout of the cache are the client's; the bytes are
-fetched here. The client's own download throws away what a broken line has left (in 2.4 too) and
+Tokens, addresses, locks and the layout of the cache are the client's; list and bytes are fetched
+here. The client's own download throws away what a broken line has left (in 2.4 too) and
 compares no hash.
 
     blobs/<hash>.incomplete  → whole, hash compared →  blobs/<hash>  ←  snapshots/<commit>/<file>
@@ -10,7 +10,6 @@ compares no hash.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,6 +22,7 @@ from malmm_cli.errors import CapacityError, MalmmError, ModelError
 from malmm_cli.files.atomic import new_file
 from malmm_cli.folder import read_config
 from malmm_cli.hub.faults import WrongAnswerError, endpoint, explained, http_error, is_refused_part
+from malmm_cli.hub.listing import Listing, list_of
 from malmm_cli.hub.patience import Patience
 from malmm_cli.hub.snapshot import File, file_of, is_complete, size_text, wanted
 from malmm_cli.hub.transfer import receive
@@ -31,8 +31,6 @@ __all__ = ["Download", "arrived", "cache_folder", "cache_place", "cached"]
 
 # Where the commit that `main` was at the first download is recorded, in the cache's own form.
 _RECORD = "malmm"
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 _Result = TypeVar("_Result")
 
@@ -138,19 +136,18 @@ class Download:
 
     def _fetch(self, *, verify: bool) -> Path:
         storage = _storage(self.repository)
-        info = self._patiently(self._metadata)
-        commit = str(info.sha)
-        if not _COMMIT.fullmatch(commit):
-            raise ValueError("not the commit of a repository")
+        revision = self.revision or _commit(storage, _RECORD) or "main"
+        listing = self._patiently(partial(list_of, self.repository, revision))
+        commit = listing.commit
         folder = storage / "snapshots" / commit
-        files = wanted(info.siblings or [], self.repository, partial(self._ask, commit))
+        files = wanted(listing.files, self.repository, partial(self._ask, commit))
         due = [file for file in files if not file.is_at(folder / file.name, verify=verify)]
         blobs = {file: storage / "blobs" / file.hash for file in due}
         there = {file: file.is_at(blob, verify=verify) for file, blob in blobs.items()}
         if due:
             here = {f: f.size if there[f] else _size(_part(blobs[f])) for f in due}
-            self._check(sum(f.size - here[f] for f in due), info)
-            self._announce(here, info)
+            self._check(sum(f.size - here[f] for f in due), listing)
+            self._announce(here, listing)
         if not self.revision:
             _record(storage, commit)
         for file, blob in blobs.items():
@@ -165,16 +162,6 @@ class Download:
                 f"{self.repository} is not complete on the Hub", hint="take another model"
             )
         return folder
-
-    def _metadata(self) -> Any:
-        from huggingface_hub import HfApi, constants
-
-        return HfApi().model_info(
-            self.repository,
-            revision=self.revision or _commit(_storage(self.repository), _RECORD) or "main",
-            files_metadata=True,
-            timeout=constants.HF_HUB_ETAG_TIMEOUT,
-        )
 
     def _ask(self, commit: str, name: str) -> File:
         """A file of which the list does not tell all."""
@@ -192,9 +179,9 @@ class Download:
             )
         return file
 
-    def _check(self, due: int, info: Any) -> None:
+    def _check(self, due: int, listing: Listing) -> None:
         """Raise before the first byte if what is due cannot be stored, or not be used."""
-        parameters = self.parameters or getattr(info.safetensors, "total", None)
+        parameters = self.parameters or listing.parameters
         if due and parameters:
             self.check_memory(parameters)
         cache = cache_folder()
@@ -206,18 +193,18 @@ class Download:
                 hint="free some room, or let HF_HOME name a folder on a larger disk",
             )
 
-    def _announce(self, here: dict[File, int], info: Any) -> None:
+    def _announce(self, here: dict[File, int], listing: Listing) -> None:
         """Say how much is to come, from where to where, and on what terms."""
         whole = sum(file.size for file in here)
         rest = whole - sum(here.values())
-        licence = self.licence or getattr(info.card_data, "license", None)
+        licence = self.licence or listing.licence
         recorded = _commit(_storage(self.repository), _RECORD)
         main = "its main at the first download" if recorded else "now its main, and recorded"
         if rest:
             self.on_note(
                 f"{self.name}: downloading {size_text(rest)}"
                 + (f" of {size_text(whole)}, the rest is here," if rest < whole else "")
-                + f" from {self.repository}, revision {str(info.sha)[:7]}"
+                + f" from {self.repository}, revision {listing.commit[:7]}"
                 + ("" if self.revision else f" ({main})")
                 + f"; licence: {licence or 'see its page on the Hub'}"
             )
@@ -235,6 +222,25 @@ class Download:
         if _size(part) > file.size:
             os.truncate(part, file.size)
         url = hf_hub_url(self.repository, file.name, revision=commit)
+        before = _size(part)
+        self._fill(part, file, url)
+        right = file.is_at(part, verify=True)
+        if not right and before < file.size:
+            self.on_note(f"{self.repository}: {_wrong(file)}; trying again")
+            os.truncate(part, before)
+            self._fill(part, file, url)
+            right = file.is_at(part, verify=True)
+        if not right:
+            part.unlink()
+            raise ModelError(
+                f"{self.repository}: {_wrong(file)}; it was deleted",
+                hint="run it again; if it stays so, something on the way changes files",
+                kind="DamagedDownload",
+            )
+        os.replace(part, blob)
+
+    def _fill(self, part: Path, file: File, url: str) -> None:
+        """Go on with what is there of a file until there are as many bytes as it has."""
         patience, whole = Patience(self._explained, self.on_note, started=True), False
         while (before := _size(part)) < file.size:
             try:
@@ -244,15 +250,6 @@ class Download:
                     patience.after(error, arrived=_size(part) > before)
                 whole = patience.is_last and is_refused_part(error)
         part.touch()  # it may be empty
-        if not file.is_at(part, verify=True):
-            part.unlink()
-            raise ModelError(
-                f"{self.repository}: {file.name} does not have the hash that the Hub gives; it was "
-                "deleted",
-                hint="run it again; if it stays so, something on the way changes files",
-                kind="DamagedDownload",
-            )
-        os.replace(part, blob)
 
     def _progress_of(self, file: File) -> Callable[[int], None]:
         return lambda done: self.on_progress(file.name, done, file.size)
@@ -288,6 +285,10 @@ def _record(storage: Path, commit: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as file:
         file.write(commit.encode())
+
+
+def _wrong(file: File) -> str:
+    return f"{file.name} does not have the hash that the Hub gives"
 
 
 def _part(blob: Path) -> Path:

@@ -6,6 +6,7 @@ import errno
 import math
 import re
 import time
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ __all__ = [
         "http_error",
         "is_refused_part",
     ),
-    *("may_pass", "of_storage"),
+    *("is_old_address", "may_pass"),
 ]
 
 _KEPT = "what has arrived is kept, so run it again to go on"
@@ -42,8 +43,11 @@ _LIMIT = re.compile(r"\br=0\b.*?\bt=([0-9]{1,12})\b", re.ASCII)
 # What the HTTP library calls a redirection that never ends.
 _CIRCLE = "TooManyRedirects"
 
-# What a storage answers with whose address, which the Hub signs for a while, is not valid.
-_NOT_VALID = (400, 401, 403)
+# What an address is answered with that the Hub has signed for a while, when that has passed.
+_OLD = (400, 401, 403, 404, 410)
+
+# What the Hub calls a refusal of its own, which no other address would change.
+_REFUSALS = ("GatedRepo", "RepoNotFound", "RevisionNotFound", "EntryNotFound")
 
 # What comes of reading metadata that are none.
 _NOT_METADATA = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -94,12 +98,7 @@ def explained(error: Exception, repository: str, *, record: Path | None = None) 
             hint = "what has arrived is kept, so run it again after that"
         return ModelError(f"{repository}: {said}", hint=hint, kind="HubError")
     if isinstance(error, http_error()):
-        return ModelError(
-            f"{repository}: {_broken(error)}",
-            hint=f"check the connection{endpoint()}; {_KEPT}. A folder of weights or --model tiny "
-            "needs none",
-            kind="NoNetwork",
-        )
+        return _unreached(error, repository)
     if isinstance(error, OSError):
         return _not_stored(error, repository)
     if isinstance(error, _NOT_METADATA):
@@ -152,16 +151,24 @@ def may_pass(error: Exception, *, started: bool) -> bool:
     if status is not None:
         return status in (408, 416, 429) or status >= 500
     kind = type(error).__name__
-    return kind != _CIRCLE and (started or not kind.startswith(("Connect", "Unsupported")))
+    if kind == _CIRCLE or kind.startswith("Unsupported"):
+        return False
+    return started or not kind.startswith("Connect")
+
+
+def is_old_address(error: Exception) -> bool:
+    """Whether an address is refused that the Hub gave; asked again, it gives a new one."""
+    response = getattr(error, "response", None)
+    if response is None or response.status_code not in _OLD or not response.history:
+        return False
+    return response.headers.get("X-Error-Code") not in _REFUSALS
 
 
 def of_storage(error: Exception) -> str | None:
-    """The host that refuses an address which the Hub gave; asked again, it gives a new one."""
-    response = getattr(error, "response", None)
-    if response is None or response.status_code not in _NOT_VALID or not response.history:
+    """The host that refuses such an address, where it is another than the Hub's."""
+    if not is_old_address(error):
         return None
-    if "X-Error-Code" in response.headers:  # it is the Hub's own verdict
-        return None
+    response: Any = error.response  # type: ignore[attr-defined]
     hub, storage = response.history[0].url, response.url
     return None if hub.netloc == storage.netloc else str(storage.host)
 
@@ -185,9 +192,10 @@ def asked_to_wait(error: Exception) -> int | None:
 
 
 def _seconds(date: str) -> float | None:
-    """A date of HTTP in seconds since 1970; None where it is none."""
+    """A date of HTTP, which is Greenwich's, in seconds since 1970; None where it is none."""
     try:
-        return parsedate_to_datetime(date).timestamp()
+        told = parsedate_to_datetime(date)
+        return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
 
@@ -204,14 +212,44 @@ def status_of(error: Exception) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
-def _broken(error: Exception) -> str:
+def _unreached(error: Exception, repository: str) -> MalmmError:
+    """No answer came, or not all of it: from the Hub, or from where it has sent us."""
     kind = type(error).__name__
     said = str(error).split(" (")[0]
     reason = f": {said}" if said else ""
+    other = _elsewhere(error)
+    if other and kind.startswith("Unsupported"):
+        return ModelError(
+            f"{repository}: the Hub gives an address that is not of the web: "
+            f"{other.scheme}://{other.host}",
+            hint=f"take another mirror of the Hub{endpoint()}, or a folder of weights",
+            kind="HubError",
+        )
+    who = f"{other.host}, where the Hub keeps its files," if other else "the Hub"
     if "Timeout" in kind:
-        return "the Hub does not answer in time"
-    if kind == _CIRCLE:
-        return "the Hub redirects in circles"
-    if kind.startswith(("Connect", "Unsupported", "Proxy")):
-        return f"the Hub cannot be reached{reason}"
-    return f"the line to the Hub broke{reason}"
+        broken = f"{who} does not answer in time"
+    elif kind == _CIRCLE:
+        broken = "the Hub redirects in circles"
+    elif kind.startswith(("Connect", "Unsupported", "Proxy")):
+        broken = f"{who} cannot be reached{reason}"
+    else:
+        broken = f"the line to the Hub broke{reason}"
+    return ModelError(
+        f"{repository}: {broken}",
+        hint=f"check the connection{'' if other else endpoint()}; {_KEPT}. A folder of weights or "
+        "--model tiny needs none",
+        kind="NoNetwork",
+    )
+
+
+def _elsewhere(error: Exception) -> Any:
+    """The address that did not answer, where it is not the Hub's own; None where it is."""
+    from huggingface_hub import constants
+
+    try:
+        url = error.request.url  # type: ignore[attr-defined]
+    except (AttributeError, RuntimeError):  # the library's, where nothing was asked for yet
+        return None
+    hub = type(url)(constants.ENDPOINT)
+    here = url.netloc == hub.netloc and url.scheme in ("http", "https", hub.scheme)
+    return None if here else url

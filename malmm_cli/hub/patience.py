@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from malmm_cli.errors import MalmmError
-from malmm_cli.hub.faults import asked_to_wait, may_pass, of_storage
+from malmm_cli.hub.faults import asked_to_wait, is_old_address, may_pass
 
 __all__ = ["Patience"]
 
@@ -57,7 +57,7 @@ class Patience:
         time.sleep(wait)
 
     def _wait(self, error: Exception) -> float | None:
-        if of_storage(error) and not self._renewed:
+        if is_old_address(error) and not self._renewed:
             self._renewed = True  # the next try asks the Hub for a new address
             return WAITS[0]
         if not may_pass(error, started=self._started):

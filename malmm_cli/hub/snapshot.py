@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,20 @@ class File:
         """Whether path holds this file, judged by its size or, if asked for, by its hash."""
         if not path.is_file() or path.stat().st_size != self.size:
             return False
-        return not verify or self._hash_of(path) == self.hash
+        if not verify:
+            return True
+        with path.open("rb") as content:
+            return self.hash_of(content) == self.hash
 
-    def _hash_of(self, path: Path) -> str:
+    def hash_of(self, content: BufferedIOBase) -> str:
+        """The hash that the Hub would give for this content of as many bytes."""
+
         def start() -> Any:
             if len(self.hash) == 64:
                 return hashlib.sha256()
             return hashlib.sha1(f"blob {self.size}\0".encode(), usedforsecurity=False)
 
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, start).hexdigest()
+        return hashlib.file_digest(content, start).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,14 @@ class Weights:
     dtypes: dict[str, int]
 
 
-def wanted(siblings: list[Any], repository: str, ask: Callable[[str], File]) -> list[File]:
+def wanted(
+    listed: dict[str, File | None], repository: str, ask: Callable[[str], File]
+) -> list[File]:
     """The files to fetch of all that a repository lists, small ones first; raises ModelError.
 
-    Where the list lacks the size or the hash of a file, `ask` is.
+    Where the list lacks the size or the hash of a file, `ask` tells them.
     """
-    files = {s.rfilename: s for s in siblings if s.rfilename in _NAMED or _is_shard(s.rfilename)}
+    files = {name: file for name, file in listed.items() if name in _NAMED or _is_shard(name)}
     lacking = [any_of[0] for any_of in _NEEDED if not any(fnmatch.filter(files, p) for p in any_of)]
     if lacking:
         raise ModelError(
@@ -87,18 +94,16 @@ def wanted(siblings: list[Any], repository: str, ask: Callable[[str], File]) -> 
         )
     if INDEX in files:
         files.pop(WHOLE, None)
-    found = [
-        file_of(name, s.size, s.lfs.sha256 if s.lfs else s.blob_id) or ask(name)
-        for name, s in files.items()
-    ]
+    found = [file or ask(name) for name, file in files.items()]
     return sorted(found, key=lambda file: (file.name.endswith(".safetensors"), file.name))
 
 
 def file_of(name: str, size: Any, told: Any) -> File | None:
-    """A file of that size and hash; None where what was told is no size, or no hash."""
+    """A file of that size and hash; None where what was told is no such thing."""
     if not isinstance(size, int) or size < 0 or not _HASH.fullmatch(str(told)):
         return None
-    return File(name, size, str(told))
+    file = File(name, size, str(told))
+    return file if size or file.hash_of(BytesIO()) == file.hash else None
 
 
 def is_complete(folder: Path) -> bool:

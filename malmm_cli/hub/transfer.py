@@ -1,10 +1,11 @@
 """The bytes of one file: asked for from where those end that are here, and looked at first.
 
-Nothing is ever taken away from what is here, and nothing is added that cannot belong to the file.
+Nothing is ever taken away from what was here, and nothing is added that cannot belong to the file.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,10 @@ def receive(
                     on_progress(done)
                 if done == file.size:
                     break
+    if before < done < file.size and response.status_code == 200:
+        os.truncate(place, before)
+        on_progress(before)
+        _compare(file, str(done))
     if done == before < file.size:
         raise WrongAnswerError(
             f"nothing came of {file.name}, of which {file.size - done} bytes are due"
@@ -75,7 +80,9 @@ def _start(response: Any, file: File, asked: int) -> int:
         return 0
     if status != 206 or not (plain or asked == 0):
         raise WrongAnswerError(f"no bytes of {file.name} came (status {status})")
-    first, last = (int(part[1]), int(part[2])) if part and part[1] else (asked, file.size - 1)
+    if not (part and part[1]) or told.get("Content-Type", "").startswith("multipart/"):
+        raise WrongAnswerError(f"a part of {file.name} came that does not say which one")
+    first, last = int(part[1]), int(part[2])
     if first != asked or first + length > last + 1:
         raise WrongAnswerError(f"another part of {file.name} came than was asked for")
     return first

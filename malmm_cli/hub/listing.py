@@ -1,0 +1,65 @@
+"""What the Hub tells of a repository: its commit, its files, its terms.
+
+The client's own reader of it stops at any of a hundred fields that a mirror leaves out.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from malmm_cli.hub.snapshot import File, file_of
+
+__all__ = ["Listing", "list_of"]
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A repository at a commit; None stands for a file of which not all is told."""
+
+    commit: str
+    files: dict[str, File | None]
+    parameters: int | None
+    licence: str | None
+
+
+def list_of(repository: str, revision: str) -> Listing:
+    """Ask the Hub; raises what the client raises, or ValueError and its like for another answer."""
+    from huggingface_hub import constants, utils
+
+    client: Any = utils
+    response = client.get_session().get(
+        f"{constants.ENDPOINT}/api/models/{repository}/revision/{quote(revision, safe='')}",
+        params={"blobs": True},
+        headers=client.build_hf_headers(),
+        timeout=constants.HF_HUB_ETAG_TIMEOUT,
+    )
+    client.hf_raise_for_status(response)
+    told = response.json()
+    commit = str(told["sha"])
+    if not _COMMIT.fullmatch(commit):
+        raise ValueError("not the commit of a repository")
+    return Listing(
+        commit,
+        {entry["rfilename"]: _file(entry) for entry in told.get("siblings") or []},
+        _within(told, "safetensors", "total", int),
+        _within(told, "cardData", "license", str),
+    )
+
+
+def _file(entry: dict[str, Any]) -> File | None:
+    """A file as it is listed; the hash of a large one is not that of what git has in its place."""
+    large = entry.get("lfs")
+    told = entry.get("blobId") if large is None else large.get("sha256")
+    return file_of(entry["rfilename"], entry.get("size"), told)
+
+
+def _within(told: dict[str, Any], group: str, name: str, kind: type) -> Any:
+    """What is good to know, where it is told."""
+    found = told.get(group)
+    value = found.get(name) if isinstance(found, dict) else None
+    return value if isinstance(value, kind) else None
