@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 FORMS = $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
-schema = echo "check-jsonschema $(1)" && $(BIN)/check-jsonschema --quiet --default-filetype yaml \
+schema = echo "check-jsonschema $(1)" && $(BIN)/check-jsonschema --default-filetype yaml \
   --builtin-schema vendor.$(1) $(2)
 
 export HF_HUB_OFFLINE := 1
@@ -63,7 +63,7 @@ format: $(READY) ## put the code into ruff's format and mend what ruff can
 	$(BIN)/python -m ruff format .
 
 clean: ## remove what the other targets made, .venv included
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
