@@ -5,10 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+
+FORMS = $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+schema = echo "check-jsonschema $(1)" && $(BIN)/check-jsonschema --default-filetype yaml \
+  --builtin-schema vendor.$(1) $(2)
+
 export HF_HUB_OFFLINE := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo tiny test stress check lint types wheel format clean
+.PHONY: help demo tiny test stress check lint types wheel docs format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -31,22 +37,33 @@ stress: $(READY) ## kill, damage, soak and scale batches, for an hour and more
 check: ## all that continuous integration runs: lint, types, test, wheel
 	+@.ci/run
 
-lint: $(READY) ## formatting and ruff's rules
+lint: $(READY) ## formatting, ruff's rules, shell scripts, workflows, the Dockerfile
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
+	$(BIN)/shellcheck .ci/* tests/*.sh
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/zizmor --offline --quiet --persona pedantic .github
+	@$(call schema,github-workflows,.github/workflows/*.yml)
+	@$(call schema,github-issue-forms,$(FORMS))
+	@$(call schema,github-issue-config,.github/ISSUE_TEMPLATE/config.yml)
+	@$(call schema,dependabot,.github/dependabot.yml)
+	@$(call schema,citation-file-format,CITATION.cff)
 
 types: $(READY) ## mypy --strict
 	$(BIN)/python -m mypy
 
-wheel: $(READY) ## build the wheel, install it elsewhere and run it there
-	tests/check_wheel.sh $(BIN)/python
+wheel: $(READY) ## build the wheel, install it elsewhere and run it there; DIST=dist keeps it
+	tests/check_wheel.sh $(BIN)/python $(DIST)
+
+docs: $(VENV)/docs ## the documentation as a site, in build/docs; a broken link is an error
+	$(BIN)/python -m sphinx -q -E -W --keep-going --nitpicky -d build/doctrees docs build/docs
 
 format: $(READY) ## put the code into ruff's format and mend what ruff can
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
 clean: ## remove what the other targets made, .venv included
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -59,5 +76,12 @@ $(BIN)/python:
 
 $(READY): $(BIN)/python pyproject.toml constraints.txt
 	@echo "setting up $(VENV): this downloads PyTorch and takes a few minutes"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(PIP) -e '.[dev]'
 	@touch $(READY)
+
+# what the site needs, without malmm and so without PyTorch
+DOCS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])
+
+$(VENV)/docs: $(BIN)/python pyproject.toml constraints.txt
+	@$(PIP) $$($(BIN)/python -c '$(DOCS)')
+	@touch $@

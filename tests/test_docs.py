@@ -43,5 +43,11 @@ def test_the_command_reference_is_true():
     assert PAGE.read_text("utf-8") == reference(), "run `python tests/test_docs.py`"
 
 
+def test_every_page_is_in_the_index():
+    lines = (PAGE.parent / "index.md").read_text("utf-8").splitlines()
+    pages = {path.stem for path in PAGE.parent.glob("*.md")} - {"index"}
+    assert not pages - set(lines), "add them to a toctree of docs/index.md"
+
+
 if __name__ == "__main__":
     PAGE.write_text(reference(), "utf-8")
