@@ -72,6 +72,19 @@ def test_every_command_has_help_that_fits_a_terminal(malmm, command):
         assert f"\n  malmm {command} " in done.out or command == "batch", "no example to copy"
 
 
+def test_options_stand_under_headings(malmm):
+    lines = malmm("caption", "--help").out.splitlines()
+    headings = [line[:-1] for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert headings == ["Options", "Model", "Video", "Memory", "Text", "Output", "Cache"]
+    assert lines.index("Memory:") < next(
+        n for n, line in enumerate(lines) if line.startswith("  --memory")
+    )
+
+
+def test_no_summary_is_cut_off(malmm):
+    assert "..." not in malmm("--help").out.replace("[ARGS]...", "")
+
+
 # what interface and paper say, against drift of settings and help alike
 DEFAULTS = {
     "caption": {

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from malmm_cli import pipeline
+from malmm_cli.models import InstructBlip
 
 
 def write_bad_files(folder, clip):
@@ -204,7 +205,7 @@ def test_too_little_memory_is_no_traceback(refused, monkeypatch):
     def generate(*_):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
 
-    monkeypatch.setattr(pipeline, "generate", generate)
+    monkeypatch.setattr(InstructBlip, "generate", generate)
     refused("caption", SAMPLE, *FAST, code=1, says="not enough memory", hint="beams")
 
 

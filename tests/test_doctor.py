@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from malmm_cli import hub, pipeline
 
@@ -32,7 +33,7 @@ def test_everything_is_looked_at(malmm, monkeypatch):
 )
 def test_what_would_fit(malmm, monkeypatch, free, good, says):
     monkeypatch.setattr(hub, "machine_memory", lambda: free)
-    monkeypatch.setattr("malmm_cli.doctor.pick_device", lambda: pipeline.torch.device("cpu"))
+    monkeypatch.setattr("malmm_cli.doctor.pick_device", lambda: torch.device("cpu"))
     vicuna = rows(malmm)["vicuna-7b"]
     assert vicuna["good"] is good
     assert says in vicuna["found"]

@@ -17,6 +17,7 @@ from malmm_cli.data import Task
 from malmm_cli.evaluate import Plan, Prediction, ablation, scores
 from malmm_cli.evaluate.meteor import meteor
 from malmm_cli.evaluate.scores import Rule, ages, score
+from malmm_cli.models import InstructBlip
 from malmm_cli.models.generation import likelihoods
 from malmm_cli.settings import ASK, CAPTION, changed
 
@@ -196,9 +197,9 @@ def test_a_killed_run_goes_on_where_it_was(run, write, tmp_path, monkeypatch):
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:4]) + lines[4][: len(lines[4]) // 2])
     asked = []
-    generate = pipeline.generate
+    generate = InstructBlip.generate
     monkeypatch.setattr(
-        pipeline, "generate", lambda *about: asked.extend(about[2]) or generate(*about)
+        InstructBlip, "generate", lambda *about: asked.extend(about[2]) or generate(*about)
     )
     assert run(write()).out == whole.out
     assert path.read_bytes() == b"".join(lines)
@@ -280,7 +281,7 @@ def test_a_part_behind_the_end_is_told_with_its_video(run, write):
 
 
 def test_a_fault_of_ours_is_recorded_too(run, write, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "generate", lambda *about: 1 / 0)
+    monkeypatch.setattr(InstructBlip, "generate", lambda *about: 1 / 0)
     assert "ZeroDivisionError" in run(write(), code=1).err
     errors = {line["error"]["kind"] for line in kept(tmp_path / "tasks.predictions.jsonl")[1]}
     assert errors == {"Unexpected"}

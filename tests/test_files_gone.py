@@ -13,6 +13,7 @@ from nights import Actor, ids, inline, night, planned
 
 from malmm_cli.batch.place import Place
 from malmm_cli.errors import OutputError
+from malmm_cli.models import InstructBlip
 from malmm_cli.output import open_lines, open_whole
 
 posix = pytest.mark.skipif(os.name != "posix", reason="elsewhere open files stay")
@@ -184,17 +185,15 @@ def test_lines_that_go_at_the_end(tmp_path):
 
 @posix
 def test_a_folder_that_goes_while_a_result_is_made(malmm, tmp_path, monkeypatch):
-    from malmm_cli import pipeline
-
     folder = tmp_path / "out"
     folder.mkdir()
-    before = pipeline.generate
+    before = InstructBlip.generate
 
     def generate(*arguments, **options):
         shutil.rmtree(folder)
         return before(*arguments, **options)
 
-    monkeypatch.setattr(pipeline, "generate", generate)
+    monkeypatch.setattr(InstructBlip, "generate", generate)
     quick = ("--model", "tiny", "--frames", "2", "--max-new-tokens", "2", "-q")
     done = malmm("caption", SAMPLE, *quick, "-o", folder / "out.txt")
     assert done.code == 1

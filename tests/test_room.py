@@ -54,7 +54,7 @@ def test_what_takes_more_is_done_less_at_a_time(net, free):
 
 def test_query_banks_take_what_is_reckoned(net, free):
     """The banks of one more prompt, measured, are most of what is reckoned, and not more."""
-    features = torch.randn(1, 21, *room.feature_shape(net))
+    features = torch.randn(1, 21, net.spec.patches, net.spec.width)
 
     def held(number):
         memory = start(net, PROMPTS * number, length=20, total=21)

@@ -29,6 +29,7 @@ from malmm_cli.cli import (
 )
 from malmm_cli.cli import eval as evaluation
 from malmm_cli.cli.console import complain, note
+from malmm_cli.cli.headings import Grouped
 from malmm_cli.cli.launched import check_launch, is_beside
 from malmm_cli.errors import MalmmError
 from malmm_cli.files.descriptors import HINT, ran_out
@@ -40,17 +41,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Captions and answers questions about long videos, with a memory of constant size.",
+    help="Caption long videos and answer questions about them, in constant memory.",
 )
 _COMMANDS = (
     *(caption.caption, ask.ask, remember.remember, batch.batch, frames.frames, convert.convert),
     doctor.doctor,
 )
 for command in _COMMANDS:
-    app.command()(command)
-app.command()(train.train)
-app.command("eval")(evaluation.evaluate)
-app.command()(synth.synth)
+    app.command(cls=Grouped)(command)
+app.command(cls=Grouped)(train.train)
+app.command("eval", cls=Grouped)(evaluation.evaluate)
+app.command(cls=Grouped)(synth.synth)
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
 app.add_typer(bench.app, name="bench")
@@ -72,7 +73,7 @@ def _malmm(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print it and exit."
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
 ) -> None:

@@ -18,7 +18,9 @@ def ask(
     *,
     options: RunOptions,
 ) -> None:
-    """Answer questions about a video, which is read once for all of them.
+    """Answer questions about a video.
+
+    The video is read once for all questions.
 
     VIDEO may also be a memory file that `malmm remember` made of a video.
 

@@ -88,14 +88,16 @@ def batch(
     *,
     options: BatchOptions,
 ) -> None:
-    """Caption every video of folders, files, patterns, or a list on stdin (-), or ask about it.
+    """Caption or question many videos.
+
+    An INPUT is a folder, a file, a glob pattern, or - for a list of paths on stdin.
 
     An INPUT that ends in .jsonl holds tasks: a JSON object a line, with id, video, and question or
     prompt. Questions have the defaults of `malmm ask`.
 
     Results go to FILE.jsonl, a line as soon as an item is done, or to FOLDER/, a file for each
-    video in the form of --format. The same command again goes on where it was stopped: it does
-    what is missing, what failed, and what came from another file or of other settings.
+    video in the format of --format. Rerun the same command to process missing, failed or changed
+    items.
 
     \b
     malmm batch holidays/ -o captions.jsonl

@@ -33,12 +33,12 @@ _Compare = Annotated[
     int, typer.Option(metavar="N", min=0, help="Most frames for naive and transformers.")
 ]
 
-app = typer.Typer(help="Measure, on this machine.", rich_markup_mode=None)
+app = typer.Typer(help="Benchmark this machine.", rich_markup_mode=None)
 
 
 @app.callback()
 def bench() -> None:
-    """Measure, on this machine."""
+    """Benchmark this machine."""
 
 
 @app.command()
@@ -82,8 +82,8 @@ def model(
         int | None,
         typer.Option(min=1, help="Layers of the language model, instead of all.", metavar="N"),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where to compute.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="Numbers to compute with.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device to run on.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Compute dtype.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Build a published model at its true size with random weights, store, load and run it.

@@ -16,7 +16,7 @@ from malmm_cli.escapes import on_one_line, to_json
 if TYPE_CHECKING:
     from malmm_cli.cache import Cache
 
-app = typer.Typer(help="List and remove features that --cache has kept.", rich_markup_mode=None)
+app = typer.Typer(help="List and remove cached features.", rich_markup_mode=None)
 
 _Folder = Annotated[
     Path | None,
@@ -26,7 +26,7 @@ _Folder = Annotated[
 
 @app.callback()
 def cache() -> None:
-    """List and remove features that --cache has kept."""
+    """List and remove cached features."""
 
 
 @app.command("ls")

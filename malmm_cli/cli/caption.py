@@ -18,7 +18,7 @@ def caption(
     *,
     options: RunOptions,
 ) -> None:
-    """Say what each video shows.
+    """Describe videos.
 
     A VIDEO may also be a memory file that `malmm remember` made of a video.
 

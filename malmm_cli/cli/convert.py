@@ -16,11 +16,14 @@ def convert(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", show_default=False)],
     folder: Annotated[Path, typer.Argument(metavar="OUT_FOLDER", show_default=False)],
     base: Annotated[
-        str, typer.Option(metavar="NAME|FOLDER", help="Model that it is laid over.")
+        str,
+        typer.Option(metavar="NAME|FOLDER", help="Base model that supplies the frozen weights."),
     ] = "vicuna-7b",
-    offline: Annotated[bool, typer.Option("--offline", help="Use no network.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not access the network.")] = False,
 ) -> None:
-    """Turn a checkpoint of the authors' training code into a folder for --model.
+    """Convert a checkpoint of the MA-LMM authors.
+
+    The result is a folder for --model.
 
     Whole checkpoints and those of trained parameters alone (a .pth with {"model": ...}) are laid
     over a base model, which gives configuration, tokenizers and everything that was frozen.

@@ -14,7 +14,10 @@ from malmm_cli.escapes import on_one_line
 def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what this machine has for running models, what would fit, and what to do otherwise."""
+    """Check which models run on this machine.
+
+    Shows what is installed, which models fit, and what to do about the others.
+    """
     import json as json_format
 
     from malmm_cli.doctor import examine

@@ -59,13 +59,13 @@ def evaluate(
     *,
     options: RunOptions,
 ) -> None:
-    """Answer a data set, and say how much of it is right.
+    """Evaluate a model on a data set.
 
     DATA holds a JSON object a line: id, video, question or prompt, answer or answers, and more. The
     sets of the paper are read as its authors publish them, with --format-in, and have the paper's
     settings. Otherwise questions have the defaults of `malmm ask`, all else those of `caption`.
 
-    Predictions are kept as they come; the same command goes on where it was stopped.
+    Predictions are kept as they come; rerun the same command to resume.
 
     \b
     malmm eval world/data.jsonl --frames 60 --memory 10

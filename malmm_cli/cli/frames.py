@@ -43,7 +43,9 @@ def frames(
     *,
     options: RunOptions,
 ) -> None:
-    """Show which frames of a video the model will see; -o FILE.png draws them on one sheet.
+    """Show the frames that a model will see.
+
+    -o FILE.png draws them on one sheet.
 
     \b
     malmm frames holiday.mp4 -o sheet.png

@@ -11,7 +11,7 @@ from malmm_cli.cli.console import download_progress, emit, note
 from malmm_cli.errors import CapacityError
 from malmm_cli.escapes import on_one_line
 
-app = typer.Typer(help="List, fetch and describe models.", rich_markup_mode=None)
+app = typer.Typer(help="List, download and describe models.", rich_markup_mode=None)
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Name = Annotated[str, typer.Argument(metavar="NAME|HUB_ID|FOLDER", show_default=False)]
@@ -52,11 +52,13 @@ def info(name: _Name, json: _Json = False) -> None:
 def pull(
     name: Annotated[str, typer.Argument(metavar="NAME|HUB_ID", show_default=False)],
     json: _Json = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Use no network.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not access the network.")] = False,
     quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Say nothing but results, errors.")
+        bool, typer.Option("-q", "--quiet", help="Only print results and errors.")
     ] = False,
-    no_progress: Annotated[bool, typer.Option("--no-progress", help="Show no bar.")] = False,
+    no_progress: Annotated[
+        bool, typer.Option("--no-progress", help="Hide the progress bar.")
+    ] = False,
 ) -> None:
     """Fetch what is missing of a model, compare what is here with the Hub; print its folder.
 

@@ -35,72 +35,77 @@ class RunOptions:
 
     model: Annotated[
         str,
-        _option("--model", "-m", envvar="MALMM_MODEL", help="Name, Hub repository or folder."),
+        _option(
+            "--model", "-m", envvar="MALMM_MODEL", help="Model name, Hub repository or folder."
+        ),
     ] = "vicuna-7b"
-    frames: Annotated[int | None, _option(help="Frames to look at, spread evenly.")] = None
-    fps: Annotated[float | None, _option(help="Frames a second, instead of --frames.")] = None
-    max_frames: Annotated[int | None, _option(help="At most so many, with --fps.")] = None
+    frames: Annotated[int | None, _option(help="Number of frames, spread evenly.")] = None
+    fps: Annotated[float | None, _option(help="Frames per second, instead of --frames.")] = None
+    max_frames: Annotated[int | None, _option(help="Maximum number of frames with --fps.")] = None
     start: Annotated[
-        str | None, _option("--from", metavar="T", help="Begin at T: seconds or [HH:]MM:SS.")
+        str | None, _option("--from", metavar="T", help="Start at T: seconds or [HH:]MM:SS.")
     ] = None
     end: Annotated[str | None, _option("--to", metavar="T", help="End at T.")] = None
     decoder: Annotated[
-        str | None, _option(metavar="auto|pyav|nvdec|ffmpeg|decord", help="What reads the file.")
+        str | None, _option(metavar="auto|pyav|nvdec|ffmpeg|decord", help="Video decoder to use.")
     ] = None
-    memory: Annotated[int | None, _option(help="Slots of the memory; 0 for none.")] = None
+    memory: Annotated[int | None, _option(help="Memory bank length (0: no memory).")] = None
     policy: Annotated[
-        str | None, _option(metavar="|".join(POLICIES), help="What a full memory does.")
+        str | None, _option(metavar="|".join(POLICIES), help="What to do when the bank is full.")
     ] = None
-    banks: Annotated[str | None, _option(metavar="|".join(BANKS), help="Banks in use.")] = None
-    device: Annotated[str, _option(metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.")] = (
+    banks: Annotated[str | None, _option(metavar="|".join(BANKS), help="Memory banks to use.")] = (
+        None
+    )
+    device: Annotated[str, _option(metavar="auto|cpu|cuda[:i]|mps", help="Device to run on.")] = (
         "auto"
     )
     dtype: Annotated[
-        str, _option(metavar="auto|float32|bfloat16|float16", help="Numbers to compute with.")
+        str, _option(metavar="auto|float32|bfloat16|float16", help="Compute dtype.")
     ] = "auto"
     quantize: Annotated[
-        str | None, _option(metavar="8bit|4bit", help="Store the language model in fewer bits.")
+        str | None, _option(metavar="8bit|4bit", help="Quantize the language model.")
     ] = None
     prompt: Annotated[str | None, _option(help="Prompt for the model.")] = None
-    max_new_tokens: Annotated[int | None, _option(help="Longest text, in tokens.")] = None
-    beams: Annotated[int | None, _option(help="Beams of the search.")] = None
-    sample: Annotated[bool, _option("--sample", help="Draw instead of taking the likeliest.")] = (
-        False
+    max_new_tokens: Annotated[int | None, _option(help="Maximum length of the text in tokens.")] = (
+        None
     )
-    temperature: Annotated[float | None, _option(help="How freely to draw.")] = None
-    top_p: Annotated[float | None, _option(help="Probability to draw from.")] = None
+    beams: Annotated[int | None, _option(help="Beam search width.")] = None
+    sample: Annotated[
+        bool, _option("--sample", help="Sample instead of taking the most likely token.")
+    ] = False
+    temperature: Annotated[float | None, _option(help="Sampling temperature.")] = None
+    top_p: Annotated[float | None, _option(help="Nucleus sampling threshold.")] = None
     length_penalty: Annotated[
-        float | None, _option(help="Above 0 favours long texts, below short ones.")
+        float | None, _option(help="Above 0 favours long texts, below 0 short ones.")
     ] = None
     repetition_penalty: Annotated[float | None, _option(help="Above 1 avoids repetition.")] = None
-    seed: Annotated[int | None, _option(help="Makes drawing repeatable.")] = None
+    seed: Annotated[int | None, _option(help="Random seed for sampling.")] = None
     format: Annotated[
-        str | None, _option(metavar="text|json|jsonl|srt|vtt|tsv", help="Form of the result.")
+        str | None, _option(metavar="text|json|jsonl|srt|vtt|tsv", help="Output format.")
     ] = None
     json: Annotated[bool, _option("--json", help="Print JSON.")] = False
     output: Annotated[
-        Path | None, _option("-o", "--output", metavar="FILE", help="Write there, not to stdout.")
+        Path | None,
+        _option("-o", "--output", metavar="FILE", help="Write to FILE instead of stdout."),
     ] = None
-    overwrite: Annotated[bool, _option("--overwrite", help="Replace files that are there.")] = False
+    overwrite: Annotated[bool, _option("--overwrite", help="Overwrite existing files.")] = False
     cache: Annotated[
         Path | None,
-        _option(metavar="FOLDER", envvar="MALMM_CACHE", help="Keep features of frames there."),
+        _option(metavar="FOLDER", envvar="MALMM_CACHE", help="Cache frame features in FOLDER."),
     ] = None
     cache_size: Annotated[
         float,
-        _option(metavar="GB", min=0, envvar="MALMM_CACHE_SIZE", help="Most that they may take."),
+        _option(metavar="GB", min=0, envvar="MALMM_CACHE_SIZE", help="Maximum cache size in GB."),
     ] = 20.0
     full_hash: Annotated[
-        bool, _option("--full-hash", help="Tell files apart by all of their bytes.")
+        bool, _option("--full-hash", help="Identify files by all of their bytes.")
     ] = False
-    offline: Annotated[bool, _option("--offline", help="Use no network.")] = False
-    quiet: Annotated[bool, _option("-q", "--quiet", help="Say nothing but results, errors.")] = (
+    offline: Annotated[bool, _option("--offline", help="Do not access the network.")] = False
+    quiet: Annotated[bool, _option("-q", "--quiet", help="Only print results and errors.")] = False
+    verbose: Annotated[bool, _option("-v", "--verbose", help="Show how long each stage took.")] = (
         False
     )
-    verbose: Annotated[bool, _option("-v", "--verbose", help="Say how long each stage took.")] = (
-        False
-    )
-    no_progress: Annotated[bool, _option("--no-progress", help="Show no bar.")] = False
+    no_progress: Annotated[bool, _option("--no-progress", help="Hide the progress bar.")] = False
 
     def settings(self, base: Settings) -> Settings:
         """The command's settings with what was asked for; UsageError where that makes no sense."""

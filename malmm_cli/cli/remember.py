@@ -24,14 +24,15 @@ _OPTIONS = (
 @with_options(CAPTION, only=_OPTIONS)
 def remember(
     video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False)],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Write there.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")],
     *,
     options: RunOptions,
 ) -> None:
-    """Keep what a model remembers of a video in a file, and question that instead of the video.
+    """Save a video's memory to a file.
 
-    Of the published models it takes 0.73 MB for each slot of the memory, and as much for the newest
-    frame, whatever the length of the video. Questions are asked later, of the same model.
+    Later questions need the same model, but neither the video nor another pass over it. With the
+    published models a file takes 0.73 MB for each slot of the memory, and as much for the newest
+    frame, however long the video is.
 
     \b
     malmm remember lecture.mp4 -o lecture.malmm --fps 1 --memory 40

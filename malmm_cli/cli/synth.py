@@ -15,7 +15,7 @@ from malmm_cli.errors import UsageError
 
 def synth(
     folder: Annotated[Path, typer.Argument(metavar="OUT", show_default=False)],
-    videos: Annotated[int, typer.Option(help="How many.")] = 100,
+    videos: Annotated[int, typer.Option(help="Number of videos.")] = 100,
     seed: Annotated[int, typer.Option(help="Decides everything; other seeds, other videos.")] = 0,
     minutes: Annotated[
         str, typer.Option(metavar="A[-B]", help="Length of the videos: A, or from A to B.")
@@ -35,10 +35,14 @@ def synth(
         str | None, typer.Option(metavar="A,B,…", help="Colours of the shapes, teal being a spare.")
     ] = None,
     fps: Annotated[float, typer.Option(help="Pictures a second.")] = 8.0,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
-    no_progress: Annotated[bool, typer.Option("--no-progress", help="Show no bar.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only print errors.")] = False,
+    no_progress: Annotated[
+        bool, typer.Option("--no-progress", help="Hide the progress bar.")
+    ] = False,
 ) -> None:
-    """Make videos of a small world of coloured shapes, with captions, events and questions.
+    """Make a synthetic data set.
+
+    Its videos show coloured shapes; captions, events and questions come with them.
 
     OUT gets videos/*.mp4; data.jsonl, which train and eval read; and events.jsonl, what happens
     when. What an interrupted run left is finished by the same command.

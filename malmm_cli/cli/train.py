@@ -26,33 +26,33 @@ _SHARED = (
 
 _Data = Annotated[Path, typer.Argument(metavar="DATA.jsonl", show_default=False)]
 _Output = Annotated[
-    Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the model goes.")
+    Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder for the trained model.")
 ]
 _Validation = Annotated[
     Path | None, typer.Option(metavar="VAL.jsonl", help="Keep what answers these tasks best.")
 ]
-_Steps = Annotated[int | None, typer.Option(help="Steps in all, instead of --epochs.")]
-_Epochs = Annotated[int, typer.Option(help="How often every task is seen.")]
-_BatchSize = Annotated[int, typer.Option(help="Tasks learnt from at a time.")]
-_Accumulate = Annotated[int, typer.Option(help="Batches that make one step.")]
+_Steps = Annotated[int | None, typer.Option(help="Number of steps, instead of --epochs.")]
+_Epochs = Annotated[int, typer.Option(help="Passes over the data.")]
+_BatchSize = Annotated[int, typer.Option(help="Tasks per batch.")]
+_Accumulate = Annotated[int, typer.Option(help="Batches per step.")]
 _Together = Annotated[
     int, typer.Option(help="Tasks of one video in a batch; they share its visual bank.")
 ]
-_Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
+_Rate = Annotated[float, typer.Option(help="Peak learning rate.")]
 _Warmup = Annotated[
-    int | None, typer.Option(help="Steps up to it.  [default: 1000, or a tenth of all]")
+    int | None, typer.Option(help="Warm-up steps.  [default: 1000, or a tenth of all]")
 ]
-_Decay = Annotated[float, typer.Option(help="Weight decay of matrices; vectors have none.")]
-_Clip = Annotated[float | None, typer.Option(help="Longest gradient.  [default: any]")]
+_Decay = Annotated[float, typer.Option(help="Weight decay (matrices only).")]
+_Clip = Annotated[float | None, typer.Option(help="Maximum gradient norm.  [default: unlimited]")]
 _Positions = Annotated[int, typer.Option(help="Rows of position table for a model that has none.")]
 _PositionGradient = Annotated[
     str, typer.Option(metavar="all|last", help="Frames that the table learns from.")
 ]
-_Seed = Annotated[int, typer.Option(help="Decides order and dropout.")]
-_SaveEvery = Annotated[int, typer.Option(help="Steps from checkpoint to checkpoint.")]
-_Cache = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where features are kept.")]
+_Seed = Annotated[int, typer.Option(help="Random seed.")]
+_SaveEvery = Annotated[int, typer.Option(help="Steps between checkpoints.")]
+_Cache = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder for cached features.")]
 _NoCache = Annotated[
-    bool, typer.Option("--no-cache", help="Keep none; every step encodes its videos anew.")
+    bool, typer.Option("--no-cache", help="Keep no features; encode the videos at every step.")
 ]
 
 
@@ -79,10 +79,10 @@ def train(
     *,
     options: RunOptions,
 ) -> None:
-    """Teach a model from questions and prompts about videos, and their answers.
+    """Train a model on questions and answers.
 
     Q-Former, query tokens, position table and projection learn; encoder and language model stay.
-    The same command goes on with a run that was interrupted.
+    Rerun the same command to resume an interrupted run.
 
     \b
     malmm train tasks.jsonl -o my-model --validation held-out.jsonl
