@@ -32,7 +32,8 @@ class Grouped(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, each under its heading."""
         found: dict[str, list[tuple[str, str]]] = {name: [] for name in (_OTHER, *_HEADINGS)}
-        for parameter in self.get_params(ctx):
+        options = (one for one in self.get_params(ctx) if one.param_type_name == "option")
+        for parameter in options:
             if record := parameter.get_help_record(ctx):
                 found[_HEADING.get(parameter.name or "", _OTHER)].append(record)
         for heading, records in found.items():
