@@ -145,9 +145,7 @@ def _check_numbers(state: Mapping[str, Tensor], where: str) -> None:
             )
     if broken := {name for name, value in state.items() if not value.float().isfinite().all()}:
         names = ", ".join(listed(_gathered(broken, state.keys())))
-        raise ModelError(
-            f"{where}: numbers that are none (NaN or infinite) in {names}", hint=_ANOTHER
-        )
+        raise ModelError(f"{where}: NaN or infinite values in {names}", hint=_ANOTHER)
 
 
 def listed(parts: Mapping[str, int]) -> list[str]:
@@ -245,7 +243,7 @@ def _unpickled(path: Path) -> Any:
                 hint="copy it again from where it came",
             ) from error
         raise ModelError(
-            f"{path}: is no checkpoint",
+            f"{path}: is not a checkpoint",
             hint="take what torch.save or safetensors has written: a .pth or .safetensors file",
         ) from error
 

@@ -91,7 +91,7 @@ def _cache() -> Finding:
         return Finding("cache", f"{found}, but {place} cannot be written to", False, elsewhere)
     smallest = min(known.download for known in hub.KNOWN.values() if known.repository)
     if free < smallest:
-        advice = f"free some room, or {elsewhere}: they take {hub.size_text(smallest)} and more"
+        advice = f"free up disk space, or {elsewhere}: they take {hub.size_text(smallest)} and more"
         return Finding("cache", found, False, advice)
     return Finding("cache", found)
 
@@ -109,7 +109,7 @@ def _model(name: str) -> Finding:
     fits = [dtype for dtype, size in about["memory"].items() if size <= free]
     if due > room:
         found = f"{here}, but the disk has no room for it: {hub.size_text(room)} are free"
-        return Finding(name, found, False, "free some room, or let HF_HOME name a larger disk")
+        return Finding(name, found, False, "free up disk space, or let HF_HOME name a larger disk")
     if fits:
         return Finding(name, f"{here}; fits in {', '.join(fits)}")
     try:

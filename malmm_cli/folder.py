@@ -74,7 +74,7 @@ def remedy(folder: Path) -> str:
     """What to do about files of a folder that are damaged or missing."""
     repository = _repository(folder)
     if repository:
-        return f"`malmm models pull {repository}` mends it"
+        return f"`malmm models pull {repository}` repairs it"
     return "copy it again from where it came, or give another folder"
 
 
@@ -117,13 +117,13 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
-        raise _unreadable(path, "it is no UTF-8") from error
+        raise _unreadable(path, "not valid UTF-8") from error
     except _RefusedError as error:
         raise _unreadable(path, str(error)) from error
     except (ValueError, RecursionError) as error:
-        raise _unreadable(path, "it is no JSON" if text.strip() else "it is empty") from error
+        raise _unreadable(path, "not valid JSON" if text.strip() else "it is empty") from error
     if not isinstance(content, dict):
-        raise ModelError(f"{path}: holds no JSON object", hint=remedy(path.parent))
+        raise ModelError(f"{path}: does not hold a JSON object", hint=remedy(path.parent))
     return content
 
 

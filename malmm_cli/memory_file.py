@@ -230,11 +230,11 @@ def _about(text: str) -> dict[str, Any]:
     try:
         check(changed(CAPTION, **sampling))
     except UsageError as error:
-        raise ValueError(f"it says nonsense of itself: {error.message}") from error
+        raise ValueError(f"inconsistent metadata: {error.message}") from error
     sensible = sensible and (sampling["start"] or 0) <= duration < MOST
     warnings = all(isinstance(warning, str) for warning in about["warnings"])
     if not (sensible and warnings):
-        raise ValueError("it says nonsense of itself")
+        raise ValueError("inconsistent metadata")
     return about
 
 

@@ -118,7 +118,7 @@ def _records(file: Path, advice: str | None) -> Records:
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror or error}", hint=advice) from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{file}: is no JSON: {error}") from error
+        raise UsageError(f"{file}: is not valid JSON: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(r, dict) for r in content.values()):
         raise UsageError(f"{file}: is no object from id to record")
     return content

@@ -39,9 +39,9 @@ def read_tasks(
     """Read every line of a file of tasks; nothing is used before all of it has been checked.
 
     `answered` demands an answer of every task, `present` that its video is there. Raises UsageError
-    that names the lines at fault: no JSON, unknown or missing field, a value of another kind, an id
-    twice, a video that is not there; and for a file without a line or in another encoding than
-    UTF-8.
+    that names the lines at fault: not valid JSON, unknown or missing field, a value of another
+    kind, an id twice, a video that is not there; and for a file without a line or in another
+    encoding than UTF-8.
     """
     path = Path(path)
     tasks: list[Task] = []
@@ -115,11 +115,11 @@ def _task(line: str, folder: Path, *, answered: bool, present: bool) -> Task:
     try:
         content = json.loads(line, object_pairs_hook=_once)
     except RecursionError as error:
-        raise ValueError("no JSON: brackets within brackets without end") from error
+        raise ValueError("not valid JSON: brackets within brackets without end") from error
     except json.JSONDecodeError as error:
-        raise ValueError(f"no JSON: {error}") from error
+        raise ValueError(f"not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError("no JSON object")
+        raise ValueError("not a JSON object")
     unknown = sorted(set(content) - set(FIELDS))
     if unknown:
         raise ValueError(f"unknown field {', '.join(map(repr, unknown))}")
@@ -222,7 +222,7 @@ def _seconds(content: dict[str, Any], name: str) -> float | None:
     if value is None:
         return None
     if not _is_seconds(value):
-        raise ValueError(f"{name!r} is no number of seconds")
+        raise ValueError(f"{name!r} is not a number of seconds")
     return float(value)
 
 

@@ -421,7 +421,7 @@ def test_ctrl_c_keeps_what_is_done(malmm, folder, tmp_path, monkeypatch):
     done = malmm("batch", "videos", *FAST, "-o", "out.jsonl")
     assert done.code == 130
     assert done.err.splitlines()[0] == (
-        "what is done is in out.jsonl; the same command goes on from there"
+        "what is done is in out.jsonl; run the same command to resume"
     )
     assert [item["video"] for item in lines(tmp_path / "out.jsonl")] == [
         os.path.join("videos", "a.mp4")

@@ -147,7 +147,7 @@ def test_nothing_is_measured_or_replaced_before_the_rest_is_found_good(
     run = ("bench", "all", clip, "--model", "tiny", "-o", tmp_path / "page.md")
     refused(*run, code=2, says="page.png: exists")
     run = ("bench", "video", clip, "--model", "tiny", "--form", "decode")
-    refused(*run, "--device", "cuda:9", code=2, says="'cuda:9' is not here")
+    refused(*run, "--device", "cuda:9", code=2, says="'cuda:9' is not available")
 
 
 def test_what_is_left_out_is_told(malmm, here, clip, write_model):

@@ -52,7 +52,7 @@ def write_bad_files(folder, clip):
         (os.fsdecode(b"caf\xe9.mp4"), "no such file", None),
         ("x" * 5000, "no such file", None),
         ("-", "standard input", "save the video"),
-        ("https://example.org/a.mp4", "addresses are not taken", "download"),
+        ("https://example.org/a.mp4", "URLs are not supported", "download"),
     ],
 )
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -97,8 +97,8 @@ def test_a_video_damaged_in_the_middle_gives_what_is_there_and_one_warning(malmm
         (["--from=1:75"], "--from 1:75"),
         (["--to=0"], "--to 0"),
         (["--from=1:00", "--to=30"], "--to 30"),
-        (["--from=99:00:00"], "behind the end"),
-        (["--from=" + "9" * 400 + ":00:00"], "behind the end"),
+        (["--from=99:00:00"], "past the end"),
+        (["--from=" + "9" * 400 + ":00:00"], "past the end"),
         (["--decoder=vlc"], "'vlc'"),
         (["--format=docx"], "docx"),
         (["--bogus"], "--bogus"),
@@ -154,7 +154,7 @@ def test_an_unknown_value_is_answered_by_the_known_ones(refused, option):
 
 def test_a_device_that_is_not_here(refused, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    refused("caption", SAMPLE, *FAST, "--device=cuda", code=2, says="'cuda' is not here")
+    refused("caption", SAMPLE, *FAST, "--device=cuda", code=2, says="'cuda' is not available")
 
 
 @pytest.mark.parametrize(
@@ -418,17 +418,17 @@ def test_broken_model_folders(refused, sharded, tmp_path, damage, says):
     ("damage", "says", "hint"),
     [
         (break_config, "config.json is missing", "layout"),
-        (break_json, "config.json: cannot be read: it is no JSON", "copy it again"),
+        (break_json, "config.json: cannot be read: not valid JSON", "copy it again"),
         (write("config.json", b""), "config.json: cannot be read: it is empty", "copy it again"),
-        (write("config.json", b"[" * 10**5), "cannot be read: it is no JSON", "copy it again"),
-        (write("config.json", b"\xff\xfe"), "cannot be read: it is no UTF-8", "copy it again"),
-        (write("config.json", b"[]"), "config.json: holds no JSON object", "copy it again"),
+        (write("config.json", b"[" * 10**5), "cannot be read: not valid JSON", "copy it again"),
+        (write("config.json", b"\xff\xfe"), "cannot be read: not valid UTF-8", "copy it again"),
+        (write("config.json", b"[]"), "config.json: does not hold a JSON object", "copy it again"),
         (write("config.json", b"{}"), "a model of no type", "InstructBLIP"),
         (break_type, "'llava'", "InstructBLIP"),
         (break_shard, "weights are missing: model-00002-of-", "copy"),
         (break_file, "model-00002-of-", "copy it again"),
-        (write(INDEX, b"xx"), f"{INDEX}: cannot be read: it is no JSON", "copy it again"),
-        (write(INDEX, b"[1]"), f"{INDEX}: holds no JSON object", "copy it again"),
+        (write(INDEX, b"xx"), f"{INDEX}: cannot be read: not valid JSON", "copy it again"),
+        (write(INDEX, b"[1]"), f"{INDEX}: does not hold a JSON object", "copy it again"),
         (write(INDEX, b"{}"), f"{INDEX}: says of no tensor", "copy it again"),
         (write(INDEX, b'{"weight_map": {}}'), f"{INDEX}: says of no tensor", "copy it again"),
         (write(INDEX, b'{"weight_map": {"a": 3}}'), f"{INDEX}: says of no tensor", "copy it again"),

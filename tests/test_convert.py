@@ -226,7 +226,7 @@ def test_a_full_disk(base, tmp_path, capsys):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "out: cannot be written: " in error
-    assert "room" in hint
+    assert "disk space" in hint
 
 
 class Dangerous:
@@ -265,10 +265,10 @@ def write_bad_files(folder):
 @pytest.mark.parametrize(
     ("name", "code", "says", "next_step"),
     [
-        ("garbage.pth", 1, "is no checkpoint", "torch.save"),
+        ("garbage.pth", 1, "is not a checkpoint", "torch.save"),
         ("empty.pth", 1, "is empty", "copy it again"),
         ("cut.pth", 1, "is cut off or damaged", "copy it again"),
-        ("zip.pth", 1, "is no checkpoint", "torch.save"),
+        ("zip.pth", 1, "is not a checkpoint", "torch.save"),
         ("garbage.safetensors", 1, "is no safetensors file", "copy"),
         ("number.pth", 1, "holds no state dict", "'model'"),
         ("folder", 2, "is a folder", ".pth"),

@@ -277,7 +277,7 @@ def test_a_broken_video_hurts_no_other_and_is_tried_again(run, write, tmp_path):
 
 def test_a_part_behind_the_end_is_told_with_its_video(run, write):
     done = run(write([{"id": "1", "video": "a.mp4", "answer": "x", "from": 9999}]), code=1)
-    assert "a.mp4: --from 9999 s is behind the end" in done.err
+    assert "a.mp4: --from 9999 s is past the end" in done.err
 
 
 def test_a_fault_of_ours_is_recorded_too(run, write, tmp_path, monkeypatch):

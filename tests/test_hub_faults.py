@@ -22,7 +22,7 @@ REFUSALS = {
     "unauthorised": ("does not accept the token", "hf auth login", 1),
     "forbidden": ("refuses access", "hf auth login", 1),
     "no revision": ("does not have this revision", "refs", 1),
-    "limited": ("wants fewer requests", "wait", 4),
+    "limited": ("rate limited by the Hub", "wait", 4),
     "error": ("the Hub answers with error 500", "run it again", 4),
     "no file": ("does not have what it lists", "later", 1),
 }
@@ -141,7 +141,7 @@ def test_a_hub_that_goes_away_is_waited_for(client, hub):
     hub.fail(WEIGHTS, "down")
     _, err = client("models", "pull", SMALL, code=1)
     _, broke, *waits, error, hint = err.splitlines()
-    assert "the line to the Hub broke" in broke
+    assert "connection to the Hub lost" in broke
     assert len(waits) == 2
     assert all("cannot be reached" in line for line in [*waits, error])
     assert "what has arrived is kept" in hint
@@ -150,7 +150,7 @@ def test_a_hub_that_goes_away_is_waited_for(client, hub):
 def test_somebody_else_who_answers(client, hub):
     hub.fail(METADATA, "html")
     error, hint = client.refused("models", "pull", SMALL)
-    assert error == "someone/small: what answers is not the Hub"
+    assert error == "someone/small: unexpected response (a proxy or login page?)"
     assert "login page" in hint
 
 
@@ -199,7 +199,7 @@ def test_no_room_in_the_middle(client, hub, root):
 def test_a_full_disk_has_its_own_hint():
     full = explained(OSError(errno.ENOSPC, "No space left on device"), "someone/small")
     assert full.kind == "CapacityError"
-    assert full.hint.startswith("free some room")
+    assert full.hint.startswith("free up disk space")
 
 
 def test_a_link_in_place_of_a_part_is_not_followed(client, hub, root, tmp_path):

@@ -190,8 +190,8 @@ def test_code_of_a_folder_is_never_run_nor_asked_for(refused, folder, monkeypatc
         ('{"a": [-Infinity]}', "-Infinity is not a finite number"),
         ('{"a": 1e999}', "1e999 is not a finite number"),
         ('{"a": 1, "b": {"c": 1, "c": 2}}', "the key 'c' appears twice"),
-        ('{"a": ' + "9" * 5000 + "}", "it is no JSON"),
-        ('{"a": ' * 10**5, "it is no JSON"),
+        ('{"a": ' + "9" * 5000 + "}", "not valid JSON"),
+        ('{"a": ' * 10**5, "not valid JSON"),
         ('{"a": "' + "x" * 16_000_000 + '"}', "it has 16 MB; files of its kind have at most 16 MB"),
     ],
 )

@@ -131,7 +131,7 @@ def snapshot(cache, name="someone/model", commit="c" * 40):
 def test_damaged_downloads_are_mended_by_pull(refused, tmp_path, command):
     weights = snapshot(tmp_path / "cache") / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    pull = "`malmm models pull someone/model` mends it"
+    pull = "`malmm models pull someone/model` repairs it"
     command = ("models", command[0], "someone/model", *command[1:])
     refused(*command, code=1, says="cannot be read: it is cut off", hint=pull)
 

@@ -267,7 +267,7 @@ def test_a_missing_video_is_left_to_be_found_missing(read, tmp_path):
         ("lvu", LVU, {"part": "writer"}, "nothing in it is for writer"),
         ("msvd-qa", CAPTIONS, {}, "is no annotation of msvd-qa: KeyError 'question'"),
         ("msvd-qa", [QA], {}, "no object from id to record"),
-        ("msvd-qa", "{", {}, "is no JSON"),
+        ("msvd-qa", "{", {}, "is not valid JSON"),
         ("msvd-qa", QA, {"videos": ["other.mp4"]}, "none of the videos is there"),
     ],
 )

@@ -149,5 +149,5 @@ def test_values_without_sense_are_wrong_usage(options: dict[str, float]) -> None
 
 @pytest.mark.parametrize("start", [4.0, 100.0])
 def test_a_start_behind_the_end_names_both(start: float) -> None:
-    with pytest.raises(UsageError, match=rf"{start:g} s is behind the end .* 4\.00 s"):
+    with pytest.raises(UsageError, match=rf"{start:g} s is past the end .* 4\.00 s"):
         choose(steady(100), 4.0, Sampling(frames=8, start=start))

@@ -360,7 +360,7 @@ def test_a_sample_that_gives_no_number_is_named(vicuna_folder, tmp_path):
     drawn = source(samples, features, recipe)
     with pytest.raises(ModelError) as error:
         fit(models.load(vicuna_folder), drawn, recipe, MEMORY, tmp_path, steps=2)
-    assert error.value.message.startswith("step 1: the loss is no number in the batch of ")
+    assert error.value.message.startswith("step 1: the loss is NaN or infinite in the batch of ")
     assert error.value.message.endswith("at fault: v1 0")
     assert all(sample.id in error.value.message for sample in samples)
     assert not list(tmp_path.glob("step-*"))
@@ -372,7 +372,7 @@ def test_a_gradient_that_is_no_number_is_not_learnt(vicuna_folder):
     learner = Learner(net, Recipe(), MEMORY, steps=2)
     net.query_tokens.register_hook(lambda gradient: gradient * torch.nan)
     before = net.query_tokens.detach().clone()
-    with pytest.raises(ModelError, match="step 1: the gradient is no number; v"):
+    with pytest.raises(ModelError, match="step 1: the gradient is NaN or infinite; v"):
         learner.step(0, source(samples, features).draw(0))
     assert torch.equal(net.query_tokens, before)
 
@@ -393,7 +393,7 @@ def test_what_is_no_number_is_neither_saved_nor_made_a_model(run, data, tmp_path
         out = tmp_path / kind
         done = run("train", data, "-o", out, *options)
         assert done.code == 1, done.err
-        said = f"what was learnt is no number (NaN or infinite) in query_tokens, as torch.{kind}"
+        said = f"trained values are NaN or infinite in query_tokens, as torch.{kind}"
         assert f"error: {said}" in done.err
         assert not (out / "config.json").exists()
         left = [path.name for path in (out / "training").glob("step-*")]
@@ -439,7 +439,7 @@ def test_a_folder_without_its_model_yet_says_so(run, data, tmp_path):
         ([tasks()[0], {**tasks()[1], "answer": None}], "line 2: no 'answer'"),
         (tasks(video="v" * 300 + ".mp4"), "is not there, or no file"),
         (tasks(video="."), "line 1: video '.' is not there, or no file"),
-        ([{**tasks()[0], "to": 10**400}], "line 1: 'to' is no number of seconds"),
+        ([{**tasks()[0], "to": 10**400}], "line 1: 'to' is not a number of seconds"),
         ([{**tasks()[0], "choices": ["red"]}], "line 1: no answer is among the 'choices'"),
         (
             [{**tasks()[0], "choices": ["A circle!", "red", "red"]}],
@@ -451,7 +451,7 @@ def test_a_folder_without_its_model_yet_says_so(run, data, tmp_path):
         ),
         ([{**tasks()[0], "answer": None, "answers": ["\ud800"]}], "'answers' holds half a char"),
         (b'{"id": "a", "video": "b", "id": "c"}\n', "line 1: 'id' comes twice"),
-        (b"[" * 100_000, "line 1: no JSON: brackets within brackets"),
+        (b"[" * 100_000, "line 1: not valid JSON: brackets within brackets"),
         ([], "no line in it"),
         (b'{"id": "a"}\n\xff\n', "line 2 is not UTF-8"),
     ],
@@ -505,7 +505,7 @@ def test_videos_that_are_none_are_all_told(refused, tmp_path):
 
 def test_a_part_behind_the_end_is_told_with_its_task(refused, tmp_path):
     data = write_tasks(tmp_path / "tasks.jsonl", [{**tasks()[1], "from": 9999}])
-    says = f"id 'q1': {SAMPLE}: --from 9999 s is behind the end"
+    says = f"id 'q1': {SAMPLE}: --from 9999 s is past the end"
     refused("train", data, "-o", "out", "--model", "tiny", code=2, says=says)
 
 

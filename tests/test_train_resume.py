@@ -124,7 +124,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(run, command, undisturbed, tmp_p
     assert done.returncode == 1, done.stderr
     error, hint = done.stderr.splitlines()[-2:]
     assert error.startswith("error: ")
-    assert hint == "hint: make some room"
+    assert hint == "hint: free up disk space"
     assert "cannot be written: " in error
     left = sorted(path.name for path in (out / "training").iterdir())
     assert left == [".malmm-train", "best.safetensors", "features", "log.jsonl", "step-00000004"]

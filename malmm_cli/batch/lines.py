@@ -29,7 +29,7 @@ __all__ = [
     "write_whole",
 ]
 
-AGAIN = "mend that, and run the same again: it goes on from there"
+AGAIN = "fix that and run the same command to resume"
 PIECE = 2**20  # bytes copied at a time
 
 START = json.dumps({"schema": SCHEMA}).encode()[:-1]  # of every line

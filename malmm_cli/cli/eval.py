@@ -221,7 +221,7 @@ def _running(options: RunOptions, path: Path) -> Iterator[dict[str, Any]]:
         try:
             yield {**about, "on_progress": update}
         except KeyboardInterrupt:
-            note(f"kept in {path}; the same command goes on from there")
+            note(f"kept in {path}; run the same command to resume")
             raise
 
 

@@ -116,7 +116,7 @@ def night(
                     on_done=done,
                 )
             except KeyboardInterrupt:
-                note(f"what is done is in {place.results}; the same command goes on from there")
+                note(f"what is done is in {place.results}; run the same command to resume")
                 raise
     _tell_end(options, place, found, tally, time.monotonic() - begun)
     if tally.failed or found.gone:

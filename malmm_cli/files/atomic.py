@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 PREFIX = ".malmm-"
-ROOM = "make some room, or name another place"
+ROOM = "free up disk space, or name another place"
 RERUN = "run the same command again: it does what is missing"
 
 _TEMPORARY = re.compile(re.escape(PREFIX) + r"([0-9a-f]{8})-[0-9a-f]{16}")

@@ -101,7 +101,7 @@ class Download:
         if offline:
             raise ModelError(
                 f"{self.name}: {self.repository} is not on this machine, or not all of it, and "
-                "offline use was asked for",
+                "offline mode is on",
                 hint="run it once without --offline and HF_HUB_OFFLINE, give a folder, or try "
                 "--model tiny",
                 kind="NotCached",
@@ -190,7 +190,7 @@ class Download:
             raise CapacityError(
                 f"{self.name}: {size_text(due)} have to be downloaded, and {cache} has room for "
                 f"{size_text(free)}",
-                hint="free some room, or let HF_HOME name a folder on a larger disk",
+                hint="free up disk space, or let HF_HOME name a folder on a larger disk",
             )
 
     def _announce(self, here: dict[File, int], listing: Listing) -> None:

@@ -34,7 +34,7 @@ _ANSWERS = {
     403: ("the Hub refuses access", "log in with `hf auth login` as someone who may read it"),
     404: ("the Hub does not have what it lists", f"try again later; {_KEPT}"),
     416: ("the Hub does not send the rest of a file", _KEPT),
-    429: ("the Hub wants fewer requests", f"wait some minutes; {_KEPT}"),
+    429: ("rate limited by the Hub (429)", f"wait some minutes; {_KEPT}"),
 }
 
 # A limit on requests in the Hub's own form: none remain, and in how many seconds there are more.
@@ -103,8 +103,8 @@ def explained(error: Exception, repository: str, *, record: Path | None = None) 
         return _not_stored(error, repository)
     if isinstance(error, _NOT_METADATA):
         return ModelError(
-            f"{repository}: what answers is not the Hub",
-            hint="a proxy or a login page may stand in between, or HF_ENDPOINT be wrong",
+            f"{repository}: unexpected response (a proxy or login page?)",
+            hint="check HF_ENDPOINT, and whether a proxy or login page is in between",
             kind="HubError",
         )
     return ModelError(f"{repository} cannot be fetched: {error}", hint=f"try again; {_KEPT}")
@@ -132,7 +132,7 @@ def _not_stored(error: OSError, repository: str) -> MalmmError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return (CapacityError if full else ModelError)(
         f"{repository} cannot be stored: {error}",
-        hint=f"{'free some room' if full else 'look at the folder'}, or let HF_HOME name a "
+        hint=f"{'free up disk space' if full else 'look at the folder'}, or let HF_HOME name a "
         f"folder elsewhere; {_KEPT}",
     )
 
@@ -233,7 +233,7 @@ def _unreached(error: Exception, repository: str) -> MalmmError:
     elif kind.startswith(("Connect", "Unsupported", "Proxy")):
         broken = f"{who} cannot be reached{reason}"
     else:
-        broken = f"the line to the Hub broke{reason}"
+        broken = f"connection to the Hub lost{reason}"
     return ModelError(
         f"{repository}: {broken}",
         hint=f"check the connection{'' if other else endpoint()}; {_KEPT}. A folder of weights or "

@@ -35,7 +35,7 @@ def check(path: str) -> None:
     if path == "-":
         raise UsageError("-: standard input is not taken", hint="save the video to a file first")
     if URL.match(path) and not os.path.exists(path):
-        raise UsageError(f"{shown(path)}: addresses are not taken", hint="download the file first")
+        raise UsageError(f"{shown(path)}: URLs are not supported", hint="download the file first")
     try:
         status = os.stat(path)
     except PermissionError as error:

@@ -117,7 +117,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         save_file(content, path)
     except SafetensorError as error:
         raise OutputError(
-            f"{path}: cannot be written: {first_line(error)}", hint="make some room"
+            f"{path}: cannot be written: {first_line(error)}", hint="free up disk space"
         ) from error
 
 
@@ -126,7 +126,7 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
     for name, value in tensors.items():
         if not value.isfinite().all():
             raise ModelError(
-                f"what was learnt is no number (NaN or infinite) in {name}, as {value.dtype}",
+                f"trained values are NaN or infinite in {name}, as {value.dtype}",
                 hint="a lower --lr or --clip 1; nothing of it is saved, the last save stays",
                 kind="NotANumber",
             )

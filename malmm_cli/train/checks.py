@@ -136,5 +136,5 @@ def check_room(places: Sequence[tuple[Path, int]]) -> None:
         if size > free:
             raise CapacityError(
                 f"{place}: {size_text(size)} are needed, and {size_text(free)} are free",
-                hint="make some room, or name another folder; --no-cache keeps no features",
+                hint="free up disk space, or name another folder; --no-cache keeps no features",
             )

@@ -106,7 +106,7 @@ class Features:
         features = torch.cat(chunks).to(DTYPE).cpu()
         if not features.isfinite().all():
             raise ModelError(
-                f"{clip.video}: its features are no numbers (NaN or infinite) in {DTYPE}",
+                f"{clip.video}: its features are NaN or infinite in {DTYPE}",
                 hint="try --dtype float32; if it stays so, the weights are broken",
             )
         return features

@@ -86,7 +86,7 @@ class Learner:
     def step(self, number: int, batches: Iterable[Batch]) -> Learnt:
         """Learn from the batches of a step, counted from 0.
 
-        Raises ModelError, before anything was learnt, where a loss or gradient is no number.
+        Raises ModelError, before anything was learnt, where a loss or gradient is NaN or infinite.
         """
         random = Random(f"{self._recipe.seed} {number} {self._workers.rank}")
         torch.manual_seed(random.getrandbits(63))
@@ -103,7 +103,9 @@ class Learner:
         self.net.qformer.eval()
         lost, samples = self._workers.total(lost, count)
         rate = self._recipe.rate(number, self.steps)
-        self._learn(rate, samples, f"step {number + 1}: the gradient is no number; {_named(ids)}")
+        self._learn(
+            rate, samples, f"step {number + 1}: the gradient is NaN or infinite; {_named(ids)}"
+        )
         return Learnt(lost / samples, rate, int(samples))
 
     def loss(self, batch: Batch) -> Tensor:
@@ -157,7 +159,7 @@ class Learner:
         return batch.features.to(self.net.device).float(), options
 
     def _learn(self, rate: float, samples: float, fault: str) -> None:
-        """Step along the mean gradient of so many samples; ModelError if that is no number."""
+        """Step along the mean gradient of so many samples; ModelError if it is NaN or infinite."""
         learning = list(self.parameters.values())
         if self._workers.count > 1:
             for parameter in learning:
@@ -182,8 +184,9 @@ class Learner:
         """The error that names the samples of a batch, and those at fault when learnt alone."""
         alone = [each.ids[0] for each in batch.apart() if not self.loss(each).isfinite()]
         told = f"at fault: {_named(alone)}" if alone else "none of them is at fault alone"
+        where = f"in the batch of {_named(batch.ids)}; {told}"
         return ModelError(
-            f"step {number + 1}: the loss is no number in the batch of {_named(batch.ids)}; {told}",
+            f"step {number + 1}: the loss is NaN or infinite {where}",
             hint=_HINT,
             kind="NotANumber",
         )

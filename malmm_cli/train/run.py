@@ -54,7 +54,7 @@ def fit(
     answers first, then the lowest loss; without, it is the last.
 
     Raises UsageError for a checkpoint of other settings, ModelError for one that is broken or of
-    another shape and where a loss is no number, OutputError where nothing can be written.
+    another shape and where a loss is NaN or infinite, OutputError where nothing can be written.
     """
     workers = workers or Workers()
     learner = Learner(net, recipe, settings, steps=steps, dtype=dtype, workers=workers)
