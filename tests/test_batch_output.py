@@ -278,7 +278,7 @@ def test_what_cannot_be_written_is_told_with_what_to_do(videos, out, monkeypatch
     before = out.results.read_bytes()
     with pytest.raises(OutputError, match="No space left on device") as caught:
         night(out, planned(videos), engine=inline)
-    assert "run the same again" in caught.value.hint
+    assert "run the same command" in caught.value.hint
     assert out.results.read_bytes() == before
 
 

@@ -35,7 +35,7 @@ def test_a_failure_names_its_video_and_what_the_task_gave(malmm, videos, tmp_pat
     (tmp_path / "t.jsonl").write_text('{"id": 1, "video": "a.mp4", "from": 9999}')
     done = malmm("batch", "t.jsonl", *LOUD, "-o", "out.jsonl")
     assert done.code == 1
-    told = [line for line in done.err.splitlines() if "behind the end" in line]
+    told = [line for line in done.err.splitlines() if "past the end" in line]
     assert [line.split("s is")[0] for line in told] == [
         "error: a.mp4: 'from' 9999 ",
         "- a.mp4: 'from' 9999 ",

@@ -297,7 +297,7 @@ def test_ctrl_c_keeps_what_is_done(run, write, tmp_path, monkeypatch):
 
     monkeypatch.setattr(pipeline, "watch_whole", stop_at_b)
     done = run(write(), code=130)
-    assert "tasks.predictions.jsonl; the same command goes on" in done.err
+    assert "tasks.predictions.jsonl; run the same command to resume" in done.err
     assert list(texts(tmp_path / "tasks.predictions.jsonl")) == ["1", "2"]
 
 

@@ -72,7 +72,7 @@ def naive(net, seen, length, policy):
     memory = memory.plain()
     memory.visual.entries, memory.visual.counts = bank, counts
     memory.hidden = net.qformer.embeddings(net.query_tokens, ids)
-    newest = net._placed(seen[:, -1], memory)
+    newest = net.placed(seen[:, -1], memory)
     tokens = net.qformer.read(newest, memory, net.num_queries)
     weight = torch.linspace(-1, 1, tokens.numel()).view_as(tokens)
     (tokens * weight).sum().backward()

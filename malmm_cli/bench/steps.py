@@ -17,9 +17,9 @@ from torch import Tensor
 from malmm_cli.bench.child import in_child, peak_mib
 from malmm_cli.memory.bank import PlainBank
 from malmm_cli.models.memory import Memory
-from malmm_cli.models.qformer import QFormer
+from malmm_cli.models.qformer import QFormer, no_projections
 
-__all__ = ["measure_step", "step"]
+__all__ = ["measure_step", "plain_step", "step"]
 
 # Frames handed over at a time; their outputs are read once.
 _FRAMES = 8
@@ -84,14 +84,11 @@ def _our_step(form: str, length: int) -> Callable[[], Tensor]:
 
     @torch.no_grad()
     def naive() -> Tensor:
-        newest = feature()
-        seen = net.read(newest, memory, _QUERIES)
-        net.append(newest, memory, _QUERIES)
-        return seen
+        return plain_step(net, feature(), memory, _QUERIES)
 
     @torch.no_grad()
     def slots() -> Tensor:
-        for _ in range(_FRAMES):
+        for _ in range(_FRAMES - 1):
             net.append(feature(), memory, _QUERIES)
         return net.read(feature(), memory, _QUERIES)
 
@@ -101,6 +98,14 @@ def _our_step(form: str, length: int) -> Callable[[], Tensor]:
     for _ in range(-(-length // _FRAMES)):
         slots()
     return slots
+
+
+def plain_step(net: QFormer, feature: Tensor, memory: Memory, queries: int) -> Tensor:
+    """Read a frame (V, P, C) and store it in plain banks, in one pass as the reference does."""
+    seen = net.read(feature, memory, queries)
+    for bank in memory.banks_in_use:
+        bank.append(no_projections)
+    return seen
 
 
 def _fill_plain(memory: Memory, length: int, width: int) -> None:

@@ -26,6 +26,7 @@ from torch import Tensor
 from malmm_cli import media, memory_file, pipeline
 from malmm_cli.bench.bound import encoder_work, fastest, matrix_rate
 from malmm_cli.bench.child import in_child, peak_device_mib, peak_mib, wait
+from malmm_cli.bench.steps import plain_step
 from malmm_cli.data import Frame, MediaInfo
 from malmm_cli.errors import CapacityError
 from malmm_cli.loading import Model, load
@@ -168,8 +169,8 @@ def measure_naive(**about: Any) -> dict[str, Any]:
         with clock("encode"):
             features = net.encode_frames(torch.from_numpy(frame.pixels[None]))
         with clock("remember"):
-            net.observe_rows(memory, features[None])
-            tokens = net.context(memory).tokens  # as the reference does at every frame
+            placed = net.placed(features, memory)
+            tokens = plain_step(net.qformer, placed, memory, net.num_queries)
     before = time.perf_counter() - begun
     with clock("generate"):
         generate(net, tokens, prompts, settings.decoding)

@@ -196,7 +196,7 @@ class InstructBlip(nn.Module):
         for index in range(rows.shape[1]):
             if memory.newest is not None:
                 memorise(self._append, memory.newest, memory)
-            memory.newest = self._placed(rows[:, index], memory)
+            memory.newest = self.placed(rows[:, index], memory)
         # the rows may be made by another stream of a GPU, and overwritten there
         memory.newest = memory.newest.clone() if memory.newest is not None else None
 
@@ -238,13 +238,13 @@ class InstructBlip(nn.Module):
         with torch.no_grad():
             for index in range(last):
                 memory.hidden = self.qformer.embeddings(self.query_tokens, ids)
-                feature = self._placed(features[:, index], memory)
+                feature = self.placed(features[:, index], memory)
                 self.qformer.append(feature, memory, self.num_queries, projected=False)
         memory = memory.plain()
         if position_gradient == "all" and self.position_embedding is not None:
             let_positions_learn(memory, self.position_embedding.weight)
         memory.hidden = self.qformer.embeddings(self.query_tokens, ids)
-        newest = self._placed(features[:, last], memory)
+        newest = self.placed(features[:, last], memory)
         return self.qformer.read(newest, memory, self.num_queries)
 
     def generate(
@@ -315,7 +315,7 @@ class InstructBlip(nn.Module):
         projected = len(memory.hidden) > 0
         self.qformer.append(feature, memory, self.num_queries, projected=projected)
 
-    def _placed(self, feature: Tensor, memory: Memory) -> Tensor:
+    def placed(self, feature: Tensor, memory: Memory) -> Tensor:
         """The next frame (V, P, C) of memory, which counts it, with its position embedding."""
         memory.frames += 1
         if memory.placed:
