@@ -10,7 +10,7 @@ never more than one in memory. Then the file.
 from dataclasses import replace
 from pathlib import Path
 
-from malmm_cli.synthetic import render, scenario, write_mp4
+from malmm_cli.datasets.synthetic import render, scenario, write_mp4
 
 SECONDS, FPS, SIZE = 60, 20, (320, 240)
 

@@ -13,14 +13,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from malmm_cli.data import Result, Segment
     from malmm_cli.errors import MalmmError
-    from malmm_cli.pipeline import Model, ask, caption, load
+    from malmm_cli.pipeline.answer import ask, caption
+    from malmm_cli.pipeline.loading import Model, load
+    from malmm_cli.types import Result, Segment
 
 __all__ = ["MalmmError", "Model", "Result", "Segment", "ask", "caption", "load"]
 __version__ = "0.1.0"
 
-_HOMES = {"MalmmError": "errors", "Result": "data", "Segment": "data"}
+_HOMES = {
+    **dict.fromkeys(("ask", "caption"), "pipeline.answer"),
+    **dict.fromkeys(("Model", "load"), "pipeline.loading"),
+    **dict.fromkeys(("Result", "Segment"), "types"),
+    "MalmmError": "errors",
+}
 
 
 def __dir__() -> list[str]:
@@ -33,4 +39,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'pipeline')}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -14,8 +14,8 @@ from _thread import allocate_lock, start_new_thread
 from contextlib import suppress
 from typing import NoReturn
 
-from malmm_cli import interrupts
-from malmm_cli.processes import fill_streams, kill_own
+from malmm_cli.processes import interrupts
+from malmm_cli.processes.children import fill_streams, kill_own
 
 
 def main() -> NoReturn:

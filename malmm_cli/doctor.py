@@ -13,8 +13,8 @@ import torch
 
 from malmm_cli import hub, media
 from malmm_cli.errors import CapacityError, ModelError
+from malmm_cli.models.capacity import free_memory
 from malmm_cli.models.device import pick_device, pick_dtype
-from malmm_cli.room import free_memory
 
 __all__ = ["Finding", "examine"]
 

@@ -38,14 +38,14 @@ def clip(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def write_model(tmp_path_factory) -> Callable[..., Path]:
     """Writes a random model of either language model's kind; options are those of `scratch`."""
-    from malmm_cli.models import scratch
+    from malmm_cli.models.instructblip import random_init
 
     def write(language: str, context: int | None = None, **options) -> Path:
         folder = tmp_path_factory.mktemp("models") / language
-        config = scratch.tiny_config(language)
+        config = random_init.tiny_config(language)
         if context:
             config.text_config.max_position_embeddings = context
-        scratch.write(folder, config, WORDS, **options)
+        random_init.write(folder, config, WORDS, **options)
         return folder
 
     return write
@@ -64,9 +64,9 @@ def t5_folder(write_model) -> Path:
 @pytest.fixture(scope="session")
 def load_once():
     """`malmm_cli.models.load`, which reads each folder once in all tests."""
-    from malmm_cli import models
+    from malmm_cli.models import registry
 
-    read, loaded = models.load, {}
+    read, loaded = registry.load, {}
 
     def load(folder, **options):
         key = (folder, *options.items())
@@ -100,19 +100,20 @@ def inline(monkeypatch) -> None:
             work = work or start(0)
             yield job, work(job)
 
-    def guard(_):
+    def sandbox(_):
         return SimpleNamespace(probe=media.probe, read=media.read)
 
     monkeypatch.setattr(pool, "run", run)
-    monkeypatch.setattr(worker, "Guard", guard)
+    monkeypatch.setattr(worker, "Sandbox", sandbox)
 
 
 @pytest.fixture
 def malmm(monkeypatch, capsys, load_once, one_thread, inline) -> Callable[..., Done]:
     """Runs the command line in this process."""
-    from malmm_cli import cli, models
+    from malmm_cli import cli
+    from malmm_cli.models import registry
 
-    monkeypatch.setattr(models, "load", load_once)
+    monkeypatch.setattr(registry, "load", load_once)
     for name in ("MALMM_MODEL", "MALMM_CACHE", "MALMM_CACHE_SIZE"):
         monkeypatch.delenv(name, raising=False)
 

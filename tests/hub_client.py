@@ -11,13 +11,14 @@ import pytest
 from hub_models import FLAN_T5, SMALL, VICUNA, publish, publish_small
 from hub_server import HubServer
 
-from malmm_cli.hub.known import KNOWN
+from malmm_cli.hub.registry import KNOWN
 
 WEIGHTS = "model.safetensors"
 PROGRAM = """
 import os, shutil, sys
 import malmm_cli.hub.patience
 from malmm_cli import cli, hub
+from malmm_cli.processes import machine
 malmm_cli.hub.patience.WAITS = (0.05, 0.05, 0.05)
 {}
 sys.exit(cli.run(sys.argv[1:]))

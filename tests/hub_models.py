@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from malmm_cli.models import scratch
+from malmm_cli.models.instructblip import random_init
 
 VICUNA = "Salesforce/instructblip-vicuna-7b"
 FLAN_T5 = "Salesforce/instructblip-flan-t5-xl"
@@ -33,9 +33,9 @@ def publish(root: Path, repository: str) -> Path:
     """
     folder = root / repository
     old = repository == VICUNA
-    scratch.write(
+    random_init.write(
         folder,
-        scratch.tiny_config("vicuna" if old else "flan-t5"),
+        random_init.tiny_config("vicuna" if old else "flan-t5"),
         WORDS,
         seed=3,
         dtype=torch.float16 if old else torch.float32,

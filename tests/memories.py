@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from malmm_cli.models import InstructBlip
-from malmm_cli.models.memory import Memory
+from malmm_cli.models.instructblip.memory import Memory
+from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.settings import MemoryOptions
 
 

@@ -25,10 +25,10 @@ from malmm_cli.batch.ledger import open_ledger
 from malmm_cli.batch.lines import read_lines
 from malmm_cli.batch.place import Place, place_of
 from malmm_cli.batch.plan import Planned, jobs, plan, sort_out
-from malmm_cli.data import Result, Segment, Task
 from malmm_cli.errors import MediaError
-from malmm_cli.identity import identity
+from malmm_cli.files.fingerprint import identity
 from malmm_cli.settings import ASK, CAPTION, Settings
+from malmm_cli.types import Result, Segment, Task
 
 
 def result(task: Task, settings: Settings = CAPTION) -> Result:

@@ -16,8 +16,9 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from malmm_cli.convert import rename
-from malmm_cli.models import InstructBlip, build
+from malmm_cli.models.instructblip.convert import rename
+from malmm_cli.models.instructblip.load import build
+from malmm_cli.models.instructblip.model import InstructBlip
 
 FOLDER = Path(os.environ.get("MALMM_GOLDEN") or Path(__file__).parent / "golden" / "malmm")
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from malmm_cli.ahead import ahead
+from malmm_cli.media.prefetch import ahead
 
 
 def threads():
@@ -84,7 +84,7 @@ def test_an_error_of_the_reader_leaves_no_thread():
 
 
 def test_a_thread_that_hangs_is_left_to_itself(monkeypatch):
-    monkeypatch.setattr("malmm_cli.ahead.PATIENCE", 0.05)
+    monkeypatch.setattr("malmm_cli.media.prefetch.PATIENCE", 0.05)
     go_on = threading.Event()
 
     def hangs():

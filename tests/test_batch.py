@@ -9,10 +9,10 @@ import pytest
 from conftest import FAST, SAMPLE
 from media_files import write_video
 
-from malmm_cli import pipeline
 from malmm_cli.batch.inputs import find_tasks, find_videos
 from malmm_cli.batch.job import attempt
 from malmm_cli.errors import MalmmError, UsageError
+from malmm_cli.pipeline import answer
 
 LOUD = FAST[:-1]
 
@@ -36,13 +36,13 @@ def looked_at(monkeypatch):
     """The videos that were captioned or asked about."""
     seen = []
     for name in ("caption", "ask"):
-        original = getattr(pipeline, name)
+        original = getattr(answer, name)
 
         def noted(video, *arguments, original=original, **options):
             seen.append(str(video))
             return original(video, *arguments, **options)
 
-        monkeypatch.setattr(pipeline, name, noted)
+        monkeypatch.setattr(answer, name, noted)
     return seen
 
 
@@ -349,7 +349,7 @@ def test_fail_fast(malmm, folder, tmp_path):
 
 
 def test_what_fails_is_tried_again_last(malmm, folder, tmp_path, monkeypatch):
-    caption, seen = pipeline.caption, []
+    caption, seen = answer.caption, []
 
     def fail_twice(video, **options):
         seen.append(video)
@@ -357,7 +357,7 @@ def test_what_fails_is_tried_again_last(malmm, folder, tmp_path, monkeypatch):
             raise MalmmError("a bad moment", kind="Moment")
         return caption(video, **options)
 
-    monkeypatch.setattr(pipeline, "caption", fail_twice)
+    monkeypatch.setattr(answer, "caption", fail_twice)
     malmm("batch", "videos/a.mp4", "videos/deep", *FAST, "--retry=2", "-o", "out.jsonl")
     a, broken, b = "videos/a.mp4", "videos/deep/broken.mp4", "videos/deep/er/B.MKV"
     assert seen == [a, broken, b, a, broken, a, broken]
@@ -396,28 +396,28 @@ def test_the_same_command_with_a_folder_dry(malmm, folder, tmp_path):
 def test_each_line_is_written_as_soon_as_it_is_known(malmm, folder, tmp_path, monkeypatch):
     """At most the one before is still on its way."""
     seen = []
-    caption = pipeline.caption
+    caption = answer.caption
 
     def look_and_caption(*arguments, **options):
         path = tmp_path / "out.jsonl"
         seen.append(len(lines(path)) if path.exists() else 0)
         return caption(*arguments, **options)
 
-    monkeypatch.setattr(pipeline, "caption", look_and_caption)
+    monkeypatch.setattr(answer, "caption", look_and_caption)
     malmm("batch", "videos", *FAST, "-o", "out.jsonl")
     assert seen[0] == 0
     assert all(number - written <= 1 for number, written in enumerate(seen))
 
 
 def test_ctrl_c_keeps_what_is_done(malmm, folder, tmp_path, monkeypatch):
-    caption = pipeline.caption
+    caption = answer.caption
 
     def caption_or_stop(video, **options):
         if "broken" in video:
             raise KeyboardInterrupt
         return caption(video, **options)
 
-    monkeypatch.setattr(pipeline, "caption", caption_or_stop)
+    monkeypatch.setattr(answer, "caption", caption_or_stop)
     done = malmm("batch", "videos", *FAST, "-o", "out.jsonl")
     assert done.code == 130
     assert done.err.splitlines()[0] == (
@@ -427,7 +427,7 @@ def test_ctrl_c_keeps_what_is_done(malmm, folder, tmp_path, monkeypatch):
         os.path.join("videos", "a.mp4")
     ]
     monkeypatch.setattr(
-        pipeline, "caption", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+        answer, "caption", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     assert malmm("batch", "videos", *FAST, "-o", "none.jsonl").code == 130
     assert not (tmp_path / "none.jsonl").exists()
@@ -446,14 +446,14 @@ def test_a_file_stranger_than_we_thought_hurts_no_other():
 
 
 def test_a_file_that_changes_while_it_is_read(malmm, folder, tmp_path, monkeypatch):
-    caption = pipeline.caption
+    caption = answer.caption
 
     def caption_and_touch(video, **options):
         result = caption(video, **options)
         os.utime(video, (5, 5))
         return result
 
-    monkeypatch.setattr(pipeline, "caption", caption_and_touch)
+    monkeypatch.setattr(answer, "caption", caption_and_touch)
     malmm("batch", "videos/a.mp4", *FAST, "-o", "out.jsonl")
     (item,) = lines(tmp_path / "out.jsonl")
     assert item["error"]["kind"] == "Changed"

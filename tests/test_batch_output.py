@@ -19,10 +19,10 @@ from malmm_cli.batch.lines import item_of, line_of
 from malmm_cli.batch.place import Place, place_of
 from malmm_cli.batch.plan import plan
 from malmm_cli.batch.state import holder
-from malmm_cli.data import Task
 from malmm_cli.errors import MalmmError, OutputError, UsageError
-from malmm_cli.output import Failure
+from malmm_cli.formats import Failure
 from malmm_cli.settings import ASK, CAPTION
+from malmm_cli.types import Task
 
 HARNESS = Path(__file__).with_name("nights.py")
 

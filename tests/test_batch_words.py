@@ -9,7 +9,7 @@ from conftest import FAST, SAMPLE
 
 from malmm_cli.batch.inputs import find_tasks, find_videos
 from malmm_cli.errors import CapacityError, OutputError, UsageError
-from malmm_cli.media.guard import Guard, Limits
+from malmm_cli.media.sandbox import Limits, Sandbox
 
 LOUD = FAST[:-1]
 
@@ -45,13 +45,13 @@ def test_a_failure_names_its_video_and_what_the_task_gave(malmm, videos, tmp_pat
 @pytest.mark.skipif(os.name != "posix", reason="limits are the system's")
 @pytest.mark.parametrize("mebibytes", [64, 300])
 def test_too_little_memory_to_decode(videos, mebibytes):
-    guard = Guard(Limits(memory=mebibytes * 2**20))
+    sandbox = Sandbox(Limits(memory=mebibytes * 2**20))
     try:
         with pytest.raises(CapacityError, match="decoding takes more memory") as caught:
-            guard.probe("a.mp4")
+            sandbox.probe("a.mp4")
         assert "--max-memory" in caught.value.hint
     finally:
-        guard.close()
+        sandbox.close()
 
 
 def test_a_dry_run_obeys_no_name_and_shows_what_is_missing(malmm, videos, tmp_path):

@@ -11,12 +11,13 @@ import pytest
 import torch
 from conftest import FAST, SAMPLE
 
-from malmm_cli import models, pipeline
 from malmm_cli.batch.plan import jobs, plan
 from malmm_cli.batch.worker import Setup, start
-from malmm_cli.data import Task
-from malmm_cli.media.guard import Guard, Limits
+from malmm_cli.media.sandbox import Limits, Sandbox
+from malmm_cli.models import registry
+from malmm_cli.pipeline import answer, loading
 from malmm_cli.settings import ASK, CAPTION, changed
+from malmm_cli.types import Task
 
 QUICK = changed(CAPTION, frames=8, memory=2, beams=1, max_new_tokens=2)
 
@@ -30,7 +31,7 @@ def job():
 @pytest.fixture
 def work(monkeypatch, load_once, one_thread, inline):
     """A worker that decodes in this process."""
-    monkeypatch.setattr(models, "load", load_once)
+    monkeypatch.setattr(registry, "load", load_once)
     return start(Setup("tiny"), 0)
 
 
@@ -72,7 +73,7 @@ def test_too_little_memory_for_those_too_is_recorded(work, job, cramped):
 
 def test_what_an_outcome_says(work, job):
     outcome = work(job)
-    assert outcome.items[0].text == pipeline.caption(SAMPLE, model=work._model, settings=QUICK).text
+    assert outcome.items[0].text == answer.caption(SAMPLE, model=work._model, settings=QUICK).text
     assert outcome.seconds > 0
     assert outcome.memory > 2**20
     assert outcome.identity.startswith(f"{SAMPLE.stat().st_size}-")
@@ -80,15 +81,15 @@ def test_what_an_outcome_says(work, job):
 
 
 def test_time_is_over_for_the_decoder_too(work, job, monkeypatch):
-    guard = Guard(Limits())
-    work._guard, work._model = guard, dataclasses.replace(work._model, reader=guard)
+    sandbox = Sandbox(Limits())
+    work._sandbox, work._model = sandbox, dataclasses.replace(work._model, reader=sandbox)
     work._setup = Setup("tiny", timeout=0.0)
     try:
         assert work(job).error.kind == "Timeout"
         work._setup = Setup("tiny")
         assert work(job).error is None
     finally:
-        guard.close()
+        sandbox.close()
 
 
 @pytest.mark.parametrize(
@@ -99,10 +100,10 @@ def test_gpus_are_taken_in_turn(monkeypatch, gpus, places):
 
     def load(name, *, device, **_):
         seen.append(device)
-        return pipeline.Model(None, name, None, device, "float32")
+        return loading.Model(None, name, None, device, "float32")
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    monkeypatch.setattr(pipeline, "load", load)
+    monkeypatch.setattr(loading, "load", load)
     for number in range(3):
         start(Setup("tiny"), number)
     start(Setup("tiny", device="cpu"), 1)
@@ -111,9 +112,7 @@ def test_gpus_are_taken_in_turn(monkeypatch, gpus, places):
 
 def test_workers_share_the_processor(monkeypatch, one_thread):
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(
-        pipeline, "load", lambda name, **_: pipeline.Model(None, name, None, "", "")
-    )
+    monkeypatch.setattr(loading, "load", lambda name, **_: loading.Model(None, name, None, "", ""))
     start(Setup("tiny", workers=4), 0)
     assert torch.get_num_threads() == 2
 

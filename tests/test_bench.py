@@ -9,10 +9,10 @@ import torch
 from memories import remember, start
 from PIL import Image
 
-from malmm_cli import hub
 from malmm_cli.bench import child, drift, size
 from malmm_cli.errors import MalmmError
-from malmm_cli.models import scratch
+from malmm_cli.models.instructblip import random_init
+from malmm_cli.processes import machine as hardware
 
 
 @pytest.fixture
@@ -22,12 +22,12 @@ def machine(monkeypatch):
     def build(*_, **__):
         raise AssertionError("gigabytes would have been built")
 
-    monkeypatch.setattr(scratch, "write", build)
+    monkeypatch.setattr(random_init, "write", build)
     monkeypatch.setattr(size, "in_child", build)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
 
     def with_free(size):
-        monkeypatch.setattr(hub, "machine_memory", lambda: size)
+        monkeypatch.setattr(hardware, "free_memory", lambda: size)
 
     return with_free
 
@@ -49,7 +49,7 @@ def test_a_model_that_does_not_fit(refused, machine, options, free, says):
 def test_what_fits_is_built_in_the_numbers_that_fit(malmm, machine, monkeypatch, tmp_path):
     machine(20 * 10**9)
     built = []
-    monkeypatch.setattr(scratch, "write", lambda *_, dtype: built.append(str(dtype)))
+    monkeypatch.setattr(random_init, "write", lambda *_, dtype: built.append(str(dtype)))
     row = {"parameters": 1, "dtype": "bfloat16", "device": "cpu", "frames": 2, "seconds": {}}
     row |= {"peak_mib": 1, "peak_device_mib": 0}
     monkeypatch.setattr(size, "in_child", lambda _, **given: built.append(given["dtype"]) or row)
@@ -61,7 +61,7 @@ def test_a_model_of_few_text_layers_takes_that_much_less(malmm, machine, monkeyp
     """What comes before text is 1.2 billion numbers, which fit where 7.9 billion do not."""
     machine(7 * 10**9)
     built = []
-    monkeypatch.setattr(scratch, "write", lambda _, config, *__, dtype: built.append(config))
+    monkeypatch.setattr(random_init, "write", lambda _, config, *__, dtype: built.append(config))
     row = {"parameters": 1, "dtype": "float32", "device": "cpu", "frames": 2, "seconds": {}}
     row |= {"peak_mib": 1, "peak_device_mib": 0}
     monkeypatch.setattr(size, "in_child", lambda _, **__: row)
@@ -78,14 +78,14 @@ def test_a_model_of_few_text_layers_takes_that_much_less(malmm, machine, monkeyp
 @pytest.fixture
 def here(monkeypatch, load_once, one_thread):
     """Measures in this process."""
-    from malmm_cli import models
     from malmm_cli.bench import steps, video
     from malmm_cli.bench.__main__ import MEASURES
+    from malmm_cli.models import registry
 
     def in_child(name, **arguments):
         return json.loads(json.dumps(MEASURES[name](**arguments)))
 
-    monkeypatch.setattr(models, "load", load_once)
+    monkeypatch.setattr(registry, "load", load_once)
     for module in (steps, video):
         monkeypatch.setattr(module, "in_child", in_child)
 
@@ -166,7 +166,7 @@ def test_what_is_left_out_is_told(malmm, here, clip, write_model):
 def test_contenders_agree(load_once, t5_folder, vicuna_folder, one_thread):
     """Transformers' InstructBLIP-Video says of each frame what ours says without a memory."""
     from malmm_cli.bench import video
-    from malmm_cli.loading import Model
+    from malmm_cli.pipeline.loading import Model
 
     for folder in (t5_folder, vicuna_folder):
         net = load_once(folder)

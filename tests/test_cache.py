@@ -11,10 +11,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import malmm_cli
-from malmm_cli import media, models, pipeline
-from malmm_cli.cache import Cache
+from malmm_cli import media
 from malmm_cli.files.atomic import PREFIX
-from malmm_cli.models import InstructBlip
+from malmm_cli.models import registry
+from malmm_cli.models.instructblip.model import InstructBlip
+from malmm_cli.pipeline import watch
+from malmm_cli.pipeline.feature_cache import Cache
 from malmm_cli.settings import CAPTION, changed
 
 FEW = {"frames": 6, "beams": 1, "max_new_tokens": 6}
@@ -28,7 +30,7 @@ def cache(tmp_path):
 @pytest.fixture
 def model(monkeypatch, load_once, one_thread, t5_folder, cache):
     """A model that keeps features, four frames in a file."""
-    monkeypatch.setattr(models, "load", load_once)
+    monkeypatch.setattr(registry, "load", load_once)
     return replace(malmm_cli.load(str(t5_folder)), cache=cache, chunk=4)
 
 
@@ -79,7 +81,7 @@ def test_the_first_run_and_the_second_see_the_same(model, video):
     settings = changed(CAPTION, **FEW)
 
     def watched(model):
-        return pipeline.watch_whole(video, ["what?"], model, settings)[1].tokens
+        return watch.watch_whole(video, ["what?"], model, settings)[1].tokens
 
     first, second = watched(model), watched(model)
     assert torch.equal(first, second)
@@ -120,7 +122,7 @@ def test_another_encoder_is_another(model, write_model, vicuna_folder, video, ca
 
 
 def test_another_encoder_is_known_by_any_row(tmp_path):
-    from malmm_cli.loading import _rows_hash
+    from malmm_cli.pipeline.loading import _rows_hash
 
     one = torch.zeros(40, 3)
     other = one.clone()
@@ -264,7 +266,7 @@ def test_two_at_the_same_moment(model, video, cache, monkeypatch):
         shutil.copytree(place, target)
         rename(place, target)
 
-    monkeypatch.setattr("malmm_cli.cache.os.rename", too_late)
+    monkeypatch.setattr("malmm_cli.pipeline.feature_cache.os.rename", too_late)
     assert caption(video, model).warnings == ()
     assert len(list(cache.folder.iterdir())) == len(cache.entries()) == 1
 

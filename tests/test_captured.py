@@ -8,13 +8,13 @@ import pytest
 import torch
 from memories import remember, start
 
-from malmm_cli.models import captured
+from malmm_cli.models.instructblip import cuda_graph
 
 PROMPTS = ["what is seen?", "is there a star?"]
 
 
 class Recorded:
-    """As `captured.Graph`, without one."""
+    """As `cuda_graph.Graph`, without one."""
 
     def __init__(self, step, feature, memory):
         self.feature, self.step, self.memory = feature.clone(), step, memory
@@ -69,8 +69,8 @@ def watch(net, features, **options):
 
 
 def on_the_cpu(monkeypatch, graph):
-    monkeypatch.setattr(captured, "_pays", lambda feature, memory: memory.is_full)
-    monkeypatch.setattr(captured, "Graph", graph)
+    monkeypatch.setattr(cuda_graph, "_pays", lambda feature, memory: memory.is_full)
+    monkeypatch.setattr(cuda_graph, "Graph", graph)
 
 
 @pytest.mark.parametrize("policy", ["mbc", "fifo"])
@@ -134,7 +134,7 @@ def test_a_graph_on_a_gpu_is_the_step(tiny, features):
         tiny.move_to(name)
         try:
             tokens, memory = watch(tiny, features.to(name).repeat(1, 9, 1, 1), total=108)
-            assert isinstance(memory.replay, captured.Graph)
+            assert isinstance(memory.replay, cuda_graph.Graph)
             torch.testing.assert_close(tokens.cpu(), due, atol=1e-3, rtol=1e-3)
         finally:
             tiny.move_to("cpu")

@@ -162,11 +162,11 @@ def test_several_questions_get_the_answers_they_would_get_alone(malmm, model):
     [["caption", SAMPLE, SAMPLE, SAMPLE], ["ask", SAMPLE, "what?", "where?", "which?"]],
 )
 def test_several_videos_or_questions_load_the_model_once(malmm, monkeypatch, arguments):
-    from malmm_cli import models
+    from malmm_cli.models import registry
 
     loads = []
-    load = models.load
-    monkeypatch.setattr(models, "load", lambda *a, **k: loads.append(a) or load(*a, **k))
+    load = registry.load
+    monkeypatch.setattr(registry, "load", lambda *a, **k: loads.append(a) or load(*a, **k))
     assert len(malmm(*arguments, *FAST).out.splitlines()) == 3
     assert len(loads) == 1
 

@@ -12,8 +12,8 @@ from media_files import write_cover, write_sound
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from malmm_cli import pipeline
-from malmm_cli.models import InstructBlip
+from malmm_cli.models.instructblip.model import InstructBlip
+from malmm_cli.pipeline import loading
 
 
 def write_bad_files(folder, clip):
@@ -185,7 +185,7 @@ def test_nothing_is_loaded_before_the_rest_is_found_good(refused, monkeypatch, a
     def load(*_, **__):
         raise AssertionError("a model, perhaps of 15 GB, was fetched and loaded for nothing")
 
-    monkeypatch.setattr(pipeline, "load", load)
+    monkeypatch.setattr(loading, "load", load)
     refused("caption", *arguments, code=2, says="")
     refused("ask", SAMPLE, "", code=2, says="a question is empty")
 

@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from malmm_cli import hub
+from malmm_cli.checkpoints.state import read_state, write_state
 from malmm_cli.cli import run
-from malmm_cli.convert import convert, rename
 from malmm_cli.errors import ModelError
-from malmm_cli.models import load, weights
+from malmm_cli.models.instructblip.convert import convert, rename
+from malmm_cli.models.instructblip.load import load
 
 CHECKPOINTS = reference.FOLDER / "full"
 
@@ -30,7 +31,7 @@ def base(tmp_path_factory):
     net.texts.language.save_pretrained(folder)
     net.texts.instruction.save_pretrained(folder / "qformer_tokenizer")
     state = {k: v for k, v in reference.weights("base").items() if k != "position_embedding.weight"}
-    weights.write_state(folder, state, max_shard_size="400KB")
+    write_state(folder, state, max_shard_size="400KB")
     assert (folder / "model.safetensors.index.json").exists()
     return folder
 
@@ -59,9 +60,9 @@ def test_twice_is_once(base, tmp_path):
         folder.mkdir()
     convert(CHECKPOINTS / "checkpoint_finetuned.pth", base, first)
     whole = tmp_path / "whole.safetensors"
-    save_file(weights.read_state(first), whole)
+    save_file(read_state(first), whole)
     convert(whole, first, second)
-    assert same(weights.read_state(first), weights.read_state(second))
+    assert same(read_state(first), state.read_state(second))
 
 
 def test_renaming_is_pure():
@@ -377,7 +378,7 @@ def test_tensors_that_share_their_numbers_are_all_written(base, tmp_path):
         torch.save({"model": content}, path)
         (tmp_path / name).mkdir()
         convert(path, base, tmp_path / name)
-    assert same(weights.read_state(tmp_path / "out"), weights.read_state(tmp_path / "due"))
+    assert same(read_state(tmp_path / "out"), state.read_state(tmp_path / "due"))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")

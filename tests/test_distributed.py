@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from nights import broken, ids, night, planned, start
 
-from malmm_cli import distributed
+from malmm_cli.batch import cluster as ray_cluster
 from malmm_cli.batch.place import Place
 from malmm_cli.errors import MediaError, UsageError
 
@@ -56,7 +56,7 @@ def files(*names):
 
 
 def engine(slow=0.0, log=None, **how):
-    return partial(distributed.run, start=partial(start, slow, log), workers=2, **how)
+    return partial(ray_cluster.run, start=partial(start, slow, log), workers=2, **how)
 
 
 def test_two_nodes_one_killed(cluster, nodes, place):
@@ -91,7 +91,7 @@ def test_a_video_that_kills_workers_is_recorded(nodes, place):
 
 
 def test_a_hang_is_ended(nodes, place, monkeypatch):
-    monkeypatch.setattr(distributed, "GRACE", 0.2)
+    monkeypatch.setattr(ray_cluster, "GRACE", 0.2)
     names = files("hang-1.mp4", "a.mp4", "b.mp4")
     tally = night(place, planned(names), engine=engine(timeout=1.0))
     assert {name: error.kind for name, error in tally.errors.items()} == {"hang-1.mp4": "Timeout"}
@@ -100,11 +100,11 @@ def test_a_hang_is_ended(nodes, place, monkeypatch):
 
 def test_a_worker_that_cannot_start_ends_the_run(nodes, place):
     with pytest.raises(MediaError, match="no worker today"):
-        night(place, planned(files("a.mp4")), engine=partial(distributed.run, start=broken))
+        night(place, planned(files("a.mp4")), engine=partial(ray_cluster.run, start=broken))
 
 
 def test_nothing_to_do_needs_no_cluster(place):
-    assert list(distributed.run(lambda: None, broken, address="nowhere:1")) == []
+    assert list(ray_cluster.run(lambda: None, broken, address="nowhere:1")) == []
 
 
 def test_without_ray(malmm, place, monkeypatch):

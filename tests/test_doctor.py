@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from malmm_cli import hub, pipeline
+from malmm_cli import hub
+from malmm_cli.errors import ModelError
+from malmm_cli.processes import machine
 
 
 def rows(malmm):
@@ -16,7 +18,7 @@ def rows(malmm):
 
 
 def test_everything_is_looked_at(malmm, monkeypatch):
-    monkeypatch.setattr(hub, "machine_memory", lambda: 10**12)  # it must not change in between
+    monkeypatch.setattr(machine, "free_memory", lambda: 10**12)  # it must not change in between
     found = rows(malmm)
     assert list(found)[:4] == ["python", "torch", "transformers", "device"]
     assert {"pyav", "ffmpeg", "decord", "cache", *hub.KNOWN} <= found.keys()
@@ -32,7 +34,7 @@ def test_everything_is_looked_at(malmm, monkeypatch):
     [(10**12, True, "fits in float32, bfloat16, float16"), (9 * 10**9, False, "does not fit")],
 )
 def test_what_would_fit(malmm, monkeypatch, free, good, says):
-    monkeypatch.setattr(hub, "machine_memory", lambda: free)
+    monkeypatch.setattr(machine, "free_memory", lambda: free)
     monkeypatch.setattr("malmm_cli.doctor.pick_device", lambda: torch.device("cpu"))
     vicuna = rows(malmm)["vicuna-7b"]
     assert vicuna["good"] is good
@@ -88,7 +90,7 @@ def test_a_cache_that_is_a_file(malmm, monkeypatch, tmp_path):
 
 def test_damaged_weights_do_not_end_it(malmm, monkeypatch):
     def describe(name, **_):
-        raise pipeline.ModelError(f"{name} is damaged", hint="mend it")
+        raise ModelError(f"{name} is damaged", hint="mend it")
 
     monkeypatch.setattr(hub, "describe", describe)
     vicuna = rows(malmm)["vicuna-7b"]

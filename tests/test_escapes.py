@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import FAST, SAMPLE
 
-from malmm_cli.escapes import for_terminal, on_one_line, to_json
+from malmm_cli.files.escapes import for_terminal, on_one_line, to_json
 
 BAD = "a\x1b]0;TITLE\x07b\x7f\x9b31m\u202ec\u2066\u200f\u061c\r"
 ESCAPED = r"a\x1b]0;TITLE\x07b\x7f\x9b31m\u202ec\u2066\u200f\u061c\r"
@@ -42,12 +42,12 @@ main()
 # Whatever writes, we ourselves or a library: its warnings hold names, too.
 WARNS = """
 import warnings
-from malmm_cli import preview
-look = preview.look
+from malmm_cli.media import contact_sheet
+look = contact_sheet.look
 def warning(video, *arguments, **options):
     warnings.warn(video)
     return look(video, *arguments, **options)
-preview.look = warning
+contact_sheet.look = warning
 """
 
 

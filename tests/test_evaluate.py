@@ -11,15 +11,19 @@ from conftest import SAMPLE
 from memories import remember, start
 from PIL import Image
 
-from malmm_cli import evaluate, media, models, pipeline
+from malmm_cli import media
 from malmm_cli.cli.eval import _beside
-from malmm_cli.data import Task
-from malmm_cli.evaluate import Plan, Prediction, ablation, scores
+from malmm_cli.evaluate import ablation, scores
+from malmm_cli.evaluate import run as evaluation
 from malmm_cli.evaluate.meteor import meteor
+from malmm_cli.evaluate.run import Plan, Prediction
 from malmm_cli.evaluate.scores import Rule, ages, score
-from malmm_cli.models import InstructBlip
 from malmm_cli.models.generation import likelihoods
+from malmm_cli.models.instructblip.model import InstructBlip
+from malmm_cli.pipeline import loading, watch
+from malmm_cli.pipeline.features import encode
 from malmm_cli.settings import ASK, CAPTION, changed
+from malmm_cli.types import Task
 
 FEW = ("--frames", "6", "--beams", "2", "--max-new-tokens", "4")
 TASKS = [
@@ -178,7 +182,7 @@ def test_tasks_that_may_answer_at_another_length_are_apart():
         Plan(changed(ASK, **same), changed(CAPTION, **same))
         for same in ({"frames": 6, "memory": 3}, {"frames": 6, "memory": 3, "max_new_tokens": 4})
     ]
-    assert [len(evaluate._alike(tasks, plan)) for plan in plans] == [2, 1]
+    assert [len(evaluation._alike(tasks, plan)) for plan in plans] == [2, 1]
 
 
 def test_what_is_drawn_for_a_task_does_not_hang_on_the_others(run, write, tmp_path):
@@ -245,7 +249,7 @@ def test_predictions_of_other_settings_are_not_gone_on_with(run, write, tmp_path
 def test_other_tasks_or_weights_are_noticed(run, write, monkeypatch):
     run(write())
     assert "for other tasks" in run(write(answers={"1": "star"}), code=2).err
-    monkeypatch.setattr(evaluate.Model, "weights", "other")
+    monkeypatch.setattr(loading.Model, "weights", "other")
     assert "weights" in run(write(), code=2).err
 
 
@@ -288,14 +292,14 @@ def test_a_fault_of_ours_is_recorded_too(run, write, tmp_path, monkeypatch):
 
 
 def test_ctrl_c_keeps_what_is_done(run, write, tmp_path, monkeypatch):
-    watch = pipeline.watch_whole
+    whole = watch.watch_whole
 
     def stop_at_b(video, *about):
         if str(video).endswith("b.mp4"):
             raise KeyboardInterrupt
-        return watch(video, *about)
+        return whole(video, *about)
 
-    monkeypatch.setattr(pipeline, "watch_whole", stop_at_b)
+    monkeypatch.setattr(watch, "watch_whole", stop_at_b)
     done = run(write(), code=130)
     assert "tasks.predictions.jsonl; run the same command to resume" in done.err
     assert list(texts(tmp_path / "tasks.predictions.jsonl")) == ["1", "2"]
@@ -345,7 +349,7 @@ def seeded():
 def test_the_likeliest_choice_is_taken(run, write, tmp_path, monkeypatch):
     choices = ["red", "circle", "left blue", "shape"]
     data = write(choices=choices, answer="red")
-    monkeypatch.setattr(evaluate, "VISUAL", 16)  # two choices at a time
+    monkeypatch.setattr(evaluation, "VISUAL", 16)  # two choices at a time
     run(data, "--choices")
     for line in kept(tmp_path / "tasks.predictions.jsonl")[1]:
         assert list(line["likelihoods"]) == choices
@@ -470,9 +474,9 @@ def test_an_ablation(run, write, tmp_path, monkeypatch, vicuna_folder, few_swaps
     variants = tmp_path / "variants"
     variants.mkdir()
     (variants / "fifo").symlink_to(vicuna_folder)
-    encoded, encode = [], models.InstructBlip.encode_frames
+    encoded, encode = [], InstructBlip.encode_frames
     monkeypatch.setattr(
-        models.InstructBlip,
+        InstructBlip,
         "encode_frames",
         lambda net, x: encoded.append(len(x)) or encode(net, x),
     )
@@ -527,11 +531,11 @@ def test_a_swapped_row_equals_a_run_of_its_own(run, write, tmp_path, few_swaps):
 
 def test_the_newest_frames_keep_their_places(load_once, vicuna_folder, one_thread, clip):
     net = load_once(vicuna_folder)
-    model = pipeline.Model(net, "m", None, "cpu", "float32")
+    model = loading.Model(net, "m", None, "cpu", "float32")
     settings = changed(ASK, frames=6)
-    footage = pipeline.encode(clip, model, settings)
-    newest = evaluate._newest(footage, 4)
-    seen, context = pipeline.watch_whole(newest, ["what?"], model, settings)
+    footage = encode(clip, model, settings)
+    newest = evaluation._newest(footage, 4)
+    seen, context = watch.watch_whole(newest, ["what?"], model, settings)
     (features, times) = footage.chunks[0]
     assert (seen.frames, seen.first, seen.last) == (4, times[2], times[-1])
     memory = start(net, ["what?"], length=4, total=6)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from malmm_cli.models import load, scratch
 from malmm_cli.models.base import Context, Features, VideoModel, Work
+from malmm_cli.models.instructblip import random_init
+from malmm_cli.models.instructblip.load import load
 from malmm_cli.settings import Decoding, MemoryOptions
 
 WORDS = ["what", "does", "the", "video", "describe", "red", "circle", "how", "many", "short"]
@@ -20,7 +21,7 @@ GREEDY = Decoding(max_new_tokens=5, beams=1, repetition_penalty=1.0)
 
 
 def instructblip(folder: Path) -> VideoModel:
-    scratch.write(folder, scratch.tiny_config("vicuna"), WORDS, positions=6)
+    random_init.write(folder, random_init.tiny_config("vicuna"), WORDS, positions=6)
     return load(folder, dtype=torch.float32)
 
 

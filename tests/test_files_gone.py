@@ -13,8 +13,8 @@ from nights import Actor, ids, inline, night, planned
 
 from malmm_cli.batch.place import Place
 from malmm_cli.errors import OutputError
-from malmm_cli.models import InstructBlip
-from malmm_cli.output import open_lines, open_whole
+from malmm_cli.formats import open_lines, open_whole
+from malmm_cli.models.instructblip.model import InstructBlip
 
 posix = pytest.mark.skipif(os.name != "posix", reason="elsewhere open files stay")
 
@@ -242,7 +242,7 @@ def test_predictions_that_go(malmm, tmp_path, monkeypatch):
         made.append(path.exists() and path.unlink())
         return before(*arguments, **values)
 
-    monkeypatch.setattr("malmm_cli.evaluate.Prediction", prediction)
+    monkeypatch.setattr("malmm_cli.evaluate.run.Prediction", prediction)
     quick = ("--model", "tiny", "--frames", "2", "--max-new-tokens", "2", "-q")
     done = malmm("eval", tasks, *quick, "--predictions", path)
     assert made
@@ -253,7 +253,7 @@ def test_predictions_that_go(malmm, tmp_path, monkeypatch):
 @posix
 @pytest.mark.parametrize("gone", ["videos/00000.mp4", "events.jsonl"])
 def test_what_synth_made_goes(malmm, tmp_path, monkeypatch, gone):
-    from malmm_cli.synthetic import dataset
+    from malmm_cli.datasets.synthetic import dataset
 
     world = tmp_path / "world"
     before = dataset.task_as_json  # comes last
@@ -298,16 +298,16 @@ def test_the_log_of_a_training_that_goes(malmm, tmp_path, monkeypatch, vicuna_fo
 
 @posix
 def test_a_cache_that_goes_costs_a_warning(malmm, tmp_path, monkeypatch):
-    from malmm_cli import cache
+    from malmm_cli.pipeline import feature_cache
 
     folder = tmp_path / "cache"
-    before = cache.Writer.add
+    before = feature_cache.Writer.add
 
     def add(self, *arguments):
         shutil.rmtree(folder, ignore_errors=True)
         return before(self, *arguments)
 
-    monkeypatch.setattr(cache.Writer, "add", add)
+    monkeypatch.setattr(feature_cache.Writer, "add", add)
     quick = ("--model", "tiny", "--frames", "2", "--max-new-tokens", "2")
     done = malmm("caption", SAMPLE, *quick, "--cache", folder)
     assert done.code == 0

@@ -15,8 +15,8 @@ from hub_models import SMALL
 from hub_server import METADATA, HubServer, Repository
 
 from malmm_cli.errors import ModelError
-from malmm_cli.hub import faults, patience
-from malmm_cli.hub.faults import asked_to_wait
+from malmm_cli.hub import errors, patience
+from malmm_cli.hub.errors import asked_to_wait
 
 root, hub, client = hub_client.root, hub_client.hub, hub_client.client
 
@@ -342,10 +342,10 @@ def test_only_what_is_the_storages_own_refusal_is_asked_for_anew():
     other = SimpleNamespace(netloc=b"cdn", host="cdn")
     error = answer()
     error.response.status_code, error.response.url = 403, other
-    assert faults.of_storage(error) is None, "nobody was redirected"
+    assert errors.of_storage(error) is None, "nobody was redirected"
     error.response.history = [SimpleNamespace(url=place)]
-    assert faults.of_storage(error) == "cdn"
+    assert errors.of_storage(error) == "cdn"
     error.response.url = place
-    assert faults.of_storage(error) is None
+    assert errors.of_storage(error) is None
     error.response.url, error.response.headers = other, {"X-Error-Code": "GatedRepo"}
-    assert faults.of_storage(error) is None
+    assert errors.of_storage(error) is None

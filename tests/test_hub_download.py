@@ -11,7 +11,7 @@ import pytest
 from hub_client import WEIGHTS, content, same
 from hub_models import FLAN_T5, NEVER, SMALL, VICUNA
 
-from malmm_cli.hub.known import KNOWN
+from malmm_cli.hub.registry import KNOWN
 
 root, hub, client = hub_client.root, hub_client.hub, hub_client.client
 
@@ -47,7 +47,7 @@ OPTIONS = (
 @pytest.mark.parametrize(("name", "repository"), [(VICUNA, VICUNA), ("flan-t5-xl", FLAN_T5)])
 def test_a_first_use(client, hub, root, clip, capsys, name, repository):
     command = ("caption", clip, *OPTIONS, "--model", name)
-    out, err = client(*command, before="hub.machine_memory = lambda: 10**12")
+    out, err = client(*command, before="machine.free_memory = lambda: 10**12")
     result = json.loads(out)
     known = next(known for known in KNOWN.values() if known.repository == repository)
 

@@ -12,7 +12,7 @@ from hub_client import WEIGHTS, content, same
 from hub_models import SMALL, VICUNA
 from hub_server import METADATA, HubServer, Repository
 
-from malmm_cli.hub.faults import explained
+from malmm_cli.hub.errors import explained
 
 root, hub, client = hub_client.root, hub_client.hub, hub_client.client
 
@@ -213,7 +213,7 @@ def test_a_link_in_place_of_a_part_is_not_followed(client, hub, root, tmp_path):
 
 def test_too_little_memory_is_told_before_the_first_byte(client, hub, clip):
     command = ("caption", clip, "--model", "vicuna-7b", "--device", "cpu", "--dtype", "float32")
-    error, hint = client.refused(*command, before="hub.machine_memory = lambda: 20 * 10**9")
+    error, hint = client.refused(*command, before="machine.free_memory = lambda: 20 * 10**9")
     assert error == (
         "vicuna-7b in float32 takes 31.7 GB of memory, and 20.0 GB are free: 11.7 GB too little"
     )

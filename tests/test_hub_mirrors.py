@@ -11,7 +11,7 @@ from hub_client import WEIGHTS, content, same
 from hub_models import SMALL
 from hub_server import METADATA
 
-from malmm_cli.hub import faults
+from malmm_cli.hub import errors
 
 root, hub, client = hub_client.root, hub_client.hub, hub_client.client
 
@@ -74,11 +74,11 @@ def test_a_new_address_on_the_same_host_is_asked_for_once(client, hub, kind):
 def test_what_the_hub_itself_refuses_is_asked_for_once():
     error = Exception("404")
     error.response = SimpleNamespace(status_code=404, headers={}, history=[])
-    assert not faults.is_old_address(error), "nobody was redirected"
+    assert not errors.is_old_address(error), "nobody was redirected"
     error.response.history = [SimpleNamespace()]
-    assert faults.is_old_address(error)
+    assert errors.is_old_address(error)
     error.response.headers["X-Error-Code"] = "EntryNotFound"
-    assert not faults.is_old_address(error)
+    assert not errors.is_old_address(error)
 
 
 # --- bytes that are not the file's
@@ -139,7 +139,7 @@ def test_a_date_without_a_zone_is_that_of_greenwich(monkeypatch, zone, date, now
     try:
         error = Exception("429")
         error.response = SimpleNamespace(headers={"Retry-After": date, "Date": now})
-        assert faults.asked_to_wait(error) == 9
+        assert errors.asked_to_wait(error) == 9
     finally:
         monkeypatch.undo()
         time.tzset()

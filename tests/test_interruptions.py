@@ -215,16 +215,16 @@ def test_ctrl_c_while_results_are_written_keeps_them(two):
 
 # A library that cannot be interrupted turns Ctrl-C into an error of its own, or forgets it.
 AS_AN_ERROR = """
-from malmm_cli import pipeline
+from malmm_cli.pipeline import loading
 def load(*_, **__):
     try:
         interrupt()
     except KeyboardInterrupt:
         raise ImportError("half loaded") from None
-pipeline.load = load
+loading.load = load
 """
 IN_A_DESTRUCTOR = """
-from malmm_cli import pipeline
+from malmm_cli.pipeline import loading
 class Gone:
     def __del__(self):
         interrupt()
@@ -232,7 +232,7 @@ def load(*_, **__):
     Gone()
     while True:
         pass
-pipeline.load = load
+loading.load = load
 """
 
 
@@ -244,7 +244,8 @@ def test_ctrl_c_that_something_takes(tmp_path, setup):
 
 HANGS = """
 import subprocess, time
-from malmm_cli import interrupts, pipeline
+from malmm_cli.processes import interrupts
+from malmm_cli.pipeline import loading
 interrupts.DEADLINE = 1.0
 def load(*_, **__):
     subprocess.Popen(["sleep", "600"])
@@ -253,7 +254,7 @@ def load(*_, **__):
     finally:
         while True:
             time.sleep(1)
-pipeline.load = load
+loading.load = load
 """
 
 

@@ -17,48 +17,28 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "malmm_cli"
 
-# a file imports only modules listed below it
+# a file imports only modules listed below its own
 ORDER = [
-    *["__main__", "cli", "distributed", "batch", "train", "evaluate", "search", "bench"],
-    *["doctor", "pipeline", "memory_file", "footage", "loading", "cache", "room", "preview"],
-    *["output", "hub", "convert", "models", "memory", "ahead"],
-    *[
-        "media",
-        "sampling",
-        "synthetic",
-        "readers",
-        "tasks",
-        "metrics",
-        "plots",
-        "settings",
-        "pixels",
-        "folder",
-        "identity",
-        "files",
-        "processes",
-        "interrupts",
-        "escapes",
-        "data",
-        "errors",
-    ],
+    *("__main__", "cli", "bench", "doctor", "batch", "train", "evaluate", "pipeline"),
+    *("models", "datasets", "hub", "media", "memory", "checkpoints", "formats", "settings"),
+    *("files", "processes", "types", "errors"),
 ]
 
 # beyond that order: modules that stay apart, and what only some may import
-APART = {"models": {"media", "sampling", "output", "hub"}}
+APART = {"models": {"media", "formats", "hub", "datasets"}}
 OWNERS = {
-    "av": {"media", "synthetic"},
+    "av": {"media", "datasets/synthetic/video.py"},
     "decord": {"media", "bench/decoding.py"},  # the latter to measure it alone
-    "ray": {"distributed"},
+    "ray": {"batch/cluster.py"},
     "ffmpeg": {"media"},
     "imageio_ffmpeg": {"media"},
-    "huggingface_hub": {"hub", "models/weights.py"},  # the latter to write shards, not to fetch
+    "huggingface_hub": {"hub", "checkpoints/state.py"},  # the latter to write shards, not to fetch
     "click": {"cli", "__main__"},
     "rich": {"cli", "__main__"},
     "typer": {"cli", "__main__"},
 }
-# inside models: __init__ → one file per family → these; nothing on the same level
-BELOW_FAMILIES = {*("captured", "device", "generation", "positions", "qformer", "sizes", "weights")}
-BELOW_ALL = {"base", "config", "memory", "text"}
+# inside models: registry and capacity → one folder per family → these
+BELOW_FAMILIES = {"base", "config", "device", "generation"}
 
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60
 
@@ -107,19 +87,20 @@ def import_complaints(path: str, module: str, name: str) -> Iterator[str]:
     elif other != module and ORDER.index(other) < ORDER.index(module):
         yield f"imports {other}, which stands above {module}"
     elif other == module == "models":
-        yield from family_complaints(Path(path).stem, rest[1:])
+        yield from family_complaints(Path(path), rest[1:])
 
 
-def family_complaints(file: str, rest: list[str]) -> Iterator[str]:
-    def level(name: str) -> int:
-        if name in BELOW_ALL:
-            return 3
-        return 0 if name == "__init__" else 2 if name in BELOW_FAMILIES else 1
-
-    files = BELOW_FAMILIES | BELOW_ALL | {path.stem for path in (PACKAGE / "models").glob("*.py")}
-    other = rest[0] if files.intersection(rest[:1]) else "__init__"
-    if level(other) <= level(file):
-        yield f"imports models/{other}: inside models, __init__ → families → helpers"
+def family_complaints(path: Path, rest: list[str]) -> Iterator[str]:
+    """What breaks the order inside models: nobody imports a family, and families no other one."""
+    families = {folder.name for folder in (PACKAGE / "models").iterdir() if folder.is_dir()}
+    own = path.parts[1] if len(path.parts) > 2 else path.stem
+    other = rest[0] if rest else ""
+    if own in families and other not in {own, *BELOW_FAMILIES}:
+        yield f"imports models/{other}, which stands above or beside {own}"
+    if own not in families and other in families:
+        yield f"imports the family {other}: the registry finds families by their names"
+    if own in BELOW_FAMILIES and other not in BELOW_FAMILIES:
+        yield f"imports models/{other}, which stands above {own}"
 
 
 def output_complaints(tree: ast.Module) -> Iterator[str]:
@@ -167,19 +148,19 @@ def test_the_package_keeps_the_rules():
         ("helpers.py", "", "no place yet"),
         ("memory.py", "import numpy", "nothing but torch"),
         ("memory.py", "from malmm_cli.errors import UsageError", "nothing but torch"),
-        ("data.py", "from malmm_cli.pipeline import caption", "stands above data"),
-        ("data.py", "def f():\n    from . import cli", "stands above data"),
-        ("data.py", "import malmm_cli.cli.ask", "stands above data"),
+        ("types.py", "from malmm_cli.pipeline.watch import caption", "stands above types"),
+        ("types.py", "def f():\n    from . import cli", "stands above types"),
+        ("types.py", "import malmm_cli.cli.ask", "stands above types"),
         ("pipeline.py", "from malmm_cli import caption", "no module of ORDER"),
-        ("models/qformer.py", "from malmm_cli.media import read", "must never see"),
-        ("models/qformer.py", "from ..sampling import uniform", "must never see"),
-        ("models/qformer.py", "from .instructblip import InstructBlip", "families"),
-        ("models/blip2.py", "from malmm_cli.models import instructblip", "families"),
-        ("models/blip2.py", "from malmm_cli.models import load", "__init__"),
-        ("models/text.py", "from malmm_cli.models.weights import check", "families"),
-        ("pipeline.py", "import av.container", "only media and synthetic"),
+        ("models/base.py", "from malmm_cli.media import read", "must never see"),
+        ("models/base.py", "from ..hub import locate", "must never see"),
+        ("models/generation.py", "from malmm_cli.models import registry", "stands above"),
+        ("models/registry.py", "from malmm_cli.models.instructblip import load", "by their names"),
+        ("models/instructblip/model.py", "from malmm_cli.models import registry", "beside"),
+        ("models/instructblip/model.py", "from malmm_cli.models.vlm import x", "beside"),
+        ("pipeline.py", "import av.container", "only datasets/synthetic/video.py and media"),
         ("pipeline.py", "import ffmpeg", "only media"),
-        ("convert.py", "from huggingface_hub import snapshot_download", "only hub"),
+        ("train/job.py", "from huggingface_hub import snapshot_download", "and hub may"),
         ("pipeline.py", "from rich.progress import Progress", "only __main__ and cli"),
         ("pipeline.py", "import typer", "only __main__ and cli"),
         ("pipeline.py", "print('done')", "prints"),
@@ -188,8 +169,8 @@ def test_the_package_keeps_the_rules():
         ("pipeline.py", "from sys import exit", "import sys"),
         ("pipeline.py", "raise SystemExit(1)", "exits"),
         ("pipeline.py", "import os\nos._exit(1)", "exits"),
-        ("data.py", "x = 1\n" * 351, "351 lines"),
-        ("data.py", "def f():\n" + "    x = 1\n" * 60, "f has 61 lines"),
+        ("types.py", "x = 1\n" * 351, "351 lines"),
+        ("types.py", "def f():\n" + "    x = 1\n" * 60, "f has 61 lines"),
     ],
 )
 def test_a_broken_rule_is_noticed(path, source, expected):
@@ -199,17 +180,20 @@ def test_a_broken_rule_is_noticed(path, source, expected):
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("__init__.py", "from malmm_cli.pipeline import caption"),
-        ("cli.py", "import rich, sys, malmm_cli.pipeline\nprint(1)\nsys.exit(0)"),
+        ("__init__.py", "from malmm_cli.pipeline.watch import caption"),
+        ("cli.py", "import rich, sys, malmm_cli.pipeline.watch\nprint(1)\nsys.exit(0)"),
         ("cli/ask.py", "from malmm_cli.cli.options import Model"),
         ("pipeline.py", "from malmm_cli import __version__, media"),
-        ("media/pyav.py", "import av\nfrom malmm_cli.data import Frame"),
-        ("models/__init__.py", "from malmm_cli.models.qformer import QFormer"),
-        ("output.py", "def write(file):\n    print('text', file=file)"),
+        ("media/pyav.py", "import av\nfrom malmm_cli.types import Frame"),
+        (
+            "models/instructblip/model.py",
+            "from malmm_cli.models.instructblip.qformer import QFormer",
+        ),
+        ("formats.py", "def write(file):\n    print('text', file=file)"),
         ("bench.py", "import sys\nif __name__ == '__main__':\n    sys.stdout.write('1')"),
         ("memory.py", "import math, torch\nfrom torch.nn import functional as F"),
-        ("data.py", "x = 1\n" * 350),
-        ("data.py", "def f():\n" + "    x = 1\n" * 59),
+        ("types.py", "x = 1\n" * 350),
+        ("types.py", "def f():\n" + "    x = 1\n" * 59),
     ],
 )
 def test_what_the_rules_allow(path, source):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from malmm_cli import models
-from malmm_cli.synthetic import Event, Scene
+from malmm_cli.datasets.synthetic import Event, Scene
+from malmm_cli.models import registry
 
 STAGES = Path(__file__).parents[1] / "examples" / "make_tiny"
 
@@ -101,7 +101,7 @@ def test_the_stages_make_a_model_folder_and_are_not_run_twice(stage, tmp_path, m
     main.main(folder)
     learnt = [torch.load(tmp_path / "made.work" / f"{n}.pt") for n in ("language", "fluency")]
     assert torch.equal(*(one[main.WORDS] for one in learnt)), "the reader learnt other words"
-    model = models.load(folder)
+    model = registry.load(folder)
     assert torch.equal(model.state_dict()[main.WORDS], learnt[1][main.WORDS].half().float())
     assert model.position_embedding.weight.shape == (32, 96)
     assert (folder / "model.safetensors").stat().st_size < 12e6
@@ -122,7 +122,7 @@ def test_a_stage_that_was_stopped_goes_on_as_if_it_had_not_been(stage, tmp_path,
 
     def learnt(kept: Path, *stops: bool) -> dict[str, torch.Tensor]:
         for stopped in stops:
-            net = models.load(tmp_path / "model")
+            net = registry.load(tmp_path / "model")
             if not stopped:
                 language.train_language(net, 4, lambda _: None, kept, batch=2)
                 continue

@@ -18,9 +18,9 @@ from media_files import HEIGHT, WIDTH, number_of, picture, set_matrix, write_fie
 from PIL import Image
 
 from malmm_cli import media
-from malmm_cli.data import Frame, MediaInfo
 from malmm_cli.errors import MediaError
 from malmm_cli.media import geometry, packets, pyav
+from malmm_cli.types import Frame, MediaInfo
 
 
 def read_all(path: Path, decoder: str = "auto") -> tuple[MediaInfo, list[Frame], list[str]]:

@@ -15,9 +15,9 @@ import pytest
 from media_files import number_of, set_matrix, write_fields, write_sound, write_video
 
 from malmm_cli import media
-from malmm_cli.data import Frame
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.media import ffmpeg, pyav
+from malmm_cli.types import Frame
 
 needs_decord = pytest.mark.skipif(
     find_spec("decord") is None, reason="decord has no wheel for this machine"

@@ -38,7 +38,7 @@ from PIL import Image, ImageCms
 from malmm_cli import media
 from malmm_cli.errors import MediaError
 from malmm_cli.media import ffmpeg, packets, pillow
-from malmm_cli.media.guard import Guard, Limits
+from malmm_cli.media.sandbox import Limits, Sandbox
 
 BOTH = pytest.mark.parametrize("decoder", ["auto", "ffmpeg"])
 needs_decord = pytest.mark.skipif(
@@ -636,13 +636,13 @@ def test_the_limit_is_the_callers(tmp_path: Path) -> None:
 def test_a_higher_limit_is_passed_on(tmp_path: Path) -> None:
     """To the child, the scan, and the readers."""
     path = gif_bomb(tmp_path / "a.gif", 10_100)
-    guard = Guard(Limits(pixels=110_000_000))
+    sandbox = Sandbox(Limits(pixels=110_000_000))
     try:
-        info = guard.probe(path)
-        (frame,) = guard.read(info, info.seconds[:1].tolist(), (8, 8))
+        info = sandbox.probe(path)
+        (frame,) = sandbox.read(info, info.seconds[:1].tolist(), (8, 8))
         assert frame.pixels.shape == (8, 8, 3)
     finally:
-        guard.close()
+        sandbox.close()
 
 
 def test_no_warning_of_pillow_is_heard(tmp_path: Path) -> None:

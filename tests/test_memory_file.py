@@ -10,11 +10,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import malmm_cli
-from malmm_cli import memory_file, models, pipeline
-from malmm_cli.cache import checksum
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.memory.bank import PlainBank
 from malmm_cli.memory.spans import Slots, frame_seconds, spans
+from malmm_cli.models import registry
+from malmm_cli.pipeline import memory_file, watch
+from malmm_cli.pipeline.feature_cache import checksum
+from malmm_cli.pipeline.features import encode
 from malmm_cli.settings import CAPTION, Settings, changed
 
 FEW = {"frames": 12, "memory": 4, "beams": 1, "max_new_tokens": 6}
@@ -23,7 +25,7 @@ SETTINGS = changed(CAPTION, **FEW)
 
 @pytest.fixture
 def model(monkeypatch, load_once, one_thread, t5_folder):
-    monkeypatch.setattr(models, "load", load_once)
+    monkeypatch.setattr(registry, "load", load_once)
     return malmm_cli.load(str(t5_folder))
 
 
@@ -41,7 +43,7 @@ def path(kept, tmp_path):
 def test_slots_are_means_of_frames(model, kept):
     assert kept.slots.shape == (5, 65, 96)
     assert (kept.counts.sum(0) == 12).all()
-    features = torch.cat([chunk for chunk, _ in pipeline.encode(SAMPLE, model, SETTINGS).chunks])
+    features = torch.cat([chunk for chunk, _ in encode(SAMPLE, model, SETTINGS).chunks])
     bank = PlainBank(4)
     for feature in features[:-1]:
         bank.read(feature[None], lambda rows: [])
@@ -64,26 +66,26 @@ def test_the_visual_bank_alone_is_exact(model, write_model, policy, positions):
         model = malmm_cli.load(str(write_model("flan-t5", positions=positions)))
     settings = changed(SETTINGS, policy=policy, banks="visual")
     prompts = ["what moves?", "which colour does the circle have?"]
-    _, due = pipeline.watch_whole(SAMPLE, prompts, model, settings)
+    _, due = watch.watch_whole(SAMPLE, prompts, model, settings)
     kept = memory_file.remember(SAMPLE, model, settings)
-    _, rounded = pipeline.recall(kept, prompts, model, settings)
+    _, rounded = watch.recall(kept, prompts, model, settings)
     torch.testing.assert_close(rounded.tokens, due.tokens, atol=5e-3, rtol=5e-3)
 
 
 def test_rounding_is_all_that_differs(model, monkeypatch):
     settings = changed(SETTINGS, banks="visual")
-    _, due = pipeline.watch_whole(SAMPLE, ["what?"], model, settings)
+    _, due = watch.watch_whole(SAMPLE, ["what?"], model, settings)
     monkeypatch.setattr(torch.Tensor, "half", lambda x: x)
     kept = memory_file.remember(SAMPLE, model, settings)
-    _, same = pipeline.recall(kept, ["what?"], model, settings)
+    _, same = watch.recall(kept, ["what?"], model, settings)
     torch.testing.assert_close(same.tokens, due.tokens, atol=1e-5, rtol=1e-5)
 
 
 def test_a_short_video_is_kept_whole_and_both_banks_are_exact(model):
     settings = changed(SETTINGS, memory=11)  # 12 frames: the last finds 11
-    _, due = pipeline.watch_whole(SAMPLE, ["what?"], model, settings)
+    _, due = watch.watch_whole(SAMPLE, ["what?"], model, settings)
     kept = memory_file.remember(SAMPLE, model, settings)
-    _, same = pipeline.recall(kept, ["what?"], model, settings)
+    _, same = watch.recall(kept, ["what?"], model, settings)
     torch.testing.assert_close(same.tokens, due.tokens, atol=5e-3, rtol=5e-3)
 
 

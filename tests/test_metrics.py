@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from malmm_cli.datasets.metrics import caption_scores, is_right, normalised, words
 from malmm_cli.errors import UsageError
-from malmm_cli.metrics import caption_scores, is_right, normalised, words
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "captions.json").read_text("utf-8"))
 CAPTIONS = GOLDEN["captions"]

@@ -15,10 +15,10 @@ import torch
 from conftest import FAST, SAMPLE
 from safetensors.torch import load_file, save_file
 
+from malmm_cli.checkpoints.layout import read_header, read_json
+from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.errors import MalmmError, ModelError
-from malmm_cli.folder import read_header, read_json
-from malmm_cli.models import check_state, load
-from malmm_cli.tasks import read_tasks
+from malmm_cli.models.instructblip.load import check_state, load
 
 FILES = [
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),

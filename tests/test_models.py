@@ -8,10 +8,11 @@ import transformers
 from memories import remember, start
 
 from malmm_cli.errors import CapacityError, ModelError, UsageError
-from malmm_cli.models import load, scratch
 from malmm_cli.models.device import pick_dtype
 from malmm_cli.models.generation import generate
-from malmm_cli.models.positions import position
+from malmm_cli.models.instructblip import random_init
+from malmm_cli.models.instructblip.load import load
+from malmm_cli.models.instructblip.positions import position
 from malmm_cli.settings import Decoding
 
 WORDS = [
@@ -34,10 +35,10 @@ PROMPTS = ["what does the video describe?", "how many?", "Question: red circle? 
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
     for language in ("vicuna", "flan-t5"):
-        scratch.write(root / language, scratch.tiny_config(language), WORDS)
-    scratch.write(
+        random_init.write(root / language, random_init.tiny_config(language), WORDS)
+    random_init.write(
         root / "with positions",
-        scratch.tiny_config("vicuna"),
+        random_init.tiny_config("vicuna"),
         WORDS,
         positions=6,
         dtype=torch.float32,
@@ -290,7 +291,7 @@ def test_control_characters_never_reach_a_terminal(net):
 
 
 def test_shards_are_one_model(folders, tmp_path):
-    scratch.write(tmp_path, scratch.tiny_config("vicuna"), WORDS, max_shard_size="400KB")
+    random_init.write(tmp_path, random_init.tiny_config("vicuna"), WORDS, max_shard_size="400KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 3
     whole, shards = load(folders / "vicuna"), load(tmp_path)
     assert all(

@@ -9,10 +9,9 @@ import stat
 import pytest
 from conftest import FAST, SAMPLE
 
-from malmm_cli.data import Result, Segment
 from malmm_cli.errors import OutputError, UsageError
 from malmm_cli.files.atomic import new_folder
-from malmm_cli.output import (
+from malmm_cli.formats import (
     FORMATS,
     Failure,
     check_new_folder,
@@ -21,6 +20,7 @@ from malmm_cli.output import (
     open_lines,
     open_whole,
 )
+from malmm_cli.types import Result, Segment
 
 
 def result(video="a.mp4", text="a cat & a <dog>", question=None, start=0.0, end=3725.0625):

@@ -7,9 +7,11 @@ import torch
 from conftest import SAMPLE
 
 import malmm_cli
-from malmm_cli import loading, media, models, pipeline
+from malmm_cli import media
 from malmm_cli.errors import CapacityError, MediaError, UsageError
 from malmm_cli.memory.bank import MemoryBank
+from malmm_cli.models import registry
+from malmm_cli.pipeline import loading, watch
 from malmm_cli.settings import CAPTION, changed
 
 FEW = {"frames": 6, "beams": 2, "max_new_tokens": 6}
@@ -18,7 +20,7 @@ FEW = {"frames": 6, "beams": 2, "max_new_tokens": 6}
 @pytest.fixture
 def model(monkeypatch, load_once, one_thread, t5_folder):
     """A model whose words depend on what it sees."""
-    monkeypatch.setattr(models, "load", load_once)
+    monkeypatch.setattr(registry, "load", load_once)
     return malmm_cli.load(str(t5_folder))
 
 
@@ -96,7 +98,7 @@ def test_seconds_are_told_by_stage(model):
 
 def last_tokens(model, **changes):
     settings = changed(CAPTION, **{"frames": 6, **changes})
-    (*_, seen) = pipeline.watch(SAMPLE, [CAPTION.prompt], model, settings)
+    (*_, seen) = watch.watch(SAMPLE, [CAPTION.prompt], model, settings)
     return model.net.context(seen.memory).tokens
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from conftest import SAMPLE
 
-from malmm_cli import loading
+from malmm_cli.checkpoints.preprocessor import read_pixels
 from malmm_cli.errors import ModelError
 from malmm_cli.hub.snapshot import File, wanted
-from malmm_cli.models import load
-from malmm_cli.pixels import read_pixels
+from malmm_cli.models.instructblip.load import load
+from malmm_cli.pipeline import loading
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.25]
 OWN = {"image_mean": MEAN, "image_std": STD}
@@ -181,7 +181,7 @@ def test_caches_and_memory_files_know_the_difference(folder):
 
 
 def test_they_are_copied_and_fetched(folder, tmp_path):
-    from malmm_cli.folder import copy_beside_weights
+    from malmm_cli.checkpoints.layout import copy_beside_weights
 
     say(folder, {BOTH: {}, VIDEOS: {}, PICTURES: {}})
     (tmp_path / "copy").mkdir()

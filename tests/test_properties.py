@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from malmm_cli.datasets.metrics import is_right, words
 from malmm_cli.errors import UsageError
+from malmm_cli.media.sampling import ROUNDING, choose
 from malmm_cli.memory.bank import MemoryBank, PlainBank, merge_most_similar
-from malmm_cli.metrics import is_right, words
-from malmm_cli.sampling import ROUNDING, choose
 from malmm_cli.settings import Sampling
 
 settings.register_profile(

@@ -9,8 +9,12 @@ import torch
 from conftest import SAMPLE
 
 import malmm_cli
-from malmm_cli import footage, media, models, pipeline
-from malmm_cli.cache import Cache
+from malmm_cli import media
+from malmm_cli.models import registry
+from malmm_cli.models.instructblip.model import InstructBlip
+from malmm_cli.pipeline import answer, watch
+from malmm_cli.pipeline.feature_cache import Cache
+from malmm_cli.pipeline.features import open_footage, replayed
 from malmm_cli.settings import CAPTION, changed
 
 FEW = {"frames": 6, "memory": 3, "beams": 2, "max_new_tokens": 6}
@@ -19,14 +23,14 @@ QUESTIONS = ["what moves?", "where?", "which colour is the circle?", "what shape
 
 @pytest.fixture
 def model(monkeypatch, load_once, one_thread, t5_folder):
-    monkeypatch.setattr(models, "load", load_once)
+    monkeypatch.setattr(registry, "load", load_once)
     return replace(malmm_cli.load(str(t5_folder)), chunk=4)
 
 
 @pytest.fixture
 def calls(monkeypatch):
     """How many frames were encoded and how many prompts were started with, call by call."""
-    net, told = models.InstructBlip, []
+    net, told = InstructBlip, []
     encode, start = net.encode_frames, net.start
     monkeypatch.setattr(net, "encode_frames", lambda net, x: told.append(len(x)) or encode(net, x))
     monkeypatch.setattr(
@@ -40,8 +44,8 @@ def texts(results):
 
 
 def few_at_once(monkeypatch, number):
-    monkeypatch.setattr(pipeline, "prompts_at_once", lambda *_, **__: number)
-    monkeypatch.setattr(pipeline, "answers_at_once", lambda *_: number)
+    monkeypatch.setattr(watch, "prompts_at_once", lambda *_, **__: number)
+    monkeypatch.setattr(answer, "answers_at_once", lambda *_: number)
 
 
 def test_answers_are_the_same_in_parts_and_one_by_one(model, calls, monkeypatch):
@@ -73,7 +77,7 @@ def test_parts_come_from_the_cache_if_there_is_one(model, calls, monkeypatch, tm
 
 def test_what_cannot_be_held_is_decoded_again(model, calls, monkeypatch):
     few_at_once(monkeypatch, 3)
-    monkeypatch.setattr(pipeline, "is_kept", lambda *_: False)
+    monkeypatch.setattr(watch, "is_kept", lambda *_: False)
     # every look at the clock finds it a second later
     monkeypatch.setattr("malmm_cli.models.device.time.perf_counter", count().__next__)
     found = malmm_cli.ask(SAMPLE, QUESTIONS, model=model, **FEW)
@@ -90,7 +94,7 @@ def test_what_is_drawn_for_a_question_hangs_on_no_other(model):
 
 
 def test_decoding_goes_on_while_frames_are_encoded(model, monkeypatch):
-    read, encode, decoded, seen = media.read, models.InstructBlip.encode_frames, [], []
+    read, encode, decoded, seen = media.read, InstructBlip.encode_frames, [], []
 
     def counted(*arguments):
         for frame in read(*arguments):
@@ -110,7 +114,7 @@ def test_decoding_goes_on_while_frames_are_encoded(model, monkeypatch):
         return encode(net, frames)
 
     monkeypatch.setattr(media, "read", counted)
-    monkeypatch.setattr(models.InstructBlip, "encode_frames", wait)
+    monkeypatch.setattr(InstructBlip, "encode_frames", wait)
     malmm_cli.caption(SAMPLE, model=model, **{**FEW, "frames": 12})
     assert seen[0] > 4
     assert len(seen) == 3
@@ -130,7 +134,7 @@ def test_errors_of_the_decoder_get_through_and_leave_no_thread(model, monkeypatc
         malmm_cli.caption(SAMPLE, model=model, **FEW)
     settings = changed(CAPTION, **{**FEW, "frames": 40})
     monkeypatch.setattr(media, "read", read)
-    watching = pipeline.watch(SAMPLE, ["what?"], model, settings)
+    watching = watch.watch(SAMPLE, ["what?"], model, settings)
     next(watching)
     assert [thread for thread in threading.enumerate() if thread.name == "ahead"]
     watching.close()
@@ -139,10 +143,10 @@ def test_errors_of_the_decoder_get_through_and_leave_no_thread(model, monkeypatc
 
 def test_footage_is_replayed(model):
     settings = changed(CAPTION, **FEW)
-    replayed = footage.replayed(footage.open_footage(SAMPLE, model, settings))
-    first = [times for _, times in replayed.chunks]
-    assert [times for _, times in replayed.chunks] == first
-    replayed.close()
+    footage = replayed(open_footage(SAMPLE, model, settings))
+    first = [times for _, times in footage.chunks]
+    assert [times for _, times in footage.chunks] == first
+    footage.close()
 
 
 @pytest.mark.parametrize("folder", ["t5_folder", "vicuna_folder"])

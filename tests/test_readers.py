@@ -5,8 +5,8 @@ import unicodedata
 
 import pytest
 
+from malmm_cli.datasets.papers import LVU_TASKS, SETS, read_set
 from malmm_cli.errors import UsageError
-from malmm_cli.readers import LVU_TASKS, SETS, read_set
 
 LVU = {
     "v1": {

@@ -8,8 +8,8 @@ from memories import remember, start
 from reference import FOLDER, TOLERANCE, close, files, index, model, tensors, trainable, whole
 from safetensors.torch import load_file
 
-from malmm_cli.convert import rename
 from malmm_cli.models.generation import generate
+from malmm_cli.models.instructblip.convert import rename
 from malmm_cli.settings import Decoding
 
 CASES = files("full_")

@@ -5,7 +5,7 @@ import torch
 from memories import remember
 from reference import close, files, index, model, tensors, trainable, whole
 
-from malmm_cli.convert import rename
+from malmm_cli.models.instructblip.convert import rename
 
 MEMORY = [name for name in files("qformer_") if index()["files"][name].get("M", 0) > 0]
 MEMORY = [name for name in MEMORY if "grad" not in name]

@@ -4,8 +4,7 @@ import pytest
 import torch
 from memories import remember, start
 
-from malmm_cli import room
-from malmm_cli.models import device
+from malmm_cli.models import capacity, device
 from malmm_cli.settings import CAPTION, Decoding, changed
 
 PROMPTS = ["what moves?"]
@@ -19,26 +18,26 @@ def net(load_once, vicuna_folder):
 @pytest.fixture
 def free(monkeypatch):
     """Sets how many bytes are free."""
-    return lambda size: monkeypatch.setattr(room, "free_memory", lambda _: size)
+    return lambda size: monkeypatch.setattr(capacity, "free_memory", lambda _: size)
 
 
 def prompts(net, **changes):
     settings = changed(CAPTION, **changes)
-    return room.prompts_at_once(net, PROMPTS, settings, frames=100, chunk=16)
+    return capacity.prompts_at_once(net, PROMPTS, settings, frames=100, chunk=16)
 
 
 def test_one_is_always_done(net, free):
     free(0)
-    assert room.frames_at_once(net) == 1
+    assert capacity.frames_at_once(net) == 1
     assert prompts(net) == 1
-    assert room.answers_at_once(net, 8, PROMPTS, Decoding()) == 1
-    assert not room.is_kept(net, 2)
+    assert capacity.answers_at_once(net, 8, PROMPTS, Decoding()) == 1
+    assert not capacity.is_kept(net, 2)
 
 
 def test_never_more_frames_than_keep_a_processor_busy(net, free):
     free(10**12)
-    assert room.frames_at_once(net) == 16
-    assert room.is_kept(net, 10**6)
+    assert capacity.frames_at_once(net) == 16
+    assert capacity.is_kept(net, 10**6)
 
 
 def test_what_takes_more_is_done_less_at_a_time(net, free):
@@ -47,9 +46,9 @@ def test_what_takes_more_is_done_less_at_a_time(net, free):
     assert prompts(net, memory=200) == prompts(net, memory=100), "slots that cannot fill up"
     assert prompts(net, banks="visual") > prompts(net, banks="query") == prompts(net)
     assert prompts(net, policy="last") > prompts(net, policy="average") > prompts(net, memory=0)
-    beams = [room.answers_at_once(net, 8, PROMPTS, Decoding(beams=n)) for n in (1, 5)]
+    beams = [capacity.answers_at_once(net, 8, PROMPTS, Decoding(beams=n)) for n in (1, 5)]
     assert beams[0] > beams[1]
-    assert room.answers_at_once(net, 80, PROMPTS, Decoding()) < beams[1]
+    assert capacity.answers_at_once(net, 80, PROMPTS, Decoding()) < beams[1]
 
 
 def test_query_banks_take_what_is_reckoned(net, free):
@@ -64,8 +63,8 @@ def test_query_banks_take_what_is_reckoned(net, free):
 
     free(10**9)
     settings = changed(CAPTION, memory=20)
-    at_once = room.prompts_at_once(net, PROMPTS, settings, frames=21, chunk=16)
-    reckoned = room.SHARE * 10**9 / at_once
+    at_once = capacity.prompts_at_once(net, PROMPTS, settings, frames=21, chunk=16)
+    reckoned = capacity.SHARE * 10**9 / at_once
     assert 0.5 * reckoned < held(2) - held(1) <= reckoned
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from malmm_cli.errors import UsageError
-from malmm_cli.sampling import choose
+from malmm_cli.media.sampling import choose
 from malmm_cli.settings import Sampling
 
 RATES = [Fraction(25), Fraction(30000, 1001), Fraction(24000, 1001), Fraction(10), Fraction(240)]

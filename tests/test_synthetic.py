@@ -8,9 +8,7 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from malmm_cli.errors import OutputError, UsageError
-from malmm_cli.files.atomic import temporary
-from malmm_cli.synthetic import (
+from malmm_cli.datasets.synthetic import (
     COLOURS,
     MOTIONS,
     SHAPES,
@@ -28,8 +26,10 @@ from malmm_cli.synthetic import (
     write_dataset,
     write_mp4,
 )
-from malmm_cli.synthetic.drawing import PAINT
-from malmm_cli.tasks import read_tasks
+from malmm_cli.datasets.synthetic.drawing import PAINT
+from malmm_cli.datasets.tasks import read_tasks
+from malmm_cli.errors import OutputError, UsageError
+from malmm_cli.files.atomic import temporary
 
 
 def of(*events, seconds=4.0, **about):

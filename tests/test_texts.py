@@ -10,8 +10,8 @@ from memories import remember, start
 from safetensors.torch import load_file, save_file
 
 from malmm_cli.errors import ModelError
-from malmm_cli.models import load
 from malmm_cli.models.generation import generate
+from malmm_cli.models.instructblip.load import load
 from malmm_cli.settings import Decoding
 
 PROMPT = "what is the red circle"

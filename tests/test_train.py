@@ -23,15 +23,16 @@ from training import (
     write_tasks,
 )
 
-from malmm_cli import models, pipeline
-from malmm_cli.data import Task
+from malmm_cli.checkpoints.state import read_state
 from malmm_cli.errors import MediaError, ModelError, UsageError
-from malmm_cli.models.weights import read_state
+from malmm_cli.models import registry
+from malmm_cli.pipeline import features, loading
 from malmm_cli.settings import ASK, CAPTION, changed
 from malmm_cli.train import Batch, Recipe, Sample, checks, fit
 from malmm_cli.train.checks import as_sample
 from malmm_cli.train.features import Clip, Features
 from malmm_cli.train.learner import Learner
+from malmm_cli.types import Task
 
 MEMORY = changed(ASK, memory=2)
 
@@ -53,7 +54,7 @@ def data(tmp_path):
 
 def still(folder):
     """A model of a folder without dropout, so that numbers can be compared."""
-    net = models.load(folder)
+    net = registry.load(folder)
     for module in net.qformer.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -134,8 +135,8 @@ def test_every_memory_can_be_trained(run, data, tmp_path, memory):
 
 
 def test_features_are_kept_and_used_again(run, data, tmp_path, monkeypatch):
-    encode, encoded = pipeline.encode, []
-    monkeypatch.setattr(pipeline, "encode", lambda *a: encoded.append(a[0]) or encode(*a))
+    encode, encoded = features.encode, []
+    monkeypatch.setattr(features, "encode", lambda *a: encoded.append(a[0]) or encode(*a))
     options = ("--model", "tiny", "--steps", "1", "--cache", tmp_path / "kept", *QUICK)
     assert run("train", data, "-o", tmp_path / "one", *options).code == 0
     assert len(encoded) == 1, "three questions, one video"
@@ -308,7 +309,7 @@ def test_accumulation_changes_nothing(vicuna_folder, together):
 
 def test_what_is_frozen_has_no_gradient_and_no_dropout(vicuna_folder):
     samples, features = made_up()
-    net = models.load(vicuna_folder)
+    net = registry.load(vicuna_folder)
     learner = Learner(net, Recipe(), MEMORY, steps=2)
     seen = []
     net.language_model.register_forward_hook(lambda part, *_: seen.append(part.training))
@@ -331,10 +332,10 @@ def test_dropout_follows_from_seed_and_step_alone(vicuna_folder):
     losses = []
     for noise in (1, 2):
         torch.manual_seed(noise)
-        learner = Learner(models.load(vicuna_folder), Recipe(), MEMORY, steps=9)
+        learner = Learner(registry.load(vicuna_folder), Recipe(), MEMORY, steps=9)
         losses.append(learner.step(3, source(samples, features).draw(3)).loss)
     assert losses[0] == losses[1]
-    learner = Learner(models.load(vicuna_folder), Recipe(seed=1), MEMORY, steps=9)
+    learner = Learner(registry.load(vicuna_folder), Recipe(seed=1), MEMORY, steps=9)
     assert learner.step(3, source(samples, features).draw(3)).loss != losses[0]
 
 
@@ -359,7 +360,7 @@ def test_a_sample_that_gives_no_number_is_named(vicuna_folder, tmp_path):
     recipe = Recipe(batch_size=3)
     drawn = source(samples, features, recipe)
     with pytest.raises(ModelError) as error:
-        fit(models.load(vicuna_folder), drawn, recipe, MEMORY, tmp_path, steps=2)
+        fit(registry.load(vicuna_folder), drawn, recipe, MEMORY, tmp_path, steps=2)
     assert error.value.message.startswith("step 1: the loss is NaN or infinite in the batch of ")
     assert error.value.message.endswith("at fault: v1 0")
     assert all(sample.id in error.value.message for sample in samples)
@@ -368,7 +369,7 @@ def test_a_sample_that_gives_no_number_is_named(vicuna_folder, tmp_path):
 
 def test_a_gradient_that_is_no_number_is_not_learnt(vicuna_folder):
     samples, features = made_up()
-    net = models.load(vicuna_folder)
+    net = registry.load(vicuna_folder)
     learner = Learner(net, Recipe(), MEMORY, steps=2)
     net.query_tokens.register_hook(lambda gradient: gradient * torch.nan)
     before = net.query_tokens.detach().clone()
@@ -549,7 +550,7 @@ def test_a_folder_whose_training_is_not_ours(run, data, tmp_path):
 def test_features_that_are_kept_outlive_their_video(tmp_path, vicuna_folder):
     video = tmp_path / "a.mp4"
     shutil.copy(SAMPLE, video)
-    model = pipeline.load(str(vicuna_folder), device="cpu", dtype="float32")
+    model = loading.load(str(vicuna_folder), device="cpu", dtype="float32")
     features = Features(model, changed(ASK, frames=3), tmp_path / "features", print)
     before = features(Clip(str(video)))
     video.unlink()

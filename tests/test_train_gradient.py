@@ -4,10 +4,10 @@ import pytest
 import torch
 from memories import remember, start
 
-from malmm_cli import models
 from malmm_cli.memory.bank import merge_most_similar
-from malmm_cli.models import scratch
-from malmm_cli.models.positions import position
+from malmm_cli.models import registry
+from malmm_cli.models.instructblip import random_init
+from malmm_cli.models.instructblip.positions import position
 
 PROMPTS = ["what moves", "which colour left"]
 FRAMES = 9
@@ -17,16 +17,16 @@ FRAMES = 9
 def folder(tmp_path_factory):
     """A small model that drops nothing out, with a position table."""
     place = tmp_path_factory.mktemp("models") / "still"
-    config = scratch.tiny_config("vicuna")
+    config = random_init.tiny_config("vicuna")
     config.qformer_config.hidden_dropout_prob = 0.0
     config.qformer_config.attention_probs_dropout_prob = 0.0
-    scratch.write(place, config, " ".join(PROMPTS).split(), positions=6)
+    random_init.write(place, config, " ".join(PROMPTS).split(), positions=6)
     return place
 
 
 @pytest.fixture
 def net(folder):
-    net = models.load(folder)
+    net = registry.load(folder)
     net.qformer.requires_grad_(True).train()
     net.position_embedding.requires_grad_(True)
     return net

@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from training import QUICK, run_command, same, state_of, steps_logged, tasks, write_tasks
 
-from malmm_cli.models.weights import read_state
+from malmm_cli.checkpoints.state import read_state
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits are POSIX's")
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from training import Training
 
-from malmm_cli.models import InstructBlip
-from malmm_cli.synthetic import COLOURS, MOTIONS, SHAPES
+from malmm_cli.datasets.synthetic import COLOURS, MOTIONS, SHAPES
+from malmm_cli.models.instructblip.model import InstructBlip
 
 TOLD = ("presence", "colour", "shape", "motion", "row")
 

@@ -10,11 +10,18 @@ from torch import Tensor
 from training import Training
 from transformers import DynamicCache
 
+from malmm_cli.datasets.synthetic import (
+    COLOURS,
+    Scene,
+    caption,
+    intended_frames,
+    questions,
+    scenario,
+)
+from malmm_cli.datasets.synthetic.scene import SPARE_COLOUR
 from malmm_cli.errors import UsageError
-from malmm_cli.models import InstructBlip
+from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.settings import ASK, CAPTION
-from malmm_cli.synthetic import COLOURS, Scene, caption, intended_frames, questions, scenario
-from malmm_cli.synthetic.scene import SPARE_COLOUR
 
 EASY = ("early", "middle", "late", "absent")
 

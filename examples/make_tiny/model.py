@@ -12,12 +12,12 @@ import torch
 import transformers
 from torch import Tensor
 
-from malmm_cli import models
+from malmm_cli.checkpoints.state import write_state
+from malmm_cli.datasets.synthetic import Scene, words
 from malmm_cli.files.atomic import new_folder
-from malmm_cli.models import InstructBlip
-from malmm_cli.models.scratch import write
-from malmm_cli.models.weights import write_state
-from malmm_cli.synthetic import Scene, words
+from malmm_cli.models import registry
+from malmm_cli.models.instructblip.model import InstructBlip
+from malmm_cli.models.instructblip.random_init import write
 
 WINDOWS = 32  # query tokens, and rows of the position table
 IDLE = "nothing"
@@ -63,7 +63,7 @@ def new_model(folder: Path, layers: int = 6) -> InstructBlip:
         num_query_tokens=WINDOWS,
     )
     write(folder, config, words(), positions=WINDOWS, dtype=torch.float32)
-    return models.load(folder)
+    return registry.load(folder)
 
 
 def deepen(shallow: InstructBlip, deep: InstructBlip) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from language import random_scene
 from PIL import Image
 
-from malmm_cli.synthetic import COLOURS, MOTIONS, SHAPES, Scene, picture
-from malmm_cli.synthetic.drawing import PAINT, look
+from malmm_cli.datasets.synthetic import COLOURS, MOTIONS, SHAPES, Scene, picture
+from malmm_cli.datasets.synthetic.drawing import PAINT, look
 
 SIDE = 64
 PART = 100  # videos in one file

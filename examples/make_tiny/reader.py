@@ -12,7 +12,7 @@ from pictures import PART, label, scene_of
 from torch import Tensor
 from training import Training, keep
 
-from malmm_cli.models import InstructBlip
+from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.train.checkpoint import trained
 
 VIDEOS_A_STEP = {"visual": 32, "both": 8}

@@ -8,7 +8,7 @@ from language import train_language
 from model import deepen, new_model
 from training import keep
 
-from malmm_cli.models import InstructBlip
+from malmm_cli.models.instructblip.model import InstructBlip
 
 LANGUAGE = ("language_model",)
 

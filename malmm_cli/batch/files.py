@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from malmm_cli.output import Failure, Item, encoded, format_whole
+from malmm_cli.formats import Failure, Item, encoded, format_whole
 
 __all__ = ["Names", "content", "is_name"]
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from malmm_cli.batch.listed import listed
-from malmm_cli.data import VIDEO_SUFFIXES, Task
+from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.errors import UsageError
 from malmm_cli.media.files import not_a_stream
-from malmm_cli.tasks import read_tasks
+from malmm_cli.types import VIDEO_SUFFIXES, Task
 
 __all__ = ["find_tasks", "find_videos", "seen_from"]
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from malmm_cli.data import Result, Task
 from malmm_cli.errors import MalmmError
+from malmm_cli.formats import Failure, Item
 from malmm_cli.media.files import shown
-from malmm_cli.output import Failure, Item
 from malmm_cli.settings import Settings
+from malmm_cli.types import Result, Task
 
 __all__ = ["Engine", "Job", "Outcome", "Work", "attempt", "failed", "told"]
 

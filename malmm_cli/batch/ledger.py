@@ -22,7 +22,7 @@ from malmm_cli.batch.plan import Planned
 from malmm_cli.batch.state import Entry, State, claimed, now
 from malmm_cli.errors import MalmmError, OutputError, UsageError
 from malmm_cli.files.atomic import remove_leftovers, writing
-from malmm_cli.output import Failure, encoded, open_lines
+from malmm_cli.formats import Failure, encoded, open_lines
 
 __all__ = ["Ledger", "check_folder", "open_ledger"]
 

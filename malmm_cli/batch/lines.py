@@ -1,9 +1,9 @@
 """The output: JSON lines that say what they were made from, so that a later run knows them again.
 
-Each line is an item as `malmm_cli.output` writes it, with
+Each line is an item as `malmm_cli.formats` writes it, with
 
     "id"        which item it is
-    "identity"  which file it was made from (see `malmm_cli.identity`)
+    "identity"  which file it was made from (see `malmm_cli.files.fingerprint`)
     "settings"  what else decided it: a hash of model, revision, sampling, memory, prompt, decoding
     "name"      its file's name without suffix, where there is a folder of files
 """
@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from malmm_cli.batch.files import is_name
-from malmm_cli.data import Result, Segment
 from malmm_cli.errors import MalmmError, UsageError
-from malmm_cli.escapes import to_json
 from malmm_cli.files.atomic import new_file
-from malmm_cli.output import SCHEMA, Failure, Item, as_json
+from malmm_cli.files.escapes import to_json
+from malmm_cli.formats import SCHEMA, Failure, Item, as_json
+from malmm_cli.types import Result, Segment
 
 __all__ = [
     *("AGAIN", "Line", "Lines", "item_of", "line_of", "read_lines", "without"),

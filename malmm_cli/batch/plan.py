@@ -12,9 +12,9 @@ from typing import Any
 
 from malmm_cli.batch.job import Job
 from malmm_cli.batch.lines import Line
-from malmm_cli.data import Task
-from malmm_cli.identity import is_same
+from malmm_cli.files.fingerprint import is_same
 from malmm_cli.settings import Settings, changed, prompts_for
+from malmm_cli.types import Task
 
 __all__ = ["Planned", "Sorted", "jobs", "plan", "sort_out"]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from malmm_cli.batch.job import Job, Outcome, Work, failed, told
 from malmm_cli.errors import MalmmError, MediaError, ModelError
-from malmm_cli.processes import begin_apart, kill_tree, start_apart, told_exit
+from malmm_cli.processes.children import begin_apart, kill_tree, start_apart, told_exit
 
 __all__ = ["GRACE", "Start", "crashed", "late", "run"]
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from malmm_cli.batch.job import Job, Outcome, failed, told
-from malmm_cli.data import Result
 from malmm_cli.errors import CapacityError, MalmmError, MediaError
-from malmm_cli.identity import identity
-from malmm_cli.media.guard import Guard, Limits
+from malmm_cli.files.fingerprint import identity
+from malmm_cli.media.sandbox import Limits, Sandbox
+from malmm_cli.types import Result
 
 if TYPE_CHECKING:
-    from malmm_cli.cache import Cache
-    from malmm_cli.pipeline import Model
+    from malmm_cli.pipeline.feature_cache import Cache
+    from malmm_cli.pipeline.loading import Model
 
 __all__ = ["Setup", "start"]
 
@@ -48,31 +48,31 @@ def start(setup: Setup, number: int) -> Worker:
     """The worker of this number, counted from 0, with its model; the device is one of its own."""
     import torch
 
-    from malmm_cli import pipeline
+    from malmm_cli.pipeline import loading
 
     device, gpus = setup.device, torch.cuda.device_count()
     if device == "auto" and gpus:
         device = f"cuda:{number % gpus}"
     if setup.workers > 1:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // setup.workers))
-    model = pipeline.load(
+    model = loading.load(
         setup.model, device=device, dtype=setup.dtype, quantize=setup.quantize, offline=True
     )
-    return Worker(setup, model, Guard(setup.limits))
+    return Worker(setup, model, Sandbox(setup.limits))
 
 
 class Worker:
     """A model, a guarded decoder, and what is done with them."""
 
-    def __init__(self, setup: Setup, model: Model, guard: Guard) -> None:
+    def __init__(self, setup: Setup, model: Model, sandbox: Sandbox) -> None:
         self.about = f"{model.name} on {model.device}, {model.dtype}"
-        self._setup, self._guard = setup, guard
-        self._model = replace(model, reader=guard, cache=setup.cache)
+        self._setup, self._sandbox = setup, sandbox
+        self._model = replace(model, reader=sandbox, cache=setup.cache)
 
     def __call__(self, job: Job) -> Outcome:
         """The results of a job or, where they cannot be had, the reason."""
         begun = time.monotonic()
-        self._guard.deadline = begun + self._setup.timeout
+        self._sandbox.deadline = begun + self._setup.timeout
         known = None
         try:
             before = _identity(job.video)
@@ -109,12 +109,12 @@ def _told(job: Job, error: Exception) -> MalmmError:
 
 
 def _results(job: Job, model: Model) -> Sequence[Result]:
-    from malmm_cli import pipeline
+    from malmm_cli.pipeline.answer import ask, caption
 
     questions = [task.question for task in job.tasks if task.question is not None]
     if questions:
-        return pipeline.ask(job.video, questions, model=model, settings=job.settings)
-    return [pipeline.caption(job.video, model=model, settings=job.settings)]
+        return ask(job.video, questions, model=model, settings=job.settings)
+    return [caption(job.video, model=model, settings=job.settings)]
 
 
 def _identity(video: str, *, full: bool = False) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from malmm_cli.bench.child import wait
-from malmm_cli.models import InstructBlip
+from malmm_cli.models.instructblip.model import InstructBlip
 
 __all__ = ["encoder_work", "fastest", "matrix_rate"]
 

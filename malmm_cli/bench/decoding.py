@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from malmm_cli import media
 from malmm_cli.bench.child import in_child, peak_mib
 from malmm_cli.errors import MalmmError
-from malmm_cli.sampling import choose_for
+from malmm_cli.media.sampling import choose_for
 from malmm_cli.settings import Sampling, Settings
 
 __all__ = ["decoding", "measure_decoding"]

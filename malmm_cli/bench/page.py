@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from malmm_cli.evaluate.plots import COLOURS
 from malmm_cli.files.atomic import new_file
-from malmm_cli.output import encoded, open_whole
-from malmm_cli.plots import COLOURS
+from malmm_cli.formats import encoded, open_whole
 
 __all__ = ["HEADS", "draw", "page", "table", "video_cells", "write"]
 

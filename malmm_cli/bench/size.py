@@ -9,15 +9,16 @@ from typing import Any
 import torch
 import transformers
 
-from malmm_cli import hub, models
+from malmm_cli import hub
 from malmm_cli.bench.child import in_child, peak_device_mib, peak_mib, wait
 from malmm_cli.errors import CapacityError
 from malmm_cli.files.atomic import new_folder
-from malmm_cli.models import scratch
+from malmm_cli.formats import check_new_folder
+from malmm_cli.models import registry
+from malmm_cli.models.capacity import frames_at_once, free_memory
 from malmm_cli.models.device import pick_device, pick_dtype
-from malmm_cli.models.generation import generate
-from malmm_cli.output import check_new_folder
-from malmm_cli.room import frames_at_once, free_memory
+from malmm_cli.models.instructblip import random_init
+from malmm_cli.processes import machine
 from malmm_cli.settings import Decoding, MemoryOptions
 
 __all__ = ["measure_model", "model"]
@@ -41,14 +42,14 @@ def model(
     machine has too little memory for it.
     """
     where, there = pick_device(device), (folder / "config.json").exists()
-    config, free = scratch.published_config(name, text_layers), free_memory(where)
+    config, free = random_init.published_config(name, text_layers), free_memory(where)
     known = hub.KNOWN[name].parameters
     parameters = known if known and text_layers is None else _parameters(config)
     number = pick_dtype(dtype, where, parameters=parameters, free=free)
     dtype = str(number).removeprefix("torch.")
     try:
         # it is built in the machine's own memory, whatever the device
-        for room in (free,) if there else (free, hub.machine_memory()):
+        for room in (free,) if there else (free, machine.free_memory()):
             hub.check_memory(name, parameters, dtype, room)
     except CapacityError as error:
         raise CapacityError(
@@ -58,7 +59,7 @@ def model(
     if not there:
         check_new_folder(folder)
         with new_folder(folder) as place:
-            scratch.write(place, config, WORDS, dtype=number)
+            random_init.write(place, config, WORDS, dtype=number)
     return in_child("model", folder=str(folder), frames=frames, device=device, dtype=dtype)
 
 
@@ -74,28 +75,31 @@ def measure_model(folder: str, frames: int, device: str, dtype: str) -> dict[str
     where = pick_device(device)
     spent = {}
     start = time.perf_counter()
-    net = models.load(folder, device=where, dtype=pick_dtype(dtype, where))
+    net: Any = registry.load(folder, device=where, dtype=pick_dtype(dtype, where))
     spent["load"] = time.perf_counter() - start
     prompts = ["what does the video describe?"]
     memory = net.start(prompts, MemoryOptions(length=20), frames)
     spent |= {"encode": 0.0, "remember": 0.0}
     chunk = frames_at_once(net)
+    width, height = net.frame_size(1, 1)
     for first in range(0, frames, chunk):
-        shape = (min(chunk, frames - first), net.image_size, net.image_size, 3)
+        number = min(chunk, frames - first)
+        seconds = torch.arange(first, first + number, dtype=torch.float64)
+        shape = (number, height, width, 3)
         start = time.perf_counter()
-        features = net.encode_frames(torch.randint(0, 256, shape, dtype=torch.uint8))
+        features = net.encode(torch.randint(0, 256, shape, dtype=torch.uint8), seconds)
         wait(where)
         middle = time.perf_counter()
-        net.observe_rows(memory, features[None])
+        net.observe(memory, features)
         wait(where)
         spent["encode"] += middle - start
         spent["remember"] += time.perf_counter() - middle
     start = time.perf_counter()
-    tokens = net.context(memory).tokens
+    context = net.context(memory)
     wait(where)
     spent["remember"] += time.perf_counter() - start
     start = time.perf_counter()
-    generate(net, tokens, prompts, Decoding(max_new_tokens=20))
+    net.generate(context, prompts, Decoding(max_new_tokens=20))
     wait(where)
     spent["generate"] = time.perf_counter() - start
     return {

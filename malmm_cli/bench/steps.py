@@ -16,8 +16,8 @@ from torch import Tensor
 
 from malmm_cli.bench.child import in_child, peak_mib
 from malmm_cli.memory.bank import PlainBank
-from malmm_cli.models.memory import Memory
-from malmm_cli.models.qformer import QFormer, no_projections
+from malmm_cli.models.instructblip.memory import Memory
+from malmm_cli.models.instructblip.qformer import QFormer, no_projections
 
 __all__ = ["measure_step", "plain_step", "step"]
 

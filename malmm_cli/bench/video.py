@@ -23,18 +23,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from malmm_cli import media, memory_file, pipeline
+from malmm_cli import media
 from malmm_cli.bench.bound import encoder_work, fastest, matrix_rate
 from malmm_cli.bench.child import in_child, peak_device_mib, peak_mib, wait
 from malmm_cli.bench.steps import plain_step
-from malmm_cli.data import Frame, MediaInfo
 from malmm_cli.errors import CapacityError
-from malmm_cli.loading import Model, load
-from malmm_cli.models import InstructBlip
+from malmm_cli.media.sampling import choose_for
 from malmm_cli.models.device import Clock
 from malmm_cli.models.generation import check_context, generate
-from malmm_cli.sampling import choose_for
+from malmm_cli.models.instructblip.model import InstructBlip
+from malmm_cli.pipeline import answer, memory_file, watch
+from malmm_cli.pipeline.loading import Model, load
 from malmm_cli.settings import ASK, Settings, changed, prompts_for
+from malmm_cli.types import Frame, MediaInfo
 
 __all__ = ["FORMS", "Run", "questions", "videos"]
 
@@ -115,7 +116,7 @@ def measure_malmm(**about: Any) -> dict[str, Any]:
     asked = [QUESTION.format(number) for number in range(run.questions)]
     _warm_up(model, run)
     begun = time.perf_counter()
-    result = pipeline.ask(run.video, asked, model=model, settings=settings)[0]
+    result = answer.ask(run.video, asked, model=model, settings=settings)[0]
     whole = time.perf_counter() - begun
     before = whole - result.seconds["generate"]
     return _row(model, result.seconds, result.frames, result.duration, before)
@@ -129,7 +130,7 @@ def measure_encoder_step(**about: Any) -> dict[str, Any]:
     frames, info = _frames(model, run)
     reader = dataclasses.replace(model, reader=_Held(model.reader, frames))
     begun = time.perf_counter()
-    seen, _ = pipeline.watch_whole(run.video, prompts, reader, settings)
+    seen, _ = watch.watch_whole(run.video, prompts, reader, settings)
     wait(model.net.device)
     before = time.perf_counter() - begun
     return _row(model, seen.seconds, seen.frames, info.duration, before)
@@ -143,7 +144,7 @@ def measure_decode(**about: Any) -> dict[str, Any]:
     begun = time.perf_counter()
     info = model.reader.probe(run.video)
     opened = time.perf_counter() - begun
-    side = (model.net.image_size,) * 2
+    side = model.net.frame_size(info.width, info.height)
     number = sum(
         1 for _ in model.reader.read(info, choose_for(info, run.settings().sampling).tolist(), side)
     )
@@ -158,7 +159,7 @@ def measure_naive(**about: Any) -> dict[str, Any]:
     if reason := _too_many(run):
         return {"skipped": reason}
     model, settings, prompts = run.load(), run.settings(), run.prompts()
-    net = model.net
+    net: Any = model.net
     _warm_up(model, run)
     begun = time.perf_counter()
     frames, info = _frames(model, run)
@@ -183,7 +184,7 @@ def measure_transformers(**about: Any) -> dict[str, Any]:
     if reason := _too_many(run):
         return {"skipped": reason}
     model, settings, prompts = run.load(), run.settings(), run.prompts()
-    net = model.net
+    net: Any = model.net
     info = model.reader.probe(run.video)
     visual = len(choose_for(info, settings.sampling)) * net.num_queries
     try:
@@ -213,7 +214,7 @@ def measure_bound(**about: Any) -> dict[str, Any]:
     """The encoder at the measured rate of matrices, and how near to that it comes alone."""
     run = Run(**about)
     model, settings = run.load(), run.settings()
-    net = model.net
+    net: Any = model.net
     info = model.reader.probe(run.video)
     number = len(choose_for(info, settings.sampling))
     rate, work = matrix_rate(net.device, net.vision_model.dtype), encoder_work(net)
@@ -239,7 +240,7 @@ def measure_remember(**about: Any) -> dict[str, Any]:
         size = kept.write(Path(folder) / "memory")
         visual = time.perf_counter() - begun
         kept = memory_file.read_memory_file(Path(folder) / "memory", model)
-    seen, _ = pipeline.recall(kept, prompts, model, settings)
+    seen, _ = watch.recall(kept, prompts, model, settings)
     wait(model.net.device)
     before = time.perf_counter() - begun
     row = _row(model, seen.seconds, kept.frames, kept.duration, before)
@@ -279,13 +280,14 @@ def _frames(model: Model, run: Run) -> tuple[list[Frame], MediaInfo]:
     """All frames that settings choose, decoded, and the video they are of."""
     info = model.reader.probe(run.video)
     times = choose_for(info, run.settings().sampling).tolist()
-    return list(model.reader.read(info, times, (model.net.image_size,) * 2)), info
+    side = model.net.frame_size(info.width, info.height)
+    return list(model.reader.read(info, times, side)), info
 
 
 def _warm_up(model: Model, run: Run) -> None:
     """Do everything once with few frames: what happens at the first time alone is not measured."""
     few = changed(run.settings(), frames=2, fps=None, memory=1, max_new_tokens=1)
-    pipeline.ask(run.video, [QUESTION], model=model, settings=few)
+    answer.ask(run.video, [QUESTION], model=model, settings=few)
 
 
 def _row(
@@ -309,7 +311,7 @@ def _theirs(model: Model) -> Any:
     """Transformers' InstructBLIP-Video with this model's parameters, none of them copied."""
     import transformers
 
-    net = model.net
+    net: Any = model.net
     config = transformers.InstructBlipVideoConfig.from_dict(
         {**net.config.to_dict(), "model_type": "instructblipvideo"}
     )

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import typer
 
-from malmm_cli import interrupts
 from malmm_cli.cli import (
     ask,
     batch,
@@ -33,6 +32,7 @@ from malmm_cli.cli.headings import Grouped
 from malmm_cli.cli.launched import check_launch, is_beside
 from malmm_cli.errors import MalmmError
 from malmm_cli.files.descriptors import HINT, ran_out
+from malmm_cli.processes import interrupts
 
 __all__ = ["app", "run"]
 

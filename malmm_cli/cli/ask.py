@@ -34,11 +34,11 @@ def ask(
     prompts_for(questions, settings)  # what is wrong with them is told before the model is loaded
     with results(options, [video], questions=len(questions)) as add:
         model = load_model(options, [video], settings)
-        from malmm_cli import pipeline
+        from malmm_cli.pipeline.answer import ask
 
         alone = len(questions) == 1
         with shown_words(options, settings, video, alone=alone) as (update, words):
-            answers = pipeline.ask(
+            answers = ask(
                 video,
                 questions,
                 model=model,

@@ -61,7 +61,7 @@ class BatchOptions(RunOptions):
     def setup(self) -> Setup:
         """What a worker has to know."""
         from malmm_cli.batch.worker import Setup
-        from malmm_cli.media.guard import Limits
+        from malmm_cli.media.sandbox import Limits
 
         return Setup(
             model=self.model,

@@ -14,8 +14,8 @@ import typer
 from malmm_cli.cli.console import emit, note, progress
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.errors import UsageError
-from malmm_cli.escapes import on_one_line
-from malmm_cli.output import check_writable
+from malmm_cli.files.escapes import on_one_line
+from malmm_cli.formats import check_writable
 from malmm_cli.settings import ASK
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def everything(
     from malmm_cli import bench as benches
     from malmm_cli.bench import page
     from malmm_cli.bench.drift import DTYPES, MARKS
-    from malmm_cli.plots import require_matplotlib
+    from malmm_cli.evaluate.plots import require_matplotlib
 
     require_matplotlib()
     runs = _runs(options, videos, compare)
@@ -287,8 +287,8 @@ def _runs(options: RunOptions, videos: Sequence[str], compare: int) -> list[Run]
     """What is measured of each video; refuses what cannot be used before anything is."""
     from malmm_cli import hub, media
     from malmm_cli.bench import Run
+    from malmm_cli.media.sampling import choose_for
     from malmm_cli.models.device import pick_device
-    from malmm_cli.sampling import choose_for
 
     settings = options.settings(ASK)
     pick_device(options.device)

@@ -11,10 +11,10 @@ import typer
 
 from malmm_cli.cli.console import emit, note
 from malmm_cli.errors import UsageError
-from malmm_cli.escapes import on_one_line, to_json
+from malmm_cli.files.escapes import on_one_line, to_json
 
 if TYPE_CHECKING:
-    from malmm_cli.cache import Cache
+    from malmm_cli.pipeline.feature_cache import Cache
 
 app = typer.Typer(help="List and remove cached features.", rich_markup_mode=None)
 
@@ -96,7 +96,7 @@ def remove(
 
 
 def _cache(folder: Path | None) -> Cache:
-    from malmm_cli.cache import Cache
+    from malmm_cli.pipeline.feature_cache import Cache
 
     if folder is None:
         raise UsageError("which cache?", hint="--cache FOLDER, or MALMM_CACHE=FOLDER")

@@ -8,8 +8,8 @@ import typer
 
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import load_model, results, shown_progress, shown_words
-from malmm_cli.data import Result
 from malmm_cli.settings import CAPTION
+from malmm_cli.types import Result
 
 
 @with_options(CAPTION)
@@ -31,19 +31,19 @@ def caption(
     settings = options.settings(CAPTION)
     with results(options, videos) as add:
         model = load_model(options, videos, settings)
-        from malmm_cli import pipeline
         from malmm_cli.batch.job import attempt
+        from malmm_cli.pipeline.answer import caption
 
         def work(video: str) -> Result:
             with shown_progress(options, video) as update:
-                return pipeline.caption(video, model=model, settings=settings, on_progress=update)
+                return caption(video, model=model, settings=settings, on_progress=update)
 
         if len(videos) > 1:
             for video in videos:
                 add(attempt(video, work, "caption"))
             return
         with shown_words(options, settings, videos[0], alone=True) as (update, words):
-            result = pipeline.caption(
+            result = caption(
                 videos[0], model=model, settings=settings, on_progress=update, on_text=words
             )
         add(result, told=words is not None)

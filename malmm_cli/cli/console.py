@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import typer
 
 from malmm_cli.cli.streams import drawing
-from malmm_cli.escapes import on_one_line
+from malmm_cli.files.escapes import on_one_line
 
 __all__ = ["complain", "download_progress", "emit", "note", "progress", "warn"]
 

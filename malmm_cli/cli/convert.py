@@ -39,10 +39,10 @@ def convert(
             f"{checkpoint}: {there if os.path.exists(checkpoint) else 'there is no such file'}",
             hint="give the path of a .pth or .safetensors file",
         )
-    from malmm_cli import convert as converting
     from malmm_cli import hub
     from malmm_cli.files.atomic import new_folder
-    from malmm_cli.output import check_new_folder
+    from malmm_cli.formats import check_new_folder
+    from malmm_cli.models.instructblip import convert as converting
 
     check_new_folder(folder)
     laid = converting.read_checkpoint(checkpoint)

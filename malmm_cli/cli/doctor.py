@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from malmm_cli.cli.console import emit
-from malmm_cli.escapes import on_one_line
+from malmm_cli.files.escapes import on_one_line
 
 
 def doctor(

@@ -15,15 +15,15 @@ from malmm_cli.cli.console import complain, emit, note, warn
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import load_model, note_stages, shown_progress
 from malmm_cli.errors import MalmmError, UsageError
-from malmm_cli.escapes import to_json
-from malmm_cli.output import SCHEMA, check_writable, make_folder, target
+from malmm_cli.files.escapes import to_json
+from malmm_cli.formats import SCHEMA, check_writable, make_folder, target
 from malmm_cli.settings import ASK, CAPTION
 
 if TYPE_CHECKING:
-    from malmm_cli.data import Task
-    from malmm_cli.evaluate import Plan
+    from malmm_cli.datasets.papers import Set
+    from malmm_cli.evaluate.run import Plan
     from malmm_cli.evaluate.scores import Rule
-    from malmm_cli.readers import Set
+    from malmm_cli.types import Task
 
 
 _SETS = "jsonl, lvu, breakfast, coin, {msrvtt,msvd,activitynet}-qa, {msrvtt,msvd}-cap or youcook2"
@@ -118,8 +118,8 @@ class _Job:
 
 def _evaluate(job: _Job, path: Path) -> None:
     """Scores on stdout, predictions in a file."""
-    from malmm_cli import evaluate as evaluation
     from malmm_cli.evaluate import report, scores
+    from malmm_cli.evaluate import run as evaluation
 
     if os.path.exists(path) and path.samefile(job.data):
         raise UsageError(f"{path}: is DATA itself", hint="--predictions names another file")
@@ -140,9 +140,10 @@ def _evaluate(job: _Job, path: Path) -> None:
 
 def _ablate(job: _Job, folder: Path | None, picture: Path | None, variants: Path | None) -> None:
     """The table on stdout, the picture in its file, each row's predictions in the folder."""
-    from malmm_cli.evaluate import ablation, about
+    from malmm_cli.evaluate import ablation
     from malmm_cli.evaluate.picture import draw
-    from malmm_cli.plots import require_matplotlib
+    from malmm_cli.evaluate.plots import require_matplotlib
+    from malmm_cli.evaluate.run import about
 
     folder = folder or _beside(job.data, "ablation")
     picture = picture or _beside(job.data, "ablation.png")
@@ -179,8 +180,8 @@ def _read(
     data: Path, form: str, videos: Path | None, split: str | None, part: str | None
 ) -> tuple[Set | None, list[Task]]:
     """The tasks of DATA; and the set that it is of, if that is one of the paper's."""
-    from malmm_cli.readers import SETS, read_set
-    from malmm_cli.tasks import read_tasks
+    from malmm_cli.datasets.papers import SETS, read_set
+    from malmm_cli.datasets.tasks import read_tasks
 
     if form != "jsonl":
         tasks = read_set(data, form, videos=videos, split=split, part=part)
@@ -193,7 +194,7 @@ def _read(
 
 def _plan(options: RunOptions, known: Set | None, choices: bool) -> Plan:
     """What was asked for, above the set's own settings, above those of `ask` and `caption`."""
-    from malmm_cli.evaluate import Plan
+    from malmm_cli.evaluate.run import Plan
 
     bases = (known.questions, known.captions) if known else (ASK, CAPTION)
     questions, captions = options.for_both()

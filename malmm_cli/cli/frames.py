@@ -12,7 +12,7 @@ from malmm_cli.cli.console import emit, note, warn
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import form_of
 from malmm_cli.errors import UsageError
-from malmm_cli.escapes import to_json
+from malmm_cli.files.escapes import to_json
 from malmm_cli.settings import CAPTION, Sampling
 
 _OPTIONS = (
@@ -54,14 +54,14 @@ def frames(
     """
     settings = options.settings(CAPTION)
     form = _form(options, sheet)
-    from malmm_cli import preview
-    from malmm_cli.output import check_new_folder, check_writable, frames_as_json
+    from malmm_cli.formats import check_new_folder, check_writable, frames_as_json
+    from malmm_cli.media import contact_sheet
 
     if sheet:
         check_writable(sheet, overwrite=options.overwrite, inputs=[video])
     if dump:
         check_new_folder(dump)
-    seen = preview.look(video, settings, sheet=sheet, dump=dump)
+    seen = contact_sheet.look(video, settings, sheet=sheet, dump=dump)
     if form == "json":
         content = frames_as_json(seen.info, seen.frames, seen.warnings)
         emit(to_json(content, indent=2) + "\n")

@@ -9,7 +9,7 @@ import typer
 
 from malmm_cli.cli.console import download_progress, emit, note
 from malmm_cli.errors import CapacityError
-from malmm_cli.escapes import on_one_line
+from malmm_cli.files.escapes import on_one_line
 
 app = typer.Typer(help="List, download and describe models.", rich_markup_mode=None)
 
@@ -67,10 +67,11 @@ def pull(
     malmm models pull Salesforce/instructblip-flan-t5-xl
     """
     from malmm_cli import hub
+    from malmm_cli.processes import machine
 
     def check_memory(parameters: int) -> None:
         try:
-            hub.check_memory(name, parameters, "float16", hub.machine_memory())
+            hub.check_memory(name, parameters, "float16", machine.free_memory())
         except CapacityError as error:  # it may be for another machine
             note(f"note: {error.message}")
 

@@ -12,7 +12,7 @@ import typer
 
 from malmm_cli.cli.console import complain, download_progress, emit, note, warn
 from malmm_cli.cli.running import report, shown_progress
-from malmm_cli.escapes import on_one_line
+from malmm_cli.files.escapes import on_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from malmm_cli.batch.plan import Sorted
     from malmm_cli.batch.worker import Setup
     from malmm_cli.cli.batch import BatchOptions
-    from malmm_cli.data import Task
     from malmm_cli.settings import Settings
+    from malmm_cli.types import Task
 
     Both = tuple[Settings, Settings]  # of captions, of questions
 
@@ -128,7 +128,7 @@ def _located(options: BatchOptions) -> dict[str, Any]:
     from malmm_cli import hub
 
     def check(parameters: int) -> None:
-        from malmm_cli.loading import must_spread
+        from malmm_cli.pipeline.loading import must_spread
 
         must_spread(
             options.model,
@@ -155,7 +155,7 @@ def _about(
     options: BatchOptions, name: str, revision: str | None, folder: Path | None
 ) -> dict[str, Any]:
     """What decides a result besides video and settings."""
-    from malmm_cli.identity import folder_identity
+    from malmm_cli.files.fingerprint import folder_identity
 
     if revision is None and folder is not None:
         revision = folder_identity(folder, WEIGHTS)
@@ -177,11 +177,9 @@ def _engine(options: BatchOptions, setup: Setup) -> Engine:
     start = partial(worker.start, setup)
     if options.ray is None:
         return partial(pool.run, start=start, workers=setup.workers, **about)
-    from malmm_cli import distributed
+    from malmm_cli.batch import cluster
 
-    return partial(
-        distributed.run, start=start, address=options.ray, workers=options.workers, **about
-    )
+    return partial(cluster.run, start=start, address=options.ray, workers=options.workers, **about)
 
 
 def _tell_start(options: BatchOptions, place: Place, found: Sorted, strangers: set[str]) -> None:

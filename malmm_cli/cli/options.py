@@ -17,7 +17,7 @@ from malmm_cli.errors import UsageError
 from malmm_cli.settings import BANKS, POLICIES, Settings, changed
 
 if TYPE_CHECKING:
-    from malmm_cli.cache import Cache
+    from malmm_cli.pipeline.feature_cache import Cache
 
 __all__ = ["RunOptions", "with_options"]
 
@@ -134,7 +134,7 @@ class RunOptions:
         """Where features are kept, if they are."""
         if self.cache is None:
             return None
-        from malmm_cli.cache import Cache
+        from malmm_cli.pipeline.feature_cache import Cache
 
         limit = int(min(self.cache_size, 1e9) * 1e9)
         return Cache(self.cache.expanduser(), limit, self.full_hash)

@@ -11,7 +11,7 @@ from malmm_cli.cli.console import note, warn
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import load_model, shown_progress
 from malmm_cli.errors import UsageError
-from malmm_cli.output import check_writable
+from malmm_cli.formats import check_writable
 from malmm_cli.settings import CAPTION
 
 _OPTIONS = (
@@ -43,7 +43,7 @@ def remember(
     if str(output) == "-":
         raise UsageError("-o -: a memory file is no text to print", hint="-o names a file")
     check_writable(output, overwrite=options.overwrite, inputs=[video])
-    from malmm_cli import memory_file
+    from malmm_cli.pipeline import memory_file
 
     if memory_file.is_memory_file(video):
         raise UsageError(f"{video}: is a memory file already", hint="give the video")

@@ -13,8 +13,7 @@ import typer
 from malmm_cli.cli.console import complain, download_progress, emit, note, progress, warn
 from malmm_cli.cli.options import RunOptions
 from malmm_cli.errors import UsageError
-from malmm_cli.interrupts import held
-from malmm_cli.output import (
+from malmm_cli.formats import (
     FORMATS,
     HEADERS,
     LINES,
@@ -27,10 +26,12 @@ from malmm_cli.output import (
     format_whole,
     open_whole,
 )
+from malmm_cli.processes.interrupts import held
 from malmm_cli.settings import Settings
 
 if TYPE_CHECKING:
-    from malmm_cli.pipeline import Model, Progress
+    from malmm_cli.pipeline.loading import Model
+    from malmm_cli.pipeline.watch import Progress
 
 __all__ = [
     "load_model",
@@ -50,9 +51,10 @@ def load_model(
     A video that is alone and cannot be used as settings say is told before, since loading may be a
     long download.
     """
-    from malmm_cli import media, pipeline
-    from malmm_cli.memory_file import is_memory_file
-    from malmm_cli.sampling import choose_for
+    from malmm_cli import media
+    from malmm_cli.media.sampling import choose_for
+    from malmm_cli.pipeline import loading
+    from malmm_cli.pipeline.memory_file import is_memory_file
 
     files = [video for video in videos if is_memory_file(video)]
     if files:
@@ -61,7 +63,7 @@ def load_model(
         choose_for(media.probe(videos[0], settings.sampling.decoder), settings.sampling)
 
     with download_progress(shown=not (options.quiet or options.no_progress)) as update:
-        model = pipeline.load(
+        model = loading.load(
             options.model,
             device=options.device,
             dtype=options.dtype,
@@ -79,7 +81,7 @@ def load_model(
 
 def _check_free(options: RunOptions, file: str) -> None:
     """Raise UsageError for options about what was decided when a memory file was made."""
-    from malmm_cli.memory_file import SAMPLING
+    from malmm_cli.pipeline.memory_file import SAMPLING
 
     for name in SAMPLING:
         if getattr(options, name) is not None:

@@ -52,7 +52,7 @@ def synth(
     malmm synth long/ --videos 5 --minutes 10-20 --events 8
     malmm synth lessons/ --videos 200 --split train --colours teal,red,blue
     """
-    from malmm_cli.synthetic.dataset import World, write_dataset
+    from malmm_cli.datasets.synthetic.dataset import World, write_dataset
 
     world = World(
         videos=videos,

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from malmm_cli.data import Task
+from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.errors import UsageError
-from malmm_cli.evaluate import Plan, Run, run
 from malmm_cli.evaluate.predictions import Prediction
 from malmm_cli.evaluate.report import percent, seconds_text, table
+from malmm_cli.evaluate.run import Plan, Run, run
 from malmm_cli.evaluate.scores import Age, Rule, ages, score
-from malmm_cli.folder import read_config
-from malmm_cli.pipeline import Model
+from malmm_cli.pipeline.loading import Model
 from malmm_cli.settings import Settings, changed
+from malmm_cli.types import Task
 
 __all__ = ["GIVEN", "SWAPPED", "TRAINED", "Row", "ablate", "as_table", "find_trained", "swaps"]
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from threading import Event, Timer
 from typing import Any
 
+from malmm_cli.datasets.metrics import words
 from malmm_cli.errors import UsageError
-from malmm_cli.metrics import words
-from malmm_cli.processes import kill_below
+from malmm_cli.processes.children import kill_below
 
 __all__ = ["meteor"]
 

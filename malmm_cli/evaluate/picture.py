@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from malmm_cli.evaluate.ablation import GIVEN
+from malmm_cli.evaluate.plots import COLOURS, require_matplotlib
 from malmm_cli.evaluate.report import seconds_text
-from malmm_cli.output import open_whole
-from malmm_cli.plots import COLOURS, require_matplotlib
+from malmm_cli.formats import open_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

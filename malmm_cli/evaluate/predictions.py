@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from malmm_cli.data import Task
 from malmm_cli.errors import UsageError
-from malmm_cli.escapes import to_json
-from malmm_cli.output import SCHEMA, check_own, check_writable, open_lines
+from malmm_cli.files.escapes import to_json
+from malmm_cli.formats import SCHEMA, check_own, check_writable, open_lines
+from malmm_cli.types import Task
 
 __all__ = ["Kept", "Prediction", "digest", "kept"]
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from malmm_cli.data import Task
+from malmm_cli.datasets.metrics import caption_scores, is_right
 from malmm_cli.errors import UsageError
 from malmm_cli.evaluate.meteor import meteor
 from malmm_cli.evaluate.predictions import Prediction
-from malmm_cli.metrics import caption_scores, is_right
+from malmm_cli.types import Task
 
 __all__ = ["LENGTHS", "Age", "Rule", "ages", "score", "step_edges"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from malmm_cli.errors import CapacityError, UsageError
 from malmm_cli.hub.download import Download, arrived, cache_folder, cache_place, cached
-from malmm_cli.hub.known import DTYPE_BYTES, KNOWN, Known, memory_needed, nearest
+from malmm_cli.hub.registry import DTYPE_BYTES, KNOWN, Known, memory_needed, nearest
 from malmm_cli.hub.snapshot import read_weights, size_text
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "check_memory",
     "describe",
     "locate",
-    "machine_memory",
     "size_text",
 ]
 
@@ -142,13 +141,6 @@ def check_memory(
         f"{size_text(need - memory)} too little",
         hint=f"what would fit: {fits[0] if fits else '--model tiny'}",
     )
-
-
-def machine_memory() -> int:
-    """Bytes of memory of this machine that are free for use."""
-    import psutil
-
-    return int(psutil.virtual_memory().available)
 
 
 def _find(name: str) -> _Named:

@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.errors import CapacityError, MalmmError, ModelError
 from malmm_cli.files.atomic import new_file
-from malmm_cli.folder import read_config
-from malmm_cli.hub.faults import WrongAnswerError, endpoint, explained, http_error, is_refused_part
+from malmm_cli.hub.errors import WrongAnswerError, endpoint, explained, http_error, is_refused_part
 from malmm_cli.hub.listing import Listing, list_of
 from malmm_cli.hub.patience import Patience
 from malmm_cli.hub.snapshot import File, file_of, is_complete, size_text, wanted

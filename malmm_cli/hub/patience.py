@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from malmm_cli.errors import MalmmError
-from malmm_cli.hub.faults import asked_to_wait, is_old_address, may_pass
+from malmm_cli.hub.errors import asked_to_wait, is_old_address, may_pass
 
 __all__ = ["Patience"]
 

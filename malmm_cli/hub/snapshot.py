@@ -12,8 +12,8 @@ from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any
 
+from malmm_cli.checkpoints.layout import INDEX, WHOLE, read_config, read_header, shards
 from malmm_cli.errors import ModelError
-from malmm_cli.folder import INDEX, WHOLE, read_config, read_header, shards
 
 __all__ = ["File", "Weights", "file_of", "is_complete", "read_weights", "size_text", "wanted"]
 

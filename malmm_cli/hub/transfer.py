@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from malmm_cli.hub.faults import WrongAnswerError
+from malmm_cli.hub.errors import WrongAnswerError
 from malmm_cli.hub.snapshot import File
 
 __all__ = ["receive"]

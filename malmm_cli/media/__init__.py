@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from malmm_cli.data import Frame, MediaInfo
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.media.files import check, shown
 from malmm_cli.media.inventory import decoders
 from malmm_cli.media.limits import MAX_PIXELS, check_size
 from malmm_cli.settings import DECODERS
+from malmm_cli.types import Frame, MediaInfo
 
 if TYPE_CHECKING:
     from malmm_cli.media.track import Track
@@ -26,7 +26,7 @@ __all__ = ["DECODERS", "Reader", "decoders", "probe", "read"]
 
 
 class Reader(Protocol):
-    """What opens files and reads pictures from them: this package, or a `Guard` around it."""
+    """What opens files and reads pictures from them: this package, or a `Sandbox` around it."""
 
     def probe(self, path: str | os.PathLike[str], decoder: str = ...) -> MediaInfo:
         """As `probe` below."""

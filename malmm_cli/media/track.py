@@ -9,10 +9,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from malmm_cli.data import MediaInfo
 from malmm_cli.media.geometry import NO_MARGINS, Margins, Turn
 from malmm_cli.media.limits import MAX_PIXELS
 from malmm_cli.media.timeline import Splices
+from malmm_cli.types import MediaInfo
 
 __all__ = ["Track", "in_file_order"]
 

@@ -18,8 +18,8 @@ import transformers
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from malmm_cli.checkpoints.layout import FAMILIES, read_config, read_json, remedy
 from malmm_cli.errors import MalmmError, ModelError, first_line
-from malmm_cli.folder import FAMILIES, read_config, read_json, remedy
 
 __all__ = ["bounded", "configuration", "quiet", "token_ids", "told"]
 

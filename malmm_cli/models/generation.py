@@ -12,17 +12,41 @@ from transformers.generation.streamers import BaseStreamer
 
 from malmm_cli.errors import CapacityError
 from malmm_cli.models.config import quiet
-from malmm_cli.models.text import Texts
 from malmm_cli.settings import Decoding
 
 __all__ = ["check_context", "generate", "likelihoods"]
 
 
+class Texts(Protocol):
+    """What a language model's tokenizer makes of prompts, and of generated ids."""
+
+    @property
+    def decoder_only(self) -> bool:
+        """Whether it goes on from the prompt, and has no encoder for it."""
+
+    @property
+    def padding(self) -> int:
+        """The id of nothing."""
+
+    @property
+    def ends(self) -> Sequence[int]:
+        """The ids of an answer's end."""
+
+    def prompts(self, prompts: Sequence[str], *, side: str) -> tuple[Tensor, Tensor]:
+        """Ids and mask (B, L) int64, padded on the `side` given."""
+
+    def decode(self, ids: Tensor) -> list[str]:
+        """Generated ids (B, L) to text, one line each."""
+
+
 class Speaker(Protocol):
     """A family whose language model reads tokens before prompts, as embeddings."""
 
-    texts: Texts
     language_model: Any
+
+    @property
+    def texts(self) -> Texts:
+        """Its tokenizer."""
 
     @property
     def num_queries(self) -> int:

@@ -20,11 +20,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from malmm_cli.checkpoints.layout import open_regular
+from malmm_cli.checkpoints.state import fill
 from malmm_cli.errors import ModelError, OutputError, first_line
 from malmm_cli.files.atomic import new_folder, new_path, remove_leftovers
-from malmm_cli.folder import open_regular
-from malmm_cli.models import InstructBlip
-from malmm_cli.models.weights import fill
 
 __all__ = [
     *("TRAINED", "check_finite", "latest", "read_state", "read_tensors", "restore", "save"),
@@ -38,7 +37,7 @@ _DAMAGED = "the checkpoint is damaged; without its folder training begins anew"
 _PARTS = ("qformer.", "query_tokens", "language_projection.", "position_embedding.")
 
 
-def trained(net: InstructBlip) -> dict[str, nn.Parameter]:
+def trained(net: Any) -> dict[str, nn.Parameter]:
     """The parameters that are learnt, by name; all others are frozen."""
     return {name: value for name, value in net.named_parameters() if name.startswith(_PARTS)}
 

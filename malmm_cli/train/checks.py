@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from malmm_cli import media
-from malmm_cli.data import Task
 from malmm_cli.errors import CapacityError, MediaError, OutputError, UsageError
+from malmm_cli.formats import check_new_folder
 from malmm_cli.hub import size_text
-from malmm_cli.models import InstructBlip
-from malmm_cli.output import check_new_folder
-from malmm_cli.sampling import choose_for
+from malmm_cli.media.sampling import choose_for
 from malmm_cli.settings import ASK, CAPTION, Settings, prompts_for
 from malmm_cli.train.features import Clip
 from malmm_cli.train.samples import Sample
+from malmm_cli.types import Task
 
 __all__ = ["as_sample", "check_folder", "check_lengths", "check_room", "count_frames", "held"]
 
@@ -92,7 +92,7 @@ def count_frames(
 
 
 def check_lengths(
-    net: InstructBlip,
+    net: Any,
     samples: Sequence[Sample],
     frames: dict[Clip, int],
     settings: Settings,

@@ -6,9 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+from malmm_cli.checkpoints.layout import copy_beside_weights
+from malmm_cli.checkpoints.state import read_state, write_state
 from malmm_cli.files.atomic import new_folder, permit
-from malmm_cli.folder import copy_beside_weights
-from malmm_cli.models.weights import read_state, write_state
 from malmm_cli.train.checkpoint import check_finite, read_tensors
 
 __all__ = ["export"]

@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from malmm_cli import pipeline
 from malmm_cli.errors import MediaError, ModelError
 from malmm_cli.files.atomic import new_file
-from malmm_cli.pipeline import Model
+from malmm_cli.pipeline.features import encode
+from malmm_cli.pipeline.loading import Model
 from malmm_cli.settings import Settings, changed
 
 __all__ = ["Clip", "Features"]
@@ -97,7 +97,7 @@ class Features:
 
     def _encode(self, clip: Clip) -> Tensor:
         settings = changed(self._settings, start=clip.start, end=clip.end)
-        footage = pipeline.encode(clip.video, self._model, settings)
+        footage = encode(clip.video, self._model, settings)
         chunks = [features for features, _ in footage.chunks]
         if not chunks:
             raise MediaError(f"{clip.video}: no picture could be decoded", kind="NoPicture")

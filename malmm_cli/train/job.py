@@ -21,14 +21,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from malmm_cli import pipeline
+from malmm_cli.checkpoints.state import read_state
+from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.errors import UsageError
-from malmm_cli.models import InstructBlip
 from malmm_cli.models.device import pick_device, pick_dtype
-from malmm_cli.models.weights import read_state
-from malmm_cli.pipeline import Model
+from malmm_cli.pipeline import loading
+from malmm_cli.pipeline.loading import Model
 from malmm_cli.settings import ASK, Settings
-from malmm_cli.tasks import read_tasks
 from malmm_cli.train import checkpoint, checks
 from malmm_cli.train.export import export
 from malmm_cli.train.features import Clip, Features
@@ -55,11 +54,11 @@ def _silent(_line: str) -> None:
 class Training:
     """What to learn from, where to write, and how; `run` does it.
 
-    `data` and `validation` are files of tasks (`malmm_cli.tasks`). `settings` choose frames and
-    memory. Features are kept in `cache` (None: in the folder), unless `keep_features` is off.
+    `data` and `validation` are files of tasks (`malmm_cli.datasets.tasks`). `settings` choose
+    frames and memory. Features are kept in `cache` (None: in the folder), unless `keep_features` is off.
     `on_warning` is told of damaged videos (None: as `on_note` is of all else).
     `bar` makes a context manager, for a label and a unit, that gives a function of (done, total);
-    `download` one that gives what `malmm_cli.pipeline.load` tells of a download.
+    `download` one that gives what `malmm_cli.pipeline.loading.load` tells of a download.
     """
 
     data: Path
@@ -97,7 +96,7 @@ class Training:
                 quiet = replace(self, on_note=_silent, download=nullcontext, bar=_no_bar)
                 replace(quiet, on_warning=warn)._run(workers)
 
-    @pipeline.capacity()
+    @loading.capacity()
     def _run(self, workers: Workers) -> None:
         self._check(workers)
         samples, held_out = _samples(self.data), _samples(self.validation)
@@ -162,7 +161,7 @@ class Training:
     def _load(self, workers: Workers) -> Model:
         """The model on this process's device."""
         with self.download() as update:
-            model = pipeline.load(
+            model = loading.load(
                 self.model,
                 device=workers.device,
                 dtype=self.dtype,
@@ -176,7 +175,7 @@ class Training:
 
     def _check_room(self, model: Model, place: Path | None, features: int) -> None:
         """Raise CapacityError where there is no room for a whole run, with bytes of features."""
-        learnt = 4 * sum(value.numel() for value in checkpoint.trained(model.net).values())
+        learnt = 4 * sum(int(value.numel()) for value in checkpoint.trained(model.net).values())
         whole = sum(file.stat().st_size for file in model.folder.glob("model*.safetensors"))
         # two checkpoints of three numbers each, the best, the last, and the whole model
         present = sum(file.stat().st_size for file in self._written())
@@ -228,7 +227,7 @@ class Training:
         yield from self._training.glob("step-*/*")
         yield from self.folder.glob("model*.safetensors")
 
-    def _prepare(self, net: InstructBlip, base: Path) -> None:
+    def _prepare(self, net: Any, base: Path) -> None:
         """Give net a position table where it has none, and what will learn its exact values."""
         if net.position_embedding is None and self.recipe.positions:
             table = nn.Embedding(self.recipe.positions, net.config.vision_config.hidden_size)

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from malmm_cli.checkpoints.state import fill
+from malmm_cli.datasets.metrics import is_right
 from malmm_cli.errors import ModelError
-from malmm_cli.metrics import is_right
-from malmm_cli.models import InstructBlip
 from malmm_cli.models.generation import generate
-from malmm_cli.models.weights import fill
 from malmm_cli.settings import Decoding, Settings
 from malmm_cli.train.checkpoint import trained
 from malmm_cli.train.recipe import BETAS, Recipe
@@ -54,7 +53,7 @@ class Learner:
 
     def __init__(
         self,
-        net: InstructBlip,
+        net: Any,
         recipe: Recipe,
         settings: Settings,
         *,

@@ -16,12 +16,12 @@ from media_files import write_video
 from nights import ids, night
 from ray.cluster_utils import Cluster
 
-from malmm_cli import distributed
+from malmm_cli.batch import cluster as ray_cluster
 from malmm_cli.batch.place import Place
 from malmm_cli.batch.plan import plan
 from malmm_cli.batch.worker import Setup, start
-from malmm_cli.data import Task
 from malmm_cli.settings import ASK, CAPTION, changed
+from malmm_cli.types import Task
 from stress import environment
 
 
@@ -48,7 +48,7 @@ def run(number: int) -> None:
 
         killer = threading.Thread(target=kill)
         killer.start()
-        engine = partial(distributed.run, start=partial(start, Setup("tiny")), workers=2)
+        engine = partial(ray_cluster.run, start=partial(start, Setup("tiny")), workers=2)
         tally = night(output, items, engine=engine)
         killer.join()
         assert (tally.done, tally.failed) == (number, 0), tally

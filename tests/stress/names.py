@@ -14,7 +14,7 @@ from pathlib import Path
 from media_files import write_video
 
 from malmm_cli.files.atomic import new_path
-from malmm_cli.output import open_lines, open_whole
+from malmm_cli.formats import open_lines, open_whole
 from stress import QUICK, malmm
 
 PIECES = (

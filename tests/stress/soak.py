@@ -12,8 +12,8 @@ from media_files import write_video
 
 from malmm_cli.batch.plan import jobs, plan
 from malmm_cli.batch.worker import Setup, start
-from malmm_cli.data import Task
 from malmm_cli.settings import ASK, CAPTION, changed
+from malmm_cli.types import Task
 
 GROWTH = 0.05
 FORMS = (("mp4", {}), ("mkv", {}), ("avi", {"codec": "mpeg4"}), ("ts", {}))

@@ -1,0 +1,1 @@
+"""Folders of weights: their layout and their tensors."""

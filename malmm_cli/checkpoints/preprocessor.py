@@ -1,0 +1,157 @@
+"""What a model's folder says of how pictures become numbers: where that is, and what is taken.
+
+transformers knows four places. A folder's processor is for videos or for pictures, and looks at
+its own places in turn; the first that is there counts, whole. malmm then looks at the other's.
+
+    videos    processor_config.json "video_processor", video_preprocessor_config.json,
+              preprocessor_config.json
+    pictures  processor_config.json "image_processor", preprocessor_config.json
+
+Either preprocessor file may have it under either name too.
+What is asked for is done or refused, never passed over.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from malmm_cli.checkpoints.layout import read_config, read_json, remedy
+from malmm_cli.errors import ModelError
+
+__all__ = ["Pixels", "read_pixels"]
+
+# What CLIP was trained with; every published InstructBLIP repeats it.
+_MEAN = [0.48145466, 0.4578275, 0.40821073]
+_STD = [0.26862954, 0.26130258, 0.27577711]
+
+BOTH, VIDEOS = "processor_config.json", "video_preprocessor_config.json"
+PICTURES = "preprocessor_config.json"
+_VIDEO, _PICTURE = "video_processor", "image_processor"
+_BICUBIC = 3
+_LARGEST = 1e6  # of any number here
+_FLOAT16 = 65504  # the largest that a model in float16 can hold
+
+
+class Pixels(NamedTuple):
+    """A picture's numbers, 0 to 1, less `mean` and over `std`, by channel."""
+
+    mean: list[float] = _MEAN
+    std: list[float] = _STD
+
+
+def read_pixels(folder: Path) -> Pixels:
+    """How a folder wants pixels to be scaled; ModelError for what cannot be done."""
+    where, told = next(_found(folder), ("", {}))
+    if not where:
+        return Pixels()
+    try:
+        if not isinstance(told, dict):
+            raise ValueError("image_processor and video_processor must be JSON objects")
+        _refuse_other_steps(told, read_config(folder))
+        return _scaled(told)
+    except ValueError as error:
+        raise ModelError(f"{folder / where}: {error}", hint=remedy(folder)) from error
+
+
+def _found(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Each place that says something, the first that counts first: its name and its content."""
+    both, video, picture = (_content(folder, name) for name in (BOTH, VIDEOS, PICTURES))
+    is_for_videos = _is_for_videos(folder, both, picture, video)
+    videos = [(BOTH, both.get(_VIDEO)), (VIDEOS, _inside(video, _VIDEO, _PICTURE))]
+    pictures = [(BOTH, both.get(_PICTURE))]
+    either = (PICTURES, _inside(picture, _PICTURE, _VIDEO))
+    order = [*videos, either, *pictures] if is_for_videos else [*pictures, either, *videos]
+    flat = {key: value for key, value in both.items() if key in ("image_mean", "image_std")}
+    yield from ((name, content) for name, content in [*order, (BOTH, flat)] if content)
+
+
+def _inside(content: dict[str, Any], *names: str) -> Any:
+    """What a file has under the first of the names that it knows, or else all of it."""
+    return next((content[name] for name in names if content.get(name) is not None), content)
+
+
+def _is_for_videos(folder: Path, *known: dict[str, Any]) -> bool:
+    """Whether transformers would take the folder's processor for one of videos."""
+    kind = next((one["processor_class"] for one in known if one.get("processor_class")), None)
+    if kind is None:
+        return bool(read_config(folder)["model_type"] == "instructblipvideo")
+    return bool(kind == "InstructBlipVideoProcessor")
+
+
+def _content(folder: Path, name: str) -> dict[str, Any]:
+    return read_json(folder / name) if os.path.lexists(folder / name) else {}
+
+
+def _refuse_other_steps(told: dict[str, Any], config: dict[str, Any]) -> None:
+    """Raise ValueError for steps other than ours: to the encoder's size at once, bicubic."""
+    if not _flag(told, "do_resize", True):
+        raise ValueError("do_resize is false, but the image encoder takes only one size")
+    if told.get("resample") not in (None, _BICUBIC):
+        raise ValueError(
+            f"resample is {str(told['resample'])[:80]}, but only 3 (bicubic) is supported"
+        )
+    for step in ("do_pad", "do_flip_channel_order", "do_grayscale", "do_thumbnail"):
+        if _flag(told, step, False):
+            raise ValueError(f"{step} is not supported")
+    _flag(told, "do_convert_rgb", True)  # frames always are RGB
+    sizes = ["size", *(["crop_size"] if _flag(told, "do_center_crop", False) else [])]
+    vision = config.get("vision_config")
+    due = vision.get("image_size", 224) if isinstance(vision, dict) else 224
+    for name in sizes:
+        size = told.get(name)
+        sides = [size.get("height"), size.get("width")] if isinstance(size, dict) else [size]
+        sides = size if isinstance(size, list) else sides
+        if size is not None and any(side != due for side in sides):
+            raise ValueError(
+                f"{name} is {str(size)[:80]}, but the image encoder takes {due} × {due}"
+            )
+
+
+def _scaled(told: dict[str, Any]) -> Pixels:
+    """Mean and spread for pixels from 0 to 1; transformers' are for pixels times a factor."""
+    mean, std = _three(told, "image_mean", _MEAN), _three(told, "image_std", _STD)
+    if 0 in std:
+        raise ValueError("image_std must be three numbers other than 0")
+    factor = told.get("rescale_factor")
+    factor = 1 / 255 if factor is None else factor
+    if not _is_number(factor) or not factor:
+        raise ValueError("rescale_factor must be a number other than 0")
+    if not _flag(told, "do_rescale", True):
+        factor = 1
+    if not _flag(told, "do_normalize", True):
+        mean, std = [0.0] * 3, [1.0] * 3
+    times = 255 * factor
+    if times != 1:
+        mean, std = [value / times for value in mean], [value / times for value in std]
+    for less, over in zip(mean, std, strict=True):
+        if max(abs(less), abs(over)) > _LARGEST or abs(less) + 1 > _FLOAT16 * abs(over):
+            raise ValueError(
+                "image_mean, image_std or rescale_factor is too far from 1: pixels would be "
+                f"numbers beyond {_FLOAT16}"
+            )
+    return Pixels(mean, std)
+
+
+def _three(told: dict[str, Any], name: str, due: list[float]) -> list[float]:
+    """Three numbers, one for each channel; a single one is for all."""
+    values = told.get(name)
+    if values is None:
+        return due
+    values = values if isinstance(values, list) else [values] * 3
+    if len(values) != 3 or not all(map(_is_number, values)):
+        raise ValueError(f"{name} must be three numbers")
+    return values
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and type(value) is not bool and abs(value) <= _LARGEST
+
+
+def _flag(told: dict[str, Any], name: str, due: bool) -> bool:
+    value = told.get(name)
+    if value not in (None, True, False):
+        raise ValueError(f"{name} must be true or false")
+    return due if value is None else bool(value)

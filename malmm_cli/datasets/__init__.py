@@ -1,0 +1,1 @@
+"""Questions about videos: task files, the papers' data sets, metrics, a synthetic world."""

@@ -1,0 +1,166 @@
+"""Many scenes as a folder: videos, and one JSON line for each question about them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from malmm_cli.datasets.synthetic.drawing import render
+from malmm_cli.datasets.synthetic.scene import COLOURS, Scene, scenario
+from malmm_cli.datasets.synthetic.telling import caption, questions
+from malmm_cli.datasets.synthetic.video import write_mp4
+from malmm_cli.datasets.tasks import task_as_json
+from malmm_cli.errors import OutputError, UsageError
+from malmm_cli.files.atomic import RERUN, new_file, remove_leftovers
+from malmm_cli.types import Task
+
+__all__ = ["World", "write_dataset"]
+
+ABANDONED = 3600  # seconds in which nothing was written
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that decides a data set; `minutes` are the shortest and the longest video's."""
+
+    videos: int
+    seed: int = 0
+    minutes: tuple[float, float] = (1.0, 2.0)
+    split: str = "test"
+    questions: int = 10
+    events: int | None = None
+    colours: tuple[str, ...] = COLOURS
+    fps: float = 8.0
+
+    def scene(self, index: int) -> Scene:
+        """The scene of a video by its number, from 0."""
+        number = self.seed * 1_000_003 + index
+        shortest, longest = self.minutes
+        minutes = random.Random(number).uniform(shortest, longest)
+        return scenario(
+            number,
+            round(minutes * 60, 1),
+            split=self.split,
+            events=self.events,
+            colours=self.colours,
+        )
+
+
+def write_dataset(
+    world: World, folder: Path, on_progress: Callable[[int, int], None] | None = None
+) -> list[Task]:
+    """Write videos/*.mp4, data.jsonl (tasks) and events.jsonl into folder; return the tasks.
+
+    A folder that was left unfinished is finished. Raises UsageError for a folder that holds
+    anything else, OutputError where nothing can be written.
+    """
+    _check(world)
+    settings = folder / "world.json"
+    due = json.dumps(asdict(world), indent=2) + "\n"
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise UsageError(f"{folder} is not a folder", hint="name a folder that is new")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not settings.exists() and any(folder.iterdir()):
+            raise UsageError(f"{folder} is not empty", hint="name a folder that is new")
+        if settings.exists() and settings.read_text(encoding="utf-8") != due:
+            raise UsageError(
+                f"{folder} holds videos of other settings: {_changed(settings, world)}",
+                hint="name another folder, or give the settings that it was made with",
+            )
+        _write(settings, due)
+        (folder / "videos").mkdir(exist_ok=True)
+        for place in (folder, folder / "videos"):
+            remove_leftovers(place, older_than=ABANDONED)  # another run may be at work
+        tasks, events = [], []
+        for index in range(world.videos):
+            scene = world.scene(index)
+            name = f"videos/{index:05d}.mp4"
+            if not (folder / name).exists():
+                write_mp4(render(scene, world.fps), folder / name, world.fps)
+            tasks += _tasks(world, scene, index, name)
+            events.append({"video": name, **asdict(scene)})
+            if on_progress:
+                on_progress(index + 1, world.videos)
+        _write(folder / "events.jsonl", _lines(events))
+        _write(folder / "data.jsonl", _lines([task_as_json(task) for task in tasks]))
+        _check_there(folder, [event["video"] for event in events])
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+    return tasks
+
+
+def _check_there(folder: Path, videos: Sequence[str]) -> None:
+    """Raise OutputError for what somebody removed since it was written."""
+    for name in (*videos, "events.jsonl", "data.jsonl"):
+        if not (path := folder / name).is_file():
+            raise OutputError(f"{path}: was removed or replaced while it was written", hint=RERUN)
+
+
+def _changed(settings: Path, world: World) -> str:
+    """Where the settings in a file differ from those given."""
+    try:
+        before = json.loads(settings.read_text(encoding="utf-8"))
+        differ = [
+            f"--{name} {_plain(before[name])}, not {_plain(value)}"
+            for name, value in asdict(world).items()
+            if _plain(before[name]) != _plain(value)
+        ]
+    except (ValueError, LookupError, TypeError):
+        differ = []
+    return "; ".join(differ) or f"see {settings.name} in it"
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else f"{value}"
+
+
+def _check(world: World) -> None:
+    if world.videos < 1:
+        raise UsageError(f"--videos {world.videos}: at least 1 is needed")
+    if world.questions < 0:
+        raise UsageError(f"--questions {world.questions}: 0 or more are possible")
+    if not 1 <= world.fps <= 60:
+        raise UsageError(f"--fps {world.fps:g}: 1 to 60 are possible")
+    if not world.minutes[0] <= world.minutes[1]:
+        raise UsageError("--minutes: the shortest comes first, as in 1-2")
+    for minutes in world.minutes:  # tells before the first video what no video can be made of
+        scenario(world.seed, minutes * 60, split=world.split, events=world.events)
+    world.scene(0)
+
+
+def _tasks(world: World, scene: Scene, index: int, video: str) -> list[Task]:
+    name = f"{world.seed}-{index:05d}"
+    first = Task(
+        id=f"{name}-caption",
+        video=video,
+        answers=(caption(scene),),
+        kind="caption",
+        evidence=(scene.events[0].start, scene.events[-1].end),
+    )
+    asked = questions(scene, world.questions, colours=world.colours)
+    return [first] + [
+        Task(
+            id=f"{name}-{number}",
+            video=video,
+            question=one.question,
+            answers=(one.answer,),
+            kind=one.kind,
+            evidence=one.evidence,
+        )
+        for number, one in enumerate(asked, start=1)
+    ]
+
+
+def _lines(objects: Sequence[dict[str, Any]]) -> str:
+    return "".join(f"{json.dumps(content)}\n" for content in objects)
+
+
+def _write(path: Path, text: str) -> None:
+    with new_file(path) as file:
+        file.write(text.encode())

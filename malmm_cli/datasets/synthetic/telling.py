@@ -1,0 +1,197 @@
+"""Scenes → a caption, and questions whose answers cannot be guessed from the question."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from malmm_cli.datasets.synthetic.scene import COLOURS, MOTIONS, SHAPES, SPARE_COLOUR, Event, Scene
+
+__all__ = ["KINDS", "NUMBERS", "Asked", "caption", "questions", "words"]
+
+NUMBERS = ("zero", "one", "two", "three", "four")
+# Of the questions after what is absent: so often that "nothing" is as rare as every other answer.
+ASKED_IN_VAIN = 0.15
+
+KINDS = ("early", "middle", "late", "ordered", "counted", "compared", "absent")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question, its answer, its kind, and from when to when in seconds the answer is seen."""
+
+    question: str
+    answer: str
+    kind: str
+    evidence: tuple[float, float]
+
+
+def caption(scene: Scene) -> str:
+    """Every event in order."""
+    return ", ".join(f"{_article(event.colour)} {event}" for event in scene.events)
+
+
+def questions(
+    scene: Scene, count: int, *, colours: Sequence[str] = COLOURS, seed: int = 0
+) -> list[Asked]:
+    """`count` different questions, the kinds in turn; fewer where a scene has no more to ask."""
+    chance = random.Random(f"{scene.seed} {scene.seconds} {seed} {scene.events[0]}")
+    by_kind = {kind: _ENDLESS[kind](scene, chance, colours) for kind in _ENDLESS}
+    order = list(by_kind)
+    chance.shuffle(order)
+    found: dict[str, Asked] = {}
+    tries = 0
+    while len(found) < count and tries < 20 * count:
+        kind = order[tries % len(order)]
+        tries += 1
+        asked = next(by_kind[kind], None)
+        if asked is not None:
+            found.setdefault(asked.question, asked)
+    return list(found.values())
+
+
+def words() -> list[str]:
+    """Every word that a caption, a question or an answer may have."""
+    plurals = map(_plural, SHAPES)
+    parts = [*COLOURS, SPARE_COLOUR, *SHAPES, *plurals, *MOTIONS, *NUMBERS, *_PHRASES]
+    return sorted({word for part in parts for word in re.findall(r"[a-z]+", part)})
+
+
+# every question of the world, for its words
+_PHRASES = (
+    "a an the and or yes no nothing",
+    "what does the do",
+    "what colour is the that",
+    "what shape is the thing that",
+    "what comes first last",
+    "what comes right after the before",
+    "how many shapes are there",
+    "which comes first the or the",
+    "is there",
+    "question short answer describe video",
+)
+
+
+def _about(scene: Scene, event: Event, chance: random.Random) -> tuple[str, str]:
+    """A question about one event, and its answer."""
+    others = [other for other in scene.events if other is not event]
+    ways = [(f"what does the {event.name} do?", event.motion)]
+    if all((other.shape, other.motion) != (event.shape, event.motion) for other in others):
+        asked = f"what colour is the {event.shape} that {event.motion}?"
+        ways.append((asked, event.colour))
+    if all((other.colour, other.motion) != (event.colour, event.motion) for other in others):
+        asked = f"what shape is the {event.colour} thing that {event.motion}?"
+        ways.append((asked, event.shape))
+    return chance.choice(ways)
+
+
+def _within(low: float, high: float, kind: str) -> Callable[..., Iterator[Asked]]:
+    """Questions about events that are over, or not begun, by a share of the video."""
+
+    def endless(scene: Scene, chance: random.Random, _: Sequence[str]) -> Iterator[Asked]:
+        begin, end = low * scene.seconds, high * scene.seconds
+        events = [e for e in scene.events if begin <= (e.start + e.end) / 2 < end]
+        while events:
+            event = chance.choice(events)
+            yield Asked(*_about(scene, event, chance), kind, (event.start, event.end))
+
+    return endless
+
+
+def _ordered(scene: Scene, chance: random.Random, _: Sequence[str]) -> Iterator[Asked]:
+    events = scene.events
+    while True:
+        place = chance.randrange(-1, len(events))
+        if place == -1:
+            last = chance.random() < 0.5
+            event = events[-1 if last else 0]
+            asked = f"what comes {'last' if last else 'first'}?"
+            evidence = (event.start, event.end)
+        elif chance.random() < 0.5 and place + 1 < len(events):
+            event = events[place + 1]
+            asked = f"what comes right after the {events[place].name}?"
+            evidence = (events[place].start, event.end)
+        elif place > 0:
+            event = events[place - 1]
+            asked = f"what comes right before the {events[place].name}?"
+            evidence = (event.start, events[place].end)
+        else:
+            continue
+        yield Asked(asked, event.name, "ordered", evidence)
+
+
+def _counted(scene: Scene, chance: random.Random, colours: Sequence[str]) -> Iterator[Asked]:
+    """How many of a colour, a shape or a motion; rare numbers as often as common ones."""
+    ways: dict[int, list[tuple[str, list[Event]]]] = {}
+    for asked, seen in (
+        *(
+            (f"how many shapes are {c}?", [e for e in scene.events if e.colour == c])
+            for c in colours
+        ),
+        *(
+            (f"how many {_plural(s)} are there?", [e for e in scene.events if e.shape == s])
+            for s in SHAPES
+        ),
+    ):
+        if len(seen) < len(NUMBERS):
+            ways.setdefault(len(seen), []).append((asked, seen))
+    while ways:
+        number = chance.choice(sorted(ways))
+        asked, seen = chance.choice(ways[number])
+        evidence = (seen[0].start, seen[-1].end) if seen else (0.0, scene.seconds)
+        yield Asked(asked, NUMBERS[number], "counted", evidence)
+
+
+def _compared(scene: Scene, chance: random.Random, _: Sequence[str]) -> Iterator[Asked]:
+    while len(scene.events) > 2:
+        three = chance.sample(scene.events, 3)
+        a, b, c = (event.name for event in three)
+        first = min(three, key=lambda event: event.start)
+        yield Asked(
+            f"which comes first, the {a}, the {b} or the {c}?",
+            first.name,
+            "compared",
+            (first.start, max(event.end for event in three)),
+        )
+
+
+def _absent(scene: Scene, chance: random.Random, colours: Sequence[str]) -> Iterator[Asked]:
+    there = {event.name for event in scene.events}
+    away = [f"{c} {s}" for c in colours for s in SHAPES if f"{c} {s}" not in there]
+    everything = (0.0, scene.seconds)
+    while away:
+        draw = chance.random()
+        name = chance.choice(away)
+        if draw < ASKED_IN_VAIN:
+            yield Asked(f"what does the {name} do?", "nothing", "absent", everything)
+        elif draw < (1 + ASKED_IN_VAIN) / 2:
+            yield Asked(f"is there {_article(name)} {name}?", "no", "absent", everything)
+        else:
+            event = chance.choice(scene.events)
+            yield Asked(
+                f"is there {_article(event.name)} {event.name}?",
+                "yes",
+                "absent",
+                (event.start, event.end),
+            )
+
+
+def _article(name: str) -> str:
+    return "an" if name[0] in "aeio" else "a"
+
+
+def _plural(shape: str) -> str:
+    return f"{shape}es" if shape.endswith("s") else f"{shape}s"
+
+
+_ENDLESS: dict[str, Callable[[Scene, random.Random, Sequence[str]], Iterator[Asked]]] = {
+    "early": _within(0.0, 1 / 3, "early"),
+    "middle": _within(1 / 3, 2 / 3, "middle"),
+    "late": _within(2 / 3, 1.0, "late"),
+    "ordered": _ordered,
+    "counted": _counted,
+    "compared": _compared,
+    "absent": _absent,
+}

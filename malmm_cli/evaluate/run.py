@@ -1,0 +1,276 @@
+"""Tasks → predictions, video by video: each is decoded and encoded once for all its tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from malmm_cli.errors import MalmmError
+from malmm_cli.evaluate.predictions import Kept, Prediction, digest, kept
+from malmm_cli.models.base import Context
+from malmm_cli.models.device import Clock
+from malmm_cli.pipeline import answer, loading, watch
+from malmm_cli.pipeline.features import Footage, encode
+from malmm_cli.pipeline.loading import Model
+from malmm_cli.pipeline.watch import Watched
+from malmm_cli.settings import ASK, CAPTION, Decoding, Sampling, Settings, changed, prompts_for
+from malmm_cli.types import Task
+
+__all__ = ["Plan", "Prediction", "Run", "about", "run"]
+
+# Visual tokens before choices that are weighed at a time: the scores of all words at each of them
+# are held at once.
+VISUAL = 2048
+
+Footages = dict[Sampling, Footage]
+OnSeen = Callable[[str, int, float, dict[str, float]], None]  # video, frames, duration, seconds
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How tasks are answered: questions by one kind of settings, captions and prompts by another.
+
+    With `choices` the likeliest of a task's choices is taken, where it has any, and nothing is
+    written freely. `newest` looks at so many frames alone, the last of those that were chosen.
+    """
+
+    questions: Settings = ASK
+    captions: Settings = CAPTION
+    choices: bool = False
+    newest: int | None = None
+
+    def settings(self, task: Task) -> Settings:
+        """Those of a task's kind, for the part of the video that the task is about."""
+        settings = self.captions if task.question is None else self.questions
+        places = {"start": task.start, "end": task.end}
+        return changed(settings, **{k: v for k, v in places.items() if v is not None})
+
+    def most(self, tasks: Sequence[Task]) -> Settings:
+        """Those that tasks are spoken of by: of questions, where there are any."""
+        asked = any(task.question is not None for task in tasks)
+        return self.questions if asked else self.captions
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it, as reports have it."""
+        settings = {"questions": self.questions.as_dict(), "captions": self.captions.as_dict()}
+        return {**settings, "choices": self.choices, "newest": self.newest}
+
+    def prompt(self, task: Task) -> str:
+        """What the model is asked."""
+        if task.question is None:
+            return task.prompt or self.captions.prompt
+        return prompts_for([task.question], self.questions)[0]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A plan, and the file that keeps what comes of it."""
+
+    plan: Plan
+    path: Path
+
+
+def run(
+    tasks: Sequence[Task],
+    model: Model,
+    runs: Sequence[Run],
+    *,
+    limit: int | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_failure: Callable[[MalmmError], None] | None = None,
+    on_seen: OnSeen | None = None,
+) -> list[list[Prediction]]:
+    """The prediction for each task, or for the first `limit`, in each run, in their order.
+
+    What a run's file holds is not done again, failures apart. A video that cannot be used is told
+    to `on_failure`, recorded for each of its tasks, and hurts no other. `on_seen` is told how long
+    each stage took for tasks that look at a video in the same way. Raises UsageError before
+    anything is done if a file holds something else or settings make no sense.
+    """
+    for one in runs:
+        for task in tasks:
+            one.plan.settings(task)
+            one.plan.prompt(task)
+    known = {"tasks": digest(tasks)}
+    tasks = tasks[:limit]
+    with ExitStack() as stack:
+        files = [
+            stack.enter_context(kept(one.path, known | about(model, one.plan), overwrite=overwrite))
+            for one in runs
+        ]
+        done, total = 0, len(tasks) * len(runs)
+        for group in _groups(tasks):
+            footages: Footages | None = {} if len(runs) > 1 else None
+            for one, file in zip(runs, files, strict=True):
+                _answer(group, model, one.plan, file, footages, on_failure, on_seen)
+                done += len(group)
+                if on_progress:
+                    on_progress(done, total)
+        return [[file.found[task.id] for task in tasks] for file in files]
+
+
+def about(model: Model, plan: Plan) -> dict[str, Any]:
+    """All that predictions come from besides tasks, for JSON."""
+    return {
+        "model": model.name,
+        "revision": model.revision,
+        "weights": model.weights,
+        "dtype": model.dtype,
+        "bits": _bits(model),
+        **plan.as_dict(),
+    }
+
+
+def _bits(model: Model) -> int | None:
+    """In how many bits the language model is stored, if in few."""
+    net: Any = model.net
+    language = net.language_model
+    return next((n for n in (4, 8) if getattr(language, f"is_loaded_in_{n}bit", False)), None)
+
+
+def _groups(tasks: Sequence[Task]) -> list[list[Task]]:
+    """Tasks about the same part of a video, in the order in which they come first."""
+    groups: dict[tuple[Any, ...], list[Task]] = {}
+    for task in tasks:
+        groups.setdefault((task.video, task.start, task.end), []).append(task)
+    return list(groups.values())
+
+
+def _alike(tasks: Sequence[Task], plan: Plan) -> list[list[Task]]:
+    """Tasks of a group that look at the same frames with the same memory.
+
+    Those that may answer at another length are apart: for them there may be no room.
+    """
+    groups: dict[Settings, list[Task]] = {}
+    for task in tasks:
+        settings = plan.settings(task)
+        plain = replace(ASK.decoding, max_new_tokens=settings.decoding.max_new_tokens)
+        groups.setdefault(replace(settings, prompt="", decoding=plain), []).append(task)
+    return list(groups.values())
+
+
+def _answer(
+    group: list[Task],
+    model: Model,
+    plan: Plan,
+    file: Kept,
+    footages: Footages | None,
+    on_failure: Callable[[MalmmError], None] | None,
+    on_seen: OnSeen | None,
+) -> None:
+    """Add to the file what it lacks of a group, `footages` of which may be there from before."""
+    rest = [task for task in group if task.id not in file.found or file.found[task.id].error]
+    for tasks in _alike(rest, plan):
+        try:
+            predictions, seen = _predict(tasks, model, plan, footages)
+            if on_seen:
+                on_seen(tasks[0].video, seen.frames, seen.info.duration, seen.seconds)
+        except Exception as error:  # a fault of ours too: the other videos are to be done
+            told = _told(tasks[0].video, error)
+            if on_failure:
+                on_failure(told)
+            reason = {"kind": told.kind, "message": told.message}
+            predictions = [
+                Prediction(task.id, task.video, plan.prompt(task), error=reason) for task in tasks
+            ]
+        for prediction in predictions:
+            file.add(prediction)
+
+
+def _told(video: str, error: Exception) -> MalmmError:
+    if isinstance(error, MalmmError):
+        if video in error.message:
+            return error
+        return MalmmError(f"{video}: {error.message}", hint=error.hint, kind=error.kind)
+    return MalmmError(f"{video}: {type(error).__name__}: {error}", kind="Unexpected")
+
+
+@loading.capacity()
+def _predict(
+    tasks: list[Task], model: Model, plan: Plan, footages: Footages | None
+) -> tuple[list[Prediction], Watched]:
+    """What the model says to tasks that look at a video in the same way, and what was seen."""
+    settings = plan.settings(tasks[0])
+    prompts = [plan.prompt(task) for task in tasks]
+    video = tasks[0].video
+    footage = None
+    if footages is not None or plan.newest is not None:
+        footage = _footage(video, model, settings, {} if footages is None else footages)
+    if footage and plan.newest is not None:
+        footage = _newest(footage, plan.newest)
+    seen, context = watch.watch_whole(footage or video, prompts, model, settings)
+    free: dict[Decoding, list[int]] = {}
+    for k, task in enumerate(tasks):
+        if not (plan.choices and task.choices):
+            free.setdefault(plan.settings(task).decoding, []).append(k)
+    texts: dict[int, str] = {}
+    predictions = []
+    with Clock(model.net.device, seen.seconds)("generate"):
+        for decoding, places in free.items():
+            asked = [prompts[k] for k in places]
+            found = answer.answered(model.net, context.chosen(places), asked, decoding)
+            texts |= {k: candidates[0] for k, candidates in zip(places, found, strict=True)}
+        for k, task in enumerate(tasks):
+            weighed = (
+                None if k in texts else _weigh(model, context.tokens[k], prompts[k], task.choices)
+            )
+            text = texts[k] if weighed is None else max(weighed, key=weighed.__getitem__)
+            predictions.append(_prediction(task, prompts[k], text, weighed, seen, settings))
+    return predictions, seen
+
+
+def _prediction(
+    task: Task,
+    prompt: str,
+    text: str,
+    weighed: dict[str, float] | None,
+    seen: Watched,
+    settings: Settings,
+) -> Prediction:
+    duration, end = seen.info.duration, settings.sampling.end
+    return Prediction(
+        id=task.id,
+        video=task.video,
+        prompt=prompt,
+        text=text,
+        likelihoods=weighed,
+        frames=seen.frames,
+        first=round(seen.first, 3),
+        last=round(seen.last, 3),
+        start=round(settings.sampling.start or 0.0, 3),
+        end=round(duration if end is None else min(end, duration), 3),
+        duration=round(duration, 3),
+        warnings=list(seen.warnings) or None,
+    )
+
+
+def _weigh(model: Model, tokens: Tensor, prompt: str, choices: Sequence[str]) -> dict[str, float]:
+    """The log-likelihood of each choice under tokens (n, D) and the prompt."""
+    size = max(VISUAL // len(tokens), 1)
+    told = []
+    for part in (choices[begin : begin + size] for begin in range(0, len(choices), size)):
+        shared = tokens.expand(len(part), -1, -1)
+        told.append(model.net.score(Context(shared), [prompt] * len(part), part))
+    return dict(zip(choices, torch.cat(told).tolist(), strict=True))
+
+
+def _footage(video: str, model: Model, settings: Settings, footages: Footages) -> Footage:
+    """The encoded frames that settings choose, from before if there are."""
+    sampling = settings.sampling
+    if sampling not in footages:
+        footages[sampling] = encode(video, model, settings)
+    return footages[sampling]
+
+
+def _newest(footage: Footage, number: int) -> Footage:
+    """The last frames of some, which keep their positions in time."""
+    features = torch.cat([features for features, _ in footage.chunks])[-number:]
+    times = [time for _, times in footage.chunks for time in times][-number:]
+    return replace(footage, chunks=[(features, times)], skipped=footage.total - len(times))

@@ -1,0 +1,255 @@
+"""What goes wrong between here and the Hub → one plain line and the next step."""
+
+from __future__ import annotations
+
+import errno
+import math
+import re
+import time
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from malmm_cli.errors import CapacityError, MalmmError, ModelError, UsageError
+from malmm_cli.hub.registry import KNOWN, nearest
+
+__all__ = [
+    *(
+        "WrongAnswerError",
+        "asked_to_wait",
+        "endpoint",
+        "explained",
+        "http_error",
+        "is_refused_part",
+    ),
+    *("is_old_address", "may_pass"),
+]
+
+_KEPT = "what has arrived is kept, so run it again to go on"
+
+# What the Hub answers with → what that means, and what to do.
+_ANSWERS = {
+    401: ("the Hub does not accept the token", "log in with `hf auth login`, or unset HF_TOKEN"),
+    403: ("the Hub refuses access", "log in with `hf auth login` as someone who may read it"),
+    404: ("the Hub does not have what it lists", f"try again later; {_KEPT}"),
+    416: ("the Hub does not send the rest of a file", _KEPT),
+    429: ("rate limited by the Hub (429)", f"wait some minutes; {_KEPT}"),
+}
+
+# A limit on requests in the Hub's own form: none remain, and in how many seconds there are more.
+_LIMIT = re.compile(r"\br=0\b.*?\bt=([0-9]{1,12})\b", re.ASCII)
+
+# What the HTTP library calls a redirection that never ends.
+_CIRCLE = "TooManyRedirects"
+
+# What an address is answered with that the Hub has signed for a while, when that has passed.
+_OLD = (400, 401, 403, 404, 410)
+
+# What the Hub calls a refusal of its own, which no other address would change.
+_REFUSALS = ("GatedRepo", "RepoNotFound", "RevisionNotFound", "EntryNotFound")
+
+# What comes of reading metadata that are none.
+_NOT_METADATA = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+
+class WrongAnswerError(Exception):
+    """An answer that cannot be the part of the file that was asked for."""
+
+
+def explained(error: Exception, repository: str, *, record: Path | None = None) -> MalmmError:
+    """The error as a user can understand it; `record` is the file that says which revision."""
+    from huggingface_hub import errors, get_token
+
+    status = status_of(error)
+    if isinstance(error, errors.GatedRepoError):
+        return ModelError(
+            f"{repository} is given to those who have agreed to its terms",
+            hint="agree to them on its page on the Hub, then log in with `hf auth login`",
+            kind="GatedModel",
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        way = "a newer version of malmm may know another"
+        if record:
+            way = f"remove {record} to take what its main is now"
+        return ModelError(
+            f"the Hub does not have this revision of {repository}",
+            hint=f"{way}; a folder of weights works too",
+        )
+    if isinstance(error, WrongAnswerError):
+        return ModelError(
+            f"{repository}: {error}",
+            hint=f"{_KEPT}; if it stays so, something on the way changes files",
+            kind="DamagedDownload",
+        )
+    if storage := of_storage(error):
+        return ModelError(
+            f"{repository}: {storage}, where the Hub keeps its files, answers with error {status}",
+            hint=f"a firewall may be in the way, or the clock of this machine wrong; {_KEPT}",
+            kind="HubError",
+        )
+    # to whom it does not know, the Hub does not tell what is private and what is not there
+    if isinstance(error, errors.RepositoryNotFoundError) or (status == 401 and not get_token()):
+        return _unknown(repository)
+    if status is not None:
+        said, hint = _ANSWERS.get(status, (f"the Hub answers with error {status}", _KEPT))
+        if may_pass(error, started=True) and (seconds := asked_to_wait(error)):
+            said = f"{said}, and asks to wait {seconds} s"
+            hint = "what has arrived is kept, so run it again after that"
+        return ModelError(f"{repository}: {said}", hint=hint, kind="HubError")
+    if isinstance(error, http_error()):
+        return _unreached(error, repository)
+    if isinstance(error, OSError):
+        return _not_stored(error, repository)
+    if isinstance(error, _NOT_METADATA):
+        return ModelError(
+            f"{repository}: unexpected response (a proxy or login page?)",
+            hint="check HF_ENDPOINT, and whether a proxy or login page is in between",
+            kind="HubError",
+        )
+    return ModelError(f"{repository} cannot be fetched: {error}", hint=f"try again; {_KEPT}")
+
+
+def _unknown(repository: str) -> MalmmError:
+    """The Hub says that there is no such repository."""
+    known = [known.repository for known in KNOWN.values() if known.repository]
+    if repository in known:
+        return ModelError(
+            f"the Hub does not show {repository}",
+            hint="it may have moved, or want a login (`hf auth login`); `malmm models` lists "
+            "others, and a folder of weights works too",
+            kind="HubError",
+        )
+    return UsageError(
+        f"the Hub has no repository {repository} that you may see",
+        hint=f"{nearest(repository, known, 0.8)}check the spelling; if it is private, log in with "
+        "`hf auth login`",
+        kind="UnknownModel",
+    )
+
+
+def _not_stored(error: OSError, repository: str) -> MalmmError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return (CapacityError if full else ModelError)(
+        f"{repository} cannot be stored: {error}",
+        hint=f"{'free up disk space' if full else 'look at the folder'}, or let HF_HOME name a "
+        f"folder elsewhere; {_KEPT}",
+    )
+
+
+def endpoint() -> str:
+    """Where the Hub was looked for, if somebody has said so."""
+    from huggingface_hub import constants
+
+    other = constants.ENDPOINT != "https://huggingface.co"
+    return f" (HF_ENDPOINT is {constants.ENDPOINT})" if other else ""
+
+
+def may_pass(error: Exception, *, started: bool) -> bool:
+    """Whether waiting may help; a Hub that was never reached is not waited for."""
+    status = status_of(error)
+    if status is not None:
+        return status in (408, 416, 429) or status >= 500
+    kind = type(error).__name__
+    if kind == _CIRCLE or kind.startswith("Unsupported"):
+        return False
+    return started or not kind.startswith("Connect")
+
+
+def is_old_address(error: Exception) -> bool:
+    """Whether an address is refused that the Hub gave; asked again, it gives a new one."""
+    response = getattr(error, "response", None)
+    if response is None or response.status_code not in _OLD or not response.history:
+        return False
+    return response.headers.get("X-Error-Code") not in _REFUSALS
+
+
+def of_storage(error: Exception) -> str | None:
+    """The host that refuses such an address, where it is another than the Hub's."""
+    if not is_old_address(error):
+        return None
+    response: Any = error.response  # type: ignore[attr-defined]
+    hub, storage = response.history[0].url, response.url
+    return None if hub.netloc == storage.netloc else str(storage.host)
+
+
+def is_refused_part(error: Exception) -> bool:
+    """Whether another part of the file may be sent when the missing one is not."""
+    return isinstance(error, WrongAnswerError) or status_of(error) == 416
+
+
+def asked_to_wait(error: Exception) -> int | None:
+    """Seconds that an answer asks to wait, which it may say in three forms."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    after = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"[0-9]{1,12}", after):
+        return int(after)
+    if found := _LIMIT.search(headers.get("RateLimit", "")):
+        return int(found[1])
+    now = _seconds(headers.get("Date", "")) or time.time()  # our clock may be wrong
+    until = _seconds(after)
+    return None if until is None else max(math.ceil(until - now), 0)
+
+
+def _seconds(date: str) -> float | None:
+    """A date of HTTP, which is Greenwich's, in seconds since 1970; None where it is none."""
+    try:
+        told = parsedate_to_datetime(date)
+        return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def http_error() -> Any:
+    """What the HTTP library raises that the client uses, of which there are several."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return HfHubHTTPError.__mro__[1]
+
+
+def status_of(error: Exception) -> int | None:
+    """The status that the Hub answered with, None where it did not answer."""
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _unreached(error: Exception, repository: str) -> MalmmError:
+    """No answer came, or not all of it: from the Hub, or from where it has sent us."""
+    kind = type(error).__name__
+    said = str(error).split(" (")[0]
+    reason = f": {said}" if said else ""
+    other = _elsewhere(error)
+    if other and kind.startswith("Unsupported"):
+        return ModelError(
+            f"{repository}: the Hub gives an address that is not of the web: "
+            f"{other.scheme}://{other.host}",
+            hint=f"take another mirror of the Hub{endpoint()}, or a folder of weights",
+            kind="HubError",
+        )
+    who = f"{other.host}, where the Hub keeps its files," if other else "the Hub"
+    if "Timeout" in kind:
+        broken = f"{who} does not answer in time"
+    elif kind == _CIRCLE:
+        broken = "the Hub redirects in circles"
+    elif kind.startswith(("Connect", "Unsupported", "Proxy")):
+        broken = f"{who} cannot be reached{reason}"
+    else:
+        broken = f"connection to the Hub lost{reason}"
+    return ModelError(
+        f"{repository}: {broken}",
+        hint=f"check the connection{'' if other else endpoint()}; {_KEPT}. A folder of weights or "
+        "--model tiny needs none",
+        kind="NoNetwork",
+    )
+
+
+def _elsewhere(error: Exception) -> Any:
+    """The address that did not answer, where it is not the Hub's own; None where it is."""
+    from huggingface_hub import constants
+
+    try:
+        url = error.request.url  # type: ignore[attr-defined]
+    except (AttributeError, RuntimeError):  # the library's, where nothing was asked for yet
+        return None
+    hub = type(url)(constants.ENDPOINT)
+    here = url.netloc == hub.netloc and url.scheme in ("http", "https", hub.scheme)
+    return None if here else url

@@ -1,0 +1,89 @@
+"""What the model will see of a video: its frames as PNG files, or on one sheet."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from malmm_cli import media
+from malmm_cli.errors import UsageError
+from malmm_cli.files.atomic import new_folder
+from malmm_cli.formats import open_whole
+from malmm_cli.media.sampling import choose_for
+from malmm_cli.settings import Settings
+from malmm_cli.types import Frame, MediaInfo
+
+__all__ = ["Seen", "look"]
+
+_MOST_ON_SHEET = 400
+_THUMBNAIL = (160, 120)  # at most so wide and so high
+_LABEL = 14  # pixels of height for the time under each picture
+
+
+@dataclass
+class Seen:
+    """The frames of a video: (seconds, source seconds, width, height) each, and what was amiss."""
+
+    info: MediaInfo
+    frames: list[tuple[float, float, int, int]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def look(
+    video: str, settings: Settings, *, sheet: Path | None = None, dump: Path | None = None
+) -> Seen:
+    """Decode the frames that settings choose; save them as PNGs in `dump` and small on `sheet`.
+
+    Both appear whole or not at all. `dump` must not exist, or be empty.
+    """
+    info = media.probe(video, settings.sampling.decoder)
+    times = choose_for(info, settings.sampling)
+    if sheet and len(times) > _MOST_ON_SHEET:
+        raise UsageError(
+            f"{sheet}: a sheet holds {_MOST_ON_SHEET} pictures at most, not {len(times)}",
+            hint=f"use --frames {_MOST_ON_SHEET}, or --dump FOLDER for all",
+        )
+    seen = Seen(info, warnings=list(info.warnings))
+    thumbnails = []
+    with new_folder(dump) if dump else nullcontext() as place:
+        for number, frame in enumerate(
+            media.read(info, times.tolist(), None, seen.warnings.append)
+        ):
+            height, width = frame.pixels.shape[:2]
+            seen.frames.append((frame.seconds, frame.source_seconds, width, height))
+            if place:
+                Image.fromarray(frame.pixels).save(place / f"{number:05}.png", compress_level=1)
+            if sheet:
+                thumbnails.append(_thumbnail(frame))
+    if sheet:
+        _save_sheet(thumbnails, sheet)
+    return seen
+
+
+def _thumbnail(frame: Frame) -> Image.Image:
+    picture = Image.fromarray(frame.pixels)
+    picture.thumbnail(_THUMBNAIL)
+    labelled = Image.new("RGB", (picture.width, picture.height + _LABEL), "white")
+    labelled.paste(picture)
+    minutes, seconds = divmod(frame.seconds, 60)
+    text = f"{int(minutes)}:{seconds:04.1f}"
+    ImageDraw.Draw(labelled).text((2, picture.height + 1), text, fill="black")
+    return labelled
+
+
+def _save_sheet(thumbnails: list[Image.Image], path: Path) -> None:
+    """All pictures in rows, as square a sheet as their number allows."""
+    width = max(picture.width for picture in thumbnails) + 4
+    height = max(picture.height for picture in thumbnails) + 4
+    count = len(thumbnails)
+    columns = min(count, max(1, round((count * height / width * 1.5) ** 0.5)))
+    rows = -(-count // columns)
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    for number, picture in enumerate(thumbnails):
+        row, column = divmod(number, columns)
+        sheet.paste(picture, (column * width + 2, row * height + 2))
+    with open_whole(path) as file:
+        sheet.save(file, format="PNG")

@@ -1,0 +1,1 @@
+"""InstructBLIP with MA-LMM's memory."""

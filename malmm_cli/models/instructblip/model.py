@@ -1,0 +1,349 @@
+"""InstructBLIP with a memory: image encoder, memory Q-Former, projection and language model.
+
+The image encoder and the language model are transformers' own and stay frozen; the language
+model is handed the query tokens of the last step alone, 32 whatever the video's length, where
+transformers' InstructBLIP-Video hands over 32 per frame. Reference: MA-LMM, CVPR 2024, figure 2.
+
+Letters: V videos, B prompts (B / V of each video, side by side), T frames, P patch tokens,
+C encoder width, n query tokens, D Q-Former width, E language model width, L prompt tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from malmm_cli.memory.bank import MemoryBank
+from malmm_cli.memory.spans import Slots, frame_seconds
+from malmm_cli.models.base import Context, Features, OnText, Spec, Work
+from malmm_cli.models.generation import generate, likelihoods
+from malmm_cli.models.instructblip.cuda_graph import memorise
+from malmm_cli.models.instructblip.memory import Memory
+from malmm_cli.models.instructblip.positions import let_positions_learn, position
+from malmm_cli.models.instructblip.qformer import QFormer
+from malmm_cli.models.instructblip.sizes import bytes_for, feature_shape
+from malmm_cli.models.instructblip.tokenizers import Texts
+from malmm_cli.settings import ASK, BANKS, CAPTION, POLICIES, Decoding, MemoryOptions
+
+__all__ = ["InstructBlip"]
+
+
+class InstructBlip(nn.Module):
+    """The whole model, with the published weights' parameter names.
+
+    `position_embedding` (positions, C) is MA-LMM's own and comes from fine-tuning; the published
+    weights have none.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        vision_model: Any,
+        language_model: Any,
+        texts: Texts,
+        *,
+        positions: int = 0,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.texts = texts
+        self.vision_model = vision_model
+        self.language_model = language_model
+        # the reference normalises its encoder's output with this eps; the published port with 1e-6
+        vision_model.post_layernorm.eps = 1e-5
+        self.qformer = QFormer(config.qformer_config)
+        width = config.qformer_config.hidden_size
+        self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, width))
+        self.language_projection = nn.Linear(width, config.text_config.hidden_size)
+        self.position_embedding = (
+            nn.Embedding(positions, config.qformer_config.encoder_hidden_size)
+            if positions
+            else None
+        )
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std), persistent=False)
+
+    @property
+    def image_size(self) -> int:
+        """Width and height of the frames that `encode` takes."""
+        return int(self.config.vision_config.image_size)
+
+    @cached_property
+    def spec(self) -> Spec:
+        """What never changes about it."""
+        limit = getattr(self.language_model.config, "max_position_embeddings", None)
+        return Spec(
+            "instructblip",
+            *feature_shape(self.config),
+            context=limit if self.texts.decoder_only else None,
+            policies=POLICIES,
+            banks=BANKS,
+            defaults={"caption": CAPTION, "ask": ASK},
+        )
+
+    @property
+    def answers_on(self) -> torch.device:
+        """Where the language model is."""
+        return torch.device(self.language_model.device)
+
+    def frame_size(self, width: int, height: int) -> tuple[int, int]:
+        """The square that every frame becomes."""
+        return (self.image_size, self.image_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the Q-Former is."""
+        return self.query_tokens.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the Q-Former computes in."""
+        return self.query_tokens.dtype
+
+    def move_to(self, place: torch.device | str | torch.dtype) -> None:
+        """Move to a device or number type all but the language model, which is loaded in place."""
+        for part in (self.vision_model, self.qformer, self.language_projection):
+            part.to(place)
+        if self.position_embedding is not None:
+            self.position_embedding.to(place)
+        self.query_tokens.data = self.query_tokens.data.to(place)
+        self.pixel_mean, self.pixel_std = self.pixel_mean.to(place), self.pixel_std.to(place)
+
+    def encode(self, frames: Tensor, seconds: Tensor) -> Features:
+        """Frames (T, H, W, 3) uint8 RGB of `image_size`, shown at `seconds` (T,), to features.
+
+        Features know nothing of prompts or of each other.
+        """
+        return Features(self.encode_frames(frames), seconds[:, None].expand(-1, 2))
+
+    @torch.no_grad()
+    def encode_frames(self, frames: Tensor) -> Tensor:
+        """Frames (T, H, W, 3) uint8 RGB of `image_size` to rows (T, P, C)."""
+        pixels = frames.to(self.device).permute(0, 3, 1, 2).to(self.pixel_mean.dtype) / 255
+        mean, std = self.pixel_mean[:, None, None], self.pixel_std[:, None, None]
+        return self.encode_pixels((pixels - mean) / std)
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels (T, 3, H, W) to features (T, P, C)."""
+        pixels = pixels.to(self.vision_model.dtype)  # in training the Q-Former's may be another
+        features: Tensor = self.vision_model(pixel_values=pixels).last_hidden_state
+        return features
+
+    @torch.no_grad()
+    def start(
+        self, prompts: Sequence[str], options: MemoryOptions, total: int | None = None
+    ) -> Memory:
+        """An empty memory for prompts; see `malmm_cli.memory` for the options.
+
+        `total` is the number of frames to come, where it is known: it places them in a position
+        table that is shorter than the video. Without prompts only the visual bank is kept.
+        """
+        if prompts:
+            ids, mask = (x.to(self.device) for x in self.texts.instructions(prompts))
+        else:
+            ids = mask = torch.zeros(0, 0, dtype=torch.long, device=self.device)
+        return self.start_from_ids(ids, mask, **asdict(options), total=total)
+
+    def start_from_ids(self, ids: Tensor, mask: Tensor, **options: Any) -> Memory:
+        """`start` for prompts that the Q-Former's tokenizer has read: ids, mask (B, L) int64."""
+        return self.qformer.start(self.query_tokens, ids, mask, **options)
+
+    @torch.no_grad()
+    def restore(
+        self, prompts: Sequence[str], options: MemoryOptions, slots: Slots, frames: int
+    ) -> Memory:
+        """A memory for prompts whose visual bank holds `slots`; each query bank reads them anew."""
+        memory = self.start(prompts, options.within(len(slots.rows)))
+        memory.placed = True
+        self.observe_rows(memory, slots.rows[None].to(self.device, self.dtype))
+        if isinstance(memory.visual, MemoryBank):
+            memory.visual.counts[0, : memory.visual.used] = slots.counts[: memory.visual.used]
+        memory.placed, memory.frames = False, frames
+        memory.seconds = [frame_seconds(slots, frames)]
+        return memory
+
+    @torch.no_grad()
+    def observe(self, memory: Memory, features: Features) -> None:
+        """Let memory take in features (T, P, C) that follow those it has seen."""
+        self.observe_rows(memory, features.rows[None].to(self.device, self.dtype))
+        memory.seconds.append(features.seconds)
+
+    @torch.no_grad()
+    def observe_rows(self, memory: Memory, rows: Tensor) -> None:
+        """`observe` for V videos at once: rows (V, T, P, C).
+
+        The newest frame is held back until the next one comes: `context` reads it against the banks
+        without storing it there.
+        """
+        videos, frames = rows.shape[:2]
+        assert len(memory.hidden) % videos == 0, "prompts must be shared evenly among videos"
+        if memory.reads_apart:
+            self._keep(self.qformer.apart(rows, memory, self.num_queries), memory)
+            return
+        if memory.keeps_nothing:
+            memory.frames += frames - 1
+            memory.newest = None
+            rows = rows[:, -1:]
+        for index in range(rows.shape[1]):
+            if memory.newest is not None:
+                memorise(self._append, memory.newest, memory)
+            memory.newest = self.placed(rows[:, index], memory)
+        # the rows may be made by another stream of a GPU, and overwritten there
+        memory.newest = memory.newest.clone() if memory.newest is not None else None
+
+    @torch.no_grad()
+    def context(self, memory: Memory) -> Context:
+        """The query outputs (B, n, D) of the newest frame, read against the banks.
+
+        Without a memory (length 0) those of all frames, (B, frames * n, D).
+        """
+        if memory.reads_apart:
+            assert memory.tokens is not None, "nothing was observed"
+            return Context(memory.tokens)
+        assert memory.newest is not None, "nothing was observed"
+        return Context(self.qformer.read(memory.newest, memory, self.num_queries))
+
+    def remember_for_training(
+        self,
+        features: Tensor,
+        ids: Tensor,
+        mask: Tensor,
+        *,
+        position_gradient: str = "last",
+        **options: Any,
+    ) -> Tensor:
+        """Tokens of features (V, T, P, C) under prompts ids, mask (B, L), with gradient.
+
+        As in the reference, earlier frames are read without gradient. The last one projects the
+        banks anew from their stored inputs, so that key and value weights learn through every
+        entry. `position_gradient` "last" gives the position table gradient at the last frame
+        alone, which is the reference's; "all" at every frame in the visual bank too. Tokens are
+        the same.
+        """
+        memory = self.start_from_ids(ids, mask, first_layer=self._drops_out, **options)
+        if memory.reads_apart:
+            self._keep(self.qformer.apart(features, memory, self.num_queries), memory)
+            assert memory.tokens is not None
+            return memory.tokens
+        last = features.shape[1] - 1
+        with torch.no_grad():
+            for index in range(last):
+                memory.hidden = self.qformer.embeddings(self.query_tokens, ids)
+                feature = self.placed(features[:, index], memory)
+                self.qformer.append(feature, memory, self.num_queries, projected=False)
+        memory = memory.plain()
+        if position_gradient == "all" and self.position_embedding is not None:
+            let_positions_learn(memory, self.position_embedding.weight)
+        memory.hidden = self.qformer.embeddings(self.query_tokens, ids)
+        newest = self.placed(features[:, last], memory)
+        return self.qformer.read(newest, memory, self.num_queries)
+
+    def generate(
+        self,
+        context: Context,
+        prompts: Sequence[str],
+        decoding: Decoding,
+        on_text: OnText | None = None,
+    ) -> list[list[str]]:
+        """Candidates for each prompt, the best first; raises what `generation.generate` raises."""
+        return generate(self, context.tokens, prompts, decoding, on_text)
+
+    def score(self, context: Context, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
+        """Log-likelihood (B,) float32 of each answer to its prompt."""
+        return likelihoods(self, context.tokens, prompts, answers)
+
+    def bytes_for(self, work: Work) -> int:
+        """Bytes that are held at once for some work."""
+        return bytes_for(self, work)
+
+    def embed(self, tokens: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokens (B, n, D) before prompts as the language model's input (B, n + L, E), and mask.
+
+        A decoder's prompts are padded on the left, between tokens and text, as in the reference.
+        """
+        side = "left" if self.texts.decoder_only else "right"
+        ids, mask = self.texts.prompts(prompts, side=side)
+        return self._join(tokens, ids, mask)
+
+    def loss(self, tokens: Tensor, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
+        """Cross-entropy () of answers under tokens (B, n, D) and prompts; on the answers alone."""
+        embeds, attention, labels = self.embed_with_answers(tokens, prompts, answers)
+        out = self.language_model(inputs_embeds=embeds, attention_mask=attention, labels=labels)
+        loss: Tensor = out.loss
+        return loss
+
+    def embed_with_answers(
+        self, tokens: Tensor, prompts: Sequence[str], answers: Sequence[str]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What `embed` gives, made for answers, and their labels (B, ...), -100 everywhere else.
+
+        A decoder's input and labels hold the answers too; an encoder's input does not.
+        """
+        if self.texts.decoder_only:
+            ids, mask, labels = self.texts.prompts_with_answers(prompts, answers)
+            nothing = labels.new_full((len(labels), tokens.shape[1]), -100)
+            labels = torch.cat([nothing, labels], dim=1)
+        else:
+            ids, mask = self.texts.prompts(prompts, side="right")
+            labels, told = self.texts.prompts(answers, side="right")
+            labels = labels.masked_fill(told == 0, -100)
+        embeds, attention = self._join(tokens, ids, mask)
+        return embeds, attention, labels.to(embeds.device)
+
+    @property
+    def _drops_out(self) -> bool:
+        """Whether what the Q-Former's first layer is given varies in training."""
+        about = self.config.qformer_config
+        return bool(max(about.hidden_dropout_prob, about.attention_probs_dropout_prob) > 0)
+
+    @property
+    def num_queries(self) -> int:
+        """Query tokens that one step gives the language model."""
+        return self.query_tokens.shape[1]
+
+    def _append(self, feature: Tensor, memory: Memory) -> None:
+        """Append one frame (V, P, C) that has its position to the banks."""
+        projected = len(memory.hidden) > 0
+        self.qformer.append(feature, memory, self.num_queries, projected=projected)
+
+    def placed(self, feature: Tensor, memory: Memory) -> Tensor:
+        """The next frame (V, P, C) of memory, which counts it, with its position embedding."""
+        memory.frames += 1
+        if memory.placed:
+            return feature
+        return self._at_position(feature, memory.frames - 1, memory.total)
+
+    def _at_position(self, feature: Tensor, frame: int, total: int | None) -> Tensor:
+        """A frame (V, P, C), counted from 0, with its position embedding, if there are any."""
+        if self.position_embedding is None:
+            return feature
+        return feature + position(self.position_embedding.weight, frame, total)
+
+    def _keep(self, tokens: Tensor, memory: Memory) -> None:
+        """Add the tokens (B, T, n, D) of frames that were read apart to memory."""
+        seen, new = memory.frames, tokens.shape[1]
+        if memory.policy == "average":
+            mean = tokens.mean(dim=1)
+            if memory.tokens is not None:
+                mean = torch.lerp(memory.tokens, mean, new / (seen + new))
+            memory.tokens = mean
+        else:
+            flat = tokens.flatten(1, 2)
+            memory.tokens = flat if memory.tokens is None else torch.cat([memory.tokens, flat], 1)
+        memory.frames = seen + new
+
+    def _join(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        projected = self.language_projection(tokens)
+        embedded = self.language_model.get_input_embeddings()(ids.to(self.device))
+        projected = projected.to(embedded.device, embedded.dtype)
+        attention = torch.cat([mask.new_ones(projected.shape[:2]), mask], dim=1)
+        return torch.cat([projected, embedded], dim=1), attention.to(embedded.device)

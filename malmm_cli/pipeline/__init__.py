@@ -1,0 +1,1 @@
+"""From a path and prompts to texts: loading, features, memory, answers."""

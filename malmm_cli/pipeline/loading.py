@@ -1,0 +1,181 @@
+"""A model's name → the model on its device, in numbers that fit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from malmm_cli import hub, media
+from malmm_cli.checkpoints.layout import shards
+from malmm_cli.checkpoints.preprocessor import read_pixels
+from malmm_cli.errors import CapacityError
+from malmm_cli.models import registry
+from malmm_cli.models.base import VideoModel
+from malmm_cli.models.capacity import frames_at_once, free_memory
+from malmm_cli.models.device import language_options, limit_threads, pick_device, pick_dtype
+from malmm_cli.pipeline.feature_cache import Cache
+
+__all__ = ["Model", "capacity", "load", "must_spread"]
+
+
+# Of each tensor, so that names of models are had without reading gigabytes.
+HASHED_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model, what it is called, and how many frames keep it busy and can be held.
+
+    It lies in `folder`. `reader` opens videos for it, `cache` keeps what it makes of their frames.
+    """
+
+    net: VideoModel[Any] = field(repr=False)
+    name: str
+    revision: str | None
+    device: str
+    dtype: str
+    note: str = ""
+    reader: media.Reader = field(default=media, repr=False)
+    chunk: int = 16
+    folder: Path = Path()
+    cache: Cache | None = None
+
+    @cached_property
+    def encoder(self) -> str:
+        """A name for the weights that features come from, in whatever numbers they are computed."""
+        return _identity(self.folder, self.net, ("vision_model.",))
+
+    @cached_property
+    def weights(self) -> str:
+        """The same for all weights, whatever folder they lie in."""
+        return _identity(self.folder, self.net, ("",))
+
+    @cached_property
+    def sight(self) -> str:
+        """The same for all that what a visual bank holds comes from: positions of frames too."""
+        return _identity(self.folder, self.net, ("vision_model.", "position_embedding."))
+
+
+@contextmanager
+def capacity() -> Iterator[None]:
+    """Tell of too little memory by CapacityError; PyTorch has several ways to say so."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not (known or "allocate memory" in str(error)):
+            raise
+        raise CapacityError(
+            "there is not enough memory",
+            hint="fewer beams, a smaller --memory or another --model need less",
+        ) from error
+
+
+@capacity()
+def load(
+    name: str = "vicuna-7b",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str | None = None,
+    offline: bool = False,
+    on_note: Callable[[str], None] | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Model:
+    """A model by short name, Hub repository or folder, ready on a device; downloaded if need be.
+
+    `on_note` and `on_progress` are told of a download: a line; a file, its bytes here and its size.
+    Raises UsageError for a name, device or dtype that is not there, ModelError for broken files,
+    CapacityError for too little disk or memory.
+    """
+    name = str(name)
+    where = pick_device(device)
+    known = hub.describe(name)["parameters"]
+    number = pick_dtype(dtype, where, parameters=known, free=free_memory(where))
+    dtype = str(number).removeprefix("torch.")
+    limit_threads()
+    language_options(where, number, quantize=quantize)  # refuses what is wrong before a download
+
+    def spread(parameters: int) -> bool:
+        return must_spread(name, parameters, device=str(where), dtype=dtype, quantize=quantize)
+
+    located = hub.locate(
+        name,
+        offline=offline,
+        on_note=on_note,
+        on_progress=on_progress,
+        check_memory=spread,
+    )
+    net = registry.load(
+        located.folder,
+        device=where,
+        dtype=number,
+        quantize=quantize,
+        spread=spread(hub.describe(name)["parameters"]),
+    )
+    return Model(
+        net=net,
+        name=located.name,
+        revision=located.revision,
+        device=str(where),
+        dtype=dtype,
+        note=located.note,
+        chunk=frames_at_once(net),
+        folder=located.folder,
+    )
+
+
+def _identity(folder: Path, net: Any, parts: tuple[str, ...]) -> str:
+    """A hash over rows of every stored tensor, evenly spread, and over how they are used."""
+    told = []
+    for name in shards(folder):
+        with safe_open(folder / name, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118
+                if key.startswith(parts):
+                    part = file.get_slice(key)
+                    told.append((key, part.get_shape(), _rows_hash(part)))
+    pixels = read_pixels(folder)
+    heads = net.config.vision_config.num_attention_heads
+    about = (sorted(told), pixels.mean, pixels.std, heads)
+    return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
+
+
+def _rows_hash(part: Any) -> str:
+    """A hash over some rows of a tensor that is not read whole."""
+    rows, digest = (part.get_shape() or [1])[0], hashlib.sha256()
+    for row in sorted({k * (rows - 1) // (HASHED_ROWS - 1) for k in range(HASHED_ROWS)}):
+        digest.update(part[row : row + 1].contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def must_spread(
+    name: str, parameters: int, *, device: str = "auto", dtype: str = "auto", quantize: str | None
+) -> bool:
+    """Whether the language model must be spread over all devices, for want of room on one.
+
+    Raises CapacityError, which says how much is missing and what would fit, where that is no way;
+    UsageError for a device or dtype that is not there.
+    """
+    where = pick_device(device)
+    free = free_memory(where)
+    number = pick_dtype(dtype, where, parameters=parameters, free=free)
+    dtype = str(number).removeprefix("torch.")
+    try:
+        hub.check_memory(name, parameters, dtype, free, quantize)
+    except CapacityError:
+        if where.type != "cuda" or find_spec("accelerate") is None:
+            raise
+        gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+        everything = sum(map(free_memory, [*gpus, torch.device("cpu")]))
+        hub.check_memory(name, parameters, dtype, everything, quantize)
+        return True
+    return False

@@ -1,0 +1,262 @@
+"""What is remembered of a video, in a file: questions can be asked of it without the video.
+
+A file holds the visual bank as the newest frame finds it, and that frame as the last slot, in
+safetensors: at most M + 1 slots, whatever the video's length. Letters: S slots, P patch tokens,
+C encoder width.
+
+    slots   (S, P, C) float16   count-weighted means of frames, in time order
+    counts  (S, P) int32        frames in each
+    times   (S, P, 2) float32   seconds of the first and the last of them
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from malmm_cli.errors import MediaError, ModelError, UsageError
+from malmm_cli.formats import open_whole
+from malmm_cli.memory.spans import Slots
+from malmm_cli.models.device import Clock
+from malmm_cli.pipeline.feature_cache import checksum
+from malmm_cli.pipeline.features import as_features, open_footage
+from malmm_cli.pipeline.loading import Model, capacity
+from malmm_cli.settings import BANK_POLICIES, CAPTION, Sampling, Settings, changed
+
+__all__ = ["SAMPLING", "MemoryFile", "check", "is_memory_file", "read_memory_file", "remember"]
+
+KIND = "malmm-memory/"
+FORMAT = f"{KIND}1"
+MOST_SLOTS = 10_000
+LONGEST_HEADER = 2**20  # bytes
+MOST_WARNINGS = 20
+MOST = 2**31  # seconds, and frames
+
+# What the file decides of settings when it is asked.
+SAMPLING = (*(field.name for field in fields(Sampling)), "memory", "policy")
+
+
+@dataclass(frozen=True)
+class MemoryFile:
+    """A memory of a video: tensors as above, and where they come from.
+
+    `sight` names the model's part that made them, `sampling` the settings that did. `frames` were
+    seen, from `first` to `last` seconds of `duration`.
+    """
+
+    slots: Tensor = field(repr=False)
+    counts: Tensor = field(repr=False)
+    times: Tensor = field(repr=False)
+    model: str
+    sight: str
+    video: str
+    frames: int
+    first: float
+    last: float
+    duration: float
+    sampling: dict[str, Any]
+    warnings: list[str]
+
+    def write(self, path: Path) -> int:
+        """Write it whole or not at all; return its size in bytes. Raises OutputError."""
+        about = {k: v for k, v in self.__dict__.items() if not isinstance(v, Tensor)}
+        tensors = {"slots": self.slots, "counts": self.counts, "times": self.times}
+        told = json.dumps(about)
+        crc = checksum(*tensors.values(), text=told)
+        content = save(tensors, {"format": FORMAT, "about": told, "crc32": crc})
+        with open_whole(path, durable=True) as file:
+            file.write(content)
+        return len(content)
+
+    def settings(self, settings: Settings) -> Settings:
+        """Settings with those of the file in place of what was decided when it was made."""
+        return changed(settings, **self.sampling)
+
+    def as_slots(self) -> Slots:
+        """What a memory is restored from."""
+        return Slots(self.slots.float(), self.counts.long(), self.times.double())
+
+
+@capacity()
+def remember(
+    video: str | Path,
+    model: Model,
+    settings: Settings,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> MemoryFile:
+    """The memory of a video, which knows nothing of questions yet; raises what `watch` raises."""
+    check(settings)
+    with closing(open_footage(video, model, settings)) as footage:
+        options = replace(settings.memory.within(footage.total), banks="visual")
+        memory = model.net.start((), options, footage.total)
+        clock = Clock(model.net.device, footage.seconds)
+        for chunk in footage.chunks:
+            with clock("remember"):
+                model.net.observe(memory, as_features(chunk))
+            if on_progress:
+                on_progress(memory.frames, footage.total)
+    if not memory.frames:
+        raise MediaError(f"{video}: no picture could be decoded", kind="NoPicture")
+    slots, seconds = memory.slots(), torch.cat(memory.seconds)
+    if not (half := slots.rows.half().cpu()).isfinite().all():
+        raise ModelError(
+            f"{model.name} gave numbers that do not fit into a memory file in {model.dtype}",
+            hint="try --dtype float32; if it stays so, the weights are broken",
+        )
+    return MemoryFile(
+        slots=half,
+        counts=slots.counts.int().cpu(),
+        times=slots.seconds.float().cpu(),
+        model=model.name,
+        sight=model.sight,
+        video=os.path.basename(video),
+        frames=memory.frames,
+        first=float(seconds[0, 0]),
+        last=float(seconds[-1, 1]),
+        duration=footage.info.duration,
+        sampling={name: value for name, value in settings.as_dict().items() if name in SAMPLING},
+        warnings=footage.warnings[:MOST_WARNINGS],
+    )
+
+
+def check(settings: Settings) -> None:
+    """Raise UsageError for settings that keep nothing, or more slots than a file may hold."""
+    length, policy = settings.memory.length, settings.memory.policy
+    if policy not in BANK_POLICIES:
+        raise UsageError(f"--policy {policy} remembers nothing", hint="use mbc or fifo")
+    if not 0 < length < MOST_SLOTS:
+        raise UsageError(f"--memory {length}: a file holds 1 to {MOST_SLOTS - 1} slots")
+
+
+def is_memory_file(path: str | Path) -> bool:
+    """Whether a file says that it is a memory file, of whatever version; it may be damaged."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            return length <= LONGEST_HEADER and f'"{KIND}'.encode() in file.read(length)
+    except OSError:
+        return False
+
+
+def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
+    """The memory in a file, if this model made it; every claim of it is checked.
+
+    Raises MediaError of kind OtherVersion, OtherModel or BrokenMemory.
+    """
+    with _told(path), safe_open(path, framework="pt") as file:
+        known = file.metadata()
+        if known["format"] != FORMAT:
+            raise MediaError(
+                f"{path}: is a memory file of version {known['format'].removeprefix(KIND)}; "
+                f"version {FORMAT.removeprefix(KIND)} can be read",
+                hint="make it again: malmm remember VIDEO -o FILE",
+                kind="OtherVersion",
+            )
+        about = _about(known["about"])
+        if about["sight"] != model.sight:
+            raise MediaError(
+                f"{path}: was made by another model, {about['model']}, not by {model.name}",
+                hint=f"--model {about['model']} can read it, or make it again with {model.name}",
+                kind="OtherModel",
+            )
+        _check_shapes({name: file.get_slice(name) for name in file.keys()}, about, model)  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    with _told(path):
+        parts = (tensors[name] for name in ("slots", "counts", "times"))
+        if known["crc32"] != checksum(*parts, text=known["about"]):
+            raise ValueError("it was changed")
+        _check_numbers(**tensors, about=about)
+    return MemoryFile(**tensors, **about)
+
+
+@contextmanager
+def _told(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (
+        *(SafetensorError, OSError, LookupError, TypeError, ValueError),
+        *(OverflowError, RecursionError),
+    ) as error:
+        raise MediaError(
+            f"{path}: is a damaged memory file: {error}",
+            hint="make it again: malmm remember VIDEO -o FILE",
+            kind="BrokenMemory",
+        ) from error
+
+
+# What kind of value stands under each name.
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("model", "sight", "video"), str),
+    **dict.fromkeys(("first", "last", "duration"), (int, float)),
+    "frames": int,
+    "sampling": dict,
+    "warnings": list,
+}
+_SAMPLING_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("frames", "max_frames"), (int, NoneType)),
+    **dict.fromkeys(("fps", "start", "end"), (int, float, NoneType)),
+    "memory": int,
+    **dict.fromkeys(("decoder", "policy"), str),
+}
+
+
+def _about(text: str) -> dict[str, Any]:
+    """What the file says of itself, checked; ValueError where it makes no sense."""
+    about: dict[str, Any] = json.loads(text)
+    for values, kinds in ((about, _KINDS), (about["sampling"], _SAMPLING_KINDS)):
+        if values.keys() != kinds.keys():
+            raise ValueError("it does not say what it should of itself")
+        for name, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, kinds[name]):
+                raise ValueError(f"its {name} is {value!r}")
+    first, last, duration, frames = (
+        about[name] for name in ("first", "last", "duration", "frames")
+    )
+    sampling = about["sampling"]
+    sensible = -MOST < first <= last < MOST and 0 < frames < MOST
+    try:
+        check(changed(CAPTION, **sampling))
+    except UsageError as error:
+        raise ValueError(f"inconsistent metadata: {error.message}") from error
+    sensible = sensible and (sampling["start"] or 0) <= duration < MOST
+    warnings = all(isinstance(warning, str) for warning in about["warnings"])
+    if not (sensible and warnings):
+        raise ValueError("inconsistent metadata")
+    return about
+
+
+def _check_shapes(slices: dict[str, Any], about: dict[str, Any], model: Model) -> None:
+    """Raise ValueError for tensors that are not what the model needs, before they are read."""
+    patches, width = model.net.spec.patches, model.net.spec.width
+    number = slices["slots"].get_shape()[0]
+    due = {
+        "slots": ("F16", [number, patches, width]),
+        "counts": ("I32", [number, patches]),
+        "times": ("F32", [number, patches, 2]),
+    }
+    found = {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
+    most = min(about["sampling"]["memory"] + 1, about["frames"], MOST_SLOTS)
+    if found != due or not 0 < number <= most:
+        raise ValueError(f"it holds {found}")
+
+
+def _check_numbers(slots: Tensor, counts: Tensor, times: Tensor, about: dict[str, Any]) -> None:
+    """Raise ValueError for numbers that no memory has."""
+    policy = about["sampling"]["policy"]
+    seen = about["frames"] if policy == "mbc" else len(slots)
+    counted = (counts > 0).all() and (counts.long().sum(0) == seen).all()
+    if not (slots.isfinite().all() and times.isfinite().all() and counted):
+        raise ValueError("its numbers make no sense")

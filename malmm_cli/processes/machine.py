@@ -1,0 +1,12 @@
+"""What this machine has to give."""
+
+from __future__ import annotations
+
+__all__ = ["free_memory"]
+
+
+def free_memory() -> int:
+    """Bytes of this machine's memory that are free for use."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
