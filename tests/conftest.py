@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from media_files import write_video
+from helpers.commands import WORDS, Done
+from helpers.media_files import write_video
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
-
-SAMPLE = Path(__file__).parents[1] / "examples" / "shapes.mp4"
-WORDS = "a what where which colour shape moves left right red green blue circle square".split()
-
-# Options of a run that takes a fraction of a second and prints its result alone.
-FAST = ("--model", "tiny", "--frames", "4", "--beams", "2", "--max-new-tokens", "4", "-q")
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="session")

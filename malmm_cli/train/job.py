@@ -54,8 +54,8 @@ def _silent(_line: str) -> None:
 class Training:
     """What to learn from, where to write, and how; `run` does it.
 
-    `data` and `validation` are files of tasks (`malmm_cli.datasets.tasks`). `settings` choose
-    frames and memory. Features are kept in `cache` (None: in the folder), unless `keep_features` is off.
+    `data` and `validation` are task files (`malmm_cli.datasets.tasks`). `settings` choose frames
+    and memory. Features are kept in `cache` (None: in the folder), unless `keep_features` is off.
     `on_warning` is told of damaged videos (None: as `on_note` is of all else).
     `bar` makes a context manager, for a label and a unit, that gives a function of (done, total);
     `download` one that gives what `malmm_cli.pipeline.loading.load` tells of a download.

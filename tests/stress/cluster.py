@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 import ray
-from media_files import write_video
-from nights import ids, night
+from helpers.batches import ids, night
+from helpers.media_files import write_video
 from ray.cluster_utils import Cluster
 
 from malmm_cli.batch import cluster as ray_cluster

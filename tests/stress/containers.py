@@ -20,7 +20,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from media_files import number_of, write_video
+from helpers.media_files import number_of, write_video
 
 from malmm_cli import media
 from malmm_cli.errors import MalmmError

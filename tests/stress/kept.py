@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from media_files import write_video
+from helpers.media_files import write_video
 
 import malmm_cli
 from malmm_cli.bench.child import peak_mib

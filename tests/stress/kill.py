@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from media_files import write_video
+from helpers.media_files import write_video
 
 from stress import QUICK, malmm
 

@@ -8,7 +8,7 @@ import time
 from contextlib import chdir
 from pathlib import Path
 
-from nights import Actor, ids, night
+from helpers.batches import Actor, ids, night
 
 from malmm_cli.batch.inputs import find_tasks
 from malmm_cli.batch.job import Engine

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from media_files import write_video
+from helpers.media_files import write_video
 
 import malmm_cli
 from malmm_cli.cli import run as command_line

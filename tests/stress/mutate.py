@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from media_files import write_video
+from helpers.media_files import write_video
 from PIL import Image
 
 from stress import QUICK, malmm

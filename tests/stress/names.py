@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from media_files import write_video
+from helpers.media_files import write_video
 
 from malmm_cli.files.atomic import new_path
 from malmm_cli.formats import open_lines, open_whole

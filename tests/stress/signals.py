@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from media_files import write_video
+from helpers.media_files import write_video
 
 from stress import QUICK, environment
 

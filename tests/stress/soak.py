@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 
 import psutil
-from media_files import write_video
+from helpers.media_files import write_video
 
 from malmm_cli.batch.plan import jobs, plan
 from malmm_cli.batch.worker import Setup, start

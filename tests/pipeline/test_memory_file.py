@@ -1,0 +1,276 @@
+"""What is remembered of a video, in a file: what is exact, what it takes, what is refused."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers.commands import SAMPLE
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import malmm_cli
+from malmm_cli.errors import MediaError, UsageError
+from malmm_cli.memory.bank import PlainBank
+from malmm_cli.memory.spans import Slots, frame_seconds, spans
+from malmm_cli.models import registry
+from malmm_cli.pipeline import memory_file, watch
+from malmm_cli.pipeline.feature_cache import checksum
+from malmm_cli.pipeline.features import encode
+from malmm_cli.settings import CAPTION, Settings, changed
+
+FEW = {"frames": 12, "memory": 4, "beams": 1, "max_new_tokens": 6}
+SETTINGS = changed(CAPTION, **FEW)
+
+
+@pytest.fixture
+def model(monkeypatch, load_once, one_thread, t5_folder):
+    monkeypatch.setattr(registry, "load", load_once)
+    return malmm_cli.load(str(t5_folder))
+
+
+@pytest.fixture
+def kept(model):
+    return memory_file.remember(SAMPLE, model, SETTINGS)
+
+
+@pytest.fixture
+def path(kept, tmp_path):
+    kept.write(tmp_path / "a.malmm")
+    return tmp_path / "a.malmm"
+
+
+def test_slots_are_means_of_frames(model, kept):
+    assert kept.slots.shape == (5, 65, 96)
+    assert (kept.counts.sum(0) == 12).all()
+    features = torch.cat([chunk for chunk, _ in encode(SAMPLE, model, SETTINGS).chunks])
+    bank = PlainBank(4)
+    for feature in features[:-1]:
+        bank.read(feature[None], lambda rows: [])
+        bank.append(lambda rows: [])
+    assert torch.equal(kept.counts[:-1].float(), bank.counts[0])
+    torch.testing.assert_close(kept.slots[:-1].float(), bank.entries[0], atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(kept.slots[-1], features[-1].half())
+    seconds = torch.linspace(0, kept.last, 12)
+    assert (kept.times[0, :, 0] == 0).all()
+    assert (kept.times[-1] == kept.last).all()
+    begin = kept.counts.cumsum(0) - kept.counts
+    torch.testing.assert_close(kept.times[..., 0], seconds[begin.long()], atol=0.06, rtol=0)
+
+
+@pytest.mark.parametrize("policy", ["mbc", "fifo"])
+@pytest.mark.parametrize("positions", [0, 7])
+def test_the_visual_bank_alone_is_exact(model, write_model, policy, positions):
+    """But for half precision: with slots that were not rounded, tokens are the same."""
+    if positions:
+        model = malmm_cli.load(str(write_model("flan-t5", positions=positions)))
+    settings = changed(SETTINGS, policy=policy, banks="visual")
+    prompts = ["what moves?", "which colour does the circle have?"]
+    _, due = watch.watch_whole(SAMPLE, prompts, model, settings)
+    kept = memory_file.remember(SAMPLE, model, settings)
+    _, rounded = watch.recall(kept, prompts, model, settings)
+    torch.testing.assert_close(rounded.tokens, due.tokens, atol=5e-3, rtol=5e-3)
+
+
+def test_rounding_is_all_that_differs(model, monkeypatch):
+    settings = changed(SETTINGS, banks="visual")
+    _, due = watch.watch_whole(SAMPLE, ["what?"], model, settings)
+    monkeypatch.setattr(torch.Tensor, "half", lambda x: x)
+    kept = memory_file.remember(SAMPLE, model, settings)
+    _, same = watch.recall(kept, ["what?"], model, settings)
+    torch.testing.assert_close(same.tokens, due.tokens, atol=1e-5, rtol=1e-5)
+
+
+def test_a_short_video_is_kept_whole_and_both_banks_are_exact(model):
+    settings = changed(SETTINGS, memory=11)  # 12 frames: the last finds 11
+    _, due = watch.watch_whole(SAMPLE, ["what?"], model, settings)
+    kept = memory_file.remember(SAMPLE, model, settings)
+    _, same = watch.recall(kept, ["what?"], model, settings)
+    torch.testing.assert_close(same.tokens, due.tokens, atol=5e-3, rtol=5e-3)
+
+
+def test_questions_to_a_file(model, path):
+    answers = malmm_cli.ask(path, ["what moves?", "where?"], model=model, max_new_tokens=5)
+    assert [answer.question for answer in answers] == ["what moves?", "where?"]
+    one = answers[0]
+    assert (one.video, one.memory, one.frames, one.policy) == (str(path), 4, 12, "mbc")
+    assert (one.first, one.last, one.duration) == (0.0, 59.95, 60.0)
+    (alone,) = malmm_cli.ask(path, "what moves?", model=model, max_new_tokens=5)
+    assert alone.text == one.text
+    assert malmm_cli.caption(path, model=model, **FEW).text
+
+
+def test_the_size_does_not_hang_on_the_length(model, tmp_path):
+    sizes = [
+        memory_file.remember(SAMPLE, model, changed(SETTINGS, frames=frames)).write(tmp_path / "x")
+        for frames in (30, 60)
+    ]
+    assert abs(sizes[0] - sizes[1]) < 16
+    slot = (sizes[0] - 2048) / 5
+    assert slot < 65 * (96 * 2 + 12) + 8
+    assert 257 * (1408 * 2 + 12) + 2048 < 0.75e6, "at true sizes, with all of a header on one slot"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"memory": 0}, "--memory 0: a file holds 1 to 9999 slots"),
+        ({"memory": 10_000}, "--memory 10000"),
+        ({"policy": "average"}, "--policy average remembers nothing"),
+    ],
+)
+def test_settings_that_keep_nothing(model, changes, says):
+    with pytest.raises(UsageError, match=says):
+        memory_file.remember(SAMPLE, model, changed(CAPTION, **changes))
+
+
+def test_a_file_of_another_model(path, write_model):
+    other = malmm_cli.load(str(write_model("flan-t5", seed=1)))
+    with pytest.raises(MediaError, match=r"was made by another model, .*flan-t5") as caught:
+        malmm_cli.ask(path, ["what?"], model=other)
+    assert caught.value.kind == "OtherModel"
+
+
+def test_any_numbers_of_the_same_model_will_do(path, t5_folder):
+    half = malmm_cli.load(str(t5_folder), dtype="bfloat16")
+    assert malmm_cli.ask(path, ["what?"], model=half)[0].text
+
+
+def rewrite(path, tensors=None, about=None, **metadata):
+    """The file with other tensors, other claims about them, or other metadata."""
+    with safe_open(path, framework="pt") as file:
+        known = file.metadata()
+    said = {**json.loads(known["about"]), **(about or {})}
+    held = {**load_file(path), **(tensors or {})}
+    told = json.dumps(said)
+    crc = checksum(*(held[name] for name in ("slots", "counts", "times")), text=told)
+    known |= {"about": told, "crc32": crc, **metadata}
+    save_file(held, path, known)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "about", "says"),
+    [
+        ({"slots": torch.zeros(5, 65, 95).half()}, {}, "it holds"),
+        ({"slots": torch.zeros(5, 65, 96)}, {}, "it holds"),
+        ({"slots": torch.zeros(6, 65, 96).half()}, {}, "it holds"),
+        ({"more": torch.zeros(1)}, {}, "it holds"),
+        ({"slots": torch.full((5, 65, 96), torch.nan).half()}, {}, "its numbers make no sense"),
+        ({"counts": torch.ones(5, 65).int()}, {}, "its numbers make no sense"),
+        ({"counts": torch.zeros(5, 65).int()}, {}, "its numbers make no sense"),
+        ({}, {"frames": 4}, "it holds"),
+        ({}, {"frames": "12"}, "its frames is '12'"),
+        ({}, {"duration": float("nan")}, "inconsistent metadata"),
+        ({}, {"duration": -5}, "inconsistent metadata"),
+        ({}, {"duration": 10**400}, "it holds|inconsistent metadata"),
+        ({}, {"frames": 2**70}, "inconsistent metadata"),
+        ({}, {"first": 50, "last": -50}, "inconsistent metadata"),
+        ({}, {"sampling": {}}, "it does not say what it should"),
+        ({}, {"else": 1}, "it does not say what it should"),
+        ({}, {"warnings": [1]}, "inconsistent metadata"),
+    ],
+)
+def test_false_claims_are_noticed(model, path, tensors, about, says):
+    rewrite(path, tensors, about)
+    with pytest.raises(MediaError, match=f"is a damaged memory file: .*{says}") as caught:
+        malmm_cli.ask(path, ["what?"], model=model)
+    assert caught.value.kind == "BrokenMemory"
+
+
+def test_a_bit_that_turned_is_noticed(model, path):
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match="is a damaged memory file: it was changed"):
+        malmm_cli.ask(path, ["what?"], model=model)
+
+
+@pytest.mark.parametrize("claim", [{"frames": -4}, {"start": 99999}, {"memory": 2**70}])
+def test_settings_that_no_run_had(model, path, claim):
+    rewrite(path, about={"sampling": {**sampling(path), **claim}})
+    with pytest.raises(MediaError, match="is a damaged memory file: inconsistent metadata"):
+        malmm_cli.ask(path, ["what?"], model=model)
+
+
+def test_a_changed_header_is_noticed(model, path):
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"frames\\": 12', b'"frames\\": 13'))
+    assert path.read_bytes() != content
+    with pytest.raises(MediaError, match="is a damaged memory file"):
+        malmm_cli.ask(path, ["what?"], model=model)
+
+
+def sampling(path):
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["about"])["sampling"]
+
+
+def test_what_is_cut_off_or_new(model, path):
+    content = path.read_bytes()
+    for length in (len(content) - 1, 5000):
+        path.write_bytes(content[:length])
+        with pytest.raises(MediaError, match="is a damaged memory file"):
+            malmm_cli.ask(path, ["what?"], model=model)
+    path.write_bytes(content)
+    rewrite(path, format="malmm-memory/2")
+    with pytest.raises(MediaError, match=r"is a memory file of version 2; version 1 can be read"):
+        malmm_cli.ask(path, ["what?"], model=model)
+
+
+def test_wrong_values_of_settings_in_a_file(model, path, kept):
+    for name, value in (("memory", "4"), ("memory", None), ("fps", "x"), ("policy", "last")):
+        kept.write(path)
+        rewrite(path, about={"sampling": {**kept.sampling, name: value}})
+        with pytest.raises(MediaError, match="is a damaged memory file"):
+            malmm_cli.ask(path, ["what?"], model=model)
+
+
+def test_what_is_no_memory_file(tmp_path, clip):
+    assert not memory_file.is_memory_file(clip)
+    assert not memory_file.is_memory_file(tmp_path)
+    assert not memory_file.is_memory_file(tmp_path / "nope")
+    for content in (b"", b"\0" * 100, b"\xff" * 100):
+        (tmp_path / "x").write_bytes(content)
+        assert not memory_file.is_memory_file(tmp_path / "x")
+
+
+def test_the_sampling_of_a_file_stands_above_settings(kept):
+    settings = kept.settings(changed(Settings(prompt="{}"), fps=2.0, policy="fifo"))
+    sampling, memory = settings.sampling, settings.memory
+    assert (sampling.frames, sampling.fps, memory.length) == (12, None, 4)
+    assert replace(SETTINGS, prompt="{}", decoding=settings.decoding) == settings
+
+
+def test_the_commands(malmm, refused, clip, tmp_path):
+    file = tmp_path / "clip.malmm"
+    run = ("--model", "tiny", "--frames", "6", "--memory", "2")
+    done = malmm("remember", clip, "-o", file, *run)
+    assert (done.code, done.out) == (0, "")
+    assert "clip.malmm: 6 frames in 3 slots, 0.0" in done.err
+    few = ["--model", "tiny", "--beams", "2", "--max-new-tokens", "4", "-q"]
+    assert malmm("ask", file, "what?", *few).out.count("\n") == 1
+    assert malmm("caption", file, *few).out.count("\n") == 1
+    assert malmm("caption", file, clip, *few, "--format", "jsonl").out.count("\n") == 2
+    for option, value in (("--fps", "1"), ("--memory", "3"), ("--from", "1")):
+        says = f"{option}: {file} is a memory file"
+        refused("ask", file, "what?", *few, option, value, code=2, says=says)
+    refused("remember", clip, "-o", file, *run, code=2, says="exists", hint="--overwrite")
+    refused("remember", file, "-o", "x", *run, code=2, says="is a memory file already")
+    refused("remember", clip, "-o", "x", "--policy", "last", code=2, says="remembers nothing")
+    file.write_bytes(file.read_bytes()[:-1])
+    refused("ask", file, "what?", *few, code=2, says="is a damaged memory file")
+
+
+def test_times_of_slots():
+    counts = torch.tensor([[1, 2], [2, 1]])
+    seconds = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0])[:, None].expand(-1, 2)
+    found = spans(counts, seconds)  # as fifo keeps them: two frames went before
+    assert found.tolist() == [[[2, 2], [2, 3]], [[3, 4], [4, 4]]]
+    slots = Slots(torch.zeros(2, 2, 1), counts, found.double())
+    assert frame_seconds(slots, 5)[2:].tolist() == [[2, 2], [3, 3], [4, 4]]
+
+
+def test_a_file_is_no_text_to_print(refused, clip):
+    refused(
+        "remember", clip, "-o", "-", "--model", "tiny", code=2, says="-o -: a memory file is no"
+    )
