@@ -19,7 +19,7 @@ from malmm_cli.media.sandbox import Limits, Sandbox
 from malmm_cli.types import Result
 
 if TYPE_CHECKING:
-    from malmm_cli.pipeline.feature_cache import Cache
+    from malmm_cli.pipeline.feature_cache import FeatureCache
     from malmm_cli.pipeline.loading import Model
 
 __all__ = ["Setup", "start"]
@@ -40,7 +40,7 @@ class Setup:
     workers: int = 1
     timeout: float = math.inf
     full_hash: bool = False
-    cache: Cache | None = None
+    cache: FeatureCache | None = None
     limits: Limits = field(default_factory=Limits)
 
 

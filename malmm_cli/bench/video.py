@@ -240,7 +240,7 @@ def measure_remember(**about: Any) -> dict[str, Any]:
         size = kept.write(Path(folder) / "memory")
         visual = time.perf_counter() - begun
         kept = memory_file.read_memory_file(Path(folder) / "memory", model)
-    seen, _ = watch.recall(kept, prompts, model, settings)
+    seen, _ = memory_file.recall(kept, prompts, model, settings)
     wait(model.net.device)
     before = time.perf_counter() - begun
     row = _row(model, seen.seconds, kept.frames, kept.duration, before)

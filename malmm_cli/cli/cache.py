@@ -14,7 +14,7 @@ from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import on_one_line, to_json
 
 if TYPE_CHECKING:
-    from malmm_cli.pipeline.feature_cache import Cache
+    from malmm_cli.pipeline.feature_cache import FeatureCache
 
 app = typer.Typer(help="List and remove cached features.", rich_markup_mode=None)
 
@@ -95,15 +95,15 @@ def remove(
         cache.remove_broken()
 
 
-def _cache(folder: Path | None) -> Cache:
-    from malmm_cli.pipeline.feature_cache import Cache
+def _cache(folder: Path | None) -> FeatureCache:
+    from malmm_cli.pipeline.feature_cache import FeatureCache
 
     if folder is None:
         raise UsageError("which cache?", hint="--cache FOLDER, or MALMM_CACHE=FOLDER")
     folder = folder.expanduser()
     if not os.path.isdir(folder):
         raise UsageError(f"{folder}: there is no such folder", hint="--cache FOLDER names another")
-    return Cache(folder)
+    return FeatureCache(folder)
 
 
 def _date(seconds: float) -> str:

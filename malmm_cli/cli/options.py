@@ -17,7 +17,7 @@ from malmm_cli.errors import UsageError
 from malmm_cli.settings import BANKS, POLICIES, Settings, changed
 
 if TYPE_CHECKING:
-    from malmm_cli.pipeline.feature_cache import Cache
+    from malmm_cli.pipeline.feature_cache import FeatureCache
 
 __all__ = ["RunOptions", "with_options"]
 
@@ -130,14 +130,14 @@ class RunOptions:
         asks = self.prompt is not None and "{}" in self.prompt
         return (self, plain) if asks else (plain, self)
 
-    def feature_cache(self) -> Cache | None:
+    def feature_cache(self) -> FeatureCache | None:
         """Where features are kept, if they are."""
         if self.cache is None:
             return None
-        from malmm_cli.pipeline.feature_cache import Cache
+        from malmm_cli.pipeline.feature_cache import FeatureCache
 
         limit = int(min(self.cache_size, 1e9) * 1e9)
-        return Cache(self.cache.expanduser(), limit, self.full_hash)
+        return FeatureCache(self.cache.expanduser(), limit, self.full_hash)
 
 
 _CHANGES = (

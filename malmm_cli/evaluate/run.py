@@ -16,7 +16,7 @@ from malmm_cli.evaluate.predictions import Kept, Prediction, digest, kept
 from malmm_cli.models.base import Context
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline import answer, loading, watch
-from malmm_cli.pipeline.features import Footage, encode
+from malmm_cli.pipeline.features import VideoFeatures, encode
 from malmm_cli.pipeline.loading import Model
 from malmm_cli.pipeline.watch import Watched
 from malmm_cli.settings import ASK, CAPTION, Decoding, Sampling, Settings, changed, prompts_for
@@ -28,7 +28,7 @@ __all__ = ["Plan", "Prediction", "Run", "about", "run"]
 # are held at once.
 VISUAL = 2048
 
-Footages = dict[Sampling, Footage]
+Encoded = dict[Sampling, VideoFeatures]
 OnSeen = Callable[[str, int, float, dict[str, float]], None]  # video, frames, duration, seconds
 
 
@@ -107,9 +107,9 @@ def run(
         ]
         done, total = 0, len(tasks) * len(runs)
         for group in _groups(tasks):
-            footages: Footages | None = {} if len(runs) > 1 else None
+            encoded: Encoded | None = {} if len(runs) > 1 else None
             for one, file in zip(runs, files, strict=True):
-                _answer(group, model, one.plan, file, footages, on_failure, on_seen)
+                _answer(group, model, one.plan, file, encoded, on_failure, on_seen)
                 done += len(group)
                 if on_progress:
                     on_progress(done, total)
@@ -121,18 +121,11 @@ def about(model: Model, plan: Plan) -> dict[str, Any]:
     return {
         "model": model.name,
         "revision": model.revision,
-        "weights": model.weights,
+        "weights": model.fingerprints.weights,
         "dtype": model.dtype,
-        "bits": _bits(model),
+        "bits": model.net.spec.bits,
         **plan.as_dict(),
     }
-
-
-def _bits(model: Model) -> int | None:
-    """In how many bits the language model is stored, if in few."""
-    net: Any = model.net
-    language = net.language_model
-    return next((n for n in (4, 8) if getattr(language, f"is_loaded_in_{n}bit", False)), None)
 
 
 def _groups(tasks: Sequence[Task]) -> list[list[Task]]:
@@ -161,15 +154,15 @@ def _answer(
     model: Model,
     plan: Plan,
     file: Kept,
-    footages: Footages | None,
+    encoded: Encoded | None,
     on_failure: Callable[[MalmmError], None] | None,
     on_seen: OnSeen | None,
 ) -> None:
-    """Add to the file what it lacks of a group, `footages` of which may be there from before."""
+    """Add to the file what it lacks of a group, `encoded` of which may be there from before."""
     rest = [task for task in group if task.id not in file.found or file.found[task.id].error]
     for tasks in _alike(rest, plan):
         try:
-            predictions, seen = _predict(tasks, model, plan, footages)
+            predictions, seen = _predict(tasks, model, plan, encoded)
             if on_seen:
                 on_seen(tasks[0].video, seen.frames, seen.info.duration, seen.seconds)
         except Exception as error:  # a fault of ours too: the other videos are to be done
@@ -194,18 +187,18 @@ def _told(video: str, error: Exception) -> MalmmError:
 
 @loading.capacity()
 def _predict(
-    tasks: list[Task], model: Model, plan: Plan, footages: Footages | None
+    tasks: list[Task], model: Model, plan: Plan, encoded: Encoded | None
 ) -> tuple[list[Prediction], Watched]:
     """What the model says to tasks that look at a video in the same way, and what was seen."""
     settings = plan.settings(tasks[0])
     prompts = [plan.prompt(task) for task in tasks]
     video = tasks[0].video
-    footage = None
-    if footages is not None or plan.newest is not None:
-        footage = _footage(video, model, settings, {} if footages is None else footages)
-    if footage and plan.newest is not None:
-        footage = _newest(footage, plan.newest)
-    seen, context = watch.watch_whole(footage or video, prompts, model, settings)
+    features = None
+    if encoded is not None or plan.newest is not None:
+        features = _encode(video, model, settings, {} if encoded is None else encoded)
+    if features and plan.newest is not None:
+        features = features.newest(plan.newest)
+    seen, context = watch.watch_whole(features or video, prompts, model, settings)
     free: dict[Decoding, list[int]] = {}
     for k, task in enumerate(tasks):
         if not (plan.choices and task.choices):
@@ -261,16 +254,9 @@ def _weigh(model: Model, tokens: Tensor, prompt: str, choices: Sequence[str]) ->
     return dict(zip(choices, torch.cat(told).tolist(), strict=True))
 
 
-def _footage(video: str, model: Model, settings: Settings, footages: Footages) -> Footage:
+def _encode(video: str, model: Model, settings: Settings, encoded: Encoded) -> VideoFeatures:
     """The encoded frames that settings choose, from before if there are."""
     sampling = settings.sampling
-    if sampling not in footages:
-        footages[sampling] = encode(video, model, settings)
-    return footages[sampling]
-
-
-def _newest(footage: Footage, number: int) -> Footage:
-    """The last frames of some, which keep their positions in time."""
-    features = torch.cat([features for features, _ in footage.chunks])[-number:]
-    times = [time for _, times in footage.chunks for time in times][-number:]
-    return replace(footage, chunks=[(features, times)], skipped=footage.total - len(times))
+    if sampling not in encoded:
+        encoded[sampling] = encode(video, model, settings)
+    return encoded[sampling]

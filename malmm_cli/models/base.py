@@ -12,15 +12,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from malmm_cli.memory.spans import Slots
 from malmm_cli.settings import Decoding, MemoryOptions, Settings
 
-__all__ = ["Context", "Features", "Memory", "OnText", "Slots", "Spec", "VideoModel", "Work"]
+__all__ = [
+    "Context",
+    "Features",
+    "Memory",
+    "OnText",
+    "Slots",
+    "Spec",
+    "Trainable",
+    "VideoModel",
+    "Work",
+]
 
 OnText = Callable[[str], None]
 
@@ -31,7 +41,10 @@ class Spec:
 
     A feature has `patches` positions of `width`, stands for `frames_per_feature` frames and depends
     on `halo` frames before and after them. The language model reads `context` tokens, None for any
-    number. `defaults` are settings by task: "caption", "ask".
+    number. `defaults` are settings by task: "caption", "ask". `parts` says how the names of the
+    tensors begin that features ("encoder") and the slots of a memory file ("reader") depend on;
+    `heads` is the number of the encoder's attention heads. `bits` are those that the language model
+    is stored in, None where it is not quantized.
     """
 
     family: str
@@ -41,6 +54,9 @@ class Spec:
     policies: tuple[str, ...]
     banks: tuple[str, ...]
     defaults: Mapping[str, Settings]
+    parts: Mapping[str, tuple[str, ...]]
+    heads: int
+    bits: int | None = None
     frames_per_feature: int = 1
     halo: int = 0
 
@@ -56,24 +72,60 @@ class Features(NamedTuple):
     seconds: Tensor
     riders: Mapping[str, Tensor] = {}
 
+    def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> Features:
+        """Return the same on a device, rows and riders in `dtype` (None: as they are)."""
+        moved = {name: rider.to(device, dtype) for name, rider in self.riders.items()}
+        return Features(self.rows.to(device, dtype), self.seconds, moved)
+
+    def some(self, which: slice) -> Features:
+        """Return some of them."""
+        riders = {name: rider[which] for name, rider in self.riders.items()}
+        return Features(self.rows[which], self.seconds[which], riders)
+
+    @staticmethod
+    def joined(parts: Sequence[Features]) -> Features:
+        """Return those of all parts, in their order."""
+        riders = {
+            name: torch.cat([part.riders[name] for part in parts]) for name in parts[0].riders
+        }
+        rows = torch.cat([part.rows for part in parts])
+        return Features(rows, torch.cat([part.seconds for part in parts]), riders)
+
+    def as_dict(self) -> dict[str, Tensor]:
+        """Return contiguous tensors by name, sorted; `from_dict` reads them back."""
+        riders = {f"riders.{name}": rider.contiguous() for name, rider in self.riders.items()}
+        own = {"rows": self.rows.contiguous(), "seconds": self.seconds.contiguous()}
+        return dict(sorted({**own, **riders}.items()))
+
+    @staticmethod
+    def from_dict(tensors: Mapping[str, Tensor]) -> Features:
+        """Read what `as_dict` made; raises KeyError where rows or seconds are missing."""
+        riders = {k.removeprefix("riders."): v for k, v in tensors.items() if k[:7] == "riders."}
+        return Features(tensors["rows"], tensors["seconds"], riders)
+
 
 @dataclass(frozen=True)
 class Context:
-    """What the language model is given of a video, for B prompts: `tokens` (B, n, D)."""
+    """What the language model is given of a video, for B prompts: `tokens` (B, n, D).
+
+    `warnings` has those about each prompt.
+    """
 
     tokens: Tensor = field(repr=False)
+    warnings: Sequence[tuple[str, ...]] = ()
 
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def chosen(self, prompts: slice | Sequence[int]) -> Context:
+    def chosen(self, prompts: Sequence[int]) -> Context:
         """Return the same for some of the prompts."""
-        return Context(self.tokens[prompts])
+        return Context(self.tokens[list(prompts)], [self.warnings[k] for k in prompts])
 
     @staticmethod
     def joined(parts: Sequence[Context]) -> Context:
         """Return one for the prompts of all parts."""
-        return Context(torch.cat([part.tokens for part in parts]))
+        warnings = [warning for part in parts for warning in part.warnings]
+        return Context(torch.cat([part.tokens for part in parts]), warnings)
 
 
 @dataclass(frozen=True)
@@ -136,10 +188,22 @@ class VideoModel(Protocol[M]):
     def encode(self, frames: Tensor, seconds: Tensor) -> Features:
         """Encode frames (T, H, W, 3) uint8 RGB, shown at `seconds` (T,)."""
 
-    def start(self, prompts: Sequence[str], options: MemoryOptions, total: int | None) -> M:
-        """Return an empty memory for prompts; `total` features will come, if that is known.
+    def check(
+        self, prompts: Sequence[str], options: MemoryOptions, decoding: Decoding, frames: int
+    ) -> None:
+        """Raise CapacityError if the language model cannot read what it would be given."""
 
-        Without prompts it can be kept, but gives no context.
+    def start(
+        self,
+        prompts: Sequence[str],
+        options: MemoryOptions,
+        total: int | None = None,
+        skipped: int = 0,
+    ) -> M:
+        """Return an empty memory for prompts.
+
+        `total` counts the features of the video, if that is known; the first `skipped` of them are
+        not observed. Without prompts the memory can be kept, but gives no context.
         """
 
     def restore(
@@ -167,3 +231,49 @@ class VideoModel(Protocol[M]):
 
     def bytes_for(self, work: Work) -> int:
         """Return the bytes that are held at once for some work."""
+
+
+@runtime_checkable
+class Trainable(VideoModel[M], Protocol[M]):
+    """A family that can be trained: encoder and language model stay frozen, what is between learns.
+
+    Letters: V videos, B prompts (B / V of each video, side by side).
+    """
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that learn, by their names in the folder of weights."""
+
+    def add_positions(self, rows: int) -> None:
+        """Give the model a table of `rows` frame positions, all zero, if it has none."""
+
+    def train_reader(self, mode: bool) -> None:
+        """Switch dropout of the parts that learn on or off."""
+
+    def observe_rows(self, memory: M, rows: Tensor) -> None:
+        """Let memory take in rows (V, T, P, C) of V videos at once."""
+
+    def tokens_for_training(
+        self,
+        rows: Tensor,
+        prompts: Sequence[str],
+        options: MemoryOptions,
+        *,
+        position_gradient: str,
+    ) -> Tensor:
+        """Return the context's tokens (B, n, D) for rows (V, T, P, C), with gradient.
+
+        `position_gradient` "last" lets the position table learn at the last frame only, "all" at
+        every frame.
+        """
+
+    def loss(self, tokens: Tensor, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
+        """Return the mean cross-entropy () of answers after tokens (B, n, D) and prompts."""
+
+    def visual_tokens(self, options: MemoryOptions, frames: int) -> int:
+        """Return how many tokens the language model is given of a video of so many frames."""
+
+    def text_tokens(self, prompt: str, answers: Sequence[str] = ()) -> int:
+        """Return how many tokens it reads of a prompt and the longest of its answers."""
+
+    def answer_tokens(self, answer: str) -> int:
+        """Return how many tokens an answer has."""

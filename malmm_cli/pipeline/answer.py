@@ -10,8 +10,8 @@ from malmm_cli.models.base import Context, VideoModel
 from malmm_cli.models.capacity import answers_at_once
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline.loading import Model, capacity
-from malmm_cli.pipeline.memory_file import is_memory_file, read_memory_file
-from malmm_cli.pipeline.watch import Progress, Watched, recall, watch_whole
+from malmm_cli.pipeline.memory_file import is_memory_file, read_memory_file, recall
+from malmm_cli.pipeline.watch import Progress, Watched, watch_whole
 from malmm_cli.settings import ASK, CAPTION, Decoding, Settings, changed, prompts_for
 from malmm_cli.types import Result, Segment
 
@@ -73,7 +73,9 @@ def answered(
     found: list[list[str]] = []
     for begin in range(0, len(prompts), size):
         part = slice(begin, begin + size)
-        found += net.generate(context.chosen(part), prompts[part], decoding, on_text)
+        found += net.generate(
+            context.chosen(range(len(prompts))[part]), prompts[part], decoding, on_text
+        )
     return found
 
 
@@ -96,8 +98,10 @@ def _results(
     with Clock(model.net.device, seen.seconds)("generate"):
         found = answered(model.net, context, prompts, settings.decoding, on_text)
     return [
-        _result(str(video), prompt, question, candidates, model, settings, seen)
-        for prompt, question, candidates in zip(prompts, questions, found, strict=True)
+        _result(str(video), prompt, question, candidates, cut, model, settings, seen)
+        for prompt, question, candidates, cut in zip(
+            prompts, questions, found, context.warnings, strict=True
+        )
     ]
 
 
@@ -106,6 +110,7 @@ def _result(
     prompt: str,
     question: str | None,
     candidates: list[str],
+    cut: tuple[str, ...],
     model: Model,
     settings: Settings,
     seen: Watched,
@@ -133,14 +138,5 @@ def _result(
         last=seen.last,
         duration=duration,
         seconds=dict(seen.seconds),
-        warnings=(*seen.warnings, *_cut(prompt, model.net)),
+        warnings=(*seen.warnings, *cut),
     )
-
-
-def _cut(prompt: str, net: Any) -> list[str]:
-    """A warning if the Q-Former does not read the whole prompt; the language model does."""
-    texts = net.texts
-    length, limit = texts.instruction_length(prompt), texts.instruction_limit
-    if length <= limit:
-        return []
-    return [f"the prompt has {length} tokens, of which the Q-Former reads the last {limit} alone"]

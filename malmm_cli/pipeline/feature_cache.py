@@ -1,7 +1,7 @@
 """Features of frames on disk, so that a video is decoded and encoded once for many runs.
 
-    FOLDER/KEY/000000.safetensors  features (T, P, C) float16 and seconds (T,) float64, in order
-    FOLDER/KEY/000001.safetensors  …
+    FOLDER/KEY/000000.safetensors  rows (T, P, C) float16, seconds (T, 2) float64, and riders
+    FOLDER/KEY/000001.safetensors  the next ones, in order of time
     FOLDER/KEY/about.json          what they are; without it there is no entry
 
 KEY stands for a file, an encoder and the chosen times. An entry is made under another name and gets
@@ -11,7 +11,6 @@ its own when it is whole; several processes may use one folder at once.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import shutil
@@ -28,10 +27,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from malmm_cli.files.atomic import PREFIX, permit, temporary
+from malmm_cli.models.base import Features
 
-__all__ = ["Cache", "DamagedError", "Entry", "Writer", "checksum"]
+__all__ = ["DamagedError", "Entry", "FeatureCache", "Writer", "checksum"]
 
-FORMAT = "malmm-features/1"
+FORMAT = "malmm-features/2"
 LIMIT = 20 * 10**9  # bytes of a cache, unless told otherwise
 ABOUT = "about.json"
 FORGOTTEN = 24 * 3600.0  # seconds after which nobody works on one any more
@@ -65,8 +65,8 @@ class Entry:
         if frames != self.frames:
             raise DamagedError(f"{self.path}: {frames} frames, not {self.frames}")
 
-    def chunks(self) -> Iterator[tuple[Tensor, list[float]]]:
-        """Features (T, P, C) float16 and times in seconds, file after file; raises DamagedError."""
+    def chunks(self) -> Iterator[Features]:
+        """Features in float16, file after file; raises DamagedError."""
         for path in self._files():
             yield _read(path)
 
@@ -75,14 +75,14 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Cache:
+class FeatureCache:
     """A folder of entries that together take at most `limit` bytes.
 
     `full_hash` tells files apart by all of their bytes, not by size, time of change and both ends.
     """
 
     folder: Path
-    limit: int = LIMIT
+    limit: float = LIMIT
     full_hash: bool = False
 
     def find(self, key: str) -> Entry | None:
@@ -136,7 +136,7 @@ class Cache:
 class Writer:
     """Makes an entry, chunk by chunk; where that fails, `on_warning` is told and work goes on."""
 
-    def __init__(self, cache: Cache, key: str, on_warning: Callable[[str], None]) -> None:
+    def __init__(self, cache: FeatureCache, key: str, on_warning: Callable[[str], None]) -> None:
         self._cache, self._key, self._on_warning = cache, key, on_warning
         self._files = self._frames = self._size = 0
         self._place: Path | None = None
@@ -145,25 +145,27 @@ class Writer:
             self._place = temporary(cache.folder / key)
             self._place.mkdir()
 
-    def add(self, features: Tensor, seconds: list[float]) -> Tensor:
-        """Keep features (T, P, C) and their times; return them in half precision, on the CPU.
+    def add(self, features: Features) -> Features:
+        """Keep features; return them in half precision, on the CPU.
 
         Numbers too large for that are returned as they are, and nothing is kept.
         """
         half = features.to("cpu", torch.float16)
-        fits = bool(half.isfinite().all())
+        fits = bool(half.rows.isfinite().all())
         if self._place is not None:
+            tensors = half.as_dict()
             with self._told():
                 if not fits:
                     raise OSError("numbers too large for half precision")
-                if self._size + half.nbytes > self._cache.limit:
+                if (
+                    self._size + sum(tensor.nbytes for tensor in tensors.values())
+                    > self._cache.limit
+                ):
                     raise OSError(f"they take more than {self._cache.limit / 1e9:g} GB")
                 path = self._place / f"{self._files:06}.safetensors"
-                times = torch.tensor(seconds, dtype=torch.float64)
-                about = {"crc32": checksum(half, times)}
-                save_file({"features": half.contiguous(), "seconds": times}, path, about)
+                save_file(tensors, path, {"crc32": checksum(*tensors.values())})
                 self._files += 1
-                self._frames += len(seconds)
+                self._frames += len(half.rows)
                 self._size += path.stat().st_size
         return half if fits else features
 
@@ -209,7 +211,7 @@ class Writer:
             self.close()
             self._place = None
             reason = getattr(error, "strerror", None) or error
-            self._on_warning(f"{self._cache.folder}: features are not kept: {reason}")
+            self._on_warning(f"{self._cache.folder}: features are not cached: {reason}")
 
 
 def _is_ours(path: Path) -> bool:
@@ -251,27 +253,27 @@ def _damaged(path: Path) -> Iterator[None]:
 
 
 def _shape(path: Path, patches: int, width: int) -> int:
-    """The frames that a file says it holds; DamagedError if they are not of that shape."""
+    """The features that a file says it holds; DamagedError if they are not of that shape."""
     with _damaged(path), safe_open(path, framework="pt") as file:
-        features, seconds = file.get_slice("features"), file.get_slice("seconds")
-        frames = int(math.prod(seconds.get_shape()))
-        kinds = (features.get_dtype(), seconds.get_dtype())
-        shapes = (features.get_shape(), seconds.get_shape())
-    due = (("F16", "F64"), ([frames, patches, width], [frames]))
-    if (kinds, shapes) != due or not frames:
+        rows, seconds = file.get_slice("rows"), file.get_slice("seconds")
+        number = int(seconds.get_shape()[0])
+        kinds = (rows.get_dtype(), seconds.get_dtype())
+        shapes = (rows.get_shape(), seconds.get_shape())
+    due = (("F16", "F64"), ([number, patches, width], [number, 2]))
+    if (kinds, shapes) != due or not number:
         raise DamagedError(f"{path}: holds {kinds} of {shapes}")
-    return frames
+    return number
 
 
-def _read(path: Path) -> tuple[Tensor, list[float]]:
-    """What a file holds, whose header has been looked at; DamagedError if it was changed."""
+def _read(path: Path) -> Features:
+    """What a file holds, whose header has been checked; DamagedError if it was changed."""
     with _damaged(path), safe_open(path, framework="pt") as file:
-        features: Tensor = file.get_tensor("features")
-        seconds: Tensor = file.get_tensor("seconds")
+        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         known = file.metadata()["crc32"]
-    if known != checksum(features, seconds):
+        features = Features.from_dict(tensors)
+    if known != checksum(*tensors.values()):
         raise DamagedError(f"{path}: its numbers were changed")
-    return features, seconds.tolist()
+    return features
 
 
 def checksum(*tensors: Tensor, text: str = "") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -14,64 +14,60 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from malmm_cli.files.fingerprint import identity
 from malmm_cli.media.prefetch import ahead
 from malmm_cli.media.sampling import choose_for
 from malmm_cli.models.base import Features
 from malmm_cli.models.device import Clock
-from malmm_cli.pipeline.feature_cache import Cache, DamagedError, Writer
+from malmm_cli.pipeline.feature_cache import DamagedError, FeatureCache, Writer
 from malmm_cli.pipeline.loading import Model, capacity
 from malmm_cli.settings import Settings
 from malmm_cli.types import MediaInfo
 
-__all__ = ["Footage", "as_features", "encode", "open_footage", "replayed"]
-
-Chunk = tuple[Tensor, list[float]]
+__all__ = ["VideoFeatures", "encode", "feature_key", "open_features", "replayed"]
 
 
 @dataclass(frozen=True)
-class Footage:
-    """Chosen frames of a video, encoded: `chunks` of features (T, P, C) and times in seconds.
+class VideoFeatures:
+    """The features of a video's chosen frames, in `chunks`.
 
-    `total` counts the frames; the first `skipped` of them are left out, and the others keep their
-    positions. `seconds` adds up what each
-    stage takes. What `encode` and `replayed` give can be watched again and again.
+    `total` counts all chosen frames; the first `skipped` of them are left out, and the others keep
+    their positions. `seconds` adds up what each stage takes. What `encode` and `replayed` return
+    can be iterated more than once.
     """
 
     info: MediaInfo
-    chunks: Iterable[Chunk] = field(repr=False)
+    chunks: Iterable[Features] = field(repr=False)
     total: int
     skipped: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def close(self) -> None:
-        """End the work on chunks that nobody will ask for."""
+        """Stop the work on chunks that nobody will ask for."""
         if isinstance(self.chunks, Generator | _Replayed):
             self.chunks.close()
 
-
-def as_features(chunk: Chunk) -> Features:
-    """A chunk as a memory observes it."""
-    rows, times = chunk
-    return Features(rows, torch.tensor(times, dtype=torch.float64)[:, None].expand(-1, 2))
+    def newest(self, number: int) -> VideoFeatures:
+        """Return only the last features of some that are held in memory."""
+        last = Features.joined(list(self.chunks)).some(slice(-number, None))
+        return replace(self, chunks=[last], skipped=self.total - len(last.rows))
 
 
 @capacity()
-def encode(video: str | Path, model: Model, settings: Settings) -> Footage:
+def encode(video: str | Path, model: Model, settings: Settings) -> VideoFeatures:
     """All frames of a video that settings choose, decoded and encoded, held in memory."""
-    with closing(open_footage(video, model, settings)) as footage:
-        return replace(footage, chunks=list(footage.chunks))
+    with closing(open_features(video, model, settings)) as found:
+        return replace(found, chunks=list(found.chunks))
 
 
-def open_footage(video: str | Path, model: Model, settings: Settings) -> Footage:
+def open_features(video: str | Path, model: Model, settings: Settings) -> VideoFeatures:
     """The frames of a video that settings choose, decoded and encoded as they are asked for, once.
 
-    Frames are decoded ahead by a thread; "decode" of the clock is what was waited for them. On CUDA
-    a second one encodes them ahead, so that "encode" goes on beside "remember". With a cache,
-    features are in half precision, whether they were there or are kept now.
+    A thread decodes frames ahead; "decode" of the clock is the time waited for them. On CUDA a
+    second thread encodes them ahead, so that "encode" runs beside "remember". With a cache,
+    features are in half precision, whether they were cached or are cached now.
     """
     seconds: dict[str, float] = {}
     clock = Clock(model.net.device, seconds)
@@ -79,48 +75,48 @@ def open_footage(video: str | Path, model: Model, settings: Settings) -> Footage
         info = model.reader.probe(video, settings.sampling.decoder)
         times = choose_for(info, settings.sampling)
     warnings = list(info.warnings)
-    frames = _Chosen(info, times, model, clock, warnings)
+    frames = _Frames(info, times, model, clock, warnings)
     chunks = frames.encoded()
     if model.cache is not None:
         try:
             file = identity(video, full=model.cache.full_hash)
         except OSError as error:
-            warnings.append(f"features are not kept: {error}")
+            warnings.append(f"features are not cached: {error}")
         else:
             chunks = frames.cached(model.cache, file)
     if model.net.device.type == "cuda":
         chunks = ahead(_on_a_stream(chunks, model.net.device), 1)
-    return Footage(info, chunks, len(times), seconds=seconds, warnings=warnings)
+    return VideoFeatures(info, chunks, len(times), seconds=seconds, warnings=warnings)
 
 
-def _on_a_stream(chunks: Iterator[Chunk], device: torch.device) -> Iterator[Chunk]:
+def _on_a_stream(chunks: Iterator[Features], device: torch.device) -> Iterator[Features]:
     """The same, made on a stream of their own: the encoder's kernels run beside the step's.
 
-    A chunk is whole when it comes (`Clock` waits for it), and whoever takes it must be done with it
-    when it asks for the next.
+    A chunk is complete when it is yielded (`Clock` waits for it), and whoever takes it must be done
+    with it before asking for the next.
     """
     stream: Any = torch.cuda.Stream  # has no types
     with torch.cuda.stream(stream(device)):
         yield from chunks
 
 
-def replayed(footage: Footage) -> Footage:
-    """The same, made once and then held in the machine's memory, to be watched again and again."""
-    return replace(footage, chunks=_Replayed(footage.chunks))
+def replayed(found: VideoFeatures) -> VideoFeatures:
+    """The same, made once and then held in the machine's memory, to be iterated again and again."""
+    return replace(found, chunks=_Replayed(found.chunks))
 
 
 class _Replayed:
-    """Chunks that stay once they are made."""
+    """Chunks that are kept once they are made."""
 
-    def __init__(self, chunks: Iterable[Chunk]) -> None:
+    def __init__(self, chunks: Iterable[Features]) -> None:
         self._rest = iter(chunks)
-        self._made: list[Chunk] = []
+        self._made: list[Features] = []
 
-    def __iter__(self) -> Iterator[Chunk]:
+    def __iter__(self) -> Iterator[Features]:
         yield from self._made
-        for features, times in self._rest:
-            self._made.append((features.cpu(), times))
-            yield features, times
+        for features in self._rest:
+            self._made.append(features.to("cpu"))
+            yield features
 
     def close(self) -> None:
         """Make no more of them."""
@@ -129,8 +125,8 @@ class _Replayed:
 
 
 @dataclass(frozen=True)
-class _Chosen:
-    """Frames of a video at `times`; `warnings` grows by what is found to be damaged."""
+class _Frames:
+    """Frames of a video at `times`; damage found on the way is appended to `warnings`."""
 
     info: MediaInfo
     times: NDArray[np.float64]
@@ -138,7 +134,7 @@ class _Chosen:
     clock: Clock
     warnings: list[str]
 
-    def encoded(self, after: float = -math.inf) -> Generator[Chunk]:
+    def encoded(self, after: float = -math.inf) -> Generator[Features]:
         """Frames later than that, decoded and encoded chunk by chunk."""
         net, size = self.model.net, self.model.chunk
         times = self.times[self.times > after].tolist()
@@ -152,23 +148,27 @@ class _Chosen:
                     return
                 with self.clock("encode"):
                     pixels = torch.from_numpy(np.stack([frame.pixels for frame in chunk]))
-                    shown = [frame.seconds for frame in chunk]
-                    features = net.encode(pixels, torch.tensor(shown, dtype=torch.float64)).rows
-                yield features, shown
+                    seconds = [frame.seconds for frame in chunk]
+                    features = net.encode(pixels, torch.tensor(seconds, dtype=torch.float64))
+                yield features
 
-    def cached(self, cache: Cache, file: str) -> Generator[Chunk]:
-        """What `encoded` gives, in half precision: from the cache, or to be kept there.
+    def cached(self, cache: FeatureCache, file: str) -> Generator[Features]:
+        """What `encoded` gives, in half precision: from the cache, or stored there.
 
-        What follows where an entry is damaged comes from the video, and the entry is made anew.
+        If an entry is damaged, what follows comes from the video, and the entry is rebuilt.
         """
-        key, last, good = self._key(file), -math.inf, 0
+        key, last, good = (
+            feature_key(file, self.info.decoder, self.model, self.times.tolist()),
+            -math.inf,
+            0,
+        )
         if (entry := cache.find(key)) is not None:
             try:
                 entry.check(self.model.net.spec.patches, self.model.net.spec.width)
-                for number, (features, seconds) in enumerate(entry.chunks(), 1):
-                    yield features, seconds
-                    last, good = seconds[-1], number
-            except DamagedError:  # what came before it was whole, and is used
+                for number, features in enumerate(entry.chunks(), 1):
+                    yield features
+                    last, good = float(features.seconds[-1, 1]), number
+            except DamagedError:  # what came before it was intact, and is used
                 pass
             else:
                 self.warnings.extend(entry.warnings)
@@ -181,16 +181,17 @@ class _Chosen:
             copied = 0
             if entry is not None:
                 with suppress(DamagedError):  # somebody else may have removed it meanwhile
-                    for features, seconds in islice(entry.chunks(), good):
-                        writer.add(features, seconds)
+                    for features in islice(entry.chunks(), good):
+                        writer.add(features)
                         copied += 1
                 cache.remove(entry)
-            for features, seconds in chunks:
-                yield writer.add(features, seconds), seconds
+            for features in chunks:
+                yield writer.add(features)
             if copied == good:
                 writer.finish(self.info.path, self.model.name, self.warnings[known:])
 
-    def _key(self, file: str) -> str:
-        """A name for what decides features: the file, who decodes it, the encoder, the times."""
-        about = (file, self.info.decoder, self.model.encoder, self.model.dtype, self.times.tolist())
-        return hashlib.sha256(repr(about).encode()).hexdigest()[:32]
+
+def feature_key(file: str, decoder: str, model: Model, times: Sequence[float]) -> str:
+    """A name for what decides features: the file, the decoder, the encoder, the times."""
+    parts = (file, decoder, model.fingerprints.encoder, model.dtype, list(times))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

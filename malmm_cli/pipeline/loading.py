@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,23 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from malmm_cli import hub, media
-from malmm_cli.checkpoints.layout import shards
-from malmm_cli.checkpoints.preprocessor import read_pixels
+from malmm_cli.checkpoints.fingerprint import Fingerprints
 from malmm_cli.errors import CapacityError
 from malmm_cli.models import registry
 from malmm_cli.models.base import VideoModel
 from malmm_cli.models.capacity import frames_at_once, free_memory
 from malmm_cli.models.device import language_options, limit_threads, pick_device, pick_dtype
-from malmm_cli.pipeline.feature_cache import Cache
+from malmm_cli.pipeline.feature_cache import FeatureCache
 
 __all__ = ["Model", "capacity", "load", "must_spread"]
-
-
-# Of each tensor, so that names of models are had without reading gigabytes.
-HASHED_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -47,22 +40,12 @@ class Model:
     reader: media.Reader = field(default=media, repr=False)
     chunk: int = 16
     folder: Path = Path()
-    cache: Cache | None = None
+    cache: FeatureCache | None = None
 
     @cached_property
-    def encoder(self) -> str:
-        """A name for the weights that features come from, in whatever numbers they are computed."""
-        return _identity(self.folder, self.net, ("vision_model.",))
-
-    @cached_property
-    def weights(self) -> str:
-        """The same for all weights, whatever folder they lie in."""
-        return _identity(self.folder, self.net, ("",))
-
-    @cached_property
-    def sight(self) -> str:
-        """The same for all that what a visual bank holds comes from: positions of frames too."""
-        return _identity(self.folder, self.net, ("vision_model.", "position_embedding."))
+    def fingerprints(self) -> Fingerprints:
+        """Names for its weights."""
+        return Fingerprints(self.folder, self.net.spec.parts, self.net.spec.heads)
 
 
 @contextmanager
@@ -132,29 +115,6 @@ def load(
         chunk=frames_at_once(net),
         folder=located.folder,
     )
-
-
-def _identity(folder: Path, net: Any, parts: tuple[str, ...]) -> str:
-    """A hash over rows of every stored tensor, evenly spread, and over how they are used."""
-    told = []
-    for name in shards(folder):
-        with safe_open(folder / name, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118
-                if key.startswith(parts):
-                    part = file.get_slice(key)
-                    told.append((key, part.get_shape(), _rows_hash(part)))
-    pixels = read_pixels(folder)
-    heads = net.config.vision_config.num_attention_heads
-    about = (sorted(told), pixels.mean, pixels.std, heads)
-    return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
-
-
-def _rows_hash(part: Any) -> str:
-    """A hash over some rows of a tensor that is not read whole."""
-    rows, digest = (part.get_shape() or [1])[0], hashlib.sha256()
-    for row in sorted({k * (rows - 1) // (HASHED_ROWS - 1) for k in range(HASHED_ROWS)}):
-        digest.update(part[row : row + 1].contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def must_spread(

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -28,13 +28,24 @@ from torch import Tensor
 from malmm_cli.errors import MediaError, ModelError, UsageError
 from malmm_cli.formats import open_whole
 from malmm_cli.memory.spans import Slots
+from malmm_cli.models.base import Context
+from malmm_cli.models.capacity import prompts_at_once
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline.feature_cache import checksum
-from malmm_cli.pipeline.features import as_features, open_footage
 from malmm_cli.pipeline.loading import Model, capacity
+from malmm_cli.pipeline.watch import Watched, read_context, watch_to_end
 from malmm_cli.settings import BANK_POLICIES, CAPTION, Sampling, Settings, changed
+from malmm_cli.types import MediaInfo
 
-__all__ = ["SAMPLING", "MemoryFile", "check", "is_memory_file", "read_memory_file", "remember"]
+__all__ = [
+    "SAMPLING",
+    "MemoryFile",
+    "check",
+    "is_memory_file",
+    "read_memory_file",
+    "recall",
+    "remember",
+]
 
 KIND = "malmm-memory/"
 FORMAT = f"{KIND}1"
@@ -97,18 +108,9 @@ def remember(
 ) -> MemoryFile:
     """The memory of a video, which knows nothing of questions yet; raises what `watch` raises."""
     check(settings)
-    with closing(open_footage(video, model, settings)) as footage:
-        options = replace(settings.memory.within(footage.total), banks="visual")
-        memory = model.net.start((), options, footage.total)
-        clock = Clock(model.net.device, footage.seconds)
-        for chunk in footage.chunks:
-            with clock("remember"):
-                model.net.observe(memory, as_features(chunk))
-            if on_progress:
-                on_progress(memory.frames, footage.total)
-    if not memory.frames:
-        raise MediaError(f"{video}: no picture could be decoded", kind="NoPicture")
-    slots, seconds = memory.slots(), torch.cat(memory.seconds)
+    visual = replace(settings, memory=replace(settings.memory, banks="visual"))
+    seen = watch_to_end(video, (), model, visual, on_progress)
+    slots = seen.memory.slots()
     if not (half := slots.rows.half().cpu()).isfinite().all():
         raise ModelError(
             f"{model.name} gave numbers that do not fit into a memory file in {model.dtype}",
@@ -119,15 +121,41 @@ def remember(
         counts=slots.counts.int().cpu(),
         times=slots.seconds.float().cpu(),
         model=model.name,
-        sight=model.sight,
+        sight=model.fingerprints.reader,
         video=os.path.basename(video),
-        frames=memory.frames,
-        first=float(seconds[0, 0]),
-        last=float(seconds[-1, 1]),
-        duration=footage.info.duration,
+        frames=seen.frames,
+        first=seen.first,
+        last=seen.last,
+        duration=seen.info.duration,
         sampling={name: value for name, value in settings.as_dict().items() if name in SAMPLING},
-        warnings=footage.warnings[:MOST_WARNINGS],
+        warnings=seen.warnings[:MOST_WARNINGS],
     )
+
+
+def recall(
+    kept: MemoryFile, prompts: Sequence[str], model: Model, settings: Settings
+) -> tuple[Watched, Context]:
+    """What a memory file holds of a video, as if the video had been watched."""
+    slots, seconds = kept.as_slots(), dict[str, float]()
+    number = len(slots.rows)
+    size = prompts_at_once(model.net, prompts, settings, frames=number, chunk=number)
+    contexts = []
+    for begin in range(0, len(prompts), size):
+        part = prompts[begin : begin + size]
+        with Clock(model.net.device, seconds)("remember"):
+            memory = model.net.restore(part, settings.memory, slots, kept.frames)
+        contexts.append(read_context(memory, model, seconds))
+    info = MediaInfo(
+        path=kept.video,
+        decoder="",
+        width=0,
+        height=0,
+        duration=kept.duration,
+        source_start=0.0,
+        seconds=np.array([kept.first, kept.last]),
+    )
+    seen = Watched(info, memory, kept.frames, kept.first, kept.last, seconds, list(kept.warnings))
+    return seen, Context.joined(contexts)
 
 
 def check(settings: Settings) -> None:
@@ -166,7 +194,7 @@ def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
                 kind="OtherVersion",
             )
         about = _about(known["about"])
-        if about["sight"] != model.sight:
+        if about["sight"] != model.fingerprints.reader:
             raise MediaError(
                 f"{path}: was made by another model, {about['model']}, not by {model.name}",
                 hint=f"--model {about['model']} can read it, or make it again with {model.name}",

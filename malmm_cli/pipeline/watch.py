@@ -6,28 +6,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from torch import Tensor
 
 from malmm_cli.errors import MediaError, ModelError
-from malmm_cli.models.base import Context
+from malmm_cli.models.base import Context, Memory
 from malmm_cli.models.capacity import is_kept, prompts_at_once
 from malmm_cli.models.device import Clock
-from malmm_cli.models.generation import check_context
-from malmm_cli.models.instructblip.memory import Memory
-from malmm_cli.pipeline.features import Footage, as_features, open_footage, replayed
+from malmm_cli.pipeline.features import VideoFeatures, open_features, replayed
 from malmm_cli.pipeline.loading import Model, capacity
-from malmm_cli.pipeline.memory_file import MemoryFile
 from malmm_cli.settings import Settings
 from malmm_cli.types import MediaInfo
 
 __all__ = [
-    "Footage",
-    "Model",
     "Watched",
-    "recall",
+    "read_context",
     "watch",
+    "watch_to_end",
     "watch_whole",
 ]
 
@@ -46,9 +41,15 @@ class Watched:
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
+    def add(self, seconds: Tensor) -> None:
+        """Count features shown at `seconds` (T, 2)."""
+        self.first = self.first if self.frames else float(seconds[0, 0])
+        self.last = float(seconds[-1, 1])
+        self.frames += len(seconds)
+
 
 def watch(
-    video: str | Path | Footage,
+    video: str | Path | VideoFeatures,
     prompts: Sequence[str],
     model: Model,
     settings: Settings,
@@ -60,42 +61,38 @@ def watch(
     of every frame when there is no memory (length 0). The same object is yielded each time, and the
     model's `context` of its memory may be read each time.
     """
-    net: Any = model.net
-    with _opened(video, model, settings) as footage:
-        clock = Clock(net.device, footage.seconds)
-        frames = footage.total - footage.skipped
-        if settings.memory.gives_every_frame:
-            visual = frames * net.num_queries
-            check_context(net, visual, prompts, settings.decoding.max_new_tokens)
+    net = model.net
+    with _opened(video, model, settings) as found:
+        clock = Clock(net.device, found.seconds)
+        frames = found.total - found.skipped
+        net.check(prompts, settings.memory, settings.decoding, frames)
         # slots that cannot fill up need no room
-        memory = net.start(prompts, settings.memory.within(frames), footage.total)
-        memory.frames = footage.skipped
-        seen = Watched(footage.info, memory, seconds=footage.seconds, warnings=footage.warnings)
-        for chunk in footage.chunks:
+        memory = net.start(prompts, settings.memory.within(frames), found.total, found.skipped)
+        seen = Watched(found.info, memory, seconds=found.seconds, warnings=found.warnings)
+        for features in found.chunks:
             with clock("remember"):
-                net.observe(memory, as_features(chunk))
-            times = chunk[1]
-            seen.first = seen.first if seen.frames else times[0]
-            seen.last = times[-1]
-            seen.frames += len(times)
+                net.observe(memory, features)
+            seen.add(features.seconds)
             if on_progress:
                 on_progress(seen.frames, frames)
             yield seen
 
 
 @contextmanager
-def _opened(video: str | Path | Footage, model: Model, settings: Settings) -> Iterator[Footage]:
-    """A video's footage, closed in the end; what is footage already stays open."""
-    if isinstance(video, Footage):
+def _opened(
+    video: str | Path | VideoFeatures, model: Model, settings: Settings
+) -> Iterator[VideoFeatures]:
+    """A video's features, closed in the end; those that are open already stay open."""
+    if isinstance(video, VideoFeatures):
         yield video
     else:
-        with closing(open_footage(video, model, settings)) as footage:
-            yield footage
+        with closing(open_features(video, model, settings)) as found:
+            yield found
 
 
 @capacity()
 def watch_whole(
-    video: str | Path | Footage,
+    video: str | Path | VideoFeatures,
     prompts: Sequence[str],
     model: Model,
     settings: Settings,
@@ -108,43 +105,44 @@ def watch_whole(
     decoded once more for each part where they do not fit there.
     """
     with ExitStack() as stack:
-        footage = stack.enter_context(_opened(video, model, settings))
-        frames = footage.total - footage.skipped
+        found = stack.enter_context(_opened(video, model, settings))
+        frames = found.total - found.skipped
         size = prompts_at_once(model.net, prompts, settings, frames=frames, chunk=model.chunk)
         parts = [prompts[begin : begin + size] for begin in range(0, len(prompts), size)]
         held = model.cache is None and is_kept(model.net, frames)
-        if len(parts) > 1 and held and not isinstance(video, Footage):
-            footage = replayed(footage)
+        if len(parts) > 1 and held and not isinstance(video, VideoFeatures):
+            found = replayed(found)
         contexts, spent = list[Context](), dict[str, float]()
         for number, part in enumerate(parts):
-            if number and not held and not isinstance(video, Footage):
-                spent = {stage: spent.get(stage, 0.0) + s for stage, s in footage.seconds.items()}
-                footage = stack.enter_context(_opened(video, model, settings))
+            if number and not held and not isinstance(video, VideoFeatures):
+                spent = {stage: spent.get(stage, 0.0) + s for stage, s in found.seconds.items()}
+                found = stack.enter_context(_opened(video, model, settings))
             update = _part_of(on_progress, number, len(parts))
-            seen = _watched(footage, part, model, settings, update)
-            contexts.append(_context(seen.memory, model, seen.seconds))
+            seen = watch_to_end(found, part, model, settings, update)
+            contexts.append(read_context(seen.memory, model, seen.seconds))
     for stage, seconds in spent.items():
         seen.seconds[stage] = seen.seconds.get(stage, 0.0) + seconds
     return seen, Context.joined(contexts)
 
 
-def _watched(
-    footage: Footage,
+def watch_to_end(
+    video: str | Path | VideoFeatures,
     prompts: Sequence[str],
     model: Model,
     settings: Settings,
-    on_progress: Progress | None,
+    on_progress: Progress | None = None,
 ) -> Watched:
-    """What was seen of footage in the end; raises MediaError where that is nothing."""
+    """What was seen of a video in the end; raises MediaError where that is nothing."""
     seen = None
-    for seen in watch(footage, prompts, model, settings, on_progress):  # noqa: B007
+    for seen in watch(video, prompts, model, settings, on_progress):  # noqa: B007
         pass
     if seen is None or not seen.frames:
-        raise MediaError(f"{footage.info.path}: no picture could be decoded", kind="NoPicture")
+        name = video.info.path if isinstance(video, VideoFeatures) else video
+        raise MediaError(f"{name}: no picture could be decoded", kind="NoPicture")
     return seen
 
 
-def _context(memory: Memory, model: Model, seconds: dict[str, float]) -> Context:
+def read_context(memory: Memory, model: Model, seconds: dict[str, float]) -> Context:
     """What the language model is given of a memory; raises ModelError for NaN and infinity."""
     with Clock(model.net.device, seconds)("remember"):
         context = model.net.context(memory)
@@ -161,29 +159,3 @@ def _part_of(on_progress: Progress | None, number: int, parts: int) -> Progress 
     if on_progress is None:
         return None
     return lambda done, total: on_progress(number * total + done, parts * total)
-
-
-def recall(
-    kept: MemoryFile, prompts: Sequence[str], model: Model, settings: Settings
-) -> tuple[Watched, Context]:
-    """What a memory file holds of a video, as if the video had been watched."""
-    slots, seconds = kept.as_slots(), dict[str, float]()
-    number = len(slots.rows)
-    size = prompts_at_once(model.net, prompts, settings, frames=number, chunk=number)
-    contexts = []
-    for begin in range(0, len(prompts), size):
-        part = prompts[begin : begin + size]
-        with Clock(model.net.device, seconds)("remember"):
-            memory = model.net.restore(part, settings.memory, slots, kept.frames)
-        contexts.append(_context(memory, model, seconds))
-    info = MediaInfo(
-        path=kept.video,
-        decoder="",
-        width=0,
-        height=0,
-        duration=kept.duration,
-        source_start=0.0,
-        seconds=np.array([kept.first, kept.last]),
-    )
-    seen = Watched(info, memory, kept.frames, kept.first, kept.last, seconds, list(kept.warnings))
-    return seen, Context.joined(contexts)

@@ -27,19 +27,13 @@ from malmm_cli.files.atomic import new_folder, new_path, remove_leftovers
 
 __all__ = [
     *("TRAINED", "check_finite", "latest", "read_state", "read_tensors", "restore", "save"),
-    *("trained", "write_whole"),
+    *("write_whole"),
 ]
 
 TRAINED = "trained.safetensors"
 _LARGEST_STATE = 10**6  # bytes; it has some hundred
 _OPTIMIZER, _STATE = "optimizer.safetensors", "state.json"
 _DAMAGED = "the checkpoint is damaged; without its folder training begins anew"
-_PARTS = ("qformer.", "query_tokens", "language_projection.", "position_embedding.")
-
-
-def trained(net: Any) -> dict[str, nn.Parameter]:
-    """The parameters that are learnt, by name; all others are frozen."""
-    return {name: value for name, value in net.named_parameters() if name.startswith(_PARTS)}
 
 
 def latest(folder: Path) -> Path | None:

@@ -17,12 +17,13 @@ from malmm_cli.errors import CapacityError, MediaError, OutputError, UsageError
 from malmm_cli.formats import check_new_folder
 from malmm_cli.hub import size_text
 from malmm_cli.media.sampling import choose_for
+from malmm_cli.models.base import Trainable
 from malmm_cli.settings import ASK, CAPTION, Settings, prompts_for
-from malmm_cli.train.features import Clip
+from malmm_cli.train.features import Chosen, Clip
 from malmm_cli.train.samples import Sample
 from malmm_cli.types import Task
 
-__all__ = ["as_sample", "check_folder", "check_lengths", "check_room", "count_frames", "held"]
+__all__ = ["as_sample", "check_folder", "check_lengths", "check_room", "choose_frames", "held"]
 
 MARK = ".malmm-train"  # in a folder that a run has begun to fill; locked while one does
 SHOWN = 5  # problems told at once
@@ -65,20 +66,21 @@ def held(training: Path) -> Iterator[None]:
         (training / MARK).touch()  # Windows removes what was locked
 
 
-def count_frames(
+def choose_frames(
     clips: Mapping[Clip, str], settings: Settings, on_done: Callable[[int], None]
-) -> dict[Clip, int]:
-    """The number of frames to look at of each clip, which comes with the id of a task about it.
+) -> dict[Clip, Chosen]:
+    """The frames to look at of each clip, which comes with the id of a task about it.
 
     MediaError names the tasks whose videos are none, or have nothing from where they begin.
     """
-    found: dict[Clip, int] = {}
+    found: dict[Clip, Chosen] = {}
     problems: list[MediaError] = []
     for done, (clip, task) in enumerate(clips.items(), start=1):
         try:
             info = media.probe(clip.video, settings.sampling.decoder)
             own = replace(settings.sampling, start=clip.start, end=clip.end)
-            found[clip] = len(choose_for(info, own))
+            times = choose_for(info, own).tolist()
+            found[clip] = Chosen(info.decoder, tuple(times))
         except (MediaError, UsageError) as error:
             told = error.message.removeprefix(f"{clip.video}: ")
             message = f"id {task!r}: {clip.video}: {told}"
@@ -92,9 +94,9 @@ def count_frames(
 
 
 def check_lengths(
-    net: Any,
+    net: Trainable[Any],
     samples: Sequence[Sample],
-    frames: dict[Clip, int],
+    chosen: dict[Clip, Chosen],
     settings: Settings,
     *,
     new: int = 0,
@@ -103,18 +105,16 @@ def check_lengths(
 
     `new` tokens may come after each prompt, where its own answers are shorter.
     """
-    limit = getattr(net.language_model.config, "max_position_embeddings", None)
-    if limit is None or not net.texts.decoder_only:
+    limit, memory = net.spec.context, settings.memory
+    every = memory.gives_every_frame
+    if limit is None:
         return
-    every = settings.memory.gives_every_frame
     for sample in samples:
         assert isinstance(sample.clip, Clip)
-        visual = net.num_queries * (frames[sample.clip] if every else 1)
-        prompts = [sample.prompt] * len(sample.answers)
-        length = net.texts.prompts_with_answers(prompts, sample.answers)[0].shape[1]
+        visual = net.visual_tokens(memory, len(chosen[sample.clip].times))
+        length = net.text_tokens(sample.prompt, sample.answers)
         if new:
-            alone = net.texts.prompts([sample.prompt], side="left")[0].shape[1]
-            length = max(length, alone + new)
+            length = max(length, net.text_tokens(sample.prompt) + new)
         if visual + length > limit:
             raise CapacityError(
                 f"{sample.id}: {visual} visual tokens and {length} of prompt and answer are "

@@ -19,18 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from malmm_cli.checkpoints.state import read_state
 from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.errors import UsageError
+from malmm_cli.models.base import Trainable
 from malmm_cli.models.device import pick_device, pick_dtype
 from malmm_cli.pipeline import loading
 from malmm_cli.pipeline.loading import Model
 from malmm_cli.settings import ASK, Settings
-from malmm_cli.train import checkpoint, checks
+from malmm_cli.train import checks
 from malmm_cli.train.export import export
-from malmm_cli.train.features import Clip, Features
+from malmm_cli.train.features import Chosen, Clip, ClipFeatures
 from malmm_cli.train.recipe import Recipe
 from malmm_cli.train.run import fit, longest_answer
 from malmm_cli.train.samples import Sample, Samples
@@ -101,19 +101,22 @@ class Training:
         self._check(workers)
         samples, held_out = _samples(self.data), _samples(self.validation)
         self._check_dtype(workers)
-        frames = self._count_frames([*samples, *held_out])
+        chosen = self._choose_frames([*samples, *held_out])
         model = self._load(workers)
         base = model.folder
-        checks.check_lengths(model.net, samples, frames, self.settings)
-        new = longest_answer(model.net, held_out)
-        checks.check_lengths(model.net, held_out, frames, self.settings, new=new)
+        net = _trainable(model)
+        checks.check_lengths(net, samples, chosen, self.settings)
+        new = longest_answer(net, held_out)
+        checks.check_lengths(net, held_out, chosen, self.settings, new=new)
         place = (self.cache or self._training / "features") if self.keep_features else None
-        features = Features(model, self.settings, place, self.on_warning or self.on_note)
-        missing = [clip for clip in frames if not features.has(clip)] if place else []
-        self._check_room(model, place, sum(features.size(frames[clip]) for clip in missing))
+        features = ClipFeatures(
+            model, self.settings, chosen, place, self.on_warning or self.on_note
+        )
+        missing = [clip for clip in chosen if not features.has(clip)] if place else []
+        self._check_room(model, place, sum(map(features.size, missing)))
         with self._held(workers):
             self._encode(features, missing, workers)
-            self._prepare(model.net, base)
+            self._prepare(net, base)
             learnt = self._learn(model, samples, held_out, features, workers)
             if workers.first:
                 export(learnt, base, self.folder)
@@ -151,12 +154,12 @@ class Training:
                 f"float16 cannot be trained on {where.type}", hint="--dtype float32 or bfloat16"
             )
 
-    def _count_frames(self, samples: list[Sample]) -> dict[Clip, int]:
+    def _choose_frames(self, samples: list[Sample]) -> dict[Clip, Chosen]:
         clips: dict[Clip, str] = {}
         for sample in samples:
             clips.setdefault(_clip(sample), sample.id)
         with self.bar("checking", "videos") as update:
-            return checks.count_frames(clips, self.settings, _counter(update, len(clips)))
+            return checks.choose_frames(clips, self.settings, _counter(update, len(clips)))
 
     def _load(self, workers: Workers) -> Model:
         """The model on this process's device."""
@@ -175,14 +178,14 @@ class Training:
 
     def _check_room(self, model: Model, place: Path | None, features: int) -> None:
         """Raise CapacityError where there is no room for a whole run, with bytes of features."""
-        learnt = 4 * sum(int(value.numel()) for value in checkpoint.trained(model.net).values())
+        learnt = 4 * sum(int(value.numel()) for value in _trainable(model).trainable().values())
         whole = sum(file.stat().st_size for file in model.folder.glob("model*.safetensors"))
         # two checkpoints of three numbers each, the best, the last, and the whole model
         present = sum(file.stat().st_size for file in self._written())
         written = [(self._training, max(8 * learnt + whole - present, 0))]
         checks.check_room([*written, (place, features)] if place else written)
 
-    def _encode(self, features: Features, missing: list[Clip], workers: Workers) -> None:
+    def _encode(self, features: ClipFeatures, missing: list[Clip], workers: Workers) -> None:
         """Put the features that are missing on disk, each process its share of them."""
         own = missing[workers.rank :: workers.count]
         with self.bar("encoding", "videos") as update:
@@ -197,7 +200,7 @@ class Training:
         model: Model,
         samples: list[Sample],
         held_out: list[Sample],
-        features: Features,
+        features: ClipFeatures,
         workers: Workers,
     ) -> Path:
         """The file of what was learnt."""
@@ -206,7 +209,7 @@ class Training:
         validation = Samples(held_out, features, self.recipe, **options) if held_out else None
         with self.bar("training", "steps") as update:
             return fit(
-                model.net,
+                _trainable(model),
                 source,
                 self.recipe,
                 self.settings,
@@ -227,14 +230,11 @@ class Training:
         yield from self._training.glob("step-*/*")
         yield from self.folder.glob("model*.safetensors")
 
-    def _prepare(self, net: Any, base: Path) -> None:
+    def _prepare(self, net: Trainable[Any], base: Path) -> None:
         """Give net a position table where it has none, and what will learn its exact values."""
-        if net.position_embedding is None and self.recipe.positions:
-            table = nn.Embedding(self.recipe.positions, net.config.vision_config.hidden_size)
-            nn.init.zeros_(table.weight)
-            net.position_embedding = table.to(net.device)
+        net.add_positions(self.recipe.positions)
         stored = read_state(base)
-        for name, parameter in checkpoint.trained(net).items():
+        for name, parameter in net.trainable().items():
             if name in stored:
                 parameter.data = stored[name].to(net.device, torch.float32)
 
@@ -243,13 +243,20 @@ class Training:
         files = {"data": self.data, "validation": self.validation}
         return {
             "model": model.name,
-            "weights": model.weights,
+            "weights": model.fingerprints.weights,
             "dtype": model.dtype,
             "quantize": self.quantize,
             "processes": workers.count,
             **{name: path and _digest(path) for name, path in files.items()},
             **asdict(self.settings.sampling),
         }
+
+
+def _trainable(model: Model) -> Trainable[Any]:
+    """The model, if its family can be trained."""
+    if not isinstance(model.net, Trainable):
+        raise UsageError(f"{model.name}: models of {model.net.spec.family} cannot be trained")
+    return model.net
 
 
 def _samples(path: Path | None) -> list[Sample]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -14,9 +14,8 @@ from torch import Tensor
 from malmm_cli.checkpoints.state import fill
 from malmm_cli.datasets.metrics import is_right
 from malmm_cli.errors import ModelError
-from malmm_cli.models.generation import generate
-from malmm_cli.settings import Decoding, Settings
-from malmm_cli.train.checkpoint import trained
+from malmm_cli.models.base import Trainable
+from malmm_cli.settings import Decoding, MemoryOptions, Settings
 from malmm_cli.train.recipe import BETAS, Recipe
 from malmm_cli.train.samples import Batch
 from malmm_cli.train.workers import Workers
@@ -53,7 +52,7 @@ class Learner:
 
     def __init__(
         self,
-        net: Any,
+        net: Trainable[Any],
         recipe: Recipe,
         settings: Settings,
         *,
@@ -62,13 +61,12 @@ class Learner:
         workers: Workers | None = None,
     ) -> None:
         self.net = net
-        self.parameters = trained(net)
+        self.parameters = net.trainable()
         self.steps = steps
         self._recipe = recipe
         self._settings = settings
         self._dtype = dtype
         self._workers = workers or Workers()
-        net.requires_grad_(False).eval()
         for parameter in self.parameters.values():
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
@@ -89,7 +87,7 @@ class Learner:
         """
         random = Random(f"{self._recipe.seed} {number} {self._workers.rank}")
         torch.manual_seed(random.getrandbits(63))
-        self.net.qformer.train()
+        self.net.train_reader(True)
         lost, count, ids = 0.0, 0, list[str]()
         for batch in batches:
             loss = self.loss(batch)
@@ -99,7 +97,7 @@ class Learner:
             lost += loss.item() * len(batch.samples)
             count += len(batch.samples)
             ids += batch.ids
-        self.net.qformer.eval()
+        self.net.train_reader(False)
         lost, samples = self._workers.total(lost, count)
         rate = self._recipe.rate(number, self.steps)
         self._learn(
@@ -110,16 +108,11 @@ class Learner:
     def loss(self, batch: Batch) -> Tensor:
         """The loss () of a batch, with gradient."""
         net = self.net
-        features, options = self._ready(batch)
-        ids, mask = (x.to(net.device) for x in net.texts.instructions(batch.prompts))
+        rows, options = self._ready(batch)
         mixed = self._dtype != torch.float32
         with torch.autocast(net.device.type, dtype=self._dtype, enabled=mixed):
-            tokens = net.remember_for_training(
-                features,
-                ids,
-                mask,
-                position_gradient=self._recipe.position_gradient,
-                **options,
+            tokens = net.tokens_for_training(
+                rows, batch.prompts, options, position_gradient=self._recipe.position_gradient
             )
             return net.loss(tokens, batch.prompts, batch.answers)
 
@@ -132,13 +125,12 @@ class Learner:
         """How well samples are answered: by loss, and by what is generated."""
         lost = right = count = 0.0
         for batch in batches:
-            features, options = self._ready(batch)
-            memory = self.net.start(batch.prompts, self._settings.memory.within(options["total"]))
-            memory.total = options["total"]
-            self.net.observe_rows(memory, features)
-            tokens = self.net.context(memory).tokens
-            loss = self.net.loss(tokens, batch.prompts, batch.answers)
-            found = generate(self.net, tokens, batch.prompts, decoding)
+            rows, options = self._ready(batch)
+            memory = self.net.start(batch.prompts, options, rows.shape[1])
+            self.net.observe_rows(memory, rows)
+            context = self.net.context(memory)
+            loss = self.net.loss(context.tokens, batch.prompts, batch.answers)
+            found = self.net.generate(context, batch.prompts, decoding)
             lost += loss.item() * len(batch.samples)
             count += len(batch.samples)
             right += sum(
@@ -148,13 +140,9 @@ class Learner:
         lost, right, count = self._workers.total(lost, right, count)
         return Validated(lost / count, right / count)
 
-    def _ready(self, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
-        """Features (V, T, P, C) where and how the model computes, and the memory for them."""
-        frames = batch.features.shape[1]
-        options = {
-            **asdict(self._settings.memory.within(frames)),
-            "total": frames,
-        }
+    def _ready(self, batch: Batch) -> tuple[Tensor, MemoryOptions]:
+        """Rows (V, T, P, C) where and how the model computes, and the memory for them."""
+        options = self._settings.memory.within(batch.features.shape[1])
         return batch.features.to(self.net.device).float(), options
 
     def _learn(self, rate: float, samples: float, fault: str) -> None:

@@ -15,6 +15,7 @@ import torch
 from malmm_cli.errors import UsageError
 from malmm_cli.files.atomic import new_file
 from malmm_cli.formats import open_lines
+from malmm_cli.models.base import Trainable
 from malmm_cli.processes.interrupts import Patience
 from malmm_cli.settings import Decoding, Settings
 from malmm_cli.train import checkpoint
@@ -29,7 +30,7 @@ Best = dict[str, float] | None
 
 
 def fit(
-    net: Any,
+    net: Trainable[Any],
     source: Source,
     recipe: Recipe,
     settings: Settings,
@@ -185,10 +186,10 @@ def _memory(settings: Settings) -> dict[str, Any]:
     return {"memory": memory.length, "policy": memory.policy, "banks": memory.banks}
 
 
-def longest_answer(net: Any, samples: Sequence[Sample]) -> int:
+def longest_answer(net: Trainable[Any], samples: Sequence[Sample]) -> int:
     """Tokens of the longest right answer to any of them; as many may be generated for each."""
     answers = [answer for sample in samples for answer in sample.answers]
-    return max((net.texts.prompts([a], side="right")[0].shape[1] for a in answers), default=1)
+    return max(map(net.answer_tokens, answers), default=1)
 
 
 def _step(line: str) -> float:
@@ -200,7 +201,7 @@ def _step(line: str) -> float:
 
 
 @contextmanager
-def _own_randomness(net: Any) -> Iterator[None]:
+def _own_randomness(net: Trainable[Any]) -> Iterator[None]:
     """Draw random numbers inside as if nothing had been drawn, outside as if nothing was."""
     devices = [net.device] if net.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

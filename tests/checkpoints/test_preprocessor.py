@@ -173,10 +173,12 @@ def test_a_refusal_is_one_line(refused, folder):
 
 def test_caches_and_memory_files_know_the_difference(folder):
     before = loading.load(str(folder))
-    names = before.encoder, before.weights, before.sight
+    known = before.fingerprints
+    names = known.encoder, known.weights, known.reader
     say(folder, {BOTH: {"image_processor": OWN}})
     after = loading.load(str(folder))
-    assert not {*names} & {after.encoder, after.weights, after.sight}
+    other = after.fingerprints
+    assert not {*names} & {other.encoder, other.weights, other.reader}
     assert after.net.pixel_mean.tolist() == pytest.approx(MEAN)
 
 

@@ -12,6 +12,7 @@ from helpers.memories import remember, start
 from PIL import Image
 
 from malmm_cli import media
+from malmm_cli.checkpoints.fingerprint import Fingerprints
 from malmm_cli.cli.eval import _beside
 from malmm_cli.evaluate import ablation, scores
 from malmm_cli.evaluate import run as evaluation
@@ -249,7 +250,7 @@ def test_predictions_of_other_settings_are_not_gone_on_with(run, write, tmp_path
 def test_other_tasks_or_weights_are_noticed(run, write, monkeypatch):
     run(write())
     assert "for other tasks" in run(write(answers={"1": "star"}), code=2).err
-    monkeypatch.setattr(loading.Model, "weights", "other")
+    monkeypatch.setattr(Fingerprints, "weights", "other")
     assert "weights" in run(write(), code=2).err
 
 
@@ -533,14 +534,14 @@ def test_the_newest_frames_keep_their_places(load_once, vicuna_folder, one_threa
     net = load_once(vicuna_folder)
     model = loading.Model(net, "m", None, "cpu", "float32")
     settings = changed(ASK, frames=6)
-    footage = encode(clip, model, settings)
-    newest = evaluation._newest(footage, 4)
+    newest = encode(clip, model, settings).newest(4)
     seen, context = watch.watch_whole(newest, ["what?"], model, settings)
-    (features, times) = footage.chunks[0]
-    assert (seen.frames, seen.first, seen.last) == (4, times[2], times[-1])
+    ((rows, seconds, _),) = newest.chunks
+    assert (seen.frames, seen.first, seen.last) == (4, seconds[0, 0], seconds[-1, 1])
+    assert newest.skipped == 2
     memory = start(net, ["what?"], length=4, total=6)
     memory.frames = 2
-    assert torch.equal(context.tokens, remember(net, features[None, 2:], memory)[0])
+    assert torch.equal(context.tokens, remember(net, rows[None], memory)[0])
 
 
 def test_ablations_that_cannot_be(run, write, tmp_path, monkeypatch):

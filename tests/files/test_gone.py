@@ -311,7 +311,7 @@ def test_a_cache_that_goes_costs_a_warning(malmm, tmp_path, monkeypatch):
     quick = ("--model", "tiny", "--frames", "2", "--max-new-tokens", "2")
     done = malmm("caption", SAMPLE, *quick, "--cache", folder)
     assert done.code == 0
-    assert "features are not kept" in done.err
+    assert "features are not cached" in done.err
     assert done.out
 
 

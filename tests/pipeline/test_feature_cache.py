@@ -16,7 +16,7 @@ from malmm_cli.files.atomic import PREFIX
 from malmm_cli.models import registry
 from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.pipeline import watch
-from malmm_cli.pipeline.feature_cache import Cache
+from malmm_cli.pipeline.feature_cache import FeatureCache
 from malmm_cli.settings import CAPTION, changed
 
 FEW = {"frames": 6, "beams": 1, "max_new_tokens": 6}
@@ -24,7 +24,7 @@ FEW = {"frames": 6, "beams": 1, "max_new_tokens": 6}
 
 @pytest.fixture
 def cache(tmp_path):
-    return Cache(tmp_path / "features")
+    return FeatureCache(tmp_path / "features")
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_video_is_encoded_once(model, video, encoded, cache, monkeypatch):
     assert (entry.frames, entry.files, entry.video) == (6, 2, str(video))
     assert entry.size == sum(path.stat().st_size for path in files(cache))
     tensors = load_file(files(cache)[0])
-    assert tensors["features"].dtype == torch.float16
+    assert tensors["rows"].dtype == torch.float16
 
 
 def test_the_same_text_as_without_a_cache(model, video):
@@ -110,7 +110,7 @@ def test_what_is_not_the_same_is_not_mistaken(model, video, encoded, cache, vicu
 def test_another_encoder_is_another(model, write_model, vicuna_folder, video, cache, encoded):
     caption(video, model)
     other = malmm_cli.load(str(write_model("flan-t5", seed=1)))
-    assert other.encoder != model.encoder
+    assert other.fingerprints.encoder != model.fingerprints.encoder
     caption(video, replace(other, cache=cache, chunk=4))
     assert encoded == [4, 2] * 2
     assert len(cache.entries()) == 2
@@ -118,11 +118,11 @@ def test_another_encoder_is_another(model, write_model, vicuna_folder, video, ca
     caption(video, replace(same, cache=cache))
     assert encoded == [4, 2] * 2
     table = malmm_cli.load(str(write_model("flan-t5", positions=3)))
-    assert table.sight != table.encoder
+    assert table.fingerprints.reader != table.fingerprints.encoder
 
 
 def test_another_encoder_is_known_by_any_row(tmp_path):
-    from malmm_cli.pipeline.loading import _rows_hash
+    from malmm_cli.checkpoints.fingerprint import _rows_hash
 
     one = torch.zeros(40, 3)
     other = one.clone()
@@ -156,7 +156,7 @@ def flip(path):
 
 def reshape(path):
     tensors = load_file(path)
-    save_file({**tensors, "features": tensors["features"][:, 1:].contiguous()}, path)
+    save_file({**tensors, "rows": tensors["rows"][:, 1:].contiguous()}, path)
 
 
 def forget(path):
@@ -179,7 +179,7 @@ def test_damaged_entries_are_made_again(model, video, encoded, cache, damage, nu
 
 
 @pytest.mark.parametrize(
-    "about", ["", "[]", '{"format": "malmm-features/2"}', '{"format": "malmm-features/1"}']
+    "about", ["", "[]", '{"format": "malmm-features/3"}', '{"format": "malmm-features/2"}']
 )
 def test_an_entry_that_says_nonsense_is_none(model, video, encoded, cache, about):
     caption(video, model)
@@ -213,12 +213,12 @@ def test_the_entry_used_longest_ago_goes(model, video, cache):
 def test_what_has_no_room_is_not_kept_and_told(model, video, cache):
     result = caption(video, replace(model, cache=replace(cache, limit=1000)))
     (warning,) = result.warnings
-    assert warning.endswith("features are not kept: they take more than 1e-06 GB")
+    assert warning.endswith("features are not cached: they take more than 1e-06 GB")
     assert list(cache.folder.iterdir()) == []
-    broken = replace(model, cache=Cache(cache.folder / "no" / "file"))
+    broken = replace(model, cache=FeatureCache(cache.folder / "no" / "file"))
     (cache.folder / "no").write_text("")
     (warning,) = caption(video, broken).warnings
-    assert "features are not kept: Not a directory" in warning
+    assert "features are not cached: Not a directory" in warning
 
 
 def test_numbers_too_large_for_half_precision(model, video, cache, monkeypatch):

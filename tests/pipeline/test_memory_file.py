@@ -43,7 +43,7 @@ def path(kept, tmp_path):
 def test_slots_are_means_of_frames(model, kept):
     assert kept.slots.shape == (5, 65, 96)
     assert (kept.counts.sum(0) == 12).all()
-    features = torch.cat([chunk for chunk, _ in encode(SAMPLE, model, SETTINGS).chunks])
+    features = torch.cat([chunk.rows for chunk in encode(SAMPLE, model, SETTINGS).chunks])
     bank = PlainBank(4)
     for feature in features[:-1]:
         bank.read(feature[None], lambda rows: [])
@@ -68,7 +68,7 @@ def test_the_visual_bank_alone_is_exact(model, write_model, policy, positions):
     prompts = ["what moves?", "which colour does the circle have?"]
     _, due = watch.watch_whole(SAMPLE, prompts, model, settings)
     kept = memory_file.remember(SAMPLE, model, settings)
-    _, rounded = watch.recall(kept, prompts, model, settings)
+    _, rounded = memory_file.recall(kept, prompts, model, settings)
     torch.testing.assert_close(rounded.tokens, due.tokens, atol=5e-3, rtol=5e-3)
 
 
@@ -77,7 +77,7 @@ def test_rounding_is_all_that_differs(model, monkeypatch):
     _, due = watch.watch_whole(SAMPLE, ["what?"], model, settings)
     monkeypatch.setattr(torch.Tensor, "half", lambda x: x)
     kept = memory_file.remember(SAMPLE, model, settings)
-    _, same = watch.recall(kept, ["what?"], model, settings)
+    _, same = memory_file.recall(kept, ["what?"], model, settings)
     torch.testing.assert_close(same.tokens, due.tokens, atol=1e-5, rtol=1e-5)
 
 
@@ -85,7 +85,7 @@ def test_a_short_video_is_kept_whole_and_both_banks_are_exact(model):
     settings = changed(SETTINGS, memory=11)  # 12 frames: the last finds 11
     _, due = watch.watch_whole(SAMPLE, ["what?"], model, settings)
     kept = memory_file.remember(SAMPLE, model, settings)
-    _, same = watch.recall(kept, ["what?"], model, settings)
+    _, same = memory_file.recall(kept, ["what?"], model, settings)
     torch.testing.assert_close(same.tokens, due.tokens, atol=5e-3, rtol=5e-3)
 
 

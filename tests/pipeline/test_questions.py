@@ -13,8 +13,8 @@ from malmm_cli import media
 from malmm_cli.models import registry
 from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.pipeline import answer, watch
-from malmm_cli.pipeline.feature_cache import Cache
-from malmm_cli.pipeline.features import open_footage, replayed
+from malmm_cli.pipeline.feature_cache import FeatureCache
+from malmm_cli.pipeline.features import open_features, replayed
 from malmm_cli.settings import CAPTION, changed
 
 FEW = {"frames": 6, "memory": 3, "beams": 2, "max_new_tokens": 6}
@@ -69,7 +69,7 @@ def test_answers_are_the_same_in_parts_and_one_by_one(model, calls, monkeypatch)
 
 def test_parts_come_from_the_cache_if_there_is_one(model, calls, monkeypatch, tmp_path):
     few_at_once(monkeypatch, 3)
-    cached = replace(model, cache=Cache(tmp_path))
+    cached = replace(model, cache=FeatureCache(tmp_path))
     whole = malmm_cli.ask(SAMPLE, QUESTIONS, model=cached, **FEW)
     assert calls == ["3 prompts", 4, 2, "2 prompts"]
     assert texts(whole) == texts(malmm_cli.ask(SAMPLE, QUESTIONS, model=model, **FEW))
@@ -141,12 +141,12 @@ def test_errors_of_the_decoder_get_through_and_leave_no_thread(model, monkeypatc
     assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
 
 
-def test_footage_is_replayed(model):
+def test_features_are_replayed(model):
     settings = changed(CAPTION, **FEW)
-    footage = replayed(open_footage(SAMPLE, model, settings))
-    first = [times for _, times in footage.chunks]
-    assert [times for _, times in footage.chunks] == first
-    footage.close()
+    features = replayed(open_features(SAMPLE, model, settings))
+    first = [chunk.seconds.tolist() for chunk in features.chunks]
+    assert [chunk.seconds.tolist() for chunk in features.chunks] == first
+    features.close()
 
 
 @pytest.mark.parametrize("folder", ["t5_folder", "vicuna_folder"])

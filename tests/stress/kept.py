@@ -16,7 +16,7 @@ import malmm_cli
 from malmm_cli.bench.child import peak_mib
 from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.errors import MediaError, UsageError
-from malmm_cli.pipeline.feature_cache import Cache
+from malmm_cli.pipeline.feature_cache import FeatureCache
 from malmm_cli.pipeline.memory_file import is_memory_file, read_memory_file, remember
 from malmm_cli.settings import ASK, changed
 from stress.mutate import mutate
@@ -47,7 +47,7 @@ def memory_files(model, video: Path, number: int, chance: random.Random) -> Coun
 
 def caches(model, video: Path, number: int, chance: random.Random) -> Counter[str]:
     """Whether the features that a run gets are the same each time, made again where it must be."""
-    cache = Cache(video.with_name("features"))
+    cache = FeatureCache(video.with_name("features"))
     model = replace(model, cache=cache, chunk=3)
 
     def caption() -> object:

@@ -29,8 +29,8 @@ from malmm_cli.models import registry
 from malmm_cli.pipeline import features, loading
 from malmm_cli.settings import ASK, CAPTION, changed
 from malmm_cli.train import Batch, Recipe, Sample, checks, fit
-from malmm_cli.train.checks import as_sample
-from malmm_cli.train.features import Clip, Features
+from malmm_cli.train.checks import as_sample, choose_frames
+from malmm_cli.train.features import Clip, ClipFeatures
 from malmm_cli.train.learner import Learner
 from malmm_cli.types import Task
 
@@ -145,7 +145,7 @@ def test_features_are_kept_and_used_again(run, data, tmp_path, monkeypatch):
     first = read_state(tmp_path / "one")
     assert run("train", data, "-o", tmp_path / "two", *options).code == 0
     assert len(encoded) == 1
-    (path,) = (tmp_path / "kept").iterdir()
+    (path,) = (tmp_path / "kept").glob("*/000000.safetensors")
     path.write_bytes(path.read_bytes()[:-1000])
     assert run("train", data, "-o", tmp_path / "three", *options).code == 0
     assert len(encoded) == 2, "a damaged file is made again"
@@ -553,7 +553,10 @@ def test_features_that_are_kept_outlive_their_video(tmp_path, vicuna_folder):
     video = tmp_path / "a.mp4"
     shutil.copy(SAMPLE, video)
     model = loading.load(str(vicuna_folder), device="cpu", dtype="float32")
-    features = Features(model, changed(ASK, frames=3), tmp_path / "features", print)
+    settings, clip = changed(ASK, frames=3), Clip(str(video))
+    chosen = choose_frames({clip: "1"}, settings, lambda _: None)
+    chosen[Clip(str(tmp_path / "b.mp4"))] = chosen[clip]
+    features = ClipFeatures(model, settings, chosen, tmp_path / "features", print)
     before = features(Clip(str(video)))
     video.unlink()
     assert torch.equal(features(Clip(str(video))), before)

@@ -27,8 +27,9 @@ class Memory:
     that is known, at `seconds` (T, 2); `placed` ones come with their positions. `newest` (V, P, C)
     has its position and is not in the banks yet. `tokens` (B, T * n, D) are those of all frames
     where each is read apart. `begun` is what the first layer makes of its input, by
-    self-attention alone, where that is the same at every frame. `replay` reads one frame by what
-    was captured of this memory's step, False where that was tried in vain.
+    self-attention alone, where that is the same at every frame. `warnings` has those
+    about each prompt. `replay` reads one frame by what was captured of this memory's step, False
+    where that was tried in vain.
     """
 
     length: int
@@ -45,6 +46,7 @@ class Memory:
     seconds: list[Tensor] = field(default_factory=list, repr=False)
     tokens: Tensor | None = None
     begun: tuple[Tensor, Tensor] | None = None
+    warnings: list[tuple[str, ...]] = field(default_factory=list)
     replay: Callable[[Tensor], None] | Literal[False] | None = None
 
     @property

@@ -20,20 +20,20 @@ from torch import Tensor, nn
 
 from malmm_cli.memory.bank import MemoryBank
 from malmm_cli.memory.spans import Slots, frame_seconds
-from malmm_cli.models.base import Context, Features, OnText, Spec, Work
-from malmm_cli.models.generation import generate, likelihoods
+from malmm_cli.models.base import Context, Features, Spec, Work
 from malmm_cli.models.instructblip.cuda_graph import memorise
+from malmm_cli.models.instructblip.language import LanguagePart
 from malmm_cli.models.instructblip.memory import Memory
 from malmm_cli.models.instructblip.positions import let_positions_learn, position
 from malmm_cli.models.instructblip.qformer import QFormer
 from malmm_cli.models.instructblip.sizes import bytes_for, feature_shape
 from malmm_cli.models.instructblip.tokenizers import Texts
-from malmm_cli.settings import ASK, BANKS, CAPTION, POLICIES, Decoding, MemoryOptions
+from malmm_cli.settings import ASK, BANKS, CAPTION, POLICIES, MemoryOptions
 
 __all__ = ["InstructBlip"]
 
 
-class InstructBlip(nn.Module):
+class InstructBlip(LanguagePart):
     """The whole model, with the published weights' parameter names.
 
     `position_embedding` (positions, C) is MA-LMM's own and comes from fine-tuning; the published
@@ -51,17 +51,11 @@ class InstructBlip(nn.Module):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
     ) -> None:
-        super().__init__()
-        self.config = config
-        self.texts = texts
+        super().__init__(config, language_model, texts)
         self.vision_model = vision_model
-        self.language_model = language_model
         # the reference normalises its encoder's output with this eps; the published port with 1e-6
         vision_model.post_layernorm.eps = 1e-5
         self.qformer = QFormer(config.qformer_config)
-        width = config.qformer_config.hidden_size
-        self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, width))
-        self.language_projection = nn.Linear(width, config.text_config.hidden_size)
         self.position_embedding = (
             nn.Embedding(positions, config.qformer_config.encoder_hidden_size)
             if positions
@@ -80,34 +74,25 @@ class InstructBlip(nn.Module):
     @cached_property
     def spec(self) -> Spec:
         """What never changes about it."""
-        limit = getattr(self.language_model.config, "max_position_embeddings", None)
+        bits = (n for n in (4, 8) if getattr(self.language_model, f"is_loaded_in_{n}bit", False))
         return Spec(
             "instructblip",
             *feature_shape(self.config),
-            context=limit if self.texts.decoder_only else None,
+            context=self.limit,
             policies=POLICIES,
             banks=BANKS,
             defaults={"caption": CAPTION, "ask": ASK},
+            parts={
+                "encoder": ("vision_model.",),
+                "reader": ("vision_model.", "position_embedding."),
+            },
+            heads=self.config.vision_config.num_attention_heads,
+            bits=next(bits, None),
         )
-
-    @property
-    def answers_on(self) -> torch.device:
-        """Where the language model is."""
-        return torch.device(self.language_model.device)
 
     def frame_size(self, width: int, height: int) -> tuple[int, int]:
         """The square that every frame becomes."""
         return (self.image_size, self.image_size)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the Q-Former is."""
-        return self.query_tokens.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type that the Q-Former computes in."""
-        return self.query_tokens.dtype
 
     def move_to(self, place: torch.device | str | torch.dtype) -> None:
         """Move to a device or number type all but the language model, which is loaded in place."""
@@ -140,18 +125,25 @@ class InstructBlip(nn.Module):
 
     @torch.no_grad()
     def start(
-        self, prompts: Sequence[str], options: MemoryOptions, total: int | None = None
+        self,
+        prompts: Sequence[str],
+        options: MemoryOptions,
+        total: int | None = None,
+        skipped: int = 0,
     ) -> Memory:
         """An empty memory for prompts; see `malmm_cli.memory` for the options.
 
-        `total` is the number of frames to come, where it is known: it places them in a position
+        `total` is the number of the video's frames, if that is known: it places them in a position
         table that is shorter than the video. Without prompts only the visual bank is kept.
         """
         if prompts:
             ids, mask = (x.to(self.device) for x in self.texts.instructions(prompts))
         else:
             ids = mask = torch.zeros(0, 0, dtype=torch.long, device=self.device)
-        return self.start_from_ids(ids, mask, **asdict(options), total=total)
+        memory = self.start_from_ids(ids, mask, **asdict(options), total=total)
+        memory.frames = skipped
+        memory.warnings = [self.texts.cut(prompt) for prompt in prompts]
+        return memory
 
     def start_from_ids(self, ids: Tensor, mask: Tensor, **options: Any) -> Memory:
         """`start` for prompts that the Q-Former's tokenizer has read: ids, mask (B, L) int64."""
@@ -208,9 +200,42 @@ class InstructBlip(nn.Module):
         """
         if memory.reads_apart:
             assert memory.tokens is not None, "nothing was observed"
-            return Context(memory.tokens)
+            return Context(memory.tokens, memory.warnings)
         assert memory.newest is not None, "nothing was observed"
-        return Context(self.qformer.read(memory.newest, memory, self.num_queries))
+        tokens = self.qformer.read(memory.newest, memory, self.num_queries)
+        return Context(tokens, memory.warnings)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that learn: Q-Former, query tokens, projection and position table."""
+        parts = ("query_tokens", "qformer.", "language_projection.", "position_embedding.")
+        named = dict(self.named_parameters())
+        return {name: named[name] for part in parts for name in named if name.startswith(part)}
+
+    def add_positions(self, rows: int) -> None:
+        """Give it a table of `rows` frame positions, all zero, if it has none."""
+        if self.position_embedding is None and rows:
+            table = nn.Embedding(rows, self.config.vision_config.hidden_size)
+            nn.init.zeros_(table.weight)
+            self.position_embedding = table.to(self.device)
+
+    def train_reader(self, mode: bool) -> None:
+        """Switch the Q-Former's dropout on or off."""
+        self.qformer.train(mode)
+
+    def tokens_for_training(
+        self,
+        rows: Tensor,
+        prompts: Sequence[str],
+        options: MemoryOptions,
+        *,
+        position_gradient: str,
+    ) -> Tensor:
+        """Tokens (B, n, D) of rows (V, T, P, C), with gradient: see `remember_for_training`."""
+        ids, mask = (x.to(self.device) for x in self.texts.instructions(prompts))
+        how = {**asdict(options), "total": rows.shape[1]}
+        return self.remember_for_training(
+            rows, ids, mask, position_gradient=position_gradient, **how
+        )
 
     def remember_for_training(
         self,
@@ -247,68 +272,15 @@ class InstructBlip(nn.Module):
         newest = self.placed(features[:, last], memory)
         return self.qformer.read(newest, memory, self.num_queries)
 
-    def generate(
-        self,
-        context: Context,
-        prompts: Sequence[str],
-        decoding: Decoding,
-        on_text: OnText | None = None,
-    ) -> list[list[str]]:
-        """Candidates for each prompt, the best first; raises what `generation.generate` raises."""
-        return generate(self, context.tokens, prompts, decoding, on_text)
-
-    def score(self, context: Context, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
-        """Log-likelihood (B,) float32 of each answer to its prompt."""
-        return likelihoods(self, context.tokens, prompts, answers)
-
     def bytes_for(self, work: Work) -> int:
         """Bytes that are held at once for some work."""
         return bytes_for(self, work)
-
-    def embed(self, tokens: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Tokens (B, n, D) before prompts as the language model's input (B, n + L, E), and mask.
-
-        A decoder's prompts are padded on the left, between tokens and text, as in the reference.
-        """
-        side = "left" if self.texts.decoder_only else "right"
-        ids, mask = self.texts.prompts(prompts, side=side)
-        return self._join(tokens, ids, mask)
-
-    def loss(self, tokens: Tensor, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
-        """Cross-entropy () of answers under tokens (B, n, D) and prompts; on the answers alone."""
-        embeds, attention, labels = self.embed_with_answers(tokens, prompts, answers)
-        out = self.language_model(inputs_embeds=embeds, attention_mask=attention, labels=labels)
-        loss: Tensor = out.loss
-        return loss
-
-    def embed_with_answers(
-        self, tokens: Tensor, prompts: Sequence[str], answers: Sequence[str]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """What `embed` gives, made for answers, and their labels (B, ...), -100 everywhere else.
-
-        A decoder's input and labels hold the answers too; an encoder's input does not.
-        """
-        if self.texts.decoder_only:
-            ids, mask, labels = self.texts.prompts_with_answers(prompts, answers)
-            nothing = labels.new_full((len(labels), tokens.shape[1]), -100)
-            labels = torch.cat([nothing, labels], dim=1)
-        else:
-            ids, mask = self.texts.prompts(prompts, side="right")
-            labels, told = self.texts.prompts(answers, side="right")
-            labels = labels.masked_fill(told == 0, -100)
-        embeds, attention = self._join(tokens, ids, mask)
-        return embeds, attention, labels.to(embeds.device)
 
     @property
     def _drops_out(self) -> bool:
         """Whether what the Q-Former's first layer is given varies in training."""
         about = self.config.qformer_config
         return bool(max(about.hidden_dropout_prob, about.attention_probs_dropout_prob) > 0)
-
-    @property
-    def num_queries(self) -> int:
-        """Query tokens that one step gives the language model."""
-        return self.query_tokens.shape[1]
 
     def _append(self, feature: Tensor, memory: Memory) -> None:
         """Append one frame (V, P, C) that has its position to the banks."""
@@ -340,10 +312,3 @@ class InstructBlip(nn.Module):
             flat = tokens.flatten(1, 2)
             memory.tokens = flat if memory.tokens is None else torch.cat([memory.tokens, flat], 1)
         memory.frames = seen + new
-
-    def _join(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        projected = self.language_projection(tokens)
-        embedded = self.language_model.get_input_embeddings()(ids.to(self.device))
-        projected = projected.to(embedded.device, embedded.dtype)
-        attention = torch.cat([mask.new_ones(projected.shape[:2]), mask], dim=1)
-        return torch.cat([projected, embedded], dim=1), attention.to(embedded.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ __all__ = ["Texts"]
 
 # The reference's max_txt_len: what the Q-Former reads of an instruction.
 INSTRUCTION_LIMIT = 128
+
+# Prompts whose ids are remembered.
+REMEMBERED = 256
 
 # SentencePiece's names for what is no text.
 _PIECES = ("<unk>", "<s>", "</s>", "<pad>")
@@ -46,6 +50,9 @@ class Texts:
         self.language = language
         self.decoder_only = decoder_only
         self.instruction_limit = min(INSTRUCTION_LIMIT, positions)
+        # a prompt is asked for several times: for its size, for the memory, for the answer
+        self._instruction_ids = lru_cache(REMEMBERED)(partial(_read, instruction))
+        self._prompt_ids = lru_cache(REMEMBERED)(self._prompt)
         self._silent = _special_ids(language)
         own = language.eos_token_id
         counted = self._silent if own is not None else set(language.get_vocab().values())
@@ -67,7 +74,7 @@ class Texts:
     def instructions(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Ids and mask (B, L) int64 for the Q-Former, padded right, cut on the left if too long."""
         limit = self.instruction_limit
-        read = [_read(self.instruction, p, truncation=True, max_length=limit) for p in prompts]
+        read = [self._instruction_cut(prompt) for prompt in prompts]
         longest = max(map(len, read))
         if longest > limit:  # special tokens alone, which are never cut
             raise ModelError(
@@ -76,13 +83,16 @@ class Texts:
             )
         return _pad(read, self.instruction.pad_token_id or 0, "right")
 
-    def instruction_length(self, prompt: str) -> int:
-        """Tokens of a prompt for the Q-Former, uncut; it reads `instruction_limit` of them."""
-        return len(_read(self.instruction, prompt))
+    def cut(self, prompt: str) -> tuple[str, ...]:
+        """A warning if the Q-Former does not read the whole prompt; the language model does."""
+        length, limit = len(self._instruction_ids(prompt)), self.instruction_limit
+        if length <= limit:
+            return ()
+        return (f"the prompt has {length} tokens; the Q-Former reads only the last {limit}",)
 
     def prompts(self, prompts: Sequence[str], *, side: str) -> tuple[Tensor, Tensor]:
         """Ids and mask (B, L) int64 for the language model, padded on the `side` given."""
-        return _pad([self._asked(prompt) for prompt in prompts], self.padding, side)
+        return _pad([self._prompt_ids(prompt) for prompt in prompts], self.padding, side)
 
     def prompts_with_answers(
         self, prompts: Sequence[str], answers: Sequence[str]
@@ -91,7 +101,7 @@ class Texts:
 
         Labels are -100 everywhere but on the answer and its end.
         """
-        asked = [self._asked(prompt) for prompt in prompts]
+        asked = [self._prompt_ids(prompt) for prompt in prompts]
         told = [[*self._plain(answer), self.end] for answer in answers]
         rows = [a + b for a, b in zip(asked, told, strict=True)]
         ids, mask = _pad(rows, self.padding, "right")
@@ -106,7 +116,13 @@ class Texts:
         texts: list[str] = self.language.batch_decode(rows, skip_special_tokens=True)
         return [_CONTROL.sub(" ", text).strip() for text in texts]
 
-    def _asked(self, prompt: str) -> list[int]:
+    def _instruction_cut(self, prompt: str) -> list[int]:
+        ids, limit = self._instruction_ids(prompt), self.instruction_limit
+        if len(ids) <= limit:
+            return ids
+        return _read(self.instruction, prompt, truncation=True, max_length=limit)
+
+    def _prompt(self, prompt: str) -> list[int]:
         """A prompt for the language model; a decoder's starts with a start token, and goes on.
 
         An end that the tokenizer puts there is taken off.
