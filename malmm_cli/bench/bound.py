@@ -9,18 +9,8 @@ from typing import Any
 import torch
 
 from malmm_cli.bench.child import wait
-from malmm_cli.models.instructblip.model import InstructBlip
 
-__all__ = ["encoder_work", "fastest", "matrix_rate"]
-
-
-def encoder_work(net: InstructBlip) -> float:
-    """Floating point operations of the image encoder for one frame."""
-    vision, patches, width = net.config.vision_config, net.spec.patches, net.spec.width
-    linear = 4 * width**2 + 2 * width * vision.intermediate_size
-    layer = 2 * patches * linear + 4 * patches**2 * width
-    cut = 2 * patches * width * 3 * vision.patch_size**2
-    return float(vision.num_hidden_layers * layer + cut)
+__all__ = ["fastest", "matrix_rate"]
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:

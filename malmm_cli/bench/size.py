@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 from malmm_cli import hub
 from malmm_cli.bench.child import in_child, peak_device_mib, peak_mib, wait
@@ -17,7 +16,6 @@ from malmm_cli.formats import check_new_folder
 from malmm_cli.models import registry
 from malmm_cli.models.capacity import frames_at_once, free_memory
 from malmm_cli.models.device import pick_device, pick_dtype
-from malmm_cli.models.instructblip import random_init
 from malmm_cli.processes import machine
 from malmm_cli.settings import Decoding, MemoryOptions
 
@@ -41,10 +39,11 @@ def model(
     `text_layers`: its language model has so many. Raises CapacityError before that where this
     machine has too little memory for it.
     """
+    random_init, forms = (registry.module(registry.REFERENCE, n) for n in ("random_init", "forms"))
     where, there = pick_device(device), (folder / "config.json").exists()
     config, free = random_init.published_config(name, text_layers), free_memory(where)
     known = hub.KNOWN[name].parameters
-    parameters = known if known and text_layers is None else _parameters(config)
+    parameters = known if known and text_layers is None else forms.parameters(config)
     number = pick_dtype(dtype, where, parameters=parameters, free=free)
     dtype = str(number).removeprefix("torch.")
     try:
@@ -61,13 +60,6 @@ def model(
         with new_folder(folder) as place:
             random_init.write(place, config, WORDS, dtype=number)
     return in_child("model", folder=str(folder), frames=frames, device=device, dtype=dtype)
-
-
-def _parameters(config: Any) -> int:
-    """How many numbers a model of config has, which is not built."""
-    with torch.device("meta"):
-        net = transformers.InstructBlipForConditionalGeneration(config)
-    return sum(parameter.numel() for parameter in net.parameters())
 
 
 def measure_model(folder: str, frames: int, device: str, dtype: str) -> dict[str, Any]:

@@ -17,24 +17,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from malmm_cli import media
-from malmm_cli.bench.bound import encoder_work, fastest, matrix_rate
+from malmm_cli.bench.bound import fastest, matrix_rate
 from malmm_cli.bench.child import in_child, peak_device_mib, peak_mib, wait
-from malmm_cli.bench.steps import plain_step
 from malmm_cli.errors import CapacityError
 from malmm_cli.media.sampling import choose_for
+from malmm_cli.models import registry
+from malmm_cli.models.base import Context
 from malmm_cli.models.device import Clock
-from malmm_cli.models.generation import check_context, generate
-from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.pipeline import answer, memory_file, watch
 from malmm_cli.pipeline.loading import Model, load
-from malmm_cli.settings import ASK, Settings, changed, prompts_for
+from malmm_cli.settings import ASK, MemoryOptions, Settings, changed, prompts_for
 from malmm_cli.types import Frame, MediaInfo
 
 __all__ = ["FORMS", "Run", "questions", "videos"]
@@ -165,16 +164,16 @@ def measure_naive(**about: Any) -> dict[str, Any]:
     frames, info = _frames(model, run)
     clock = Clock(net.device, {"decode": time.perf_counter() - begun})
     options = settings.memory.within(len(frames))
-    memory = net.start(prompts, options, len(frames)).plain()
+    forms, memory = _forms(model), net.start(prompts, options, len(frames)).plain()
     for frame in frames:
         with clock("encode"):
-            features = net.encode_frames(torch.from_numpy(frame.pixels[None]))
+            shown = torch.tensor([frame.seconds], dtype=torch.float64)
+            features = net.encode(torch.from_numpy(frame.pixels[None]), shown)
         with clock("remember"):
-            placed = net.placed(features, memory)
-            tokens = plain_step(net.qformer, placed, memory, net.num_queries)
+            tokens = forms.naive_step(net, features.rows, memory)
     before = time.perf_counter() - begun
     with clock("generate"):
-        generate(net, tokens, prompts, settings.decoding)
+        net.generate(Context(tokens), prompts, settings.decoding)
     return _row(model, clock.seconds, len(frames), info.duration, before)
 
 
@@ -186,27 +185,23 @@ def measure_transformers(**about: Any) -> dict[str, Any]:
     model, settings, prompts = run.load(), run.settings(), run.prompts()
     net: Any = model.net
     info = model.reader.probe(run.video)
-    visual = len(choose_for(info, settings.sampling)) * net.num_queries
+    number = len(choose_for(info, settings.sampling))
     try:
-        check_context(net, visual, prompts, settings.decoding.max_new_tokens)
+        net.check(prompts, MemoryOptions(length=0), settings.decoding, number)
     except CapacityError as error:
         return {"skipped": error.message}
-    theirs = _theirs(model)
+    forms = _forms(model)
+    theirs = forms.published_model(net)
     _warm_up(model, run)
     begun = time.perf_counter()
     frames, info = _frames(model, run)
     clock = Clock(net.device, {"decode": time.perf_counter() - begun})
-    ids, mask = (x.to(net.device) for x in net.texts.instructions(prompts))
-    with torch.no_grad():
-        with clock("encode"):
-            pixels = torch.from_numpy(np.stack([f.pixels for f in frames])).to(net.device)
-            pixels = pixels.permute(0, 3, 1, 2) / 255
-            mean, std = net.pixel_mean[:, None, None], net.pixel_std[:, None, None]
-            pixels = ((pixels - mean) / std).to(net.dtype).expand(len(prompts), *pixels.shape)
-            told = theirs.get_video_features(pixels, ids, mask, return_dict=True).pooler_output
-        before = time.perf_counter() - begun
-        with clock("generate"):
-            _say(net, told.reshape(len(prompts), -1, told.shape[-1]), prompts, settings)
+    with clock("encode"):
+        pixels = torch.from_numpy(np.stack([f.pixels for f in frames]))
+        tokens = forms.published_context(net, theirs, pixels, prompts)
+    before = time.perf_counter() - begun
+    with clock("generate"):
+        forms.published_generate(net, tokens, prompts, settings.decoding)
     return _row(model, clock.seconds, len(frames), info.duration, before)
 
 
@@ -217,9 +212,11 @@ def measure_bound(**about: Any) -> dict[str, Any]:
     net: Any = model.net
     info = model.reader.probe(run.video)
     number = len(choose_for(info, settings.sampling))
-    rate, work = matrix_rate(net.device, net.vision_model.dtype), encoder_work(net)
-    pixels = torch.zeros(model.chunk, net.image_size, net.image_size, 3, dtype=torch.uint8)
-    took = fastest(lambda: net.encode_frames(pixels), net.device) / model.chunk
+    rate, work = matrix_rate(net.device, net.dtype), _forms(model).encoder_work(net)
+    width, height = net.frame_size(info.width, info.height)
+    pixels = torch.zeros(model.chunk, height, width, 3, dtype=torch.uint8)
+    shown = torch.arange(model.chunk, dtype=torch.float64)
+    took = fastest(lambda: net.encode(pixels, shown), net.device) / model.chunk
     row = _row(model, {"encode": number * work / rate}, number, info.duration, number * work / rate)
     return {
         **row,
@@ -256,6 +253,11 @@ FORMS: dict[str, Callable[..., dict[str, Any]]] = {
     "transformers": measure_transformers,
     "remember": measure_remember,
 }
+
+
+def _forms(model: Model) -> ModuleType:
+    """The other forms of the model's family."""
+    return registry.module(model.net.spec.family, "forms")
 
 
 def _too_many(run: Run) -> str:
@@ -305,39 +307,3 @@ def _row(
         "peak_mib": peak_mib(),
         "peak_device_mib": peak_device_mib(device),
     }
-
-
-def _theirs(model: Model) -> Any:
-    """Transformers' InstructBLIP-Video with this model's parameters, none of them copied."""
-    import transformers
-
-    net: Any = model.net
-    config = transformers.InstructBlipVideoConfig.from_dict(
-        {**net.config.to_dict(), "model_type": "instructblipvideo"}
-    )
-    with torch.device("meta"):
-        theirs: Any = transformers.InstructBlipVideoForConditionalGeneration(config)
-    theirs.vision_model, theirs.language_model = net.vision_model, net.language_model
-    theirs.load_state_dict(net.state_dict(), assign=True, strict=False)
-    absent = [name for name, value in theirs.named_parameters() if value.is_meta]
-    assert not absent, f"transformers has parameters that are not ours: {absent[:3]}"
-    for part in theirs.modules():  # numbers of positions, which no state has
-        for name, value in part.named_buffers(recurse=False):
-            if value.is_meta:
-                fresh = torch.arange(value.shape[-1], device=net.device).expand(value.shape)
-                part.register_buffer(name, fresh, persistent=False)
-    return theirs.eval()
-
-
-def _say(net: InstructBlip, tokens: Tensor, prompts: list[str], settings: Settings) -> None:
-    """Let the language model answer after tokens (B, n, E) that are in its own width."""
-    side = "left" if net.texts.decoder_only else "right"
-    ids, mask = (x.to(net.device) for x in net.texts.prompts(prompts, side=side))
-    words = net.language_model.get_input_embeddings()(ids)
-    net.language_model.generate(
-        inputs_embeds=torch.cat([tokens.to(words.dtype), words], dim=1),
-        attention_mask=torch.cat([mask.new_ones(tokens.shape[:2]), mask], dim=1),
-        max_new_tokens=settings.decoding.max_new_tokens,
-        do_sample=False,
-        pad_token_id=net.texts.padding,
-    )

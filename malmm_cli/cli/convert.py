@@ -42,8 +42,9 @@ def convert(
     from malmm_cli import hub
     from malmm_cli.files.atomic import new_folder
     from malmm_cli.formats import check_new_folder
-    from malmm_cli.models.instructblip import convert as converting
+    from malmm_cli.models import registry
 
+    converting = registry.module(registry.REFERENCE, "convert")
     check_new_folder(folder)
     laid = converting.read_checkpoint(checkpoint)
     with download_progress(shown=True) as update:

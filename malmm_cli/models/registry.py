@@ -12,17 +12,25 @@ import torch
 from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.models.base import VideoModel
 
-__all__ = ["FAMILIES", "load", "part"]
+__all__ = ["FAMILIES", "REFERENCE", "load", "module", "part"]
 
 # `model_type` → the folder of its family. The published Vicuna processors name the video classes by
 # mistake; weights are the same.
 FAMILIES = {"instructblip": "instructblip", "instructblipvideo": "instructblip"}
 
+# The family that MA-LMM's authors built on: their checkpoints are converted to it, and the memory's
+# step is measured in it.
+REFERENCE = "instructblip"
+
+
+def module(family: str, name: str) -> ModuleType:
+    """A module of a family."""
+    return import_module(f"malmm_cli.models.{family}.{name}")
+
 
 def part(folder: Path, name: str) -> ModuleType:
-    """A module of the family whose weights lie in a folder; ModelError for an unknown family."""
-    family = FAMILIES[read_config(folder)["model_type"]]
-    return import_module(f"malmm_cli.models.{family}.{name}")
+    """A module of the family whose weights are in a folder; ModelError for an unknown family."""
+    return module(FAMILIES[read_config(folder)["model_type"]], name)
 
 
 def load(

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from malmm_cli.models.base import Context, VideoModel
 from malmm_cli.models.capacity import answers_at_once
 from malmm_cli.models.device import Clock
+from malmm_cli.pipeline.features import Video
 from malmm_cli.pipeline.loading import Model, capacity
 from malmm_cli.pipeline.memory_file import is_memory_file, read_memory_file, recall
 from malmm_cli.pipeline.watch import Progress, Watched, watch_whole
 from malmm_cli.settings import ASK, CAPTION, Decoding, Settings, changed, prompts_for
-from malmm_cli.types import Result, Segment
+from malmm_cli.types import MediaInfo, Result, Segment
 
 __all__ = ["answered", "ask", "caption"]
 
 
 def caption(
-    video: str | Path,
+    video: Video,
     *,
     model: Model,
     settings: Settings = CAPTION,
@@ -37,7 +37,7 @@ def caption(
 
 
 def ask(
-    video: str | Path,
+    video: Video,
     questions: Sequence[str],
     *,
     model: Model,
@@ -81,7 +81,7 @@ def answered(
 
 @capacity()
 def _results(
-    video: str | Path,
+    video: Video,
     prompts: list[str],
     questions: Sequence[str | None],
     model: Model,
@@ -89,7 +89,8 @@ def _results(
     on_progress: Progress | None,
     on_text: Callable[[str], None] | None,
 ) -> list[Result]:
-    kept = read_memory_file(video, model) if is_memory_file(video) else None
+    path = video.path if isinstance(video, MediaInfo) else video
+    kept = read_memory_file(path, model) if is_memory_file(path) else None
     if kept:
         settings = kept.settings(settings)
         seen, context = recall(kept, prompts, model, settings)
@@ -98,7 +99,7 @@ def _results(
     with Clock(model.net.device, seen.seconds)("generate"):
         found = answered(model.net, context, prompts, settings.decoding, on_text)
     return [
-        _result(str(video), prompt, question, candidates, cut, model, settings, seen)
+        _result(str(path), prompt, question, candidates, cut, model, settings, seen)
         for prompt, question, candidates, cut in zip(
             prompts, questions, found, context.warnings, strict=True
         )

@@ -25,7 +25,10 @@ from malmm_cli.pipeline.loading import Model, capacity
 from malmm_cli.settings import Settings
 from malmm_cli.types import MediaInfo
 
-__all__ = ["VideoFeatures", "encode", "feature_key", "open_features", "replayed"]
+# A file by its path, or what was found when it was probed: nothing is then probed again.
+Video = str | Path | MediaInfo
+
+__all__ = ["Video", "VideoFeatures", "encode", "feature_key", "open_features", "replayed"]
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,13 @@ class VideoFeatures:
 
 
 @capacity()
-def encode(video: str | Path, model: Model, settings: Settings) -> VideoFeatures:
+def encode(video: Video, model: Model, settings: Settings) -> VideoFeatures:
     """All frames of a video that settings choose, decoded and encoded, held in memory."""
     with closing(open_features(video, model, settings)) as found:
         return replace(found, chunks=list(found.chunks))
 
 
-def open_features(video: str | Path, model: Model, settings: Settings) -> VideoFeatures:
+def open_features(video: Video, model: Model, settings: Settings) -> VideoFeatures:
     """The frames of a video that settings choose, decoded and encoded as they are asked for, once.
 
     A thread decodes frames ahead; "decode" of the clock is the time waited for them. On CUDA a
@@ -72,14 +75,16 @@ def open_features(video: str | Path, model: Model, settings: Settings) -> VideoF
     seconds: dict[str, float] = {}
     clock = Clock(model.net.device, seconds)
     with clock("open"):
-        info = model.reader.probe(video, settings.sampling.decoder)
+        info = video
+        if not isinstance(info, MediaInfo):
+            info = model.reader.probe(info, settings.sampling.decoder)
         times = choose_for(info, settings.sampling)
     warnings = list(info.warnings)
     frames = _Frames(info, times, model, clock, warnings)
     chunks = frames.encoded()
     if model.cache is not None:
         try:
-            file = identity(video, full=model.cache.full_hash)
+            file = identity(info.path, full=model.cache.full_hash)
         except OSError as error:
             warnings.append(f"features are not cached: {error}")
         else:

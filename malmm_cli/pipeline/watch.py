@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from malmm_cli.errors import MediaError, ModelError
 from malmm_cli.models.base import Context, Memory
 from malmm_cli.models.capacity import is_kept, prompts_at_once
 from malmm_cli.models.device import Clock
-from malmm_cli.pipeline.features import VideoFeatures, open_features, replayed
+from malmm_cli.pipeline.features import Video, VideoFeatures, open_features, replayed
 from malmm_cli.pipeline.loading import Model, capacity
 from malmm_cli.settings import Settings
 from malmm_cli.types import MediaInfo
@@ -49,7 +48,7 @@ class Watched:
 
 
 def watch(
-    video: str | Path | VideoFeatures,
+    video: Video | VideoFeatures,
     prompts: Sequence[str],
     model: Model,
     settings: Settings,
@@ -80,7 +79,7 @@ def watch(
 
 @contextmanager
 def _opened(
-    video: str | Path | VideoFeatures, model: Model, settings: Settings
+    video: Video | VideoFeatures, model: Model, settings: Settings
 ) -> Iterator[VideoFeatures]:
     """A video's features, closed in the end; those that are open already stay open."""
     if isinstance(video, VideoFeatures):
@@ -92,7 +91,7 @@ def _opened(
 
 @capacity()
 def watch_whole(
-    video: str | Path | VideoFeatures,
+    video: Video | VideoFeatures,
     prompts: Sequence[str],
     model: Model,
     settings: Settings,
@@ -126,7 +125,7 @@ def watch_whole(
 
 
 def watch_to_end(
-    video: str | Path | VideoFeatures,
+    video: Video | VideoFeatures,
     prompts: Sequence[str],
     model: Model,
     settings: Settings,
@@ -137,7 +136,8 @@ def watch_to_end(
     for seen in watch(video, prompts, model, settings, on_progress):  # noqa: B007
         pass
     if seen is None or not seen.frames:
-        name = video.info.path if isinstance(video, VideoFeatures) else video
+        info = video.info if isinstance(video, VideoFeatures) else video
+        name = info.path if isinstance(info, MediaInfo) else info
         raise MediaError(f"{name}: no picture could be decoded", kind="NoPicture")
     return seen
 

@@ -165,12 +165,11 @@ def test_what_is_left_out_is_told(malmm, here, clip, write_model):
 
 def test_contenders_agree(load_once, t5_folder, vicuna_folder, one_thread):
     """Transformers' InstructBLIP-Video says of each frame what ours says without a memory."""
-    from malmm_cli.bench import video
-    from malmm_cli.pipeline.loading import Model
+    from malmm_cli.models.instructblip import forms
 
     for folder in (t5_folder, vicuna_folder):
         net = load_once(folder)
-        theirs = video._theirs(Model(net, "m", None, "cpu", "float32"))
+        theirs = forms.published_model(net)
         frames = torch.randint(0, 256, (3, net.image_size, net.image_size, 3), dtype=torch.uint8)
         prompts = ["what moves?"]
         tokens, _ = remember(net, net.encode_frames(frames)[None], start(net, prompts, length=0))
@@ -188,14 +187,14 @@ def test_the_arithmetic_of_the_encoder(load_once, vicuna_folder):
     """Counted by PyTorch while it computes."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from malmm_cli.bench import bound
+    from malmm_cli.models.instructblip import forms
 
     net = load_once(vicuna_folder)
     frame = torch.zeros(1, net.image_size, net.image_size, 3, dtype=torch.uint8)
     plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)  # it counts these
     with plain, FlopCounterMode(display=False) as counter:
         net.encode_frames(frame)
-    assert bound.encoder_work(net) == pytest.approx(counter.get_total_flops(), rel=0.02)
+    assert forms.encoder_work(net) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 def test_rounding_does_not_pile_up(one_thread):

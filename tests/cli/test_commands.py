@@ -239,7 +239,7 @@ def test_a_long_question_is_answered_with_a_warning(malmm):
     result = json.loads(done.out)
     assert result["text"]
     (warning,) = result["warnings"]
-    assert "the Q-Former reads the last 128" in warning
+    assert "the Q-Former reads only the last 128" in warning
     assert f"warning: {SAMPLE}: {warning}" in done.err
 
 
