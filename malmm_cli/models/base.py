@@ -237,7 +237,8 @@ class VideoModel(Protocol[M]):
 class Trainable(VideoModel[M], Protocol[M]):
     """A family that can be trained: encoder and language model stay frozen, what is between learns.
 
-    Letters: V videos, B prompts (B / V of each video, side by side).
+    Its `observe` also takes rows (V, T, P, C) of V videos that are as long, at once; memories then
+    have B prompts, B / V of each video, side by side.
     """
 
     def trainable(self) -> dict[str, nn.Parameter]:
@@ -248,9 +249,6 @@ class Trainable(VideoModel[M], Protocol[M]):
 
     def train_reader(self, mode: bool) -> None:
         """Switch dropout of the parts that learn on or off."""
-
-    def observe_rows(self, memory: M, rows: Tensor) -> None:
-        """Let memory take in rows (V, T, P, C) of V videos at once."""
 
     def tokens_for_training(
         self,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -33,7 +34,7 @@ from malmm_cli.models.capacity import prompts_at_once
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline.feature_cache import checksum
 from malmm_cli.pipeline.loading import Model, capacity
-from malmm_cli.pipeline.watch import Watched, read_context, watch_to_end
+from malmm_cli.pipeline.watch import Watched, read_context, watch
 from malmm_cli.settings import BANK_POLICIES, CAPTION, Sampling, Settings, changed
 from malmm_cli.types import MediaInfo
 
@@ -109,7 +110,7 @@ def remember(
     """The memory of a video, which knows nothing of questions yet; raises what `watch` raises."""
     check(settings)
     visual = replace(settings, memory=replace(settings.memory, banks="visual"))
-    seen = watch_to_end(video, (), model, visual, on_progress)
+    (seen,) = deque(watch(video, (), model, visual, on_progress), maxlen=1)
     slots = seen.memory.slots()
     if not (half := slots.rows.half().cpu()).isfinite().all():
         raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,6 @@ __all__ = [
     "Watched",
     "read_context",
     "watch",
-    "watch_to_end",
     "watch_whole",
 ]
 
@@ -58,7 +58,8 @@ def watch(
 
     Memory does not grow with the length of the video or the number of frames, save for the tokens
     of every frame when there is no memory (length 0). The same object is yielded each time, and the
-    model's `context` of its memory may be read each time.
+    model's `context` of its memory may be read each time. Raises MediaError if no picture could be
+    decoded.
     """
     net = model.net
     with _opened(video, model, settings) as found:
@@ -75,6 +76,8 @@ def watch(
             if on_progress:
                 on_progress(seen.frames, frames)
             yield seen
+    if not seen.frames:
+        raise MediaError(f"{seen.info.path}: no picture could be decoded", kind="NoPicture")
 
 
 @contextmanager
@@ -117,29 +120,11 @@ def watch_whole(
                 spent = {stage: spent.get(stage, 0.0) + s for stage, s in found.seconds.items()}
                 found = stack.enter_context(_opened(video, model, settings))
             update = _part_of(on_progress, number, len(parts))
-            seen = watch_to_end(found, part, model, settings, update)
+            (seen,) = deque(watch(found, part, model, settings, update), maxlen=1)
             contexts.append(read_context(seen.memory, model, seen.seconds))
     for stage, seconds in spent.items():
         seen.seconds[stage] = seen.seconds.get(stage, 0.0) + seconds
     return seen, Context.joined(contexts)
-
-
-def watch_to_end(
-    video: Video | VideoFeatures,
-    prompts: Sequence[str],
-    model: Model,
-    settings: Settings,
-    on_progress: Progress | None = None,
-) -> Watched:
-    """What was seen of a video in the end; raises MediaError where that is nothing."""
-    seen = None
-    for seen in watch(video, prompts, model, settings, on_progress):  # noqa: B007
-        pass
-    if seen is None or not seen.frames:
-        info = video.info if isinstance(video, VideoFeatures) else video
-        name = info.path if isinstance(info, MediaInfo) else info
-        raise MediaError(f"{name}: no picture could be decoded", kind="NoPicture")
-    return seen
 
 
 def read_context(memory: Memory, model: Model, seconds: dict[str, float]) -> Context:

@@ -14,7 +14,7 @@ from torch import Tensor
 from malmm_cli.checkpoints.state import fill
 from malmm_cli.datasets.metrics import is_right
 from malmm_cli.errors import ModelError
-from malmm_cli.models.base import Trainable
+from malmm_cli.models.base import Features, Trainable
 from malmm_cli.settings import Decoding, MemoryOptions, Settings
 from malmm_cli.train.recipe import BETAS, Recipe
 from malmm_cli.train.samples import Batch
@@ -127,7 +127,7 @@ class Learner:
         for batch in batches:
             rows, options = self._ready(batch)
             memory = self.net.start(batch.prompts, options, rows.shape[1])
-            self.net.observe_rows(memory, rows)
+            self.net.observe(memory, Features(rows, torch.zeros(rows.shape[1], 2)))
             context = self.net.context(memory)
             loss = self.net.loss(context.tokens, batch.prompts, batch.answers)
             found = self.net.generate(context, batch.prompts, decoding)

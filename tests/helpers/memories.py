@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from malmm_cli.models.base import Features
 from malmm_cli.models.instructblip.memory import Memory
 from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.settings import MemoryOptions
@@ -20,5 +22,5 @@ def start(
 
 def remember(net: InstructBlip, rows: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
     """Observe rows (V, T, P, C); return the tokens (B, n, D) that memory gives then, and it."""
-    net.observe_rows(memory, rows)
+    net.observe(memory, Features(rows, torch.zeros(rows.shape[1], 2)))
     return net.context(memory).tokens, memory

@@ -66,14 +66,14 @@ def naive(net, seen, length, policy):
             merged = (bank[:, 1:], counts[:, 1:]) if fifo else merge_most_similar(bank, counts)
             bank, counts = merged
         with torch.no_grad():
-            net.observe_rows(memory, seen[:, index : index + 1])
+            remember(net, seen[:, index : index + 1], memory)
     with torch.no_grad():
-        net._append(memory.newest, memory)
+        net._store(memory.newest, memory)
     memory = memory.plain()
     memory.visual.entries, memory.visual.counts = bank, counts
     memory.hidden = net.qformer.embeddings(net.query_tokens, ids)
     newest = net.placed(seen[:, -1], memory)
-    tokens = net.qformer.read(newest, memory, net.num_queries)
+    tokens = net.qformer.step(newest, memory, net.num_queries)
     weight = torch.linspace(-1, 1, tokens.numel()).view_as(tokens)
     (tokens * weight).sum().backward()
     gradient = net.position_embedding.weight.grad.clone()

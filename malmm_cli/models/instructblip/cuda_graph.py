@@ -15,7 +15,7 @@ from torch import Tensor
 from malmm_cli.memory.bank import MemoryBank
 from malmm_cli.models.instructblip.memory import Memory
 
-__all__ = ["Graph", "memorise"]
+__all__ = ["Graph", "replayed"]
 
 Step = Callable[[Tensor, Memory], None]
 
@@ -25,14 +25,15 @@ MOST_PROMPTS = 8
 FEWEST_FRAMES = 50
 
 
-def memorise(step: Step, feature: Tensor, memory: Memory) -> None:
-    """Do step(feature, memory), by a graph where that pays; feature (V, P, C) has its position."""
+def replayed(step: Step, feature: Tensor, memory: Memory) -> bool:
+    """Do step(feature, memory) by a graph where that pays; False where it is still to be done.
+
+    feature (V, P, C) has its position.
+    """
     if memory.replay:
         memory.replay(feature)
-    elif memory.replay is None and _pays(feature, memory):
-        _capture(step, feature, memory)
-    else:
-        step(feature, memory)
+        return True
+    return memory.replay is None and _pays(feature, memory) and _capture(step, feature, memory)
 
 
 class Graph:
@@ -58,11 +59,11 @@ def _pays(feature: Tensor, memory: Memory) -> bool:
     if feature.device.type != "cuda" or not memory.is_full:
         return False
     left = float("inf") if memory.total is None else memory.total - memory.frames
-    return len(memory.hidden) <= MOST_PROMPTS and left >= FEWEST_FRAMES
+    return 0 < len(memory.hidden) <= MOST_PROMPTS and left >= FEWEST_FRAMES
 
 
-def _capture(step: Step, feature: Tensor, memory: Memory) -> None:
-    """Do the step, and let memory replay it from now on; not where the graph does otherwise.
+def _capture(step: Step, feature: Tensor, memory: Memory) -> bool:
+    """Do the step, and let memory replay it from now on; False if the graph does otherwise.
 
     It is tried on a copy first, with two features: one that does nothing, or always the same,
     shows.
@@ -78,11 +79,11 @@ def _capture(step: Step, feature: Tensor, memory: Memory) -> None:
             _put_back(trial, memory)
             memory.visual, memory.queries, memory.replay = trial.visual, trial.queries, graph
             graph(feature)
-            return
+            return True
     except RuntimeError:  # an older driver, too little room, or what cannot be captured
         pass
     memory.replay = False
-    step(feature, memory)
+    return False
 
 
 def _put_back(trial: Memory, memory: Memory) -> None:

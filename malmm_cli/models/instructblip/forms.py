@@ -49,8 +49,8 @@ def step(form: str, length: int) -> Callable[[], Tensor]:
     @torch.no_grad()
     def slots() -> Tensor:
         for _ in range(CHUNK - 1):
-            net.append(feature(), memory, _QUERIES)
-        return net.read(feature(), memory, _QUERIES)
+            net.step(feature(), memory, _QUERIES, store=True)
+        return net.step(feature(), memory, _QUERIES)
 
     if form == "naive":
         _fill_plain(memory, length, net.config.hidden_size)
@@ -93,7 +93,7 @@ def transformers_step() -> Callable[[], Tensor]:
 
 def plain_step(net: QFormer, feature: Tensor, memory: Memory, queries: int) -> Tensor:
     """Read a frame (V, P, C) and store it in plain banks, in one pass as the reference does."""
-    seen = net.read(feature, memory, queries)
+    seen = net.step(feature, memory, queries)
     for bank in memory.banks_in_use:
         bank.append(no_projections)
     return seen

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from malmm_cli.memory.bank import MemoryBank
 from malmm_cli.memory.spans import Slots, frame_seconds
 from malmm_cli.models.base import Context, Features, Spec, Work
-from malmm_cli.models.instructblip.cuda_graph import memorise
+from malmm_cli.models.instructblip.cuda_graph import replayed
 from malmm_cli.models.instructblip.language import LanguagePart
 from malmm_cli.models.instructblip.memory import Memory
 from malmm_cli.models.instructblip.positions import let_positions_learn, position
@@ -156,7 +156,7 @@ class InstructBlip(LanguagePart):
         """A memory for prompts whose visual bank holds `slots`; each query bank reads them anew."""
         memory = self.start(prompts, options.within(len(slots.rows)))
         memory.placed = True
-        self.observe_rows(memory, slots.rows[None].to(self.device, self.dtype))
+        self.observe(memory, Features(slots.rows, slots.seconds[:, 0]))
         if isinstance(memory.visual, MemoryBank):
             memory.visual.counts[0, : memory.visual.used] = slots.counts[: memory.visual.used]
         memory.placed, memory.frames = False, frames
@@ -165,29 +165,27 @@ class InstructBlip(LanguagePart):
 
     @torch.no_grad()
     def observe(self, memory: Memory, features: Features) -> None:
-        """Let memory take in features (T, P, C) that follow those it has seen."""
-        self.observe_rows(memory, features.rows[None].to(self.device, self.dtype))
-        memory.seconds.append(features.seconds)
-
-    @torch.no_grad()
-    def observe_rows(self, memory: Memory, rows: Tensor) -> None:
-        """`observe` for V videos at once: rows (V, T, P, C).
+        """Let memory take in features (T, P, C), or (V, T, P, C), that follow those it has seen.
 
         The newest frame is held back until the next one comes: `context` reads it against the banks
         without storing it there.
         """
-        videos, frames = rows.shape[:2]
-        assert len(memory.hidden) % videos == 0, "prompts must be shared evenly among videos"
+        rows = features.rows.to(self.device, self.dtype)
+        rows = rows if rows.dim() == 4 else rows[None]
+        assert len(memory.hidden) % len(rows) == 0, "prompts must be shared evenly among videos"
+        memory.seconds.append(features.seconds)
         if memory.reads_apart:
             self._keep(self.qformer.apart(rows, memory, self.num_queries), memory)
             return
         if memory.keeps_nothing:
-            memory.frames += frames - 1
+            memory.frames += rows.shape[1] - 1
             memory.newest = None
             rows = rows[:, -1:]
         for index in range(rows.shape[1]):
-            if memory.newest is not None:
-                memorise(self._append, memory.newest, memory)
+            newest = memory.newest
+            if newest is not None and not replayed(self._store, newest, memory):
+                how = {"store": True, "projected": len(memory.hidden) > 0}
+                self.qformer.step(newest, memory, self.num_queries, **how)
             memory.newest = self.placed(rows[:, index], memory)
         # the rows may be made by another stream of a GPU, and overwritten there
         memory.newest = memory.newest.clone() if memory.newest is not None else None
@@ -202,7 +200,7 @@ class InstructBlip(LanguagePart):
             assert memory.tokens is not None, "nothing was observed"
             return Context(memory.tokens, memory.warnings)
         assert memory.newest is not None, "nothing was observed"
-        tokens = self.qformer.read(memory.newest, memory, self.num_queries)
+        tokens = self.qformer.step(memory.newest, memory, self.num_queries)
         return Context(tokens, memory.warnings)
 
     def trainable(self) -> dict[str, nn.Parameter]:
@@ -264,13 +262,13 @@ class InstructBlip(LanguagePart):
             for index in range(last):
                 memory.hidden = self.qformer.embeddings(self.query_tokens, ids)
                 feature = self.placed(features[:, index], memory)
-                self.qformer.append(feature, memory, self.num_queries, projected=False)
+                self.qformer.step(feature, memory, self.num_queries, store=True, projected=False)
         memory = memory.plain()
         if position_gradient == "all" and self.position_embedding is not None:
             let_positions_learn(memory, self.position_embedding.weight)
         memory.hidden = self.qformer.embeddings(self.query_tokens, ids)
         newest = self.placed(features[:, last], memory)
-        return self.qformer.read(newest, memory, self.num_queries)
+        return self.qformer.step(newest, memory, self.num_queries)
 
     def bytes_for(self, work: Work) -> int:
         """Bytes that are held at once for some work."""
@@ -282,10 +280,9 @@ class InstructBlip(LanguagePart):
         about = self.config.qformer_config
         return bool(max(about.hidden_dropout_prob, about.attention_probs_dropout_prob) > 0)
 
-    def _append(self, feature: Tensor, memory: Memory) -> None:
-        """Append one frame (V, P, C) that has its position to the banks."""
-        projected = len(memory.hidden) > 0
-        self.qformer.append(feature, memory, self.num_queries, projected=projected)
+    def _store(self, feature: Tensor, memory: Memory) -> None:
+        """The step that is captured on CUDA: as in `observe`, for a memory with prompts."""
+        self.qformer.step(feature, memory, self.num_queries, store=True)
 
     def placed(self, feature: Tensor, memory: Memory) -> Tensor:
         """The next frame (V, P, C) of memory, which counts it, with its position embedding."""

@@ -84,52 +84,37 @@ class QFormer(nn.Module):
             mask=None if memory.mask is None else repeat(memory.mask),
             begun=None,
         )
-        out = self.read(features.flatten(0, 1), batch, num_queries)
+        out = self.step(features.flatten(0, 1), batch, num_queries)
         by_frame = out.view(videos, frames, prompts, *out.shape[1:])
         return by_frame.transpose(1, 2).flatten(0, 1)
 
-    def read(self, feature: Tensor, memory: Memory, num_queries: int) -> Tensor:
-        """Read one frame against the banks: feature (V, P, C) to query outputs (B, n, D).
-
-        Attention sees at most M entries and the frame itself. The banks stay as they are.
-        """
-        layers = len(memory.queries)
-        return self._through(feature, memory, num_queries, layers, self._project)[:, :num_queries]
-
-    def append(
-        self, feature: Tensor, memory: Memory, num_queries: int, *, projected: bool = True
-    ) -> None:
-        """Append one frame (V, P, C) to the banks: to each what its layer is given of it.
-
-        Layers behind the deepest one with a bank are not needed. Banks that are only read in their
-        plain form afterwards need not be `projected`.
-        """
-        deepest = max((i for i, bank in enumerate(memory.queries) if bank is not None), default=0)
-        project = self._project if projected or deepest else no_projections
-        hidden = self._through(feature, memory, num_queries, deepest, project)
-        layers = list(self.encoder)
-        last = memory.queries[deepest]
-        if last is not None:
-            last.read(
-                hidden, layers[deepest].attention.attention.project if projected else no_projections
-            )
-        if memory.visual is not None:
-            memory.visual.append(project)
-        for layer, bank in zip(layers, memory.queries, strict=True):
-            if bank is not None:
-                whole = projected or bank is not last
-                bank.append(layer.attention.attention.project if whole else no_projections)
-
-    def _through(
-        self, feature: Tensor, memory: Memory, num_queries: int, layers: int, project: Project
+    def step(
+        self,
+        feature: Tensor,
+        memory: Memory,
+        num_queries: int,
+        *,
+        store: bool = False,
+        projected: bool = True,
     ) -> Tensor:
-        """What the first so many layers make of one frame (V, P, C) and the banks: (B, N, D)."""
+        """Read one frame (V, P, C) against the banks: query outputs (B, n, D).
+
+        Attention sees at most M entries and the frame itself. The banks stay as they are, unless
+        the frame is to be stored: then each is appended what its layer was given, and layers after
+        the deepest one with a bank are left out, so that the outputs mean nothing. Banks that are
+        only read in their plain form afterwards need not be `projected`.
+        """
+        layers, deepest = list(self.encoder), len(memory.queries)
+        if store:
+            deepest = max(
+                (i for i, bank in enumerate(memory.queries) if bank is not None), default=0
+            )
+        project = self._project if projected or deepest else no_projections
         seen = _read(memory.visual, feature, project)
         hidden, seen_by_layer = memory.hidden, iter(zip(seen[::2], seen[1::2], strict=True))
-        for index, layer in enumerate(list(self.encoder)[:layers]):
-            bank = memory.queries[index]
+        for layer, bank in zip(layers[:deepest], memory.queries, strict=False):
             context = next(seen_by_layer) if layer.crossattention is not None else None
-            if index == 0 and bank is None and not torch.is_grad_enabled():
+            if layer is layers[0] and bank is None and not torch.is_grad_enabled():
                 # its input is the same at every frame, so what it makes of that alone is too
                 if memory.begun is None:
                     memory.begun = layer.begin(hidden, memory.mask, None, num_queries)
@@ -137,7 +122,22 @@ class QFormer(nn.Module):
             else:
                 begun = layer.begin(hidden, memory.mask, bank, num_queries)
             hidden = layer.end(*begun, context)
-        return hidden
+        if store:
+            self._store(hidden, memory, deepest, projected)
+        return hidden[:, :num_queries]
+
+    def _store(self, hidden: Tensor, memory: Memory, deepest: int, projected: bool) -> None:
+        """Append what was read to every bank; `hidden` is what the deepest one's layer is given."""
+        layers, last = list(self.encoder), memory.queries[deepest]
+        if last is not None:
+            attention = layers[deepest].attention.attention
+            last.read(hidden, attention.project if projected else no_projections)
+        if memory.visual is not None:
+            memory.visual.append(self._project if projected or deepest else no_projections)
+        for layer, bank in zip(layers, memory.queries, strict=True):
+            if bank is not None:
+                whole = projected or bank is not last
+                bank.append(layer.attention.attention.project if whole else no_projections)
 
     def _project(self, rows: Tensor) -> list[Tensor]:
         """Keys and values of visual rows (V, P, C) for every cross-attention layer in turn."""
