@@ -32,17 +32,21 @@ __all__ = [
 
 INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
 
+# The folder of the Q-Former's tokenizer.
+QFORMER_TOKENIZER = "qformer_tokenizer"
+
+# The `model_type`s that can be loaded, with the folders that belong to each inside a model's own.
 # The published Vicuna processors name the video classes by mistake; weights are the same.
-FAMILIES = ("instructblip", "instructblipvideo")
+FAMILIES = {
+    "instructblip": (QFORMER_TOKENIZER,),
+    "instructblipvideo": (QFORMER_TOKENIZER,),
+}
 
 # Any of these makes a tokenizer.
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt")
 
 # Stored by older versions of transformers; all follow from the configuration.
 DERIVED = ("position_ids", "rotary_emb.inv_freq")
-
-# The one folder in that of a model.
-QFORMER_TOKENIZER = "qformer_tokenizer"
 
 _SHARD = re.compile(r"[\w. -]+\.safetensors")
 _CACHED = re.compile(r"/models--([^/]+)/snapshots/[^/]+(?:/qformer_tokenizer)?$")
@@ -224,7 +228,8 @@ def _listed(folder: Path) -> list[str]:
 
 def copy_beside_weights(base: Path, folder: Path) -> None:
     """Copy all that belongs to a model but its weights: configuration and tokenizers."""
-    for path in (*base.iterdir(), *base.glob(f"{QFORMER_TOKENIZER}/*")):
+    inside = FAMILIES[read_config(base)["model_type"]]
+    for path in (*base.iterdir(), *(path for name in inside for path in base.glob(f"{name}/*"))):
         # pickles of weights, links to devices and the like stay where they are
         if path.is_file() and not path.name.startswith("model") and path.stat().st_size <= _LARGEST:
             target = folder / path.relative_to(base)

@@ -18,7 +18,7 @@ import transformers
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from malmm_cli.checkpoints.layout import FAMILIES, read_config, read_json, remedy
+from malmm_cli.checkpoints.layout import read_config, read_json, remedy
 from malmm_cli.errors import MalmmError, ModelError, first_line
 
 __all__ = ["bounded", "configuration", "quiet", "token_ids", "told"]
@@ -58,7 +58,7 @@ _PASSED_OVER = (
 
 def configuration(folder: Path, names: Iterable[str]) -> Any:
     """The configuration of a folder whose weights have these names; raises ModelError."""
-    content = {**read_config(folder), "model_type": FAMILIES[0]}
+    content = {**read_config(folder), "model_type": "instructblip"}
     path = folder / "config.json"
     _check_layers(content, list(names), path)
     for part in (content, *(content.get(part) for part in _PARTS)):

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from malmm_cli.models.base import Context, Features, VideoModel, Work
+from malmm_cli.checkpoints import layout
+from malmm_cli.errors import CapacityError
+from malmm_cli.models import registry
+from malmm_cli.models.base import Context, Features, Trainable, VideoModel, Work
 from malmm_cli.models.instructblip import random_init
 from malmm_cli.models.instructblip.load import load
 from malmm_cli.settings import Decoding, MemoryOptions
@@ -68,6 +71,11 @@ def seen(model, features, prompts, how, cuts=(0, FRAMES)):
 
 def close(got, due):
     torch.testing.assert_close(got, due, atol=2e-5, rtol=0)
+
+
+def test_every_registered_family_is_tested():
+    assert FAMILIES.keys() == set(registry.FAMILIES.values())
+    assert registry.FAMILIES.keys() == layout.FAMILIES.keys()
 
 
 def test_the_spec_says_what_is_made(model, features):
@@ -181,6 +189,36 @@ def test_a_restored_memory_holds_the_same(model, features):
     close(model.context(restored).tokens, due.tokens)
     for mine, theirs in zip(restored.slots(), memory.slots(), strict=True):
         close(mine, theirs)
+
+
+def test_what_does_not_fit_is_refused_before_a_frame_is_read(model):
+    limit = model.spec.context
+    if limit is None:
+        pytest.skip("its language model reads any number of tokens")
+    model.check(PROMPTS, MemoryOptions(3), GREEDY, 10**6)
+    with pytest.raises(CapacityError, match=str(limit)):
+        model.check(PROMPTS, MemoryOptions(3), Decoding(max_new_tokens=limit), 1)
+    with pytest.raises(CapacityError):
+        model.check(PROMPTS, MemoryOptions(0), GREEDY, limit)
+
+
+def test_skipped_frames_keep_their_places(model, features):
+    memory = model.start(PROMPTS[:1], MemoryOptions(FRAMES), FRAMES, skipped=4)
+    model.observe(memory, some(features, 4, FRAMES))
+    assert memory.frames == FRAMES
+
+
+def test_training_forms_agree(model, features):
+    if not isinstance(model, Trainable):
+        pytest.skip("it cannot be trained")
+    how = MemoryOptions(3)
+    rows = features.rows[None].float()
+    tokens = model.tokens_for_training(rows, PROMPTS, how, position_gradient="last")
+    close(tokens, model.context(seen(model, features, PROMPTS, how)).tokens)
+    assert model.trainable().keys() <= model.state_dict().keys()
+    assert model.loss(tokens, PROMPTS, ["red", "how", "many"]).isfinite()
+    assert model.text_tokens(PROMPTS[0], ["red"]) > model.text_tokens(PROMPTS[0])
+    assert model.visual_tokens(how, 5) == model.visual_tokens(how, 50) == tokens.shape[1]
 
 
 def test_sizes_are_told(model):
