@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from malmm_cli.errors import MediaError, UsageError
-from malmm_cli.media.files import check, shown
+from malmm_cli.media.files import check, kind_of, shown
 from malmm_cli.media.inventory import decoders
 from malmm_cli.media.limits import MAX_PIXELS, check_size
 from malmm_cli.settings import DECODERS
@@ -60,8 +60,9 @@ def probe(
     check(path)
     from malmm_cli.media import pillow, png
 
-    png.check_text(path)
-    pillow.check_header(path, max_pixels)
+    if kind_of(path) != "movie":
+        png.check_text(path)
+        pillow.check_header(path, max_pixels)
     backend = import_module(f"malmm_cli.media.{decoder}") if decoder != "auto" else None
     try:
         track: Track = (backend.probe if backend else _probe_auto)(path, max_pixels)
@@ -84,6 +85,8 @@ def _probe_auto(path: str, max_pixels: int) -> Track:
         if error.kind not in {"NotAVideo", "NoPicture", "Unsupported"}:
             raise
         return pillow.probe(path, max_pixels) or _probe_program(path, max_pixels, error)
+    if kind_of(path) == "movie":
+        return nvdec.preferred(track)
     if apng.is_odd(path) or (len(track.seconds) == 1 and pillow.turned(path)):
         return pillow.probe(path, max_pixels) or track
     return nvdec.preferred(track)

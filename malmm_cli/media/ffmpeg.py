@@ -23,7 +23,7 @@ from PIL import Image
 
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.media import pyav
-from malmm_cli.media.files import PLAYLISTS, TEXTS, nameless, shown
+from malmm_cli.media.files import PLAYLISTS, TEXTS, kind_of, nameless, shown
 from malmm_cli.media.geometry import (
     NO_MARGINS,
     UPRIGHT,
@@ -33,7 +33,6 @@ from malmm_cli.media.geometry import (
     on_white,
     turn,
 )
-from malmm_cli.media.heif import is_heif
 from malmm_cli.media.limits import MAX_PIXELS, PADDING, check_size
 from malmm_cli.media.scan import longest_still
 from malmm_cli.media.timeline import clock, is_still
@@ -309,7 +308,7 @@ def _source(track: Track) -> dict[str, object]:
 
 
 def _stream(track: Track) -> int | str:
-    if len(track.seconds) > 1 and is_heif(track.path):
+    if len(track.seconds) > 1 and kind_of(track.path) == "heif":
         return "m:language"  # a track has one; items have none, and some versions no number
     return track.stream
 

@@ -7,10 +7,21 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from malmm_cli.errors import MediaError, UsageError
 
-__all__ = ["PLAYLISTS", "TEXTS", "check", "head", "nameless", "not_a_stream", "playlist", "shown"]
+__all__ = [
+    "PLAYLISTS",
+    "TEXTS",
+    "check",
+    "head",
+    "kind_of",
+    "nameless",
+    "not_a_stream",
+    "playlist",
+    "shown",
+]
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # Text that names other files. FFmpeg would follow it wherever it points.
@@ -20,6 +31,10 @@ PLAYLIST = re.compile(
 
 # FFmpeg would look for other files by a name that holds these: `img%03d.png` and `[ab]*.png`.
 PATTERN = re.compile(r"[%*?{}\[\]]")
+
+Kind = Literal["movie", "heif", "other"]
+HEIF = {b"avif", b"avis", b"heic", b"heim", b"heis", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"}
+EBML = b"\x1a\x45\xdf\xa3"
 
 # FFmpeg's names for such text, and for text that it would draw as a picture
 PLAYLISTS = {"concat", "dash", "hls", "imf", "sdp", "webvtt"}
@@ -51,6 +66,17 @@ def check(path: str) -> None:
         raise MediaError(f"{shown(path)}: the file is empty", kind="Empty")
     if PLAYLIST.match(head(path).removeprefix(b"\xef\xbb\xbf").lstrip()):
         raise playlist(path)
+
+
+def kind_of(path: str) -> Kind:
+    """Return what the first bytes of a file say: an MP4 or Matroska movie, HEIF, or anything else.
+
+    Of a movie nothing need be asked that still images may hold.
+    """
+    beginning = head(path)
+    if beginning[4:8] == b"ftyp":
+        return "heif" if beginning[8:12] in HEIF else "movie"
+    return "movie" if beginning.startswith(EBML) else "other"
 
 
 def head(path: str) -> bytes:

@@ -6,19 +6,12 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from malmm_cli.errors import MediaError
-from malmm_cli.media.files import head, shown
+from malmm_cli.media.files import shown
 
-__all__ = ["is_heif", "sequence_first"]
+__all__ = ["sequence_first"]
 
-BRANDS = {b"avif", b"avis", b"heic", b"heim", b"heis", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"}
 ALPHA = (b"cicp:systems:auxiliary:alpha\0", b"hevc:2015:auxid:1\0")
 BEGINNING = 2**16  # bytes; what is said of items comes first
-
-
-def is_heif(path: str) -> bool:
-    """Say whether a file calls itself one of these."""
-    beginning = head(path)
-    return beginning[4:8] == b"ftyp" and beginning[8:12] in BRANDS
 
 
 def sequence_first(path: str, streams: list[VideoStream]) -> list[VideoStream]:

@@ -15,8 +15,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from malmm_cli.errors import MediaError
-from malmm_cli.media.files import PLAYLISTS, TEXTS, head, nameless, playlist, shown
-from malmm_cli.media.heif import is_heif, sequence_first
+from malmm_cli.media.files import PLAYLISTS, TEXTS, head, kind_of, nameless, playlist, shown
+from malmm_cli.media.heif import sequence_first
 from malmm_cli.media.limits import MAX_PIXELS, PADDING, check_size
 from malmm_cli.media.timeline import Splices
 
@@ -87,7 +87,7 @@ def picture_streams(path: str, container: InputContainer) -> list[int]:
         sizes |= _sizes_said(path)  # FFmpeg forgets a size beyond the limit
     for stream in known:
         check_size(path, *sizes[stream.index], limit_of(container))
-    if is_heif(path):
+    if kind_of(path) == "heif":
         known = sequence_first(path, known)
     if not streams or container.format.name in TEXTS:
         raise _no_pictures(path, container)

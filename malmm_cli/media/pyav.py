@@ -16,9 +16,8 @@ from av.video.stream import VideoStream
 
 from malmm_cli.errors import MediaError
 from malmm_cli.media.aperture import aperture_of
-from malmm_cli.media.files import shown
+from malmm_cli.media.files import kind_of, shown
 from malmm_cli.media.geometry import Pixels, cropped, display_size, turn
-from malmm_cli.media.heif import is_heif
 from malmm_cli.media.limits import MAX_PIXELS
 from malmm_cli.media.look import has_alpha, how_to_turn, pixels_of
 from malmm_cli.media.packets import (
@@ -45,7 +44,7 @@ WORTH_A_SEEK = 12  # pictures; a seek throws away what the decoder's threads hav
 
 def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
     """Scan the packets of `path`; raises MediaError if it shows no picture."""
-    if hides_grey(path):
+    if kind_of(path) == "other" and hides_grey(path):
         raise _for_auto(path, "grey of less than 8 bits with a transparent value")
     with open_file(path, max_pixels) as container:
         numbers = picture_streams(path, container)
@@ -60,7 +59,7 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
             if first is not None:
                 if container.format.name == "ico" and stream.codec_context.name == "bmp":
                     raise _for_auto(path, "the mask of an icon")
-                fields = _has_fields(found, first, frames)
+                fields = first.interlaced_frame and _has_fields(found, first, frames)
                 track = _track(path, container, stream, found, first)
                 return _by_fields(track) if fields and not track.counted else track
     raise MediaError(f"{shown(path)}: no picture could be decoded", kind="NoPicture")
@@ -115,7 +114,7 @@ def _track(
     if aperture.display:
         aspect = aperture.display[0] * height / (aperture.display[1] * width)
     width, height = display_size(width, height, aspect, how)
-    only = len(times.seconds) == 1 and (container.format.name == "gif" or is_heif(path))
+    only = len(times.seconds) == 1 and (container.format.name == "gif" or kind_of(path) == "heif")
     still = only or is_still(container.format.name)
     duration = 0.0 if still else float(times.seconds[-1] + times.gap)
     whole = len(times.marks) == len(found.stamps) and len(times.parts) == 1
@@ -150,7 +149,7 @@ def _track(
 
 def _has_fields(found: Scan, first: VideoFrame, frames: Iterator[VideoFrame]) -> bool:
     """Say whether, of the first second or so, packets have timestamps that no picture has."""
-    if not first.interlaced_frame or not found.timed:
+    if not found.timed:
         return False
     shown = {frame.pts for frame in (first, *islice(frames, 30)) if frame.pts is not None}
     begun = range(min(shown), max(shown))

@@ -7,6 +7,7 @@ whether the pictures come out in that order, is found out by decoding a few.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -174,7 +175,9 @@ def scan(path: str, number: int, max_pixels: int = MAX_PIXELS) -> Scan:
             keys=np.array(keys, np.bool_),
             shown=np.array(shown, np.bool_),
             cut=cut,
-            torn=_torn(np.array(corrupt, np.bool_), np.array(keys, np.bool_)),
+            torn=_torn(np.array(corrupt, np.bool_), np.array(keys, np.bool_))
+            if any(corrupt)
+            else 0,
             joined=container.format.name in JOINED,
             left=bool(strangers) and _goes_on(np.array(positions, np.int64), container.size),
         )
@@ -183,13 +186,14 @@ def scan(path: str, number: int, max_pixels: int = MAX_PIXELS) -> Scan:
         return _continued(found, container, stream)
 
 
-def _torn(corrupt: NDArray[np.bool_], keys: NDArray[np.bool_]) -> int:
+def _torn(corrupt: Sequence[int], keys: Sequence[int]) -> int:
     """Count the packets of which a part is missing; the last of all is another matter.
 
     Where whole recordings were joined, one shortly before a key picture looks so too.
     """
-    joint = np.append(keys[1:], True) | np.append(keys[2:], [True, True])[: len(keys)]
-    return int((corrupt & ~joint).sum())
+    whole, first = np.array(corrupt, np.bool_), np.array(keys, np.bool_)
+    joint = np.append(first[1:], True) | np.append(first[2:], [True, True])[: len(first)]
+    return int((whole & ~joint).sum())
 
 
 def _goes_on(positions: NDArray[np.int64], size: int) -> bool:
