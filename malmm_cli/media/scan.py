@@ -175,9 +175,7 @@ def scan(path: str, number: int, max_pixels: int = MAX_PIXELS) -> Scan:
             keys=np.array(keys, np.bool_),
             shown=np.array(shown, np.bool_),
             cut=cut,
-            torn=_torn(np.array(corrupt, np.bool_), np.array(keys, np.bool_))
-            if any(corrupt)
-            else 0,
+            torn=_torn(corrupt, keys) if any(corrupt) else 0,
             joined=container.format.name in JOINED,
             left=bool(strangers) and _goes_on(np.array(positions, np.int64), container.size),
         )
