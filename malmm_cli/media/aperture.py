@@ -7,22 +7,16 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from typing import BinaryIO
 
 from av.video.stream import VideoStream
 
+from malmm_cli.media.boxes import Boxes
 from malmm_cli.media.geometry import NO_MARGINS, Margins
 
 __all__ = ["WHOLE", "Aperture", "aperture_of"]
 
-MOST = 100_000  # boxes or elements to look at
-
-# MP4: the boxes to go into, and how many bytes come before those in them; None is any sample entry
-CHAIN = (
-    *((b"moov", 0), (b"trak", 0), (b"mdia", 0), (b"minf", 0), (b"stbl", 0), (b"stsd", 8)),
-    (None, 78),
-)
+MOST = 100_000  # elements to look at
 
 # Matroska
 SEGMENT, TRACKS, CLUSTER = 0x18538067, 0x1654AE6B, 0x1F43B675
@@ -47,15 +41,21 @@ class Aperture:
 WHOLE = Aperture()
 
 
-def aperture_of(path: str, container: str, stream: VideoStream, size: tuple[int, int]) -> Aperture:
-    """Return what a file says of the pictures of a stream, which are decoded to `size`."""
+def aperture_of(
+    path: str, boxes: Boxes | None, container: str, stream: VideoStream, size: tuple[int, int]
+) -> Aperture:
+    """Return what a file says of the pictures of a stream, which are decoded to `size`.
+
+    `boxes` are those of an MP4 file.
+    """
     found = WHOLE
     # what is broken here says nothing
-    with suppress(OSError, struct.error, IndexError), open(path, "rb") as file:
-        if container.startswith("mov,"):
-            found = _mp4(file, stream.id, size)
+    with suppress(OSError, struct.error, IndexError):
+        if boxes and (clap := boxes.tracks.get(stream.id, {}).get(b"clap")):
+            found = Aperture(_margins(struct.unpack(">8i", clap), size))
         elif container == "matroska,webm":
-            found = _matroska(file, stream.index)
+            with open(path, "rb") as file:
+                found = _matroska(file, stream.index)
     left, top, right, bottom = found.margins
     return found if left + right < size[0] and top + bottom < size[1] else WHOLE
 
@@ -66,37 +66,6 @@ def _read(file: BinaryIO, at: int, length: int) -> bytes:
 
 
 # --- MP4
-
-
-def _mp4(file: BinaryIO, number: int, size: tuple[int, int]) -> Aperture:
-    track = -1
-    boxes = _boxes(file, 0, os.fstat(file.fileno()).st_size)
-    for kind, at in islice(boxes, MOST):
-        if kind == b"tkhd":
-            head = _read(file, at, 24)
-            (track,) = struct.unpack_from(">I", head, 20 if head[0] == 1 else 12)
-        elif kind == b"clap" and track == number:
-            return Aperture(_margins(struct.unpack(">8i", _read(file, at, 32)), size))
-    return WHOLE
-
-
-def _boxes(file: BinaryIO, at: int, end: int, depth: int = 0) -> Iterator[tuple[bytes, int]]:
-    """Yield (kind, where its body begins) of boxes, to the end of the one that tells of tracks."""
-    while at + 8 <= end:
-        length, kind = struct.unpack(">I4s", _read(file, at, 8))
-        body = at + 8
-        if length == 1:
-            length, body = struct.unpack(">Q", _read(file, body, 8))[0], at + 16
-        stop = at + length if length else end
-        if not body <= stop <= end:
-            return
-        yield kind, body
-        inside, skipped = CHAIN[depth] if depth < len(CHAIN) else (b"", 0)
-        if kind == inside or inside is None:
-            yield from _boxes(file, body + skipped, stop, depth + 1)
-            if depth == 0:
-                return
-        at = stop
 
 
 def _margins(clap: tuple[int, ...], size: tuple[int, int]) -> Margins:

@@ -6,22 +6,19 @@ to ignore them.
 
 from __future__ import annotations
 
-import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from malmm_cli.media.boxes import MOST_EDITS, Boxes
 from malmm_cli.media.timeline import usual_gap
 
 __all__ = ["Edit", "Shown", "edits_of", "follow_edits"]
 
-INSIDE = {b"moov", b"trak", b"edts"}
-MOST = 10_000  # boxes, or edits, to look at
 SLACK = 0.002  # seconds; a movie's times may be rounded to 1/600 s
 
 
@@ -50,23 +47,21 @@ class Shown:
     promised: float
 
 
-def edits_of(path: str, number: int, unit: float) -> list[Edit]:
-    """Return the edits of the stream `number`, whose timestamps count units of `unit` seconds.
+def edits_of(boxes: Boxes, number: int, unit: float) -> list[Edit]:
+    """Return the edits of the track `number`, whose timestamps count units of `unit` seconds.
 
     A file without a list, or with a broken one, has none.
     """
-    with suppress(OSError, struct.error, ZeroDivisionError), open(path, "rb") as file:
-        movie, track = 0.0, -1
-        for kind, at in _boxes(file, 0, os.fstat(file.fileno()).st_size):
-            file.seek(at)
-            head = file.read(32)
-            wide = head[:1] == b"\1"
-            if kind == b"mvhd":
-                movie = 1 / struct.unpack_from(">I", head, 20 if wide else 12)[0]
-            elif kind == b"tkhd":
-                track = struct.unpack_from(">I", head, 20 if wide else 12)[0]
-            elif kind == b"elst" and track == number:
-                return list(_read(file, at, movie, unit, wide=wide))
+    head, body = boxes.movie.get(b"mvhd", b""), boxes.tracks.get(number, {}).get(b"elst", b"")
+    with suppress(struct.error, ZeroDivisionError):
+        movie = 1 / struct.unpack_from(">I", head, 20 if head[:1] == b"\1" else 12)[0]
+        edit = struct.Struct(">Qqi" if body[:1] == b"\1" else ">Iii")
+        count = min(struct.unpack_from(">I", body, 4)[0], MOST_EDITS)
+        found = [edit.unpack_from(body, 8 + edit.size * k) for k in range(count)]
+        return [
+            Edit(length * movie, None if medium < 0 else medium * unit, max(rate, 0) / 65536)
+            for length, medium, rate in found
+        ]
     return []
 
 
@@ -118,31 +113,3 @@ def follow_edits(
         end=end,
         promised=due,
     )
-
-
-def _read(file: BinaryIO, at: int, movie: float, unit: float, *, wide: bool) -> Iterator[Edit]:
-    edit = struct.Struct(">Qqi" if wide else ">Iii")
-    file.seek(at + 4)
-    count = struct.unpack(">I", file.read(4))[0]
-    for _ in range(min(count, MOST)):
-        length, medium, rate = edit.unpack(file.read(edit.size))
-        yield Edit(length * movie, None if medium < 0 else medium * unit, max(rate, 0) / 65536)
-
-
-def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int]]:
-    """Yield (kind, where its body begins) of the boxes from `at` to `end` and in some of them."""
-    for _ in range(MOST):
-        if at + 8 > end:
-            return
-        file.seek(at)
-        length, kind = struct.unpack(">I4s", file.read(8))
-        body = at + 8
-        if length == 1:
-            length, body = struct.unpack(">Q", file.read(8))[0], at + 16
-        stop = at + length if length else end
-        if not body <= stop <= end:
-            return
-        yield kind, body
-        if kind in INSIDE:
-            yield from _boxes(file, body, stop)
-        at = stop

@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from malmm_cli.errors import MediaError
 from malmm_cli.media.aperture import aperture_of
+from malmm_cli.media.boxes import boxes_of
 from malmm_cli.media.files import kind_of, shown
 from malmm_cli.media.geometry import Pixels, cropped, display_size, turn
 from malmm_cli.media.limits import MAX_PIXELS
@@ -104,10 +105,11 @@ def _track(
     path: str, container: InputContainer, stream: VideoStream, found: Scan, first: VideoFrame
 ) -> Track:
     """Join the scan and the look of the first picture."""
-    times = times_of(path, container, stream, found)
+    boxes = boxes_of(path) if container.format.name.startswith("mov,") else None
+    times = times_of(path, boxes, container, stream, found)
     how = how_to_turn(first, stream.codec_context.name)
     coded = (first.width, first.height)
-    aperture = aperture_of(path, container.format.name, stream, coded)
+    aperture = aperture_of(path, boxes, container.format.name, stream, coded)
     left, top, right, bottom = aperture.margins
     width, height = first.width - left - right, first.height - top - bottom
     aspect = float(stream.sample_aspect_ratio or 0)

@@ -10,6 +10,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from malmm_cli.media.boxes import Boxes
 from malmm_cli.media.edits import Edit, edits_of, follow_edits
 from malmm_cli.media.packets import limit_of, open_file, pictures_of, stream_of
 from malmm_cli.media.scan import NONE, Scan, in_order, longest_still
@@ -41,15 +42,17 @@ class Times:
     lost: int = 0
 
 
-def times_of(path: str, container: InputContainer, stream: VideoStream, found: Scan) -> Times:
-    """Return the times of all pictures that are shown."""
+def times_of(
+    path: str, boxes: Boxes | None, container: InputContainer, stream: VideoStream, found: Scan
+) -> Times:
+    """Return the times of all pictures that are shown; `boxes` are those of an MP4 file."""
     ordered = found.timed and in_order(container, stream, found)
     if ordered:
         times = _packet_times(stream, found)
     else:
         times = _decoded_times(path, container, stream, found)
-    if container.format.name.startswith("mov,"):
-        edits = edits_of(path, stream.id, float(stream.time_base or 1))
+    if boxes:
+        edits = edits_of(boxes, stream.id, float(stream.time_base or 1))
         if not ordered and len(edits) == 1:
             edits = [_without_delay(edits[0], times)]
         return _edited(times, stream, edits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,15 @@ def test_a_codec_that_nobody_knows(tmp_path: Path) -> None:
     place = content.rindex(b"avc1")
     path.write_bytes(content[:place] + b"zzzz" + content[place + 4 :])
     assert failure(path).kind == "NoPicture"
+
+
+def test_boxes_nested_without_end(tmp_path):
+    from malmm_cli.media.boxes import boxes_of
+
+    for kind in (b"moov", b"trak", b"stsd"):
+        body = b""
+        for _ in range(5000):
+            body = struct.pack(">I4s", 8 + len(body), kind) + body
+        path = tmp_path / "nested.mp4"
+        path.write_bytes(struct.pack(">I4s", 8 + len(body), b"moov") + body)
+        assert boxes_of(str(path)).tracks == {}
