@@ -4,9 +4,11 @@ A file holds the visual bank as the newest frame finds it, and that frame as the
 safetensors: at most M + 1 slots, whatever the video's length. Letters: S slots, P patch tokens,
 C encoder width.
 
-    slots   (S, P, C) float16   count-weighted means of frames, in time order
-    counts  (S, P) int32        frames in each
-    times   (S, P, 2) float32   seconds of the first and the last of them
+    slots    (S, P, C) float16    count-weighted means of frames, in time order
+    counts   (S, P) int32         frames in each
+    seconds  (S, P, 2) float64    when the first and the last of them are shown
+
+Files of version 1 have `times` in float32 in place of `seconds`; they are read too.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ __all__ = [
 ]
 
 KIND = "malmm-memory/"
-FORMAT = f"{KIND}1"
+FORMAT = f"{KIND}2"
+# What each version calls the seconds, their number type, and the fingerprint of the weights.
+VERSIONS = {f"{KIND}1": ("times", "F32", "sight"), FORMAT: ("seconds", "F64", "reader")}
 MOST_SLOTS = 10_000
 LONGEST_HEADER = 2**20  # bytes
 MOST_WARNINGS = 20
@@ -63,15 +67,15 @@ SAMPLING = (*(field.name for field in fields(Sampling)), "memory", "policy")
 class MemoryFile:
     """A memory of a video: tensors as above, and where they come from.
 
-    `sight` names the model's part that made them, `sampling` the settings that did. `frames` were
+    `reader` is a fingerprint of the model's part that made them, `sampling` the settings that did. `frames` were
     seen, from `first` to `last` seconds of `duration`.
     """
 
     slots: Tensor = field(repr=False)
     counts: Tensor = field(repr=False)
-    times: Tensor = field(repr=False)
+    seconds: Tensor = field(repr=False)
     model: str
-    sight: str
+    reader: str
     video: str
     frames: int
     first: float
@@ -83,7 +87,7 @@ class MemoryFile:
     def write(self, path: Path) -> int:
         """Write it whole or not at all; return its size in bytes. Raises OutputError."""
         about = {k: v for k, v in self.__dict__.items() if not isinstance(v, Tensor)}
-        tensors = {"slots": self.slots, "counts": self.counts, "times": self.times}
+        tensors = {"slots": self.slots, "counts": self.counts, "seconds": self.seconds}
         told = json.dumps(about)
         crc = checksum(*tensors.values(), text=told)
         content = save(tensors, {"format": FORMAT, "about": told, "crc32": crc})
@@ -97,7 +101,7 @@ class MemoryFile:
 
     def as_slots(self) -> Slots:
         """What a memory is restored from."""
-        return Slots(self.slots.float(), self.counts.long(), self.times.double())
+        return Slots(self.slots.float(), self.counts.long(), self.seconds.double())
 
 
 @capacity()
@@ -120,9 +124,9 @@ def remember(
     return MemoryFile(
         slots=half,
         counts=slots.counts.int().cpu(),
-        times=slots.seconds.float().cpu(),
+        seconds=slots.seconds.cpu(),
         model=model.name,
-        sight=model.fingerprints.reader,
+        reader=model.fingerprints.reader,
         video=os.path.basename(video),
         frames=seen.frames,
         first=seen.first,
@@ -187,25 +191,27 @@ def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
     """
     with _told(path), safe_open(path, framework="pt") as file:
         known = file.metadata()
-        if known["format"] != FORMAT:
+        if known["format"] not in VERSIONS:
             raise MediaError(
                 f"{path}: is a memory file of version {known['format'].removeprefix(KIND)}; "
-                f"version {FORMAT.removeprefix(KIND)} can be read",
+                f"up to version {FORMAT.removeprefix(KIND)} can be read",
                 hint="make it again: malmm remember VIDEO -o FILE",
                 kind="OtherVersion",
             )
-        about = _about(known["about"])
-        if about["sight"] != model.fingerprints.reader:
+        about = _about(known["about"], known["format"])
+        if about["reader"] != model.fingerprints.reader:
             raise MediaError(
                 f"{path}: was made by another model, {about['model']}, not by {model.name}",
                 hint=f"--model {about['model']} can read it, or make it again with {model.name}",
                 kind="OtherModel",
             )
-        _check_shapes({name: file.get_slice(name) for name in file.keys()}, about, model)  # noqa: SIM118
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        _check_shapes(slices, about, known["format"], model)
+        name = VERSIONS[known["format"]][0]
+        slots, counts, seconds = (file.get_tensor(x) for x in ("slots", "counts", name))
+    tensors = {"slots": slots, "counts": counts, "seconds": seconds}
     with _told(path):
-        parts = (tensors[name] for name in ("slots", "counts", "times"))
-        if known["crc32"] != checksum(*parts, text=known["about"]):
+        if known["crc32"] != checksum(*tensors.values(), text=known["about"]):
             raise ValueError("it was changed")
         _check_numbers(**tensors, about=about)
     return MemoryFile(**tensors, **about)
@@ -228,7 +234,7 @@ def _told(path: str | Path) -> Iterator[None]:
 
 # What kind of value stands under each name.
 _KINDS: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("model", "sight", "video"), str),
+    **dict.fromkeys(("model", "reader", "video"), str),
     **dict.fromkeys(("first", "last", "duration"), (int, float)),
     "frames": int,
     "sampling": dict,
@@ -242,9 +248,10 @@ _SAMPLING_KINDS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def _about(text: str) -> dict[str, Any]:
+def _about(text: str, version: str) -> dict[str, Any]:
     """What the file says of itself, checked; ValueError where it makes no sense."""
     about: dict[str, Any] = json.loads(text)
+    about["reader"] = about.pop(VERSIONS[version][2])
     for values, kinds in ((about, _KINDS), (about["sampling"], _SAMPLING_KINDS)):
         if values.keys() != kinds.keys():
             raise ValueError("it does not say what it should of itself")
@@ -267,14 +274,17 @@ def _about(text: str) -> dict[str, Any]:
     return about
 
 
-def _check_shapes(slices: dict[str, Any], about: dict[str, Any], model: Model) -> None:
+def _check_shapes(
+    slices: dict[str, Any], about: dict[str, Any], version: str, model: Model
+) -> None:
     """Raise ValueError for tensors that are not what the model needs, before they are read."""
     patches, width = model.net.spec.patches, model.net.spec.width
     number = slices["slots"].get_shape()[0]
+    name, dtype, _ = VERSIONS[version]
     due = {
         "slots": ("F16", [number, patches, width]),
         "counts": ("I32", [number, patches]),
-        "times": ("F32", [number, patches, 2]),
+        name: (dtype, [number, patches, 2]),
     }
     found = {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
     most = min(about["sampling"]["memory"] + 1, about["frames"], MOST_SLOTS)
@@ -282,10 +292,10 @@ def _check_shapes(slices: dict[str, Any], about: dict[str, Any], model: Model) -
         raise ValueError(f"it holds {found}")
 
 
-def _check_numbers(slots: Tensor, counts: Tensor, times: Tensor, about: dict[str, Any]) -> None:
+def _check_numbers(slots: Tensor, counts: Tensor, seconds: Tensor, about: dict[str, Any]) -> None:
     """Raise ValueError for numbers that no memory has."""
     policy = about["sampling"]["policy"]
     seen = about["frames"] if policy == "mbc" else len(slots)
     counted = (counts > 0).all() and (counts.long().sum(0) == seen).all()
-    if not (slots.isfinite().all() and times.isfinite().all() and counted):
+    if not (slots.isfinite().all() and seconds.isfinite().all() and counted):
         raise ValueError("its numbers make no sense")

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,11 +52,11 @@ def test_slots_are_means_of_frames(model, kept):
     assert torch.equal(kept.counts[:-1].float(), bank.counts[0])
     torch.testing.assert_close(kept.slots[:-1].float(), bank.entries[0], atol=2e-3, rtol=2e-3)
     torch.testing.assert_close(kept.slots[-1], features[-1].half())
-    seconds = torch.linspace(0, kept.last, 12)
-    assert (kept.times[0, :, 0] == 0).all()
-    assert (kept.times[-1] == kept.last).all()
+    seconds = torch.linspace(0, kept.last, 12, dtype=torch.float64)
+    assert (kept.seconds[0, :, 0] == 0).all()
+    assert (kept.seconds[-1] == kept.last).all()
     begin = kept.counts.cumsum(0) - kept.counts
-    torch.testing.assert_close(kept.times[..., 0], seconds[begin.long()], atol=0.06, rtol=0)
+    torch.testing.assert_close(kept.seconds[..., 0], seconds[begin.long()], atol=0.06, rtol=0)
 
 
 @pytest.mark.parametrize("policy", ["mbc", "fifo"])
@@ -143,7 +144,7 @@ def rewrite(path, tensors=None, about=None, **metadata):
     said = {**json.loads(known["about"]), **(about or {})}
     held = {**load_file(path), **(tensors or {})}
     told = json.dumps(said)
-    crc = checksum(*(held[name] for name in ("slots", "counts", "times")), text=told)
+    crc = checksum(*(held[name] for name in ("slots", "counts", "seconds")), text=told)
     known |= {"about": told, "crc32": crc, **metadata}
     save_file(held, path, known)
 
@@ -205,6 +206,23 @@ def sampling(path):
         return json.loads(file.metadata()["about"])["sampling"]
 
 
+def test_a_file_of_version_1():
+    """It was written by an earlier malmm: 12 frames of the sample in 4 slots."""
+    path = Path(__file__).parents[1] / "golden" / "version-1.malmm"
+    tiny = malmm_cli.load("tiny")
+    kept = memory_file.read_memory_file(path, tiny)
+    assert (kept.frames, kept.counts.sum(0).unique().tolist()) == (12, [12])
+    assert kept.seconds[0, 0, 0] == kept.first
+    assert (kept.seconds[-1] - kept.last).abs().max() < 1e-5
+    said = {
+        "what comes first?": "black moon",
+        "what does the red star do?": "nothing",
+        "which colour does the circle have?": "pink cross",
+    }
+    answers = malmm_cli.ask(path, list(said), model=tiny)
+    assert {answer.question: answer.text for answer in answers} == said
+
+
 def test_what_is_cut_off_or_new(model, path):
     content = path.read_bytes()
     for length in (len(content) - 1, 5000):
@@ -212,8 +230,10 @@ def test_what_is_cut_off_or_new(model, path):
         with pytest.raises(MediaError, match="is a damaged memory file"):
             malmm_cli.ask(path, ["what?"], model=model)
     path.write_bytes(content)
-    rewrite(path, format="malmm-memory/2")
-    with pytest.raises(MediaError, match=r"is a memory file of version 2; version 1 can be read"):
+    rewrite(path, format="malmm-memory/3")
+    with pytest.raises(
+        MediaError, match=r"is a memory file of version 3; up to version 2 can be read"
+    ):
         malmm_cli.ask(path, ["what?"], model=model)
 
 
