@@ -67,8 +67,8 @@ SAMPLING = (*(field.name for field in fields(Sampling)), "memory", "policy")
 class MemoryFile:
     """A memory of a video: tensors as above, and where they come from.
 
-    `reader` is a fingerprint of the model's part that made them, `sampling` the settings that did. `frames` were
-    seen, from `first` to `last` seconds of `duration`.
+    `reader` is a fingerprint of the model's part that made them, `sampling` the settings that did.
+    `frames` were seen, from `first` to `last` seconds of `duration`.
     """
 
     slots: Tensor = field(repr=False)
