@@ -108,8 +108,8 @@ def test_the_size_does_not_hang_on_the_length(model, tmp_path):
     ]
     assert abs(sizes[0] - sizes[1]) < 16
     slot = (sizes[0] - 2048) / 5
-    assert slot < 65 * (96 * 2 + 12) + 8
-    assert 257 * (1408 * 2 + 12) + 2048 < 0.75e6, "at true sizes, with all of a header on one slot"
+    assert slot < 65 * (96 * 2 + 20) + 8
+    assert 257 * (1408 * 2 + 20) + 2048 < 0.75e6, "at true sizes, with all of a header on one slot"
 
 
 @pytest.mark.parametrize(
