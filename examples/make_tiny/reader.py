@@ -13,7 +13,6 @@ from torch import Tensor
 from training import Training, keep
 
 from malmm_cli.models.instructblip.model import InstructBlip
-from malmm_cli.train.checkpoint import trained
 
 VIDEOS_A_STEP = {"visual": 32, "both": 8}
 
@@ -160,7 +159,7 @@ def train_reader(
     rows = model.language_model.get_input_embeddings().weight[columns].detach()
     if banks == "visual":
         point(model, videos, chance)
-    parameters = trained(model)
+    parameters = model.trainable()
     for parameter in parameters.values():
         parameter.requires_grad_(True)
     name = "reader" if banks == "visual" else f"reader {banks}"
