@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from difflib import get_close_matches
+from functools import cache
+from types import NoneType
+from typing import Any, TypedDict, get_args, get_type_hints
 
 from malmm_cli.errors import UsageError
 
@@ -16,11 +19,14 @@ __all__ = [
     "CAPTION",
     "DECODERS",
     "POLICIES",
+    "Changes",
     "Decoding",
     "MemoryOptions",
     "Sampling",
     "Settings",
+    "by_kind",
     "changed",
+    "check_types",
     "prompts_for",
 ]
 
@@ -130,6 +136,29 @@ class Settings:
         return {"prompt": self.prompt, **asdict(self.sampling), **memory, **decoding}
 
 
+class Changes(TypedDict, total=False):
+    """Settings by the names of the options, as keyword arguments; see `Settings` for each."""
+
+    prompt: str
+    frames: int | None
+    fps: float | None
+    max_frames: int | None
+    start: float | None
+    end: float | None
+    decoder: str
+    memory: int
+    policy: str
+    banks: str
+    max_new_tokens: int
+    beams: int
+    length_penalty: float
+    repetition_penalty: float
+    sample: bool
+    temperature: float
+    top_p: float
+    seed: int | None
+
+
 # The reference's prompts and numbers (MA-LMM, run_scripts and default configuration).
 CAPTION = Settings(prompt="what does the video describe?")
 ASK = Settings(
@@ -141,7 +170,10 @@ ASK = Settings(
 
 
 def changed(settings: Settings, **changes: Any) -> Settings:
-    """Return settings with some values changed, named as the options are, and checked."""
+    """Return settings with some values changed; UsageError for what `Changes` does not allow."""
+    if not isinstance(settings, Settings):
+        raise UsageError(f"settings must be Settings, not {settings!r}")
+    check_types(changes, Changes)
     if changes.get("fps") is not None and "frames" not in changes:
         changes["frames"] = None
     if "memory" in changes:
@@ -156,8 +188,20 @@ def changed(settings: Settings, **changes: Any) -> Settings:
     return settings
 
 
+def by_kind(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Changes for questions, and for captions and other prompts.
+
+    A prompt with a place for the question is for questions, another one for the rest.
+    """
+    plain = {name: value for name, value in changes.items() if name != "prompt"}
+    for_questions = "{}" in str(changes.get("prompt"))
+    return ({**changes}, plain) if for_questions else (plain, {**changes})
+
+
 def prompts_for(questions: Sequence[str], settings: Settings) -> list[str]:
     """The prompt of each question; UsageError for one that is empty or has no place in it."""
+    if not isinstance(questions, list | tuple) or not all(isinstance(q, str) for q in questions):
+        raise UsageError(f"questions must be a list of strings, not {questions!r}")
     if not questions or not all(question.strip() for question in questions):
         raise UsageError("a question is empty", hint='ask, for example, "what does she add?"')
     for question in questions:
@@ -165,6 +209,35 @@ def prompts_for(questions: Sequence[str], settings: Settings) -> list[str]:
     if "{}" not in settings.prompt:
         raise UsageError(f"the prompt {settings.prompt!r} has no {{}} for the question")
     return [settings.prompt.replace("{}", question) for question in questions]
+
+
+@cache
+def _kinds(options: type) -> dict[str, tuple[Any, ...]]:
+    """The types that each option of a TypedDict may have."""
+    return {name: get_args(h) or (h,) for name, h in get_type_hints(options).items()}
+
+
+_CALLED = {str: "text", int: "an integer", float: "a number", bool: "True or False"}
+
+
+def check_types(values: Mapping[str, Any], options: type) -> None:
+    """Raise UsageError for a name that the TypedDict `options` lacks, or a value of another type.
+
+    Only numbers, text and None are compared.
+    """
+    known = _kinds(options)
+    for name, value in values.items():
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            meant = f"did you mean {close[0]!r}? " if close else ""
+            raise UsageError(f"unknown option {name!r}", hint=f"{meant}known: {', '.join(known)}")
+        kinds = known[name]
+        if not {*kinds} <= {*_CALLED, NoneType}:
+            continue
+        allowed = (*kinds, int) if float in kinds else kinds
+        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds):
+            wanted = " or ".join(_CALLED.get(kind, "None") for kind in kinds)
+            raise UsageError(f"{name} must be {wanted}, not {value!r}")
 
 
 def _check(settings: Settings) -> None:

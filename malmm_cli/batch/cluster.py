@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from malmm_cli.batch.job import Job, Outcome, Work, failed, told
+from malmm_cli.batch.job import Job, Outcome, Work, as_malmm_error, failed
 from malmm_cli.batch.pool import GRACE, Start, crashed, late
 from malmm_cli.errors import MalmmError, ModelError, UsageError
+from malmm_cli.events import SILENT, Events
 from malmm_cli.formats import Failure
 
 __all__ = ["run"]
@@ -33,7 +34,7 @@ def run(
     address: str = "auto",
     workers: int | None = None,
     timeout: float = math.inf,
-    on_start: Callable[[str], None] | None = None,
+    events: Events = SILENT,
 ) -> Iterator[tuple[Job, Outcome]]:
     """Do jobs on the cluster at an address, as `Engine` has it; "auto" is the one on this machine.
 
@@ -50,7 +51,7 @@ def run(
         return
     lost.append(first)
     ray = _connect(address)
-    slots = [_Slot(ray, start, number, on_start) for number in range(workers or _places(ray))]
+    slots = [_Slot(ray, start, number, events) for number in range(workers or _places(ray))]
     try:
         while True:
             for slot in slots:
@@ -117,8 +118,8 @@ class _Actor:
         try:
             self._work = start(number)
         except Exception as error:
-            return told("the worker", error)
-        return self._work.about
+            return as_malmm_error("the worker", error)
+        return self._work.description
 
     def do(self, job: Job) -> Outcome:
         """As `Work` has it."""
@@ -129,13 +130,11 @@ class _Actor:
 class _Slot:
     """A place for one actor after the other, and the job that the present one has."""
 
-    def __init__(
-        self, ray: Any, start: Start, number: int, on_start: Callable[[str], None] | None
-    ) -> None:
+    def __init__(self, ray: Any, start: Start, number: int, events: Events) -> None:
         self.job: Job | None = None
         self.begun = math.inf  # when the job did
         self.answer: Any = None  # what is awaited of the actor
-        self._ray, self._start, self._number, self._on_start = ray, start, number, on_start
+        self._ray, self._start, self._number, self._events = ray, start, number, events
         self._starts = 0  # that came to nothing
         self._begin()
 
@@ -165,8 +164,7 @@ class _Slot:
             yield job, _as_given(job, said)
             return
         self._starts = 0
-        if self._on_start:
-            self._on_start(said)
+        self._events.note(said)
 
     def give_up(self, timeout: float) -> tuple[Job, Outcome]:
         """Kill the actor, which takes too long."""

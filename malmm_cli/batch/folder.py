@@ -10,7 +10,7 @@ from pathlib import Path
 
 from malmm_cli.batch.files import content
 from malmm_cli.batch.lines import Line, item_of, write_whole
-from malmm_cli.batch.place import Place
+from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.state import State
 from malmm_cli.formats import encoded
 
@@ -20,8 +20,8 @@ __all__ = ["Files"]
 class Files:
     """Files by their names, and the lines that each is made of."""
 
-    def __init__(self, place: Place, kept: Mapping[str, Line]) -> None:
-        self._place = place
+    def __init__(self, paths: OutputPaths, kept: Mapping[str, Line]) -> None:
+        self._paths = paths
         self._lines: defaultdict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
         for line in kept.values():
             self.note(line.name or "", line.id, line.start, line.stop)
@@ -34,7 +34,7 @@ class Files:
         """Files of these names which nobody can say are ours; `claimed` are those we wrote."""
         found = []
         for name in dict.fromkeys(names):
-            path = self._place.file(name)
+            path = self._paths.file(name)
             if not os.path.lexists(path):
                 continue
             data = path.read_bytes() if path.is_file() and not path.is_symlink() else None
@@ -45,16 +45,16 @@ class Files:
     def mend(self, state: State, leave: Iterable[Path]) -> None:
         """Write what is not as the lines have it, and nothing that is to be left."""
         left = set(leave)
-        names = [n for n in self._lines if self._place.file(n) not in left and not self._is_due(n)]
+        names = [n for n in self._lines if self._paths.file(n) not in left and not self._is_due(n)]
         self.write(state, names)
 
     def restore(self, state: State, names: Iterable[str]) -> None:
         """Write those of these names again that somebody has removed."""
-        self.write(state, [n for n in names if not os.path.lexists(self._place.file(n))])
+        self.write(state, [n for n in names if not os.path.lexists(self._paths.file(n))])
 
     def write(self, state: State, names: Iterable[str]) -> None:
         """Have the files of these names on the disk as the lines have them."""
-        due = {self._place.file(name): self._due(name) for name in names}
+        due = {self._paths.file(name): self._due(name) for name in names}
         files = [_claim(path, data) for path, data in due.items() if data is not None]
         state.claim(files)  # a run that is killed now leaves one of the two
         for path, data in due.items():
@@ -63,19 +63,19 @@ class Files:
         state.settle(files)
 
     def _is_due(self, name: str) -> bool:
-        due, path = self._due(name), self._place.file(name)
+        due, path = self._due(name), self._paths.file(name)
         return due is None or (path.exists() and path.read_bytes() == due)
 
     def _due(self, name: str) -> bytes | None:
         """What has to be in a file; None where there is no result for it."""
         if name not in self._lines:
             return None
-        with self._place.results.open("rb") as file:
+        with self._paths.results.open("rb") as file:
             items = []
             for start, stop in self._lines[name].values():
                 file.seek(start)
                 items.append(item_of(file.read(stop - start)))
-        return content(items, self._place.form)
+        return content(items, self._paths.form)
 
 
 def _claim(path: Path, data: bytes) -> tuple[str, str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from malmm_cli.batch.listed import listed
 from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.errors import UsageError
+from malmm_cli.events import SILENT, Events
 from malmm_cli.media.files import not_a_stream
 from malmm_cli.types import VIDEO_SUFFIXES, Task
 
@@ -21,7 +22,7 @@ def find_tasks(
     lines: Iterable[str],
     questions: Sequence[str],
     base: Path,
-    on_warning: Callable[[str], None] | None = None,
+    events: Events = SILENT,
 ) -> list[Task]:
     """A caption of each video, or the answer to each question; and the tasks of .jsonl files.
 
@@ -34,11 +35,11 @@ def find_tasks(
     if questions and not others:
         raise UsageError("--ask is for videos; tasks have questions of their own")
     tasks: dict[str, Task] = {}
-    for video in find_videos(others, lines, on_warning) if others else ():
-        place = seen_from(base, video)
+    for video in find_videos(others, lines, events) if others else ():
+        name = seen_from(base, video)
         for question in questions or (None,):
-            name = place if question is None else f"{place}//{question}"
-            tasks.setdefault(name, Task(name, video, question))
+            key = name if question is None else f"{name}//{question}"
+            tasks.setdefault(key, Task(key, video, question))
     for given in named:
         for task in read_tasks(given, answered=False, present=False):
             if task.id in tasks:
@@ -53,11 +54,11 @@ def find_tasks(
 def find_videos(
     inputs: Sequence[str],
     lines: Iterable[str],
-    on_warning: Callable[[str], None] | None = None,
+    events: Events = SILENT,
 ) -> list[str]:
     """Files named, files in folders (by suffix, recursively), those of patterns, a list for "-".
 
-    Each file once, in the order it was first named; `on_warning` is told of patterns and folders
+    Each file once, in the order it was first named; a warning names patterns and folders
     that add nothing. Raises UsageError where nothing is found at all.
     """
     found: dict[str, None] = {}
@@ -66,9 +67,9 @@ def find_videos(
         if given == "-":
             here = listed(lines)
         elif os.path.isdir(given):
-            here = _videos(given, map(str, _walk(Path(given), on_warning)), on_warning)
+            here = _videos(given, map(str, _walk(Path(given), events)), events)
         elif glob.has_magic(given) and not os.path.lexists(given):
-            here = _videos(given, _matching(given), on_warning)
+            here = _videos(given, _matching(given), events)
         else:
             here = [given]
         found.update(dict.fromkeys(here))
@@ -79,9 +80,8 @@ def find_videos(
             f"no videos in {', '.join(inputs)}",
             hint="give folders, files, patterns, or - for a list of files on stdin",
         )
-    if on_warning:
-        for given in empty:
-            on_warning(f"no videos in {given}")
+    for given in empty:
+        events.warn(f"no videos in {given}")
     return list(found)
 
 
@@ -104,35 +104,31 @@ def seen_from(base: Path, video: str) -> str:
         return video
 
 
-def _videos(
-    given: str, found: Iterable[str], on_warning: Callable[[str], None] | None
-) -> list[str]:
-    """Those found that may be videos; `on_warning` is told of others with a video's ending."""
+def _videos(given: str, found: Iterable[str], events: Events) -> list[str]:
+    """Those found that may be videos; a warning names others that end as videos do."""
     paths = list(found)
     others = [path for path in paths if not_a_stream(path)]
-    if others and on_warning:
+    if others:
         what = (
             f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1} more are"
         )
-        on_warning(f"{given}: {what} not MPEG-TS and left out; name a file itself to have it tried")
+        events.warn(
+            f"{given}: {what} not MPEG-TS and left out; name a file itself to have it tried"
+        )
     return [path for path in paths if path not in set(others)]
 
 
-def _walk(folder: Path, on_warning: Callable[[str], None] | None) -> Iterator[Path]:
+def _walk(folder: Path, events: Events) -> Iterator[Path]:
     """Videos in a folder and those below, nothing hidden; links to folders are not followed."""
 
-    def tell(warning: str) -> None:
-        if on_warning:
-            on_warning(warning)
-
     def unreadable(error: OSError) -> None:
-        tell(f"{error.filename}: cannot be read: {error.strerror}")
+        events.warn(f"{error.filename}: cannot be read: {error.strerror}")
 
     for parent, folders, names in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in folders:
             if os.path.islink(Path(parent, name)):
-                tell(f"{Path(parent, name)}: is a link to a folder and is not followed")
+                events.warn(f"{Path(parent, name)}: is a link to a folder and is not followed")
         for name in sorted(names):
             if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
                 yield Path(parent, name)

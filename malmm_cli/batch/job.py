@@ -12,7 +12,7 @@ from malmm_cli.media.files import shown
 from malmm_cli.settings import Settings
 from malmm_cli.types import Result, Task
 
-__all__ = ["Engine", "Job", "Outcome", "Work", "attempt", "failed", "told"]
+__all__ = ["Engine", "Job", "Outcome", "Work", "as_malmm_error", "attempt", "failed"]
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Outcome:
 
 
 class Work(Protocol):
-    """What a worker does with a job, once it holds a model; `about` says which, and where."""
+    """What a worker does with a job, once it holds a model; `description` says which, and where."""
 
-    about: str
+    description: str
 
     def __call__(self, job: Job) -> Outcome:
-        """Do it; whatever a video causes is told in the outcome."""
+        """Do it; an error of the video is part of the outcome."""
 
 
 # An engine asks for the next job, None for none at present, and yields each when it is done. It is
@@ -77,17 +77,17 @@ def attempt(video: str, work: Callable[[str], Result], task: str) -> Item:
     try:
         return work(video)
     except Exception as error:
-        return Failure(video, task, about(video, told(video, error)))
+        return Failure(video, task, _with_video(video, as_malmm_error(video, error)))
 
 
 def failed(job: Job, error: MalmmError, seconds: float = 0.0) -> Outcome:
     """What becomes of a job that has no result, after so many seconds."""
-    named = about(job.video, error)
+    named = _with_video(job.video, error)
     items = tuple(Failure(job.video, job.kind, named) for _ in job.tasks)
     return Outcome(items, seconds=seconds)
 
 
-def about(video: str, error: MalmmError) -> MalmmError:
+def _with_video(video: str, error: MalmmError) -> MalmmError:
     """The error, which names its video: among many, a reader has nothing else to know it by."""
     if video in error.message or shown(video) in error.message:
         return error
@@ -95,7 +95,7 @@ def about(video: str, error: MalmmError) -> MalmmError:
     return type(error)(message, hint=error.hint, kind=error.kind)
 
 
-def told(video: str, error: Exception) -> MalmmError:
+def as_malmm_error(video: str, error: Exception) -> MalmmError:
     """An error for the user: as it is, or, a fault of ours or of a strange file, in words."""
     if isinstance(error, MalmmError):
         return error

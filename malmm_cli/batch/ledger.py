@@ -17,10 +17,11 @@ from malmm_cli.batch.folder import Files
 from malmm_cli.batch.inputs import seen_from
 from malmm_cli.batch.job import Job, Outcome
 from malmm_cli.batch.lines import AGAIN, Line, Lines, line_of, read_lines, without
-from malmm_cli.batch.place import Place
+from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.plan import Planned
 from malmm_cli.batch.state import Entry, State, claimed, now
 from malmm_cli.errors import MalmmError, OutputError, UsageError
+from malmm_cli.events import SILENT, Events
 from malmm_cli.files.atomic import remove_leftovers, writing
 from malmm_cli.formats import Failure, encoded, open_lines
 
@@ -31,41 +32,40 @@ Written = tuple[Job, Outcome]
 
 @contextmanager
 def open_ledger(
-    place: Place,
+    paths: OutputPaths,
     lines: Lines,
     planned: Sequence[Planned],
     todo: Sequence[Planned],
     workers: int,
     *,
     overwrite: bool = False,
-    on_warning: Callable[[str], None] | None = None,
+    events: Events = SILENT,
 ) -> Iterator[Ledger]:
     """Make room for the items `todo`, of all that are planned, and take what becomes of them.
 
     `lines` is what stands in the output. Those of items that are done anew leave it, and are kept
     in the state. Files of others are replaced only with `overwrite`; those that stand for what is
-    done are left alone, and `on_warning` is told. The caller holds the lock.
+    done are left alone, with a warning. The caller holds the lock.
     """
-    state = State(place.state)
+    state = State(paths.state)
     try:
         state.begin(workers)
-        left = [] if overwrite else check_folder(place, lines, planned, todo)
-        if on_warning:
-            for path in left:
-                on_warning(f"{path}: is not what malmm wrote; it is left as it is")
-        names = _names(place, planned, lines.kept)
-        _make_room(place, state, lines, todo)
-        kept = read_lines(place.results).kept
+        left = [] if overwrite else check_folder(paths, lines, planned, todo)
+        for path in left:
+            events.warn(f"{path}: is not what malmm wrote; it is left as it is")
+        names = _names(paths, planned, lines.kept)
+        _make_room(paths, state, lines, todo)
+        kept = read_lines(paths.results).kept
         state.take(_entries(planned, kept))
-        files = Files(place, kept) if place.folder else None
+        files = Files(paths, kept) if paths.folder else None
         if files:
             for item in todo:  # known before anything is done, so that collisions can be told
-                names.of(_key(place, item.task.video))
+                names.of(_key(paths, item.task.video))
             files.mend(state, left)
-        ours = (place.results, *(place.file(name) for name in names))
-        remove_leftovers(place.base, (path.name for path in ours))
-        with open_lines(place.results, append=True) as write:
-            ledger = Ledger(place, state, names, write, files)
+        ours = (paths.results, *(paths.file(name) for name in names))
+        remove_leftovers(paths.base, (path.name for path in ours))
+        with open_lines(paths.results, append=True) as write:
+            ledger = Ledger(paths, state, names, write, files)
             with closing(ledger), closing(ledger):  # Ctrl-C may break off one of the two
                 yield ledger
     finally:
@@ -75,26 +75,26 @@ def open_ledger(
 
 
 def check_folder(
-    place: Place, lines: Lines, planned: Sequence[Planned], todo: Sequence[Planned]
+    paths: OutputPaths, lines: Lines, planned: Sequence[Planned], todo: Sequence[Planned]
 ) -> list[Path]:
     """The files of others that stand where those of earlier results would.
 
     Raises UsageError for those that stand in the way of what is to be done, and for lines that were
     written with files where there are none now, or the other way round.
     """
-    if any((line.name is not None) != (place.folder is not None) for line in lines.kept.values()):
-        other = "as FOLDER/, with files" if place.folder is None else "as a file, without others"
+    if any((line.name is not None) != (paths.folder is not None) for line in lines.kept.values()):
+        other = "as FOLDER/, with files" if paths.folder is None else "as a file, without others"
         raise UsageError(
-            f"{place.results}: was written {other}",
+            f"{paths.results}: was written {other}",
             hint="give -o as it was given then, or name another output; --overwrite begins anew",
             kind="OutputExists",
         )
-    if place.folder is None:
+    if paths.folder is None:
         return []
-    files, ours = Files(place, lines.kept), claimed(place.state)
-    names = _names(place, planned, lines.kept)
+    files, ours = Files(paths, lines.kept), claimed(paths.state)
+    names = _names(paths, planned, lines.kept)
     if in_the_way := files.strangers(
-        (names.of(_key(place, item.task.video)) for item in todo), ours
+        (names.of(_key(paths, item.task.video)) for item in todo), ours
     ):
         raise UsageError(
             f"{in_the_way[0]}: exists, and is not what an earlier run wrote",
@@ -109,16 +109,16 @@ class Ledger:
 
     def __init__(
         self,
-        place: Place,
+        paths: OutputPaths,
         state: State,
         names: Names,
         write: Callable[[str], None],
         files: Files | None,
     ) -> None:
         self.collisions = names.collisions
-        self._place, self._state, self._names, self._write = place, state, names, write
+        self._paths, self._state, self._names, self._write = paths, state, names, write
         self._files = files
-        self._size = place.results.stat().st_size if place.results.exists() else 0
+        self._size = paths.results.stat().st_size if paths.results.exists() else 0
         self._waiting: SimpleQueue[Written | None] = SimpleQueue()
         self._fault: Exception | None = None
         self._touched: set[str] = set()  # names of files
@@ -139,7 +139,7 @@ class Ledger:
             raise self._fault
         self._state.check()
         if self._files:
-            with writing(self._place.results, AGAIN):
+            with writing(self._paths.results, AGAIN):
                 self._files.restore(self._state, self._touched)
 
     def _work(self) -> None:
@@ -154,7 +154,7 @@ class Ledger:
             going = None not in group
             if not self._fault:
                 try:
-                    with writing(self._place.results, AGAIN):
+                    with writing(self._paths.results, AGAIN):
                         self._write_group([entry for entry in group if entry])
                 except MalmmError as error:
                     error.hint = error.hint or AGAIN
@@ -168,7 +168,7 @@ class Ledger:
         texts: list[str] = []
         touched: set[str] = set()
         for job, outcome in group:
-            name = self._names.of(_key(self._place, job.video)) if self._files else None
+            name = self._names.of(_key(self._paths, job.video)) if self._files else None
             for task, digest, item in zip(job.tasks, job.digests, outcome.items, strict=True):
                 text = line_of(item, task.id, outcome.identity, digest, name)
                 start, self._size = self._size, self._size + len(encoded(text))
@@ -184,34 +184,34 @@ class Ledger:
             self._state.add(_outcomes(job, outcome), outcome.seconds, outcome.memory)
 
 
-def _names(place: Place, planned: Sequence[Planned], kept: Mapping[str, Line]) -> Names:
+def _names(paths: OutputPaths, planned: Sequence[Planned], kept: Mapping[str, Line]) -> Names:
     """The names that videos have in the output already, and those that are taken."""
     known = {}
-    for item in planned if place.folder else ():
+    for item in planned if paths.folder else ():
         line = kept.get(item.task.id)
         if line and line.name:
-            known[_key(place, item.task.video)] = line.name
+            known[_key(paths, item.task.video)] = line.name
     return Names(known, [line.name for line in kept.values() if line.name])
 
 
-def _key(place: Place, video: str) -> str:
-    return seen_from(place.base, video)
+def _key(paths: OutputPaths, video: str) -> str:
+    return seen_from(paths.base, video)
 
 
-def _make_room(place: Place, state: State, lines: Lines, todo: Sequence[Planned]) -> None:
+def _make_room(paths: OutputPaths, state: State, lines: Lines, todo: Sequence[Planned]) -> None:
     """Take the lines of items that are done anew out of the output, and damaged ones.
 
     A file that has another name too, by a hard link, becomes one of its own: only that will grow.
     """
     again = [lines.kept[item.task.id] for item in todo if item.task.id in lines.kept]
     dropped = [*again, *lines.replaced]
-    shared = place.results.exists() and place.results.stat().st_nlink > 1
+    shared = paths.results.exists() and paths.results.stat().st_nlink > 1
     if not dropped and not lines.damaged and not shared:
         return
-    if place.folder:
+    if paths.folder:
         for line in again:
-            place.file(line.name or "").unlink(missing_ok=True)
-    with place.results.open("rb") as file:
+            paths.file(line.name or "").unlink(missing_ok=True)
+    with paths.results.open("rb") as file:
         aside = []
         for line in dropped:
             if not line.failed:
@@ -219,7 +219,7 @@ def _make_room(place: Place, state: State, lines: Lines, todo: Sequence[Planned]
                 raw = file.read(line.stop - line.start)
                 aside.append((line.id, raw.decode("utf-8", "backslashreplace")))
     state.set_aside(aside)
-    without(place.results, [*((line.start, line.stop) for line in dropped), *lines.damaged])
+    without(paths.results, [*((line.start, line.stop) for line in dropped), *lines.damaged])
 
 
 def _entries(planned: Sequence[Planned], kept: Mapping[str, Line]) -> Iterator[Entry]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from malmm_cli.batch.job import Engine, Job, Outcome
 from malmm_cli.batch.ledger import Ledger
 from malmm_cli.errors import MalmmError
+from malmm_cli.events import SILENT, Events
+from malmm_cli.types import Result
 
 __all__ = ["Tally", "run"]
 
@@ -41,13 +43,14 @@ def run(
     *,
     retry: int = 0,
     fail_fast: bool = False,
-    on_done: Callable[[Job, Outcome], None] | None = None,
+    events: Events = SILENT,
 ) -> Tally:
     """Do all jobs and have what becomes of them in the ledger; one that fails is tried again last.
 
-    `fail_fast` stops at the first that fails for good. `on_done` is told of each that is over.
+    `fail_fast` stops at the first that fails for good. `events` gets each item, done or failed.
     """
     waiting = deque(todo)
+    total = sum(len(job.tasks) for job in waiting)
     tally = Tally()
 
     def next_job() -> Job | None:
@@ -59,8 +62,12 @@ def run(
             continue
         ledger.add(job, outcome)
         tally.add(job, outcome)
-        if on_done:
-            on_done(job, outcome)
+        if outcome.error:
+            events.failed(outcome.error)
+        for item in outcome.items:
+            if isinstance(item, Result):
+                events.finished(item)
+        events.progress("batch", tally.done + tally.failed, total, "items")
         if outcome.error and fail_fast:
             break
     return tally

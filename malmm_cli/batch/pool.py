@@ -13,8 +13,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from malmm_cli.batch.job import Job, Outcome, Work, failed, told
+from malmm_cli.batch.job import Job, Outcome, Work, as_malmm_error, failed
 from malmm_cli.errors import MalmmError, MediaError, ModelError
+from malmm_cli.events import SILENT, Events
 from malmm_cli.processes.children import begin_apart, kill_tree, start_apart, told_exit
 
 __all__ = ["GRACE", "Start", "crashed", "late", "run"]
@@ -30,15 +31,15 @@ def run(
     *,
     workers: int = 1,
     timeout: float = math.inf,
-    on_start: Callable[[str], None] | None = None,
+    events: Events = SILENT,
 ) -> Iterator[tuple[Job, Outcome]]:
     """Do jobs in processes of their own; the rest is as `Engine` has it.
 
     `start`, which must be picklable, makes the worker of a number in its process. One that crashes
     or takes longer than `timeout` seconds fails its job, and another one takes its place.
-    `on_start` is told of each worker's model. Raises the error of a worker that cannot start.
+    Each worker's model is noted in `events`. Raises the error of a worker that cannot start.
     """
-    slots = [_Slot(number, start, on_start) for number in range(workers)]
+    slots = [_Slot(number, start, events) for number in range(workers)]
     try:
         while True:
             for slot in slots:
@@ -62,11 +63,11 @@ def run(
 class _Slot:
     """A place for one worker after the other, and the job that the present one has."""
 
-    def __init__(self, number: int, start: Start, on_start: Callable[[str], None] | None) -> None:
+    def __init__(self, number: int, start: Start, events: Events) -> None:
         self.job: Job | None = None
         self.begun = math.inf  # when the job did
         self.talk: Connection
-        self._number, self._start, self._on_start = number, start, on_start
+        self._number, self._start, self._events = number, start, events
         self._process: BaseProcess | None = None
 
     def give(self, job: Job) -> None:
@@ -94,8 +95,7 @@ class _Slot:
         if isinstance(said, MalmmError):
             raise said
         if isinstance(said, str):
-            if self._on_start:
-                self._on_start(said)
+            self._events.note(said)
             self._send()
             return None
         self.job, self.begun = None, math.inf
@@ -138,8 +138,8 @@ def _serve(talk: Connection, start: Start, number: int) -> None:
         try:
             work = start(number)
         except Exception as error:
-            talk.send(told("the worker", error))
+            talk.send(as_malmm_error("the worker", error))
             return
-        talk.send(work.about)
+        talk.send(work.description)
         while True:
             talk.send(work(talk.recv()))

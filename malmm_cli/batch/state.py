@@ -87,7 +87,7 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with told(path):
+        with _explained(path):
             self._base = _open(path)
         self._known = os.stat(path)
         self.run = 0
@@ -99,7 +99,7 @@ class State:
     def begin(self, workers: int) -> None:
         """Note that a run began, and who it is."""
         about = (now(), socket.gethostname(), os.getpid(), workers)
-        with told(self.path), self._base:
+        with _explained(self.path), self._base:
             row = self._base.execute(
                 "INSERT INTO run (started, host, pid, workers) VALUES (?, ?, ?, ?)", about
             )
@@ -108,7 +108,7 @@ class State:
     def take(self, entries: Iterable[Entry]) -> None:
         """Have the items of this run and of the output, and no others."""
         rows = [vars(entry) for entry in entries]
-        with told(self.path), self._base:
+        with _explained(self.path), self._base:
             self._base.execute("CREATE TEMP TABLE here (id TEXT PRIMARY KEY) WITHOUT ROWID")
             self._base.executemany("INSERT INTO here VALUES (:id)", map(_text, rows))
             self._base.execute("DELETE FROM item WHERE id NOT IN (SELECT id FROM here)")
@@ -121,7 +121,7 @@ class State:
         rows = [vars(entry) for entry in entries]
         done = sum(row["status"] == "done" for row in rows)
         self.check()
-        with told(self.path), self._base:
+        with _explained(self.path), self._base:
             self._base.executemany(ITEM, map(_text, rows))
             self._base.execute(
                 "UPDATE run SET done = done + ?, failed = failed + ?, seconds = seconds + ?,"
@@ -131,7 +131,7 @@ class State:
 
     def set_aside(self, lines: Iterable[tuple[str, str]]) -> None:
         """Keep lines, with the ids of their items, that leave the output; on the disk at return."""
-        with told(self.path):
+        with _explained(self.path):
             self._base.execute("PRAGMA synchronous = FULL")
             with self._base:
                 rows = ((now(), name, line) for name, line in lines)
@@ -140,17 +140,17 @@ class State:
 
     def claim(self, files: Sequence[tuple[str, str]]) -> None:
         """Note names and digests of files that are about to be written."""
-        with told(self.path), self._base:
+        with _explained(self.path), self._base:
             self._base.executemany("INSERT OR IGNORE INTO file VALUES (?, ?)", files)
 
     def settle(self, files: Sequence[tuple[str, str]]) -> None:
         """Forget other digests of these files: they are written."""
-        with told(self.path), self._base:
+        with _explained(self.path), self._base:
             self._base.executemany("DELETE FROM file WHERE name = ? AND digest != ?", files)
 
     def end(self) -> None:
         """Note that the run ended."""
-        with told(self.path), self._base:
+        with _explained(self.path), self._base:
             self._base.execute("UPDATE run SET ended = ? WHERE id = ?", (now(), self.run))
 
     def close(self) -> None:
@@ -199,7 +199,7 @@ def _read(path: Path, question: str, most: int = 1) -> list[tuple[Any, ...]]:
 
 def _open(path: Path) -> sqlite3.Connection:
     """The database; a damaged one is put aside, since all that matters is in the output."""
-    with suppress(OSError):  # told below; SQLite would give it less than the umask does
+    with suppress(OSError):  # raised below; SQLite would give it less than the umask does
         path.open("xb").close()
     base = sqlite3.connect(path, check_same_thread=False)
     try:
@@ -241,8 +241,8 @@ def _text(row: dict[str, object]) -> dict[str, object]:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Turns what SQLite says into OutputError."""
+def _explained(path: Path) -> Iterator[None]:
+    """Turn errors of SQLite into OutputError."""
     try:
         yield
     except sqlite3.Error as error:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from malmm_cli.batch.job import Job, Outcome, failed, told
+from malmm_cli.batch.job import Job, Outcome, as_malmm_error, failed
 from malmm_cli.errors import CapacityError, MalmmError, MediaError
 from malmm_cli.files.fingerprint import identity
 from malmm_cli.media.sandbox import Limits, Sandbox
@@ -65,7 +65,7 @@ class Worker:
     """A model, a guarded decoder, and what is done with them."""
 
     def __init__(self, setup: Setup, model: Model, sandbox: Sandbox) -> None:
-        self.about = f"{model.name} on {model.device}, {model.dtype}"
+        self.description = f"{model.name} on {model.device}, {model.dtype}"
         self._setup, self._sandbox = setup, sandbox
         self._model = replace(model, reader=sandbox, cache=setup.cache)
 
@@ -83,7 +83,7 @@ class Worker:
                 raise MediaError(message, kind="Changed")
             outcome = Outcome(tuple(results), known)
         except Exception as error:
-            outcome = replace(failed(job, _told(job, error)), identity=known)
+            outcome = replace(failed(job, _explained(job, error)), identity=known)
         return replace(outcome, seconds=time.monotonic() - begun, memory=_memory())
 
     def _with_less(self, job: Job) -> Sequence[Result]:
@@ -100,9 +100,9 @@ class Worker:
             raise
 
 
-def _told(job: Job, error: Exception) -> MalmmError:
+def _explained(job: Job, error: Exception) -> MalmmError:
     """The error, with times called as the task does that has its own."""
-    fault = told(job.video, error)
+    fault = as_malmm_error(job.video, error)
     if job.tasks[0].start is not None:
         fault.message = fault.message.replace("--from", "'from'")
     return fault

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from malmm_cli.cli.options import RunOptions, with_options
-from malmm_cli.cli.running import load_model, results, shown_words
+from malmm_cli.cli.running import load_model, results, streams_words
+from malmm_cli.cli.terminal import Terminal
 from malmm_cli.settings import ASK, prompts_for
 
 
@@ -36,15 +37,7 @@ def ask(
         model = load_model(options, [video], settings)
         from malmm_cli.pipeline.answer import ask
 
-        alone = len(questions) == 1
-        with shown_words(options, settings, video, alone=alone) as (update, words):
-            answers = ask(
-                video,
-                questions,
-                model=model,
-                settings=settings,
-                on_progress=update,
-                on_text=words,
-            )
-        for answer in answers:
-            add(answer, told=words is not None)
+        streams = len(questions) == 1 and streams_words(options, settings)
+        events = Terminal.of(options, streams=streams)
+        for answer in ask(video, questions, model=model, settings=settings, events=events):
+            add(answer, streamed=streams)

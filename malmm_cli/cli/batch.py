@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from malmm_cli.cli.console import warn
-from malmm_cli.cli.night import dry_run, night
+from malmm_cli.cli.console import emit, note
 from malmm_cli.cli.options import RunOptions, seconds, with_options
-from malmm_cli.settings import ASK, CAPTION
+from malmm_cli.cli.terminal import Terminal
+from malmm_cli.files.escapes import on_one_line
+from malmm_cli.settings import CAPTION
 
 if TYPE_CHECKING:
-    from malmm_cli.batch.worker import Setup
+    from malmm_cli.batch import DryRun, Options, Summary
 
 _GIB = 2**30
+SHOWN = 5  # errors that the summary repeats
 
 
 def _named(metavar: str, told: str, *flags: str, **about: Any) -> Any:
@@ -58,27 +58,37 @@ class BatchOptions(RunOptions):
         float, _named("GIB", "Most memory of the process that decodes.", min=0)
     ] = 8.0
 
-    def setup(self) -> Setup:
-        """What a worker has to know."""
-        from malmm_cli.batch.worker import Setup
+    def for_batch(self) -> Options:
+        """Keyword arguments of `malmm_cli.batch.run`."""
         from malmm_cli.media.sandbox import Limits
 
-        return Setup(
-            model=self.model,
-            device=self.device,
-            dtype=self.dtype,
-            quantize=self.quantize,
-            workers=1 if self.ray else self.workers or 1,
-            timeout=self.timeout or math.inf,
-            full_hash=self.full_hash,
-            cache=self.feature_cache(),
-            limits=Limits(
+        return {
+            **self.changes(),
+            "questions": self.questions or (),
+            "listed": sys.stdin,
+            "format": self.format,
+            "model": self.model,
+            "device": self.device,
+            "dtype": self.dtype,
+            "quantize": self.quantize,
+            "offline": self.offline,
+            "workers": self.workers,
+            "ray": self.ray,
+            "timeout": self.timeout,
+            "retry": self.retry,
+            "limit": self.limit,
+            "fail_fast": self.fail_fast,
+            "overwrite": self.overwrite,
+            "cache": self.cache,
+            "cache_size": self.cache_size,
+            "full_hash": self.full_hash,
+            "limits": Limits(
                 pixels=int(self.max_megapixels * 1e6),
                 duration=seconds("--max-duration", self.max_duration) or 0.0,
                 decoded=int(self.max_decoded * _GIB),
                 memory=int(self.max_memory * _GIB),
             ),
-        )
+        }
 
 
 @with_options(CAPTION, without=("output", "json"), kind=BatchOptions)
@@ -105,19 +115,71 @@ def batch(
     malmm batch clips/ -o answers.jsonl --ask "who is there?" --ask "where is it?"
     find . -name "*.mp4" | malmm batch - -o captions.jsonl --timeout 600 --retry 1
     """
-    for_questions, for_captions = options.for_both()
-    captions = for_captions.settings(CAPTION)
-    setup = options.setup()
+    arguments = options.for_batch()
+    from malmm_cli import batch as batches
 
-    from malmm_cli.batch.inputs import find_tasks
-    from malmm_cli.batch.place import place_of
-
-    place = place_of(Path(output), output, options.format, inputs)
-    told = None if options.quiet else warn
-    tasks = find_tasks(inputs, sys.stdin, options.questions or (), place.base, told)
-    only_asks = all(task.question is not None for task in tasks)
-    questions = (options if only_asks else for_questions).settings(ASK)
     if options.dry_run:
-        dry_run(options, place, tasks, (captions, questions))
+        _print_dry_run(batches.dry_run(inputs, output, events=Terminal.of(options), **arguments))
+        return
+    summary = batches.run(inputs, output, events=Terminal.of(options, label=""), **arguments)
+    if not options.quiet:
+        _print_summary(summary)
+    if not summary.complete:
+        raise typer.Exit(1)
+
+
+def _print_dry_run(found: DryRun) -> None:
+    """Each item that would be done, and why, on stdout; how long and how much memory on stderr."""
+    from malmm_cli.hub import size_text
+
+    for item, why, exists in found.todo:
+        emit(f"{on_one_line(item)}\t{why}{'' if exists else ', no such file'}\n")
+    for item in found.gone:
+        emit(f"{on_one_line(item)}\tno such file, its earlier result is kept\n")
+    limited = _limited(found.limited)
+    note(
+        f"{len(found.todo)} of {found.items} items to do{limited}, {found.done_before} done before"
+    )
+    earlier = found.pace
+    if earlier is None or found.seconds is None:
+        note("time: not known before the first run")
     else:
-        night(options, setup, place, tasks, (captions, questions))
+        took = span(found.seconds)
+        note(f"time: about {took}, at {earlier.seconds:.2g} s an item of the latest run")
+    needs = [f"{size_text(n)} in {d}" for d, n in found.memory.items() if n is not None]
+    held = f"; the latest run held {size_text(earlier.memory)}" if earlier else ""
+    note(f"memory: {found.workers} × weights of {', '.join(needs) or 'unknown size'}{held}")
+
+
+def _print_summary(summary: Summary) -> None:
+    """What became of the batch, in a few lines."""
+    before = f", {summary.done_before} done before" if summary.done_before else ""
+    failed = f", {summary.failed} failed" if summary.failed else ""
+    over = summary.done + summary.failed
+    missing = f", {summary.todo - over} not begun" if summary.todo > over else ""
+    missing += _limited(summary.limited)
+    name = summary.paths.folder or summary.paths.results
+    note(f"{summary.done} of {summary.todo} items done{failed}{missing}{before}: {name}")
+    if over:
+        note(f"took {span(summary.seconds)}; {summary.worker_seconds / over:.2g} s an item")
+    if summary.failed:
+        kinds = ", ".join(f"{number} {kind}" for kind, number in summary.kinds.most_common())
+        note(f"failed: {kinds}")
+        for error in list(summary.errors.values())[:SHOWN]:
+            note(f"- {error.message}")
+        more = len(summary.errors) - SHOWN
+        listed = f"; {more} more are in {summary.paths.state}, table item" if more > 0 else ""
+        note(f"the same command tries them again{listed}")
+
+
+def _limited(number: int) -> str:
+    return f", {number} more left by --limit" if number else ""
+
+
+def span(seconds: float) -> str:
+    """A time as a person says it: 45 s, 12 min, 7 h 12 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from malmm_cli.cli.console import emit, note, progress
+from malmm_cli.cli.console import emit, note
 from malmm_cli.cli.options import RunOptions, with_options
+from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import on_one_line
 from malmm_cli.formats import check_writable
@@ -267,15 +268,14 @@ def everything(
         "machine": benches.machine(),
         **{name: [] for name in measured},
     }
-    done = 0
+    events, done = Terminal.of(options), 0
     try:
-        with progress("measuring", shown=not options.no_progress, unit="rows") as update:
+        with events.stage("measuring", "rows"):
             for name, rows in measured.items():
                 for row in rows:
                     results[name].append(row)
                     done += 1
-                    if update:
-                        update(done, total)
+                    events.progress("measuring", done, total, "rows")
     finally:  # what was measured before something failed took long, too
         if done:
             page.write(results, output, missing=total - done)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from malmm_cli.cli.options import RunOptions, with_options
-from malmm_cli.cli.running import load_model, results, shown_progress, shown_words
+from malmm_cli.cli.running import load_model, results, streams_words
+from malmm_cli.cli.terminal import Terminal
 from malmm_cli.settings import CAPTION
-from malmm_cli.types import Result
 
 
 @with_options(CAPTION)
@@ -34,16 +35,10 @@ def caption(
         from malmm_cli.batch.job import attempt
         from malmm_cli.pipeline.answer import caption
 
-        def work(video: str) -> Result:
-            with shown_progress(options, video) as update:
-                return caption(video, model=model, settings=settings, on_progress=update)
-
-        if len(videos) > 1:
-            for video in videos:
-                add(attempt(video, work, "caption"))
-            return
-        with shown_words(options, settings, videos[0], alone=True) as (update, words):
-            result = caption(
-                videos[0], model=model, settings=settings, on_progress=update, on_text=words
-            )
-        add(result, told=words is not None)
+        streams = len(videos) == 1 and streams_words(options, settings)
+        events = Terminal.of(options, streams=streams)
+        work = partial(caption, model=model, settings=settings, events=events)
+        if len(videos) == 1:
+            add(work(videos[0]), streamed=streams)
+        for video in videos if len(videos) > 1 else ():
+            add(attempt(video, work, "caption"))

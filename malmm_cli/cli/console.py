@@ -42,9 +42,9 @@ def note(message: str) -> None:
 
 @contextmanager
 def progress(
-    label: str, *, shown: bool, unit: str = "frames"
-) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar with rate and time left on a terminal, None elsewhere; call it with (done, total)."""
+    label: str, *, shown: bool, unit: str
+) -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar with rate and time left on a terminal, None elsewhere; call it (name, done, total)."""
     if not (shown and sys.stderr.isatty()):
         yield None
         return
@@ -61,7 +61,7 @@ def progress(
     with bars.Progress(*columns, console=Console(file=drawing()), transient=True) as bar:
         task = bar.add_task(on_one_line(label), total=None, rate="")
 
-        def update(done: int, total: int) -> None:
+        def update(_: str, done: int, total: int) -> None:
             speed = bar.tasks[0].speed
             rate = f"{speed:.1f} {unit}/s" if speed else ""
             bar.update(task, completed=done, total=total, rate=rate)

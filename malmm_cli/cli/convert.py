@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from malmm_cli.cli.console import download_progress, note
+from malmm_cli.cli.console import note
+from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 
 
@@ -47,8 +48,9 @@ def convert(
     converting = registry.module(registry.REFERENCE, "convert")
     check_new_folder(folder)
     laid = converting.read_checkpoint(checkpoint)
-    with download_progress(shown=True) as update:
-        located = hub.locate(base, offline=offline, on_note=note, on_progress=update)
+    events = Terminal()
+    with events.stage("download", "bytes"):
+        located = hub.locate(base, offline=offline, events=events)
     with new_folder(folder) as place:
         where = f"{checkpoint} over {located.name}"
         done = converting.lay_over(laid, located.folder, place, where=where)

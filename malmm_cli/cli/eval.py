@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from malmm_cli.cli.console import complain, emit, note, warn
+from malmm_cli.cli.console import emit, note, warn
 from malmm_cli.cli.options import RunOptions, with_options
-from malmm_cli.cli.running import load_model, note_stages, shown_progress
-from malmm_cli.errors import MalmmError, UsageError
+from malmm_cli.cli.running import load_model
+from malmm_cli.cli.terminal import Terminal
+from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import to_json
-from malmm_cli.formats import SCHEMA, check_writable, make_folder, target
-from malmm_cli.settings import ASK, CAPTION
 
 if TYPE_CHECKING:
-    from malmm_cli.datasets.papers import Set
-    from malmm_cli.evaluate.run import Plan
-    from malmm_cli.evaluate.scores import Rule
-    from malmm_cli.types import Task
+    from malmm_cli.evaluate import Ablation, Evaluation
+    from malmm_cli.pipeline.loading import Model
 
 
 _SETS = "jsonl, lvu, breakfast, coin, {msrvtt,msvd,activitynet}-qa, {msrvtt,msvd}-cap or youcook2"
@@ -73,157 +67,54 @@ def evaluate(
     malmm eval world/data.jsonl --ablate --variants trained/ --picture ablation.png
     malmm eval MA-LMM/data/msvd/annotation --format-in msvd-qa --videos MSVD/videos
     """
-    known, tasks = _read(data, format_in, videos, split, task)
-    if choices and not any(one.choices for one in tasks):
-        raise UsageError(f"{data}: no task has choices", hint="leave --choices out")
-    job = _Job(options, data, tasks, _plan(options, known, choices), limit, known, task)
+    from malmm_cli import evaluate as evaluation
+
+    arguments = _shared(options) | {"choices": choices, "limit": limit}
+    arguments |= {"format": format_in, "videos": videos, "split": split, "task": task}
     if ablate:
-        _ablate(job, predictions, picture, variants)
+        picture = picture or evaluation.beside(data, "ablation.png")
+        arguments |= {"folder": predictions, "variants": variants, "picture": picture}
+        _print_ablation(options, evaluation.ablate(data, **arguments), picture)
         return
     for option, value in (("--variants", variants), ("--picture", picture)):
         if value is not None:
             raise UsageError(f"{option} goes with --ablate")
-    _evaluate(job, predictions or _beside(data, "predictions.jsonl"))
+    _print_scores(options, evaluation.run(data, predictions=predictions, **arguments))
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What was asked for: tasks, how to answer them, and the set of the paper that they are of."""
+def _shared(options: RunOptions) -> dict[str, Any]:
+    """What the shared options say, as arguments of the library calls."""
 
-    options: RunOptions
-    data: Path
-    tasks: list[Task]
-    plan: Plan
-    limit: int | None
-    known: Set | None
-    part: str | None
+    def load(folder: Path | None = None) -> Model:
+        model = options.model if folder is None else str(folder)
+        return load_model(replace(options, model=model))
 
-    @property
-    def rule(self) -> Rule:
-        """How predictions are scored."""
-        from malmm_cli.evaluate.scores import Rule
-
-        first_word = self.known is not None and self.known.first_word
-        return Rule(self.plan.most(self.tasks).memory.length or ASK.memory.length, first_word)
-
-    @property
-    def paper(self) -> dict[str, Any] | None:
-        """What MA-LMM's authors report for the same, and where."""
-        if self.known is None:
-            return None
-        paper = self.known.paper
-        results = {self.part: paper[self.part]} if self.part else dict(paper)
-        return {"source": f"MA-LMM, CVPR 2024, table {self.known.table}", "results": results}
+    about = {"overwrite": options.overwrite, "events": Terminal.of(options, label="")}
+    return {"model": load, **about, **options.changes()}
 
 
-def _evaluate(job: _Job, path: Path) -> None:
-    """Scores on stdout, predictions in a file."""
-    from malmm_cli.evaluate import report, scores
-    from malmm_cli.evaluate import run as evaluation
+def _print_scores(options: RunOptions, found: Evaluation) -> None:
+    """Scores on stdout; predictions are in their file."""
+    from malmm_cli.evaluate import report
 
-    if os.path.exists(path) and path.samefile(job.data):
-        raise UsageError(f"{path}: is DATA itself", hint="--predictions names another file")
-    check_writable(path, overwrite=True, read_back=True)
-    path = target(path)
-    model = load_model(job.options)
-    with _running(job.options, path) as progress:
-        runs = [evaluation.Run(job.plan, path)]
-        (found,) = evaluation.run(job.tasks, model, runs, limit=job.limit, **progress)
-    result = scores.score(job.tasks[: job.limit], found, job.rule)
-    if job.options.json:
-        about = {"schema": SCHEMA, "data": str(job.data), **evaluation.about(model, job.plan)}
-        _emit_json({**about, "device": model.device, "scores": result, "paper": job.paper})
+    if options.json:
+        _emit_json(found.as_dict())
     else:
-        emit(report.lines(result, job.paper))
-    _finish(job.options, [result], path)
+        emit(report.lines(found.scores, found.paper))
+    _finish(options, [found.scores], found.path)
 
 
-def _ablate(job: _Job, folder: Path | None, picture: Path | None, variants: Path | None) -> None:
-    """The table on stdout, the picture in its file, each row's predictions in the folder."""
-    from malmm_cli.evaluate import ablation
-    from malmm_cli.evaluate.picture import draw
-    from malmm_cli.evaluate.plots import require_matplotlib
-    from malmm_cli.evaluate.run import about
+def _print_ablation(options: RunOptions, found: Ablation, picture: Path) -> None:
+    """The table on stdout, the picture in its file."""
+    from malmm_cli.evaluate.ablation import as_table
 
-    folder = folder or _beside(job.data, "ablation")
-    picture = picture or _beside(job.data, "ablation.png")
-    if picture.suffix.lower() != ".png":
-        raise UsageError(f"--picture {picture}: a name that ends in .png is needed")
-    require_matplotlib()
-    check_writable(picture, overwrite=True)
-    trained = ablation.find_trained(variants, job.plan) if variants else []
-    model = load_model(job.options)
-    make_folder(folder)
-    with _running(job.options, folder) as progress:
-        results = ablation.ablate(
-            job.tasks,
-            model,
-            job.plan,
-            folder,
-            trained=trained,
-            load=lambda place: load_model(replace(job.options, model=str(place))),
-            rule=job.rule,
-            limit=job.limit,
-            **progress,
-        )
-    if job.options.json:
-        about_all = {"schema": SCHEMA, "data": str(job.data), **about(model, job.plan)}
-        _emit_json({**about_all, "device": model.device, "rows": results})
+    if options.json:
+        _emit_json(found.as_dict())
     else:
-        emit(ablation.as_table(results))
-    if not draw(results, picture):
+        emit(as_table(found.rows))
+    if not found.draw(picture):
         note("no picture: no question was answered")
-    _finish(job.options, [result["scores"] for result in results], folder)
-
-
-def _read(
-    data: Path, form: str, videos: Path | None, split: str | None, part: str | None
-) -> tuple[Set | None, list[Task]]:
-    """The tasks of DATA; and the set that it is of, if that is one of the paper's."""
-    from malmm_cli.datasets.papers import SETS, read_set
-    from malmm_cli.datasets.tasks import read_tasks
-
-    if form != "jsonl":
-        tasks = read_set(data, form, videos=videos, split=split, part=part)
-        return SETS[form], tasks
-    for option, value in (("--videos", videos), ("--split", split), ("--task", part)):
-        if value is not None:
-            raise UsageError(f"{option} is for the sets of --format-in", hint="name one of them")
-    return None, read_tasks(data)
-
-
-def _plan(options: RunOptions, known: Set | None, choices: bool) -> Plan:
-    """What was asked for, above the set's own settings, above those of `ask` and `caption`."""
-    from malmm_cli.evaluate.run import Plan
-
-    bases = (known.questions, known.captions) if known else (ASK, CAPTION)
-    questions, captions = options.for_both()
-    return Plan(questions.settings(bases[0]), captions.settings(bases[1]), choices)
-
-
-def _beside(data: Path, suffix: str) -> Path:
-    """The place of what comes of DATA: data/test.jsonl → data/test.predictions.jsonl."""
-    if data.stem in ("", ".."):  # "." has no name of its own
-        data = Path(os.path.abspath(data))
-    return data.with_name(f"{data.stem}.{suffix}")
-
-
-@contextmanager
-def _running(options: RunOptions, path: Path) -> Iterator[dict[str, Any]]:
-    """What `evaluate.run` tells while it works; and after Ctrl-C, where to find what was done."""
-
-    def tell(error: MalmmError) -> None:
-        complain(error.message, error.hint)
-
-    about: dict[str, Any] = {"overwrite": options.overwrite, "on_failure": tell}
-    if options.verbose:
-        about["on_seen"] = note_stages
-    with shown_progress(options, "", unit="tasks") as update:
-        try:
-            yield {**about, "on_progress": update}
-        except KeyboardInterrupt:
-            note(f"kept in {path}; run the same command to resume")
-            raise
+    _finish(options, [row["scores"] for row in found.rows], found.folder)
 
 
 def _emit_json(content: dict[str, Any]) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from malmm_cli.cli.console import download_progress, emit, note
+from malmm_cli.cli.console import emit
+from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import CapacityError
 from malmm_cli.files.escapes import on_one_line
 
@@ -73,16 +74,12 @@ def pull(
         try:
             hub.check_memory(name, parameters, "float16", machine.free_memory())
         except CapacityError as error:  # it may be for another machine
-            note(f"note: {error.message}")
+            events.note(f"note: {error.message}")
 
-    with download_progress(shown=not (quiet or no_progress)) as update:
+    events = Terminal(quiet=quiet, bars=not no_progress)
+    with events.stage("download", "bytes"):
         located = hub.locate(
-            name,
-            offline=offline,
-            verify=True,
-            on_note=None if quiet else note,
-            on_progress=update,
-            check_memory=None if quiet else check_memory,
+            name, offline=offline, verify=True, check_memory=check_memory, events=events
         )
     about = hub.describe(name)  # looks into the files
     emit(_json(about) if json else f"{located.folder}\n")

@@ -6,15 +6,15 @@ import copy
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
 
 from malmm_cli.errors import UsageError
-from malmm_cli.settings import BANKS, POLICIES, Settings, changed
+from malmm_cli.settings import BANKS, POLICIES, Changes, Settings, changed
 
 if TYPE_CHECKING:
     from malmm_cli.pipeline.feature_cache import FeatureCache
@@ -107,28 +107,23 @@ class RunOptions:
     )
     no_progress: Annotated[bool, _option("--no-progress", help="Hide the progress bar.")] = False
 
-    def settings(self, base: Settings) -> Settings:
-        """The command's settings with what was asked for; UsageError where that makes no sense."""
+    def changes(self) -> Changes:
+        """The settings that were asked for; UsageError where they exclude each other."""
         if self.frames is not None and self.fps is not None:
             raise UsageError("--frames and --fps exclude each other", hint="give one of them")
         if self.max_frames is not None and self.fps is None:
             raise UsageError("--max-frames goes with --fps", hint="use --frames instead")
-        changes = {name: getattr(self, name) for name in _CHANGES}
+        changes: dict[str, Any] = {name: getattr(self, name) for name in _CHANGES}
         changes |= {
             "start": seconds("--from", self.start),
             "end": seconds("--to", self.end),
             "sample": self.sample or None,
         }
-        return changed(base, **{k: v for k, v in changes.items() if v is not None})
+        return cast("Changes", {k: v for k, v in changes.items() if v is not None})
 
-    def for_both(self) -> tuple[RunOptions, RunOptions]:
-        """These options for questions, and for captions and other prompts.
-
-        A prompt with a place for the question is for questions, another one for the rest.
-        """
-        plain = replace(self, prompt=None)
-        asks = self.prompt is not None and "{}" in self.prompt
-        return (self, plain) if asks else (plain, self)
+    def settings(self, base: Settings) -> Settings:
+        """The command's settings with what was asked for; UsageError where that makes no sense."""
+        return changed(base, **self.changes())
 
     def feature_cache(self) -> FeatureCache | None:
         """Where features are kept, if they are."""

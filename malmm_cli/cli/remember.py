@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from malmm_cli.cli.console import note, warn
 from malmm_cli.cli.options import RunOptions, with_options
-from malmm_cli.cli.running import load_model, shown_progress
+from malmm_cli.cli.running import load_model
+from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 from malmm_cli.formats import check_writable
 from malmm_cli.settings import CAPTION
@@ -49,10 +49,9 @@ def remember(
         raise UsageError(f"{video}: is a memory file already", hint="give the video")
     memory_file.check(settings)
     model = load_model(options, [video], settings)
-    with shown_progress(options, video) as update:
-        kept = memory_file.remember(video, model, settings, update)
+    events = Terminal.of(options)
+    kept = memory_file.remember(video, model, settings, events)
     size = kept.write(output)
-    if not options.quiet:
-        for warning in kept.warnings:
-            warn(f"{video}: {warning}")
-        note(f"{output}: {kept.frames} frames in {len(kept.slots)} slots, {size / 1e6:.2f} MB")
+    for warning in kept.warnings:
+        events.warn(f"{video}: {warning}")
+    events.note(f"{output}: {kept.frames} frames in {len(kept.slots)} slots, {size / 1e6:.2f} MB")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
 
-from malmm_cli.cli.console import complain, download_progress, emit, note, progress, warn
+from malmm_cli.cli.console import emit
 from malmm_cli.cli.options import RunOptions
+from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 from malmm_cli.formats import (
     FORMATS,
@@ -31,15 +32,11 @@ from malmm_cli.settings import Settings
 
 if TYPE_CHECKING:
     from malmm_cli.pipeline.loading import Model
-    from malmm_cli.pipeline.watch import Progress
 
 __all__ = [
     "load_model",
-    "note_stages",
-    "report",
     "results",
-    "shown_progress",
-    "shown_words",
+    "streams_words",
 ]
 
 
@@ -62,20 +59,18 @@ def load_model(
     elif len(videos) == 1 and settings is not None:
         choose_for(media.probe(videos[0], settings.sampling.decoder), settings.sampling)
 
-    with download_progress(shown=not (options.quiet or options.no_progress)) as update:
-        model = loading.load(
-            options.model,
-            device=options.device,
-            dtype=options.dtype,
-            quantize=options.quantize,
-            offline=options.offline,
-            on_note=None if options.quiet else note,
-            on_progress=update,
-        )
-    if not options.quiet:
-        note(f"{model.name} on {model.device}, {model.dtype}")
-        if model.note:
-            note(f"note: {model.name} is {model.note}")
+    events = Terminal.of(options)
+    model = loading.load(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        quantize=options.quantize,
+        offline=options.offline,
+        events=events,
+    )
+    events.note(f"{model.name} on {model.device}, {model.dtype}")
+    if model.note:
+        events.note(f"note: {model.name} is {model.note}")
     return replace(model, cache=options.feature_cache())
 
 
@@ -92,34 +87,10 @@ def _check_free(options: RunOptions, file: str) -> None:
             )
 
 
-@contextmanager
-def shown_progress(
-    options: RunOptions, label: str, unit: str = "frames"
-) -> Iterator[Progress | None]:
-    """A progress bar, unless it was declined."""
-    shown = not (options.quiet or options.no_progress)
-    with progress(label, shown=shown, unit=unit) as update:
-        yield update
-
-
-@contextmanager
-def shown_words(
-    options: RunOptions, settings: Settings, label: str, *, alone: bool
-) -> Iterator[tuple[Progress | None, Callable[[str], None] | None]]:
-    """A progress bar and, on a terminal, what prints words of a text as they come.
-
-    The latter is None unless the text is `alone`, comes without beams and is all that is printed.
-    """
+def streams_words(options: RunOptions, settings: Settings) -> bool:
+    """Whether a text that is all of the output can be printed word by word."""
     plain = form_of(options) == "text" and options.output is None
-    with ExitStack() as stack:
-        update = stack.enter_context(shown_progress(options, label))
-
-        def words(text: str) -> None:
-            stack.close()  # the bar would be in the way
-            emit(text)
-
-        live = alone and plain and settings.decoding.beams == 1 and sys.stdout.isatty()
-        yield update, words if live else None
+    return plain and settings.decoding.beams == 1 and sys.stdout.isatty()
 
 
 @contextmanager
@@ -128,7 +99,7 @@ def results(
 ) -> Iterator[Callable[..., None]]:
     """Takes items one by one; prints them as they come, or writes all at the end.
 
-    Items that are `told` were printed word by word, and lack the end of their line. What is done
+    Items that were `streamed`, word by word, lack the end of their line. What is done
     when Ctrl-C comes is kept. Leaves with exit code 1 if some of several failed.
     """
     form = form_of(options)
@@ -139,6 +110,7 @@ def results(
         check_writable(output, overwrite=options.overwrite, inputs=videos)
     streams = form in LINES and output is None
     several = len(videos) * questions > 1
+    events = Terminal.of(options)
     items: list[Item] = []
     finished = False
 
@@ -155,11 +127,11 @@ def results(
                     file.write(encoded(text))
             finished = True
 
-    def add(item: Item, *, told: bool = False) -> None:
-        if told:
+    def add(item: Item, *, streamed: bool = False) -> None:
+        if streamed:
             emit("\n")
-        report(item, options)
-        if streams and not told:
+        events.report(item)
+        if streams and not streamed:
             header = "" if items else HEADERS.get(form, "")
             emit(header + format_line(item, form, several=several))
         items.append(item)
@@ -172,24 +144,6 @@ def results(
         raise
     if any(isinstance(item, Failure) for item in items):
         raise typer.Exit(1)
-
-
-def report(item: Item, options: RunOptions) -> None:
-    """Say on stderr what a result does not show: failure, warnings, and times if asked for."""
-    if isinstance(item, Failure):
-        complain(item.error.message, item.error.hint)
-        return
-    if not options.quiet:
-        for warning in item.warnings:
-            warn(f"{item.video}: {warning}")
-    if options.verbose:
-        note_stages(item.video, item.frames, item.duration, item.seconds)
-
-
-def note_stages(video: str, frames: int, duration: float, seconds: Mapping[str, float]) -> None:
-    """Say how long each stage took."""
-    stages = ", ".join(f"{stage} {spent:.2f} s" for stage, spent in seconds.items())
-    note(f"{video}: {frames} frames of {duration:.1f} s; {stages}")
 
 
 def form_of(options: RunOptions) -> str:

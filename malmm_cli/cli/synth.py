@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from malmm_cli.cli.console import note, progress, warn
+from malmm_cli.cli.console import note, warn
+from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 
 
@@ -64,8 +65,7 @@ def synth(
         fps=fps,
         **({} if colours is None else {"colours": tuple(re.split(r"\s*,\s*", colours.strip()))}),
     )
-    with progress("", shown=not (quiet or no_progress), unit="videos") as update:
-        tasks = write_dataset(world, folder, update)
+    tasks = write_dataset(world, folder, Terminal(quiet=quiet, bars=not no_progress, label=""))
     least = min(Counter(task.video for task in tasks).values()) - 1  # the caption is no question
     if least < questions:
         warn(f"--questions {questions}: some videos have {least}, no more fit what happens")

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-from malmm_cli.cli.console import download_progress, note
 from malmm_cli.cli.launched import said_by_first
 from malmm_cli.cli.options import RunOptions, with_options
-from malmm_cli.cli.running import shown_progress
+from malmm_cli.cli.terminal import Terminal
 from malmm_cli.settings import ASK
-
-if TYPE_CHECKING:
-    from malmm_cli.train import Training
 
 _SHARED = (
     *("model", "frames", "fps", "max_frames", "decoder", "memory", "policy", "banks", "device"),
@@ -89,7 +83,7 @@ def train(
     malmm train tasks.jsonl -o my-model --model tiny --steps 200 --batch-size 8
     malmm ask video.mp4 "what moves?" --model ./my-model
     """
-    from malmm_cli.train import Recipe
+    from malmm_cli.train import Recipe, ToldElsewhereError, run
 
     recipe = Recipe(
         steps=steps,
@@ -106,46 +100,22 @@ def train(
         seed=seed,
     )
     with said_by_first():
-        training = _shared(options)(
-            data,
-            output,
-            validation=validation,
-            recipe=recipe,
-            cache=cache,
-            keep_features=not no_cache,
-            save_every=save_every,
-        )
-    _run(training)
-
-
-def _shared(options: RunOptions) -> Callable[..., Training]:
-    """`Training` with what the shared options say."""
-    from malmm_cli.train import Training
-
-    shown = not (options.quiet or options.no_progress)
-    return partial(
-        Training,
-        model=options.model,
-        settings=options.settings(ASK),
-        device=options.device,
-        dtype=options.dtype,
-        quantize=options.quantize,
-        offline=options.offline,
-        on_note=_silent if options.quiet else note,
-        download=lambda: download_progress(shown=shown),
-        bar=lambda label, unit: shown_progress(options, label, unit),
-    )
-
-
-def _run(training: Training) -> None:
-    """Train; a process that another one speaks for leaves without a word."""
-    from malmm_cli.train import ToldElsewhereError
-
+        shared = _shared(options)
+    own: dict[str, Any] = {"validation": validation, "save_every": save_every, "cache": cache}
     try:
-        training.run()
-    except ToldElsewhereError as error:
+        run(data, output, recipe=recipe, keep_features=not no_cache, **own, **shared)
+    except ToldElsewhereError as error:  # a process that another one reports for
         raise typer.Exit(error.exit_code) from None
 
 
-def _silent(_line: str) -> None:
-    pass
+def _shared(options: RunOptions) -> dict[str, Any]:
+    """What the shared options say, as arguments of `train.run`."""
+    return {
+        "model": options.model,
+        "settings": options.settings(ASK),
+        "device": options.device,
+        "dtype": options.dtype,
+        "quantize": options.quantize,
+        "offline": options.offline,
+        "events": Terminal.of(options),
+    }

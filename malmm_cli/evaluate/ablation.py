@@ -9,9 +9,9 @@ from typing import Any
 
 from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.errors import UsageError
+from malmm_cli.evaluate.predict import Plan, Run, predict
 from malmm_cli.evaluate.predictions import Prediction
 from malmm_cli.evaluate.report import percent, seconds_text, table
-from malmm_cli.evaluate.run import Plan, Run, run
 from malmm_cli.evaluate.scores import Age, Rule, ages, score
 from malmm_cli.pipeline.loading import Model
 from malmm_cli.settings import Settings, changed
@@ -107,12 +107,12 @@ def ablate(
     """Scores of every row, for JSON; `folder` keeps the predictions of each in a file of its own.
 
     Features are encoded once for all rows of a model that look at the same frames. Evidence is as
-    old as in the plan given, whatever frames a row looks at. `options` are those of `evaluate.run`;
+    old as in the plan given, whatever frames a row looks at. `options` are those of `predict`;
     `load` is called for one trained model after the other.
     """
     rows = list(swaps(plan, plan.most(tasks)))
     runs = [Run(row.plan, folder / f"{_file_name(row)}.jsonl") for row in rows]
-    found = run(tasks, model, runs, **options)
+    found = predict(tasks, model, runs, **options)
     known = ages(tasks[: len(found[0])], found[0])
 
     def scored(row: Row, said: list[Prediction]) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def ablate(
     results = [scored(row, said) for row, said in zip(rows, found, strict=True)]
     for place, row in trained:
         one = Run(row.plan, folder / f"{_file_name(row)}.jsonl")
-        (said,) = run(tasks, load(place), [one], **options)
+        (said,) = predict(tasks, load(place), [one], **options)
         results.append(scored(row, said))
     return results
 

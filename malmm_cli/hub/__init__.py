@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from malmm_cli.errors import CapacityError, UsageError
+from malmm_cli.events import SILENT, Events
 from malmm_cli.hub.download import Download, arrived, cache_folder, cache_place, cached
 from malmm_cli.hub.registry import DTYPE_BYTES, KNOWN, Known, memory_needed, nearest
 from malmm_cli.hub.snapshot import read_weights, size_text
@@ -57,13 +58,13 @@ def locate(
     *,
     offline: bool = False,
     verify: bool = False,
-    on_note: Callable[[str], None] | None = None,
-    on_progress: Callable[[str, int, int], None] | None = None,
     check_memory: Callable[[int], Any] | None = None,
+    events: Events = SILENT,
 ) -> Located:
     """The folder for a short name, a Hub repository or a folder's path; fetched when need be.
 
-    `verify` compares what is here with the Hub's hashes; the last three are those of `Download`.
+    `verify` compares what is here with the Hub's hashes; `check_memory` and `events` are those of
+    `Download`. Callers enclose this in a stage, `events.stage("download", "bytes")`.
     Raises UsageError for a name that is none of these, ModelError where nothing can be fetched,
     CapacityError where there is no room for it.
     """
@@ -77,9 +78,8 @@ def locate(
         revision=named.revision,
         licence=named.known.licence if named.known else None,
         parameters=named.known.parameters if named.known else None,
-        on_note=on_note or _ignore,
-        on_progress=on_progress or _ignore,
         check_memory=check_memory or _ignore,
+        events=events,
     ).run(offline=offline, verify=verify)
     return Located(name, folder, revision=folder.name, note=note)
 

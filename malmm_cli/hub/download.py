@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.errors import CapacityError, MalmmError, ModelError
+from malmm_cli.events import SILENT, Events
 from malmm_cli.files.atomic import new_file
 from malmm_cli.hub.errors import WrongAnswerError, endpoint, explained, http_error, is_refused_part
 from malmm_cli.hub.listing import Listing, list_of
@@ -73,9 +74,9 @@ def cached(repository: str, revision: str | None) -> Path | None:
 class Download:
     """A repository to be had, at a commit or, without one, at what `main` was the first time.
 
-    `on_note` is told what is good to know; `on_progress` a file, its bytes that are here and its
-    size: once for each file that is due, then as they arrive. `check_memory` is given the number of
-    parameters before the first byte, where it is known, and may raise.
+    `events` gets notes, and the progress of each file in bytes: once for each file that is due,
+    then as they arrive. `check_memory` is given the number of parameters before the first byte,
+    where it is known, and may raise.
     """
 
     name: str
@@ -83,9 +84,8 @@ class Download:
     revision: str | None
     licence: str | None
     parameters: int | None
-    on_note: Callable[[str], None]
-    on_progress: Callable[[str, int, int], None]
     check_memory: Callable[[int], Any]
+    events: Events = SILENT
 
     def run(self, *, offline: bool = False, verify: bool = False) -> Path:
         """The folder of all its files; what is missing or, if asked for, wrong is fetched.
@@ -130,7 +130,7 @@ class Download:
             try:
                 stack.enter_context(lock(path, timeout=0.1))
             except TimeoutError:
-                self.on_note(f"{self.name}: another process is downloading it; waiting")
+                self.events.note(f"{self.name}: another process is downloading it; waiting")
                 stack.enter_context(lock(path))
             yield
 
@@ -156,7 +156,7 @@ class Download:
             if not there[file]:
                 self._bring(file, blob, commit)
             _link(folder / file.name, blob)
-            self.on_progress(file.name, file.size, file.size)
+            self._report(file, file.size)
         if not is_complete(folder):
             raise ModelError(
                 f"{self.repository} is not complete on the Hub", hint="take another model"
@@ -201,7 +201,7 @@ class Download:
         recorded = _commit(_storage(self.repository), _RECORD)
         main = "its main at the first download" if recorded else "now its main, and recorded"
         if rest:
-            self.on_note(
+            self.events.note(
                 f"{self.name}: downloading {size_text(rest)}"
                 + (f" of {size_text(whole)}, the rest is here," if rest < whole else "")
                 + f" from {self.repository}, revision {listing.commit[:7]}"
@@ -209,7 +209,7 @@ class Download:
                 + f"; licence: {licence or 'see its page on the Hub'}"
             )
         for file, size in here.items():
-            self.on_progress(file.name, size, file.size)
+            self._report(file, size)
 
     def _bring(self, file: File, blob: Path, commit: str) -> None:
         """Fetch what is missing of a file, compare its hash, and only then give it its name."""
@@ -226,7 +226,7 @@ class Download:
         self._fill(part, file, url)
         right = file.is_at(part, verify=True)
         if not right and before < file.size:
-            self.on_note(f"{self.repository}: {_wrong(file)}; trying again")
+            self.events.note(f"{self.repository}: {_wrong(file)}; trying again")
             os.truncate(part, before)
             self._fill(part, file, url)
             right = file.is_at(part, verify=True)
@@ -241,22 +241,22 @@ class Download:
 
     def _fill(self, part: Path, file: File, url: str) -> None:
         """Go on with what is there of a file until there are as many bytes as it has."""
-        patience, whole = Patience(self._explained, self.on_note, started=True), False
+        patience, whole = Patience(self._explained, self.events, started=True), False
         while (before := _size(part)) < file.size:
             try:
-                receive(url, file, part, whole=whole, on_progress=self._progress_of(file))
+                receive(url, file, part, whole=whole, on_progress=partial(self._report, file))
             except (http_error(), WrongAnswerError) as error:
                 if _size(part) < file.size:
                     patience.after(error, arrived=_size(part) > before)
                 whole = patience.is_last and is_refused_part(error)
         part.touch()  # it may be empty
 
-    def _progress_of(self, file: File) -> Callable[[int], None]:
-        return lambda done: self.on_progress(file.name, done, file.size)
+    def _report(self, file: File, done: int) -> None:
+        self.events.progress(file.name, done, file.size, "bytes")
 
     def _patiently(self, work: Callable[[], _Result]) -> _Result:
         """Do the work, again after a pause while what is wrong may pass."""
-        patience = Patience(self._explained, self.on_note, started=False)
+        patience = Patience(self._explained, self.events, started=False)
         while True:
             try:
                 return work()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from malmm_cli.errors import MalmmError
+from malmm_cli.events import Events
 from malmm_cli.hub.errors import asked_to_wait, is_old_address, may_pass
 
 __all__ = ["Patience"]
@@ -27,12 +28,12 @@ class Patience:
     def __init__(
         self,
         explain: Callable[[Exception], MalmmError],
-        on_note: Callable[[str], None],
+        events: Events,
         *,
         started: bool,
     ) -> None:
         self._explain = explain
-        self._on_note = on_note
+        self._events = events
         self._started = started
         self._begin()
 
@@ -53,7 +54,7 @@ class Patience:
         wait = self._wait(error)
         if wait is None:
             raise error
-        self._on_note(f"{self._explain(error).message}; trying again in {wait} s")
+        self._events.note(f"{self._explain(error).message}; trying again in {wait} s")
         time.sleep(wait)
 
     def _wait(self, error: Exception) -> float | None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Unpack
 
+from malmm_cli.events import SILENT, Events
 from malmm_cli.models.base import Context, VideoModel
 from malmm_cli.models.capacity import answers_at_once
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline.features import Video
-from malmm_cli.pipeline.loading import Model, capacity
+from malmm_cli.pipeline.loading import Model, capacity, check_model
 from malmm_cli.pipeline.memory_file import is_memory_file, read_memory_file, recall
-from malmm_cli.pipeline.watch import Progress, Watched, watch_whole
-from malmm_cli.settings import ASK, CAPTION, Decoding, Settings, changed, prompts_for
+from malmm_cli.pipeline.watch import Watched, check_video, watch_whole
+from malmm_cli.settings import ASK, CAPTION, Changes, Decoding, Settings, changed, prompts_for
 from malmm_cli.types import MediaInfo, Result, Segment
 
 __all__ = ["answered", "ask", "caption"]
@@ -23,17 +24,16 @@ def caption(
     *,
     model: Model,
     settings: Settings = CAPTION,
-    on_progress: Progress | None = None,
-    on_text: Callable[[str], None] | None = None,
-    **changes: Any,
+    events: Events = SILENT,
+    **changes: Unpack[Changes],
 ) -> Result:
-    """One text about a video; `changes` are fields of `Settings` or of `Decoding`.
+    """One text about a video or a memory file; `changes` are changes to `settings`.
 
-    `on_text` is told the text piece by piece as it comes, which takes a search without beams.
+    With one beam, `events.text` gets the text piece by piece as it is generated.
     """
-    settings = changed(settings, **changes)
+    settings = _checked(video, model, settings, changes)
     prompts = [settings.prompt]
-    return _results(video, prompts, [None], model, settings, on_progress, on_text)[0]
+    return _results(video, prompts, [None], model, settings, events)[0]
 
 
 def ask(
@@ -42,18 +42,24 @@ def ask(
     *,
     model: Model,
     settings: Settings = ASK,
-    on_progress: Progress | None = None,
-    on_text: Callable[[str], None] | None = None,
-    **changes: Any,
+    events: Events = SILENT,
+    **changes: Unpack[Changes],
 ) -> list[Result]:
     """Answers to questions about a video, which is decoded and encoded once for all of them.
 
-    `on_text` is as that of `caption`, where there is one question alone.
+    For a single question, `events.text` is as that of `caption`.
     """
-    questions = [questions] if isinstance(questions, str) else list(questions)
-    settings = changed(settings, **changes)
+    questions = [questions] if isinstance(questions, str) else questions
+    settings = _checked(video, model, settings, changes)
     prompts = prompts_for(questions, settings)
-    return _results(video, prompts, list(questions), model, settings, on_progress, on_text)
+    return _results(video, prompts, list(questions), model, settings, events)
+
+
+def _checked(video: object, model: object, settings: Settings, changes: Changes) -> Settings:
+    """Settings with their changes; UsageError for arguments of another type."""
+    check_video(video)
+    check_model(model)
+    return changed(settings, **changes)
 
 
 def answered(
@@ -61,7 +67,7 @@ def answered(
     context: Context,
     prompts: Sequence[str],
     decoding: Decoding,
-    on_text: Callable[[str], None] | None = None,
+    events: Events = SILENT,
 ) -> list[list[str]]:
     """Texts after a context for B prompts, as `generate` has them, as many at once as fit.
 
@@ -70,6 +76,8 @@ def answered(
     size = answers_at_once(net, context.tokens.shape[1], prompts, decoding)
     if decoding.sample and decoding.seed is not None:
         size = 1
+    streams = events.streams and len(prompts) == 1 and decoding.beams == 1
+    on_text = events.text if streams else None
     found: list[list[str]] = []
     for begin in range(0, len(prompts), size):
         part = slice(begin, begin + size)
@@ -86,18 +94,18 @@ def _results(
     questions: Sequence[str | None],
     model: Model,
     settings: Settings,
-    on_progress: Progress | None,
-    on_text: Callable[[str], None] | None,
+    events: Events,
 ) -> list[Result]:
     path = video.path if isinstance(video, MediaInfo) else video
     kept = read_memory_file(path, model) if is_memory_file(path) else None
-    if kept:
-        settings = kept.settings(settings)
-        seen, context = recall(kept, prompts, model, settings)
-    else:
-        seen, context = watch_whole(video, prompts, model, settings, on_progress)
-    with Clock(model.net.device, seen.seconds)("generate"):
-        found = answered(model.net, context, prompts, settings.decoding, on_text)
+    with events.stage(str(path), "frames"):
+        if kept:
+            settings = kept.settings(settings)
+            seen, context = recall(kept, prompts, model, settings)
+        else:
+            seen, context = watch_whole(video, prompts, model, settings, events)
+        with Clock(model.net.device, seen.seconds)("generate"):
+            found = answered(model.net, context, prompts, settings.decoding, events)
     return [
         _result(str(path), prompt, question, candidates, cut, model, settings, seen)
         for prompt, question, candidates, cut in zip(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,14 +14,15 @@ import torch
 
 from malmm_cli import hub, media
 from malmm_cli.checkpoints.fingerprint import Fingerprints
-from malmm_cli.errors import CapacityError
+from malmm_cli.errors import CapacityError, UsageError
+from malmm_cli.events import SILENT, Events
 from malmm_cli.models import registry
 from malmm_cli.models.base import VideoModel
 from malmm_cli.models.capacity import frames_at_once, free_memory
 from malmm_cli.models.device import language_options, limit_threads, pick_device, pick_dtype
 from malmm_cli.pipeline.feature_cache import FeatureCache
 
-__all__ = ["Model", "capacity", "load", "must_spread"]
+__all__ = ["Model", "capacity", "check_model", "load", "must_spread"]
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,11 @@ def load(
     dtype: str = "auto",
     quantize: str | None = None,
     offline: bool = False,
-    on_note: Callable[[str], None] | None = None,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    events: Events = SILENT,
 ) -> Model:
     """A model by short name, Hub repository or folder, ready on a device; downloaded if need be.
 
-    `on_note` and `on_progress` are told of a download: a line; a file, its bytes here and its size.
+    `events` gets notes and the progress of a download.
     Raises UsageError for a name, device or dtype that is not there, ModelError for broken files,
     CapacityError for too little disk or memory.
     """
@@ -91,20 +91,15 @@ def load(
     def spread(parameters: int) -> bool:
         return must_spread(name, parameters, device=str(where), dtype=dtype, quantize=quantize)
 
-    located = hub.locate(
-        name,
-        offline=offline,
-        on_note=on_note,
-        on_progress=on_progress,
-        check_memory=spread,
-    )
-    net = registry.load(
-        located.folder,
-        device=where,
-        dtype=number,
-        quantize=quantize,
-        spread=spread(hub.describe(name)["parameters"]),
-    )
+    with events.stage("download", "bytes"):
+        located = hub.locate(name, offline=offline, check_memory=spread, events=events)
+        net = registry.load(
+            located.folder,
+            device=where,
+            dtype=number,
+            quantize=quantize,
+            spread=spread(hub.describe(name)["parameters"]),
+        )
     return Model(
         net=net,
         name=located.name,
@@ -115,6 +110,15 @@ def load(
         chunk=frames_at_once(net),
         folder=located.folder,
     )
+
+
+def check_model(model: object) -> None:
+    """Raise UsageError for what is not a loaded model, such as the name of one."""
+    if not isinstance(model, Model):
+        raise UsageError(
+            f"model must be a loaded model, not {model!r}",
+            hint="malmm_cli.load(name) loads one",
+        )
 
 
 def must_spread(

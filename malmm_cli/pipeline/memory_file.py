@@ -16,12 +16,12 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -29,15 +29,16 @@ from safetensors.torch import save
 from torch import Tensor
 
 from malmm_cli.errors import MediaError, ModelError, UsageError
+from malmm_cli.events import SILENT, Events
 from malmm_cli.formats import open_whole
 from malmm_cli.memory.spans import Slots
 from malmm_cli.models.base import Context
 from malmm_cli.models.capacity import prompts_at_once
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline.feature_cache import checksum
-from malmm_cli.pipeline.loading import Model, capacity
-from malmm_cli.pipeline.watch import Watched, read_context, watch
-from malmm_cli.settings import BANK_POLICIES, CAPTION, Sampling, Settings, changed
+from malmm_cli.pipeline.loading import Model, capacity, check_model
+from malmm_cli.pipeline.watch import Watched, check_video, read_context, watch
+from malmm_cli.settings import BANK_POLICIES, CAPTION, Changes, Sampling, Settings, changed
 from malmm_cli.types import MediaInfo
 
 __all__ = [
@@ -108,13 +109,21 @@ class MemoryFile:
 def remember(
     video: str | Path,
     model: Model,
-    settings: Settings,
-    on_progress: Callable[[int, int], None] | None = None,
+    settings: Settings = CAPTION,
+    events: Events = SILENT,
+    **changes: Unpack[Changes],
 ) -> MemoryFile:
-    """The memory of a video, which knows nothing of questions yet; raises what `watch` raises."""
+    """The memory of a video, which knows nothing of questions yet; raises what `watch` raises.
+
+    `changes` are changes to `settings`.
+    """
+    check_video(video)
+    check_model(model)
+    settings = changed(settings, **changes)
     check(settings)
     visual = replace(settings, memory=replace(settings.memory, banks="visual"))
-    (seen,) = deque(watch(video, (), model, visual, on_progress), maxlen=1)
+    with events.stage(str(video), "frames"):
+        (seen,) = deque(watch(video, (), model, visual, events), maxlen=1)
     slots = seen.memory.slots()
     if not (half := slots.rows.half().cpu()).isfinite().all():
         raise ModelError(

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from typing import Unpack
 
 from torch import Tensor
 
-from malmm_cli.errors import MediaError, ModelError
+from malmm_cli.errors import MediaError, ModelError, UsageError
+from malmm_cli.events import SILENT, Events
 from malmm_cli.models.base import Context, Memory
 from malmm_cli.models.capacity import is_kept, prompts_at_once
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline.features import Video, VideoFeatures, open_features, replayed
-from malmm_cli.pipeline.loading import Model, capacity
-from malmm_cli.settings import Settings
+from malmm_cli.pipeline.loading import Model, capacity, check_model
+from malmm_cli.settings import CAPTION, Changes, Settings, changed
 from malmm_cli.types import MediaInfo
 
 __all__ = [
     "Watched",
+    "check_video",
     "read_context",
     "watch",
     "watch_whole",
 ]
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -51,16 +53,37 @@ def watch(
     video: Video | VideoFeatures,
     prompts: Sequence[str],
     model: Model,
-    settings: Settings,
-    on_progress: Progress | None = None,
+    settings: Settings = CAPTION,
+    events: Events = SILENT,
+    **changes: Unpack[Changes],
 ) -> Iterator[Watched]:
     """Decode, encode and remember a video chunk by chunk; yields what was seen after each.
 
     Memory does not grow with the length of the video or the number of frames, save for the tokens
     of every frame when there is no memory (length 0). The same object is yielded each time, and the
-    model's `context` of its memory may be read each time. Raises MediaError if no picture could be
-    decoded.
+    model's `context` of its memory may be read each time. `changes` are changes to `settings`.
+    Raises MediaError if no picture could be decoded.
     """
+    check_video(video)
+    check_model(model)
+    if isinstance(prompts, str):
+        raise UsageError(f"prompts must be a list of strings, not {prompts!r}")
+    return _watch(video, prompts, model, changed(settings, **changes), events)
+
+
+def check_video(video: object) -> None:
+    """Raise UsageError for what cannot be the path of a video, or a video that was opened."""
+    if not isinstance(video, str | os.PathLike | MediaInfo | VideoFeatures):
+        raise UsageError(f"video must be a path, not {video!r}")
+
+
+def _watch(
+    video: Video | VideoFeatures,
+    prompts: Sequence[str],
+    model: Model,
+    settings: Settings,
+    events: Events,
+) -> Iterator[Watched]:
     net = model.net
     with _opened(video, model, settings) as found:
         clock = Clock(net.device, found.seconds)
@@ -73,8 +96,7 @@ def watch(
             with clock("remember"):
                 net.observe(memory, features)
             seen.add(features.seconds)
-            if on_progress:
-                on_progress(seen.frames, frames)
+            events.progress(found.info.path, seen.frames, frames, "frames")
             yield seen
     if not seen.frames:
         raise MediaError(f"{seen.info.path}: no picture could be decoded", kind="NoPicture")
@@ -98,7 +120,7 @@ def watch_whole(
     prompts: Sequence[str],
     model: Model,
     settings: Settings,
-    on_progress: Progress | None = None,
+    events: Events = SILENT,
 ) -> tuple[Watched, Context]:
     """What was seen of a video when all of it was watched, and what the language model is given.
 
@@ -119,8 +141,8 @@ def watch_whole(
             if number and not held and not isinstance(video, VideoFeatures):
                 spent = {stage: spent.get(stage, 0.0) + s for stage, s in found.seconds.items()}
                 found = stack.enter_context(_opened(video, model, settings))
-            update = _part_of(on_progress, number, len(parts))
-            (seen,) = deque(watch(found, part, model, settings, update), maxlen=1)
+            update = _Part(events, number, len(parts))
+            (seen,) = deque(_watch(found, part, model, settings, update), maxlen=1)
             contexts.append(read_context(seen.memory, model, seen.seconds))
     for stage, seconds in spent.items():
         seen.seconds[stage] = seen.seconds.get(stage, 0.0) + seconds
@@ -139,8 +161,12 @@ def read_context(memory: Memory, model: Model, seconds: dict[str, float]) -> Con
     return context
 
 
-def _part_of(on_progress: Progress | None, number: int, parts: int) -> Progress | None:
-    """The progress of a part, counted from 0, of several that are as long."""
-    if on_progress is None:
-        return None
-    return lambda done, total: on_progress(number * total + done, parts * total)
+class _Part(Events):
+    """Reports the progress of one part, counted from 0, as that of several that are as long."""
+
+    def __init__(self, events: Events, number: int, parts: int) -> None:
+        self._events, self._number, self._parts = events, number, parts
+
+    def progress(self, name: str, done: int, total: int, unit: str) -> None:
+        """Report it to the caller's events."""
+        self._events.progress(name, self._number * total + done, self._parts * total, unit)

@@ -1,14 +1,14 @@
 """Fine-tuning: Q-Former, query tokens, position table and projection learn; all else is frozen.
 
-Training(DATA.jsonl, FOLDER).run()   files of tasks in, a model folder out
-fit(net, source, ...)                the loop alone, for features that come from elsewhere
+run(DATA.jsonl, FOLDER, ...)   files of tasks in, a model folder out: what `malmm train` does
+fit(net, source, ...)          only the loop, for features that come from elsewhere
 """
 
 from __future__ import annotations
 
-from malmm_cli.train.job import Training
+from malmm_cli.train.job import Training, run
+from malmm_cli.train.loop import fit
 from malmm_cli.train.recipe import Recipe
-from malmm_cli.train.run import fit
 from malmm_cli.train.samples import Batch, Sample, Samples, Source
 from malmm_cli.train.workers import ToldElsewhereError
 
@@ -21,4 +21,5 @@ __all__ = [
     "ToldElsewhereError",
     "Training",
     "fit",
+    "run",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from malmm_cli import media
 from malmm_cli.errors import CapacityError, MediaError, OutputError, UsageError
+from malmm_cli.events import Events
 from malmm_cli.formats import check_new_folder
 from malmm_cli.hub import size_text
 from malmm_cli.media.sampling import choose_for
@@ -67,7 +68,7 @@ def held(training: Path) -> Iterator[None]:
 
 
 def choose_frames(
-    clips: Mapping[Clip, str], settings: Settings, on_done: Callable[[int], None]
+    clips: Mapping[Clip, str], settings: Settings, events: Events
 ) -> dict[Clip, Chosen]:
     """The frames to look at of each clip, which comes with the id of a task about it.
 
@@ -85,7 +86,7 @@ def choose_frames(
             told = error.message.removeprefix(f"{clip.video}: ")
             message = f"id {task!r}: {clip.video}: {told}"
             problems.append(MediaError(message, hint=error.hint, kind=error.kind))
-        on_done(done)
+        events.progress("checking", done, len(clips), "videos")
     if problems:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         told = "; ".join(error.message for error in problems[:SHOWN])

@@ -13,41 +13,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
 from malmm_cli.checkpoints.state import read_state
 from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.errors import UsageError
+from malmm_cli.events import SILENT, Events
 from malmm_cli.models.base import Trainable
 from malmm_cli.models.device import pick_device, pick_dtype
 from malmm_cli.pipeline import loading
 from malmm_cli.pipeline.loading import Model
-from malmm_cli.settings import ASK, Settings
+from malmm_cli.settings import ASK, Changes, Settings, changed
 from malmm_cli.train import checks
 from malmm_cli.train.export import export
 from malmm_cli.train.features import Chosen, Clip, ClipFeatures
+from malmm_cli.train.loop import fit, longest_answer
 from malmm_cli.train.recipe import Recipe
-from malmm_cli.train.run import fit, longest_answer
 from malmm_cli.train.samples import Sample, Samples
 from malmm_cli.train.workers import Workers, joined
 
-__all__ = ["Training"]
-
-Update = Callable[[int, int], None] | None
-Download = Callable[[str, int, int], None] | None
-
-
-def _no_bar(_label: str, _unit: str) -> AbstractContextManager[Update]:
-    return nullcontext()
-
-
-def _silent(_line: str) -> None:
-    pass
+__all__ = ["Training", "run"]
 
 
 @dataclass(frozen=True)
@@ -56,9 +46,6 @@ class Training:
 
     `data` and `validation` are task files (`malmm_cli.datasets.tasks`). `settings` choose frames
     and memory. Features are kept in `cache` (None: in the folder), unless `keep_features` is off.
-    `on_warning` is told of damaged videos (None: as `on_note` is of all else).
-    `bar` makes a context manager, for a label and a unit, that gives a function of (done, total);
-    `download` one that gives what `malmm_cli.pipeline.loading.load` tells of a download.
     """
 
     data: Path
@@ -74,14 +61,8 @@ class Training:
     cache: Path | None = None
     keep_features: bool = True
     save_every: int = 500
-    on_note: Callable[[str], None] = field(default=_silent, repr=False)
-    on_warning: Callable[[str], None] | None = field(default=None, repr=False)
-    download: Callable[[], AbstractContextManager[Download]] = field(
-        default=nullcontext, repr=False
-    )
-    bar: Callable[[str, str], AbstractContextManager[Update]] = field(default=_no_bar, repr=False)
 
-    def run(self) -> None:
+    def run(self, events: Events = SILENT) -> None:
         """Check everything, train, and leave the whole model in the folder.
 
         A run that was interrupted goes on; see `fit` for that and for what is raised besides
@@ -89,38 +70,32 @@ class Training:
         ToldElsewhereError in a process beside one that raises any of these.
         """
         with joined(self.device) as workers:
-            if workers.first:
-                self._run(workers)
-            else:  # one process speaks for all, but of the videos that it has encoded each
-                warn = self.on_warning or self.on_note
-                quiet = replace(self, on_note=_silent, download=nullcontext, bar=_no_bar)
-                replace(quiet, on_warning=warn)._run(workers)
+            # one process reports for all, but each reports damaged videos that it has encoded
+            self._run(workers, events if workers.first else SILENT, on_damage=events.note)
 
     @loading.capacity()
-    def _run(self, workers: Workers) -> None:
+    def _run(self, workers: Workers, events: Events, on_damage: Callable[[str], None]) -> None:
         self._check(workers)
         samples, held_out = _samples(self.data), _samples(self.validation)
         self._check_dtype(workers)
-        chosen = self._choose_frames([*samples, *held_out])
-        model = self._load(workers)
+        chosen = self._choose_frames([*samples, *held_out], events)
+        model = self._load(workers, events)
         base = model.folder
         net = _trainable(model)
         checks.check_lengths(net, samples, chosen, self.settings)
         new = longest_answer(net, held_out)
         checks.check_lengths(net, held_out, chosen, self.settings, new=new)
         place = (self.cache or self._training / "features") if self.keep_features else None
-        features = ClipFeatures(
-            model, self.settings, chosen, place, self.on_warning or self.on_note
-        )
+        features = ClipFeatures(model, self.settings, chosen, place, on_damage)
         missing = [clip for clip in chosen if not features.has(clip)] if place else []
         self._check_room(model, place, sum(map(features.size, missing)))
         with self._held(workers):
-            self._encode(features, missing, workers)
+            self._encode(features, missing, workers, events)
             self._prepare(net, base)
-            learnt = self._learn(model, samples, held_out, features, workers)
+            learnt = self._learn(model, samples, held_out, features, workers, events)
             if workers.first:
                 export(learnt, base, self.folder)
-                self.on_note(
+                events.note(
                     f"{self.folder} is a model: malmm ask VIDEO QUESTION --model {self.folder}"
                 )
 
@@ -154,26 +129,24 @@ class Training:
                 f"float16 cannot be trained on {where.type}", hint="--dtype float32 or bfloat16"
             )
 
-    def _choose_frames(self, samples: list[Sample]) -> dict[Clip, Chosen]:
+    def _choose_frames(self, samples: list[Sample], events: Events) -> dict[Clip, Chosen]:
         clips: dict[Clip, str] = {}
         for sample in samples:
             clips.setdefault(_clip(sample), sample.id)
-        with self.bar("checking", "videos") as update:
-            return checks.choose_frames(clips, self.settings, _counter(update, len(clips)))
+        with events.stage("checking", "videos"):
+            return checks.choose_frames(clips, self.settings, events)
 
-    def _load(self, workers: Workers) -> Model:
+    def _load(self, workers: Workers, events: Events) -> Model:
         """The model on this process's device."""
-        with self.download() as update:
-            model = loading.load(
-                self.model,
-                device=workers.device,
-                dtype=self.dtype,
-                quantize=self.quantize,
-                offline=self.offline,
-                on_note=self.on_note,
-                on_progress=update,
-            )
-        self.on_note(f"{model.name} on {model.device}, {model.dtype}")
+        model = loading.load(
+            self.model,
+            device=workers.device,
+            dtype=self.dtype,
+            quantize=self.quantize,
+            offline=self.offline,
+            events=events,
+        )
+        events.note(f"{model.name} on {model.device}, {model.dtype}")
         return model
 
     def _check_room(self, model: Model, place: Path | None, features: int) -> None:
@@ -185,14 +158,15 @@ class Training:
         written = [(self._training, max(8 * learnt + whole - present, 0))]
         checks.check_room([*written, (place, features)] if place else written)
 
-    def _encode(self, features: ClipFeatures, missing: list[Clip], workers: Workers) -> None:
+    def _encode(
+        self, features: ClipFeatures, missing: list[Clip], workers: Workers, events: Events
+    ) -> None:
         """Put the features that are missing on disk, each process its share of them."""
         own = missing[workers.rank :: workers.count]
-        with self.bar("encoding", "videos") as update:
-            count = _counter(update, len(own))
+        with events.stage("encoding", "videos"):
             for done, clip in enumerate(own, start=1):
                 features(clip)
-                count(done)
+                events.progress("encoding", done, len(own), "videos")
         workers.wait()
 
     def _learn(
@@ -202,12 +176,13 @@ class Training:
         held_out: list[Sample],
         features: ClipFeatures,
         workers: Workers,
+        events: Events,
     ) -> Path:
         """The file of what was learnt."""
         options = {"process": workers.rank, "processes": workers.count}
         source = Samples(samples, features, self.recipe, **options)
         validation = Samples(held_out, features, self.recipe, **options) if held_out else None
-        with self.bar("training", "steps") as update:
+        with events.stage("training", "steps"):
             return fit(
                 _trainable(model),
                 source,
@@ -220,8 +195,7 @@ class Training:
                 about=self._about(model, workers),
                 dtype=getattr(torch, model.dtype),
                 workers=workers,
-                on_note=self.on_note,
-                on_progress=update,
+                events=events,
             )
 
     def _written(self) -> Iterator[Path]:
@@ -252,6 +226,47 @@ class Training:
         }
 
 
+def run(
+    data: str | Path,
+    folder: str | Path,
+    *,
+    model: str = "vicuna-7b",
+    validation: str | Path | None = None,
+    recipe: Recipe | None = None,
+    settings: Settings = ASK,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str | None = None,
+    offline: bool = False,
+    cache: str | Path | None = None,
+    keep_features: bool = True,
+    save_every: int = 500,
+    events: Events = SILENT,
+    **changes: Unpack[Changes],
+) -> Path:
+    """Train a model on the tasks of `data`, as `malmm train` does, and return its folder.
+
+    Arguments are those of `Training`; `changes` are changes to `settings`. Raises what
+    `Training.run` raises.
+    """
+    Training(
+        data=Path(data),
+        folder=Path(folder),
+        model=model,
+        validation=None if validation is None else Path(validation),
+        recipe=recipe or Recipe(),
+        settings=changed(settings, **changes),
+        device=device,
+        dtype=dtype,
+        quantize=quantize,
+        offline=offline,
+        cache=None if cache is None else Path(cache),
+        keep_features=keep_features,
+        save_every=save_every,
+    ).run(events)
+    return Path(folder)
+
+
 def _trainable(model: Model) -> Trainable[Any]:
     """The model, if its family can be trained."""
     if not isinstance(model.net, Trainable):
@@ -266,10 +281,6 @@ def _samples(path: Path | None) -> list[Sample]:
 def _clip(sample: Sample) -> Clip:
     assert isinstance(sample.clip, Clip)
     return sample.clip
-
-
-def _counter(update: Update, total: int) -> Callable[[int], None]:
-    return lambda done: update(done, total) if update else None
 
 
 def _digest(path: Path) -> str:

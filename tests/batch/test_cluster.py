@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from helpers.batches import broken, ids, night, planned, start
+from helpers.batches import broken, ids, planned, run_batch, start
 
 from malmm_cli.batch import cluster as ray_cluster
-from malmm_cli.batch.place import Place
+from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.errors import MediaError, UsageError
 
 ray = pytest.importorskip("ray")
@@ -44,9 +44,9 @@ def nodes(cluster):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return Place(Path("out.jsonl"))
+    return OutputPaths(Path("out.jsonl"))
 
 
 def files(*names):
@@ -59,7 +59,7 @@ def engine(slow=0.0, log=None, **how):
     return partial(ray_cluster.run, start=partial(start, slow, log), workers=2, **how)
 
 
-def test_two_nodes_one_killed(cluster, nodes, place):
+def test_two_nodes_one_killed(cluster, nodes, paths):
     """Its long form is tests/stress/cluster.py."""
     names = files(*(f"v{number}.mp4" for number in range(30)))
     log = Path("log").absolute()
@@ -72,17 +72,17 @@ def test_two_nodes_one_killed(cluster, nodes, place):
 
     killer = threading.Thread(target=kill)
     killer.start()
-    tally = night(place, planned(names), engine=engine(0.1, str(log)))
+    tally = run_batch(paths, planned(names), engine=engine(0.1, str(log)))
     killer.join()
     assert (tally.done, tally.failed) == (30, 0)
-    assert sorted(ids(place.results)) == sorted(names), "complete, each once"
+    assert sorted(ids(paths.results)) == sorted(names), "complete, each once"
     assert len(log.read_text().split()) <= 30 + 1, "only what was in flight is done again"
-    assert not Path(ids(place.results)[0]).is_absolute(), "videos are called as they were given"
+    assert not Path(ids(paths.results)[0]).is_absolute(), "videos are called as they were given"
 
 
-def test_a_video_that_kills_workers_is_recorded(nodes, place):
+def test_a_video_that_kills_workers_is_recorded(nodes, paths):
     names = files("a.mp4", "kill-1.mp4", "b.mp4", "fail-1.mp4")
-    tally = night(place, planned(names), engine=engine())
+    tally = run_batch(paths, planned(names), engine=engine())
     assert (tally.done, tally.failed) == (2, 2)
     assert {name: error.kind for name, error in tally.errors.items()} == {
         "kill-1.mp4": "Crashed",
@@ -90,44 +90,44 @@ def test_a_video_that_kills_workers_is_recorded(nodes, place):
     }
 
 
-def test_a_hang_is_ended(nodes, place, monkeypatch):
+def test_a_hang_is_ended(nodes, paths, monkeypatch):
     monkeypatch.setattr(ray_cluster, "GRACE", 0.2)
     names = files("hang-1.mp4", "a.mp4", "b.mp4")
-    tally = night(place, planned(names), engine=engine(timeout=1.0))
+    tally = run_batch(paths, planned(names), engine=engine(timeout=1.0))
     assert {name: error.kind for name, error in tally.errors.items()} == {"hang-1.mp4": "Timeout"}
     assert tally.done == 2
 
 
-def test_a_worker_that_cannot_start_ends_the_run(nodes, place):
+def test_a_worker_that_cannot_start_ends_the_run(nodes, paths):
     with pytest.raises(MediaError, match="no worker today"):
-        night(place, planned(files("a.mp4")), engine=partial(ray_cluster.run, start=broken))
+        run_batch(paths, planned(files("a.mp4")), engine=partial(ray_cluster.run, start=broken))
 
 
-def test_nothing_to_do_needs_no_cluster(place):
+def test_nothing_to_do_needs_no_cluster(paths):
     assert list(ray_cluster.run(lambda: None, broken, address="nowhere:1")) == []
 
 
-def test_without_ray(malmm, place, monkeypatch):
+def test_without_ray(malmm, paths, monkeypatch):
     files("a.mp4")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError) as caught:
-        night(place, planned(["a.mp4"]), engine=engine())
+        run_batch(paths, planned(["a.mp4"]), engine=engine())
     assert caught.value.hint == "pip install 'malmm[ray]'"
 
 
-def test_without_a_cluster(place, monkeypatch):
+def test_without_a_cluster(paths, monkeypatch):
     def refuse(**_):
         raise ConnectionError("Could not find any running Ray instance. And more.")
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(UsageError, match="--ray auto: no cluster there: Could not find any"):
-        night(place, planned(files("a.mp4")), engine=engine())
+        run_batch(paths, planned(files("a.mp4")), engine=engine())
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://[::1]:9"])
-def test_an_address_where_nobody_listens_is_told_at_once(place, monkeypatch, address):
+def test_an_address_where_nobody_listens_is_told_at_once(paths, monkeypatch, address):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
     with pytest.raises(UsageError, match=r"no cluster there: .*(refused|address)"):
-        night(place, planned(files("a.mp4")), engine=engine(address=address))
+        run_batch(paths, planned(files("a.mp4")), engine=engine(address=address))

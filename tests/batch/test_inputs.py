@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.commands import FAST
+from helpers.events import Recorded
 from helpers.media_files import write_video
 
 from malmm_cli.batch.inputs import find_videos
@@ -69,10 +70,10 @@ def test_folders_and_patterns_leave_them_out_and_say_so(stream, tmp_path, given)
     (tmp_path / "clips" / "a.ts").write_bytes(stream)
     (tmp_path / "src" / "app.ts").write_text(TYPESCRIPT)
     (tmp_path / "src" / "main.ts").write_text(TYPESCRIPT)
-    warnings = []
+    events = Recorded()
     given = given.format(tmp_path)
-    assert find_videos([given], (), warnings.append) == [str(tmp_path / "clips" / "a.ts")]
-    (warning,) = warnings
+    assert find_videos([given], (), events) == [str(tmp_path / "clips" / "a.ts")]
+    (warning,) = events.warnings
     assert warning.startswith(f"{given}: {tmp_path}/src/app.ts and 1 more are not MPEG-TS")
     with pytest.raises(UsageError, match="no videos in"):
         find_videos([str(tmp_path / "src")], ())

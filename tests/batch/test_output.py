@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 from helpers import batches
-from helpers.batches import ids, inline, night, planned, result
+from helpers.batches import ids, inline, planned, result, run_batch
+from helpers.events import Recorded
 
 from malmm_cli.batch import ledger as ledgers
 from malmm_cli.batch.files import Names
 from malmm_cli.batch.lines import item_of, line_of
-from malmm_cli.batch.place import Place, place_of
+from malmm_cli.batch.paths import OutputPaths, output_paths
 from malmm_cli.batch.plan import plan
 from malmm_cli.batch.state import holder
 from malmm_cli.errors import MalmmError, OutputError, UsageError
@@ -40,8 +41,8 @@ def videos(tmp_path, monkeypatch):
 @pytest.fixture
 def out(videos):
     """A finished output of all videos."""
-    night(Place(Path("out.jsonl")), planned(videos), engine=inline)
-    return Place(Path("out.jsonl"))
+    run_batch(OutputPaths(Path("out.jsonl")), planned(videos), engine=inline)
+    return OutputPaths(Path("out.jsonl"))
 
 
 def state(question, path="out.sqlite"):
@@ -89,7 +90,7 @@ def test_a_line_is_read_back_as_it_was(tmp_path):
 def test_damage_costs_the_lines_it_hit_and_no_more(videos, out, damage, lost):
     path = out.results
     path.write_bytes(damage(path.read_bytes()))
-    tally = night(out, planned(videos), engine=inline)
+    tally = run_batch(out, planned(videos), engine=inline)
     assert tally.done == lost
     assert sorted(ids(path)) == videos
     assert path.read_bytes().endswith(b"\n")
@@ -109,7 +110,7 @@ def test_files_of_others_are_left_alone(videos, content):
     path = Path("out.jsonl")
     path.write_bytes(content)
     with pytest.raises(UsageError, match=r"out\.jsonl: line 1 is no result of malmm batch"):
-        night(Place(path), planned(videos), engine=inline)
+        run_batch(OutputPaths(path), planned(videos), engine=inline)
     assert path.read_bytes() == content
 
 
@@ -132,7 +133,7 @@ def test_mutated_files_end_in_a_whole_output_or_a_refusal(videos, out):
                     raw[place : place + 30] = bytes(30)
         out.results.write_bytes(raw)
         try:
-            night(out, planned(videos), engine=inline)
+            run_batch(out, planned(videos), engine=inline)
         except UsageError:
             assert out.results.read_bytes() == raw, "what is refused is not touched"
             outcomes.add("refused")
@@ -151,14 +152,14 @@ def test_the_state_is_made_again_from_the_output(videos, out):
     before = state("SELECT id, status, identity, settings FROM item ORDER BY id")
     assert len(before) == 6
     Path("out.sqlite").unlink()
-    assert night(out, planned(videos), engine=inline).done == 0
+    assert run_batch(out, planned(videos), engine=inline).done == 0
     assert state("SELECT id, status, identity, settings FROM item ORDER BY id") == before
 
 
 @pytest.mark.parametrize("content", [b"no database, but long enough to be looked at" * 100, b""])
 def test_a_damaged_state_is_put_aside(videos, out, content):
     Path("out.sqlite").write_bytes(content)
-    assert night(out, planned(videos), engine=inline).done == 0
+    assert run_batch(out, planned(videos), engine=inline).done == 0
     assert state("SELECT count(*) FROM item") == [(6,)]
     assert Path("out.sqlite.damaged").exists() == bool(content)
 
@@ -170,15 +171,15 @@ def test_the_state_of_others_is_left_alone(videos, out):
     base.close()
     before = Path("out.sqlite").read_bytes()
     with pytest.raises(UsageError, match="is no state of malmm batch"):
-        night(out, planned(videos), engine=inline)
+        run_batch(out, planned(videos), engine=inline)
     assert Path("out.sqlite").read_bytes() == before
 
 
 def test_the_state_says_why_and_how_often(videos):
     for word in ("kill", "fail"):
         Path(f"{word}-1.mp4").write_text(word)
-    place = Place(Path("out.jsonl"))
-    night(place, planned(["kill-1.mp4", "v1.mp4", "fail-1.mp4"]), retry=1)
+    paths = OutputPaths(Path("out.jsonl"))
+    run_batch(paths, planned(["kill-1.mp4", "v1.mp4", "fail-1.mp4"]), retry=1)
     found = state("SELECT id, status, tries, kind FROM item ORDER BY id")
     assert found == [
         ("fail-1.mp4", "failed", 2, "NotAVideo"),
@@ -198,13 +199,15 @@ def test_a_second_run_is_refused_and_told_who_is_at_it(videos, tmp_path):
     try:
         until(lambda: Path("out.jsonl").exists() or holder(Path("out.sqlite")) != "another run")
         with pytest.raises(UsageError) as refusal:
-            night(Place(Path("out.jsonl")), planned(videos), engine=inline)
+            run_batch(OutputPaths(Path("out.jsonl")), planned(videos), engine=inline)
     finally:
         first.kill()
         first.communicate()
     who = f"process {first.pid} on {socket.gethostname()}, since 20"
     assert f"out.jsonl: is being written by {who}" in refusal.value.message
-    assert night(Place(Path("out.jsonl")), planned(videos), engine=inline).done == 6, "it is dead"
+    assert run_batch(OutputPaths(Path("out.jsonl")), planned(videos), engine=inline).done == 6, (
+        "it is dead"
+    )
 
 
 def until(true, seconds=60):
@@ -266,7 +269,7 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(videos, tmp_path, siz
     assert "cannot be written" in said or "disk" in said
     whole = ids_of_whole_lines(Path("out.jsonl"))
     assert len(whole) == (len(ids(Path("out.jsonl"))) if whole else 0), "no half lines"
-    night(Place(Path("out.jsonl")), planned(videos), engine=inline)
+    run_batch(OutputPaths(Path("out.jsonl")), planned(videos), engine=inline)
     assert sorted(ids(Path("out.jsonl"))) == sorted(videos)
 
 
@@ -278,7 +281,7 @@ def test_what_cannot_be_written_is_told_with_what_to_do(videos, out, monkeypatch
     monkeypatch.setattr(os, "fsync", full)
     before = out.results.read_bytes()
     with pytest.raises(OutputError, match="No space left on device") as caught:
-        night(out, planned(videos), engine=inline)
+        run_batch(out, planned(videos), engine=inline)
     assert "run the same command" in caught.value.hint
     assert out.results.read_bytes() == before
 
@@ -292,7 +295,7 @@ def test_what_is_done_anew_is_set_aside_first(videos, out, monkeypatch):
 
     monkeypatch.setattr(ledgers, "without", killed)
     with pytest.raises(KeyboardInterrupt):
-        night(out, planned(videos), engine=inline)
+        run_batch(out, planned(videos), engine=inline)
     assert state("SELECT id FROM replaced") == [("v0.mp4",)]
     assert sorted(ids(out.results)) == videos
 
@@ -302,11 +305,11 @@ def test_what_is_done_anew_is_set_aside_first(videos, out, monkeypatch):
 
 @pytest.fixture
 def folder(videos):
-    return place_of(Path("texts"), "texts/", None)
+    return output_paths("texts/")
 
 
 def test_a_file_for_each_video(videos, folder):
-    night(folder, planned(videos), engine=inline)
+    run_batch(folder, planned(videos), engine=inline)
     names = sorted(path.name for path in Path("texts").iterdir())
     assert names == [
         *("results.jsonl", "results.lock", "results.sqlite"),
@@ -316,21 +319,21 @@ def test_a_file_for_each_video(videos, folder):
 
 
 def test_files_follow_from_the_lines(videos, folder):
-    night(folder, planned(videos), engine=inline)
+    run_batch(folder, planned(videos), engine=inline)
     Path("texts/v1.txt").unlink()
-    assert night(folder, planned(videos), engine=inline).done == 0
+    assert run_batch(folder, planned(videos), engine=inline).done == 0
     assert Path("texts/v1.txt").read_text() == "a text about v1.mp4, None\n"
-    other = place_of(Path("texts"), "texts/", "vtt")
-    assert night(other, planned(videos), engine=inline).done == 0, "another form costs no model"
+    other = output_paths("texts/", "vtt")
+    assert run_batch(other, planned(videos), engine=inline).done == 0, "another form costs no model"
     assert Path("texts/v2.vtt").read_text().startswith("WEBVTT")
 
 
 def test_the_file_of_what_is_done_anew_goes_with_its_line(videos, folder):
-    night(folder, planned(videos), engine=inline)
+    run_batch(folder, planned(videos), engine=inline)
     before = Path("texts/v1.txt").stat().st_mtime_ns
     Path("v0.mp4").rename("fail-0.mp4")
     Path("v1.mp4").write_text("another content")
-    night(folder, planned([*videos[1:], "fail-0.mp4"]), engine=inline)
+    run_batch(folder, planned([*videos[1:], "fail-0.mp4"]), engine=inline)
     assert Path("texts/v1.txt").stat().st_mtime_ns > before
     assert Path("texts/v0.txt").exists(), "the result of a video that is not of this run"
     assert not Path("texts/fail-0.txt").exists()
@@ -338,8 +341,8 @@ def test_the_file_of_what_is_done_anew_goes_with_its_line(videos, folder):
 
 def test_questions_of_a_video_share_its_file(videos, folder):
     tasks = [Task(f"{name}//{q}", name, q) for name in videos[:2] for q in ("who?", "where?")]
-    night(folder, plan(tasks[:3], CAPTION, ASK, {}), engine=inline)
-    night(folder, plan(tasks, CAPTION, ASK, {}), engine=inline)
+    run_batch(folder, plan(tasks[:3], CAPTION, ASK, {}), engine=inline)
+    run_batch(folder, plan(tasks, CAPTION, ASK, {}), engine=inline)
     assert Path("texts/v1.txt").read_text().splitlines() == [
         "who?\ta text about v1.mp4, who?",
         "where?\ta text about v1.mp4, where?",
@@ -351,9 +354,9 @@ def test_collisions_are_resolved_and_said(videos, folder):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(name)
     names = [*videos, "deep/v0.mp4"]
-    night(folder, planned(names), engine=inline)
+    run_batch(folder, planned(names), engine=inline)
     assert Path("texts/v0-2.txt").read_text() == "a text about deep/v0.mp4, None\n"
-    night(folder, planned(["deep/V1.avi", *names]), engine=inline)
+    run_batch(folder, planned(["deep/V1.avi", *names]), engine=inline)
     assert Path("texts/v0.txt").read_text() == "a text about v0.mp4, None\n", "names stay"
     assert Path("texts/V1-2.txt").read_text() == "a text about deep/V1.avi, None\n"
 
@@ -369,40 +372,40 @@ def test_files_of_others_in_the_folder_are_left_alone(videos, folder):
     Path("texts").mkdir()
     Path("texts/v3.txt").write_text("mine")
     with pytest.raises(UsageError, match=r"v3\.txt: exists, and is not what an earlier run wrote"):
-        night(folder, planned(videos), engine=inline)
+        run_batch(folder, planned(videos), engine=inline)
     assert Path("texts/v3.txt").read_text() == "mine"
-    night(folder, planned(videos), engine=inline, overwrite=True)
+    run_batch(folder, planned(videos), engine=inline, overwrite=True)
     assert Path("texts/v3.txt").read_text() == "a text about v3.mp4, None\n"
-    night(folder, planned(videos), engine=inline, overwrite=True)
+    run_batch(folder, planned(videos), engine=inline, overwrite=True)
 
 
 def test_files_that_others_put_there_later_are_left_alone(videos, folder):
-    night(folder, planned(videos), engine=inline)
+    run_batch(folder, planned(videos), engine=inline)
     Path("texts/v1.txt").write_text("corrected by hand")
     Path("texts/v2.srt").write_text("mine")
-    told = []
-    night(folder, planned(videos), engine=inline, on_warning=told.append)
-    night(
-        place_of(Path("texts"), "texts/", "srt"),
+    events = Recorded()
+    run_batch(folder, planned(videos), engine=inline, events=events)
+    run_batch(
+        output_paths("texts/", "srt"),
         planned(videos),
         engine=inline,
-        on_warning=told.append,
+        events=events,
     )
-    assert [line.split(":")[0] for line in told] == ["texts/v1.txt", "texts/v2.srt"]
+    assert [line.split(":")[0] for line in events.warnings] == ["texts/v1.txt", "texts/v2.srt"]
     for kind, name in (("txt", "v1"), ("srt", "v2")):
-        place = place_of(Path("texts"), "texts/", {"txt": "text"}.get(kind, kind))
+        paths = output_paths("texts/", {"txt": "text"}.get(kind, kind))
         with pytest.raises(UsageError, match=rf"{name}\.{kind}: exists, and is not what"):
-            night(place, planned(videos, model="another"), engine=inline)
+            run_batch(paths, planned(videos, model="another"), engine=inline)
     assert Path("texts/v1.txt").read_text() == "corrected by hand"
     assert Path("texts/v2.srt").read_text() == "mine"
 
 
 def test_the_place_of_a_failure_may_be_taken(videos, folder):
     Path("fail-0.mp4").write_text("x")
-    night(folder, planned(["fail-0.mp4"]), engine=inline)
+    run_batch(folder, planned(["fail-0.mp4"]), engine=inline)
     Path("texts/fail-0.txt").write_text("my notes")
     with pytest.raises(UsageError, match="exists, and is not what an earlier run wrote"):
-        night(folder, planned(["fail-0.mp4"]), engine=inline)
+        run_batch(folder, planned(["fail-0.mp4"]), engine=inline)
     assert Path("texts/fail-0.txt").read_text() == "my notes"
 
 
@@ -410,7 +413,7 @@ def test_a_file_is_made_again_where_its_lines_are_ahead_of_it(videos, folder, mo
     """As after a kill between the two."""
     tasks = [Task(f"v0.mp4//{q}", "v0.mp4", q) for q in ("who?", "where?")]
     items = plan(tasks, CAPTION, ASK, {})
-    night(folder, items[:1], engine=inline)
+    run_batch(folder, items[:1], engine=inline)
 
     def stop(*_):
         raise OutputError("stopped")
@@ -418,30 +421,30 @@ def test_a_file_is_made_again_where_its_lines_are_ahead_of_it(videos, folder, mo
     with monkeypatch.context() as patch:
         patch.setattr("malmm_cli.batch.folder.write_whole", stop)
         with pytest.raises(OutputError, match="stopped"):
-            night(folder, items, engine=inline)
+            run_batch(folder, items, engine=inline)
     assert len(Path("texts/v0.txt").read_text().splitlines()) == 1
-    assert night(folder, items, engine=inline).done == 0
+    assert run_batch(folder, items, engine=inline).done == 0
     assert len(Path("texts/v0.txt").read_text().splitlines()) == 2
 
 
 def test_files_of_another_form_follow_too(videos, folder):
     """A form that was left for a while is behind its lines."""
-    night(folder, planned(videos[:1]), engine=inline)
-    srt = place_of(Path("texts"), "texts/", "srt")
+    run_batch(folder, planned(videos[:1]), engine=inline)
+    srt = output_paths("texts/", "srt")
     tasks = [Task("v0.mp4", "v0.mp4", "who?")]
-    night(srt, plan(tasks, CAPTION, ASK, {}), engine=inline)
-    assert night(folder, plan(tasks, CAPTION, ASK, {}), engine=inline).done == 0
+    run_batch(srt, plan(tasks, CAPTION, ASK, {}), engine=inline)
+    assert run_batch(folder, plan(tasks, CAPTION, ASK, {}), engine=inline).done == 0
     assert Path("texts/v0.txt").read_text() == "a text about v0.mp4, who?\n"
 
 
 def test_a_file_and_a_folder_are_not_mistaken(videos, folder):
-    inside = Place(Path("texts/results.jsonl"))
-    night(folder, planned(videos), engine=inline)
+    inside = OutputPaths(Path("texts/results.jsonl"))
+    run_batch(folder, planned(videos), engine=inline)
     with pytest.raises(UsageError, match="was written as FOLDER/, with files"):
-        night(inside, planned(videos), engine=inline)
-    night(inside, planned(videos), engine=inline, overwrite=True)
+        run_batch(inside, planned(videos), engine=inline)
+    run_batch(inside, planned(videos), engine=inline, overwrite=True)
     with pytest.raises(UsageError, match="was written as a file, without others"):
-        night(folder, planned(videos), engine=inline)
+        run_batch(folder, planned(videos), engine=inline)
 
 
 @pytest.mark.parametrize(
@@ -452,20 +455,20 @@ def test_a_file_and_a_folder_are_not_mistaken(videos, folder):
     ],
 )
 def test_lines_that_make_no_sense_are_refused(videos, folder, change):
-    night(folder, planned(videos), engine=inline)
+    run_batch(folder, planned(videos), engine=inline)
     raw = folder.results.read_text().splitlines()
     folder.results.write_text(
         "\n".join([*raw[:-1], json.dumps({**json.loads(raw[-1]), **change})]) + "\n"
     )
     with pytest.raises(UsageError, match="line 6 is no result of malmm batch"):
-        night(folder, planned(videos), engine=inline)
+        run_batch(folder, planned(videos), engine=inline)
     assert not Path("victim.txt").exists()
 
 
 def test_one_output_by_two_names_is_one(videos, out):
     Path("link.jsonl").symlink_to("out.jsonl")
-    place = place_of(Path("link.jsonl"), "link.jsonl", None)
-    with out.locked(), pytest.raises(UsageError, match="is being written by"), place.locked():
+    paths = output_paths("link.jsonl")
+    with out.locked(), pytest.raises(UsageError, match="is being written by"), paths.locked():
         pass
 
 

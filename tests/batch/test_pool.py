@@ -10,19 +10,19 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers import batches
-from helpers.batches import broken, ids, night, planned, start
+from helpers.batches import broken, ids, planned, run_batch, start
 
 from malmm_cli.batch import pool
 from malmm_cli.batch.job import Job
-from malmm_cli.batch.place import Place
+from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.plan import jobs
 from malmm_cli.errors import MediaError, ModelError
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return Place(Path("out.jsonl"))
+    return OutputPaths(Path("out.jsonl"))
 
 
 def files(*names):
@@ -38,11 +38,11 @@ def outcomes(names, **how):
     return [(job.video, outcome.error and outcome.error.kind) for job, outcome in engine]
 
 
-def test_a_crash_costs_one_item(place):
+def test_a_crash_costs_one_item(paths):
     names = files("a.mp4", "kill-1.mp4", "b.mp4", "fault-1.mp4", "c.mp4")
-    tally = night(place, planned(names))
+    tally = run_batch(paths, planned(names))
     assert (tally.done, tally.failed) == (3, 2)
-    assert ids(place.results) == names
+    assert ids(paths.results) == names
     told = {name: error.message for name, error in tally.errors.items()}
     assert told == {
         "kill-1.mp4": "kill-1.mp4: the worker crashed: its process was ended by SIGKILL, as a "
@@ -51,7 +51,7 @@ def test_a_crash_costs_one_item(place):
     }
 
 
-def test_a_hang_costs_one_item_and_its_time(place, monkeypatch):
+def test_a_hang_costs_one_item_and_its_time(paths, monkeypatch):
     monkeypatch.setattr(pool, "GRACE", 0.2)
     names = files("a.mp4", "hang-1.mp4", "b.mp4")
     begun = time.monotonic()
@@ -60,7 +60,7 @@ def test_a_hang_costs_one_item_and_its_time(place, monkeypatch):
     assert time.monotonic() - begun < 30
 
 
-def test_workers_do_not_wait_for_each_other(place, monkeypatch):
+def test_workers_do_not_wait_for_each_other(paths, monkeypatch):
     monkeypatch.setattr(pool, "GRACE", 0.2)
     names = files("hang-1.mp4", *(f"v{number}.mp4" for number in range(5)))
     found = outcomes(names, workers=2, timeout=3)
@@ -68,7 +68,7 @@ def test_workers_do_not_wait_for_each_other(place, monkeypatch):
     assert sorted(found[:-1]) == [(name, None) for name in names[1:]]
 
 
-def test_workers_that_cannot_start_end_the_run(place):
+def test_workers_that_cannot_start_end_the_run(paths):
     def run(first):
         waiting = list(jobs(planned(files("a.mp4"))))
         list(pool.run(lambda: waiting.pop() if waiting else None, first))
@@ -91,7 +91,7 @@ def test_nothing_to_do_starts_nothing(monkeypatch):
     assert list(pool.run(lambda: None, broken)) == []
 
 
-def test_a_retry_that_comes_late_is_done(place):
+def test_a_retry_that_comes_late_is_done(paths):
     waiting: list[Job] = list(jobs(planned(files("a.mp4", "fail-1.mp4"))))
     again = []
     for job, outcome in pool.run(
@@ -104,7 +104,7 @@ def test_a_retry_that_comes_late_is_done(place):
     assert not waiting
 
 
-def test_what_is_left_of_workers_when_a_run_ends(place):
+def test_what_is_left_of_workers_when_a_run_ends(paths):
     """Nothing, also where it ends early."""
     waiting = list(jobs(planned(files("a.mp4", "hang-1.mp4"))))
     engine = pool.run(
@@ -117,7 +117,7 @@ def test_what_is_left_of_workers_when_a_run_ends(place):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
-def test_workers_end_at_once_with_their_parent(place):
+def test_workers_end_at_once_with_their_parent(paths):
     """Also one that is at work, and so does not look at what it is told."""
     files("hang-1.mp4")
     command = [sys.executable, batches.__file__, "out.jsonl", "hang-1.mp4"]

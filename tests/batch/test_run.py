@@ -7,6 +7,7 @@ import sqlite3
 
 import pytest
 from helpers.commands import FAST, SAMPLE
+from helpers.events import Recorded
 from helpers.media_files import write_video
 
 from malmm_cli.batch.inputs import find_tasks, find_videos
@@ -125,9 +126,9 @@ def test_patterns_are_resolved_by_the_tool(folder, tmp_path, pattern, found):
 def test_links_to_folders_are_not_followed(folder, tmp_path):
     for name in ("self", "two"):
         (tmp_path / "videos" / name).symlink_to(".")
-    told = []
-    assert find_videos(["videos"], (), told.append) == find_videos(["videos/**"], ())
-    assert [line.split(":")[0] for line in told] == [
+    events = Recorded()
+    assert find_videos(["videos"], (), events) == find_videos(["videos/**"], ())
+    assert [line.split(":")[0] for line in events.warnings] == [
         os.path.join("videos", n) for n in ("self", "two")
     ]
 
@@ -135,9 +136,9 @@ def test_links_to_folders_are_not_followed(folder, tmp_path):
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
 def test_a_folder_that_cannot_be_read_is_told(folder):
     os.chmod("videos/deep", 0)
-    told = []
-    assert find_videos(["videos"], (), told.append) == ["videos/a.mp4"]
-    assert told == ["videos/deep: cannot be read: Permission denied"]
+    events = Recorded()
+    assert find_videos(["videos"], (), events) == ["videos/a.mp4"]
+    assert events.warnings == ["videos/deep: cannot be read: Permission denied"]
 
 
 def test_what_never_was_tried_comes_before_what_failed(malmm, folder, tmp_path):

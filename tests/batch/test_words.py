@@ -6,6 +6,7 @@ import sqlite3
 
 import pytest
 from helpers.commands import FAST, SAMPLE
+from helpers.events import Recorded
 
 from malmm_cli.batch.inputs import find_tasks, find_videos
 from malmm_cli.errors import CapacityError, OutputError, UsageError
@@ -78,10 +79,10 @@ def test_a_prompt_without_a_place_for_the_question(refused, videos):
 
 
 def test_inputs_that_add_nothing_are_named(videos, tmp_path):
-    told = []
+    events = Recorded()
     (tmp_path / "empty").mkdir()
-    assert find_videos(["*.mp4", "*.mov", "empty"], (), told.append) == videos
-    assert told == ["no videos in *.mov", "no videos in empty"]
+    assert find_videos(["*.mp4", "*.mov", "empty"], (), events) == videos
+    assert events.warnings == ["no videos in *.mov", "no videos in empty"]
 
 
 def test_a_list_may_begin_with_a_mark_of_its_encoding():

@@ -13,11 +13,9 @@ from PIL import Image
 
 from malmm_cli import media
 from malmm_cli.checkpoints.fingerprint import Fingerprints
-from malmm_cli.cli.eval import _beside
-from malmm_cli.evaluate import ablation, scores
-from malmm_cli.evaluate import run as evaluation
+from malmm_cli.evaluate import ablation, beside, predict, scores
 from malmm_cli.evaluate.meteor import meteor
-from malmm_cli.evaluate.run import Plan, Prediction
+from malmm_cli.evaluate.predict import Plan, Prediction
 from malmm_cli.evaluate.scores import Rule, ages, score
 from malmm_cli.models.generation import likelihoods
 from malmm_cli.models.instructblip.model import InstructBlip
@@ -183,7 +181,7 @@ def test_tasks_that_may_answer_at_another_length_are_apart():
         Plan(changed(ASK, **same), changed(CAPTION, **same))
         for same in ({"frames": 6, "memory": 3}, {"frames": 6, "memory": 3, "max_new_tokens": 4})
     ]
-    assert [len(evaluation._alike(tasks, plan)) for plan in plans] == [2, 1]
+    assert [len(predict._alike(tasks, plan)) for plan in plans] == [2, 1]
 
 
 def test_what_is_drawn_for_a_task_does_not_hang_on_the_others(run, write, tmp_path):
@@ -350,7 +348,7 @@ def seeded():
 def test_the_likeliest_choice_is_taken(run, write, tmp_path, monkeypatch):
     choices = ["red", "circle", "left blue", "shape"]
     data = write(choices=choices, answer="red")
-    monkeypatch.setattr(evaluation, "VISUAL", 16)  # two choices at a time
+    monkeypatch.setattr(predict, "VISUAL", 16)  # two choices at a time
     run(data, "--choices")
     for line in kept(tmp_path / "tasks.predictions.jsonl")[1]:
         assert list(line["likelihoods"]) == choices
@@ -424,9 +422,9 @@ def test_prompts_are_as_old_as_the_memory_of_captions_tells(run, write):
 
 def test_predictions_lie_beside_the_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert _beside(Path("a/test.jsonl"), "x.jsonl") == Path("a/test.x.jsonl")
-    assert _beside(Path("."), "x.jsonl") == tmp_path.parent / f"{tmp_path.name}.x.jsonl"
-    assert _beside(Path("a/.."), "x.jsonl") == tmp_path.parent / f"{tmp_path.name}.x.jsonl"
+    assert beside(Path("a/test.jsonl"), "x.jsonl") == Path("a/test.x.jsonl")
+    assert beside(Path("."), "x.jsonl") == tmp_path.parent / f"{tmp_path.name}.x.jsonl"
+    assert beside(Path("a/.."), "x.jsonl") == tmp_path.parent / f"{tmp_path.name}.x.jsonl"
 
 
 def test_bins():

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from helpers.batches import Actor, ids, inline, night, planned
+from helpers.batches import Actor, ids, inline, planned, run_batch
 from helpers.commands import SAMPLE
 
-from malmm_cli.batch.place import Place
+from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.errors import OutputError
 from malmm_cli.formats import open_lines, open_whole
 from malmm_cli.models.instructblip.model import InstructBlip
@@ -94,15 +94,15 @@ def remove_state():
     ],
 )
 def test_an_output_that_goes_in_mid_run(videos, meddle, says, after):
-    place = Place(Path("out.jsonl"))
+    paths = OutputPaths(Path("out.jsonl"))
     with pytest.raises(OutputError, match=says) as caught:
-        night(place, planned(videos), engine=partial(meddling, meddle, after))
+        run_batch(paths, planned(videos), engine=partial(meddling, meddle, after))
     assert "run the same" in caught.value.hint
     if meddle is appended:  # which no run may remove
         lines = Path("out.jsonl").read_text().splitlines(keepends=True)
         Path("out.jsonl").write_text("".join(line for line in lines if line != "mine\n"))
-    night(place, planned(videos), engine=inline)
-    assert sorted(ids(place.results)) == videos
+    run_batch(paths, planned(videos), engine=inline)
+    assert sorted(ids(paths.results)) == videos
 
 
 @posix
@@ -110,27 +110,27 @@ def test_an_output_that_goes_in_mid_run(videos, meddle, says, after):
 def test_an_output_that_becomes_a_link(videos, after):
     engine = partial(meddling, to_a_link, after)
     with pytest.raises(OutputError, match=r"out\.jsonl: was removed or replaced"):
-        night(Place(Path("out.jsonl")), planned(videos), engine=engine)
+        run_batch(OutputPaths(Path("out.jsonl")), planned(videos), engine=engine)
     assert not Path("nowhere").exists()
 
 
 @posix
 @pytest.mark.parametrize("after", [3, 6])
 def test_an_output_folder_that_goes_in_mid_run(videos, after):
-    place = Place(Path("out/results.jsonl"), Path("out"), "text")
+    paths = OutputPaths(Path("out/results.jsonl"), Path("out"), "text")
     engine = partial(meddling, lambda: shutil.rmtree("out"), after)
     with pytest.raises(OutputError, match=r"was removed or replaced|cannot be written"):
-        night(place, planned(videos), engine=engine)
-    night(place, planned(videos), engine=inline)
-    assert sorted(ids(place.results)) == videos
+        run_batch(paths, planned(videos), engine=engine)
+    run_batch(paths, planned(videos), engine=inline)
+    assert sorted(ids(paths.results)) == videos
     assert {path.name for path in Path("out").glob("*.txt")} == {f"v{k}.txt" for k in range(6)}
 
 
 @posix
 def test_files_of_a_folder_that_go_in_mid_run_are_written_again(videos):
-    place = Place(Path("out/results.jsonl"), Path("out"), "text")
+    paths = OutputPaths(Path("out/results.jsonl"), Path("out"), "text")
     engine = partial(meddling, lambda: os.unlink("out/v1.txt"), 4)
-    assert night(place, planned(videos), engine=engine).done == 6
+    assert run_batch(paths, planned(videos), engine=engine).done == 6
     assert {path.name for path in Path("out").glob("*.txt")} == {f"v{k}.txt" for k in range(6)}
 
 
@@ -138,13 +138,13 @@ def test_files_of_a_folder_that_go_in_mid_run_are_written_again(videos):
 def test_what_a_killed_run_left_is_removed_by_the_next(videos):
     from malmm_cli.files.atomic import temporary
 
-    place = Place(Path("out/results.jsonl"), Path("out"), "text")
+    paths = OutputPaths(Path("out/results.jsonl"), Path("out"), "text")
     Path("out").mkdir()
     left = [temporary(Path("out", name)) for name in ("v1.txt", "results.jsonl")]
     foreign = [Path("out/.v1.txt.new"), Path("out/.malmm-mine"), temporary(Path("out/mine"))]
     for path in (*left, *foreign):
         path.write_text("half")
-    night(place, planned(videos), engine=inline)
+    run_batch(paths, planned(videos), engine=inline)
     assert not any(path.exists() for path in left)
     assert all(path.read_text() == "half" for path in foreign)
 
@@ -242,7 +242,7 @@ def test_predictions_that_go(malmm, tmp_path, monkeypatch):
         made.append(path.exists() and path.unlink())
         return before(*arguments, **values)
 
-    monkeypatch.setattr("malmm_cli.evaluate.run.Prediction", prediction)
+    monkeypatch.setattr("malmm_cli.evaluate.predict.Prediction", prediction)
     quick = ("--model", "tiny", "--frames", "2", "--max-new-tokens", "2", "-q")
     done = malmm("eval", tasks, *quick, "--predictions", path)
     assert made
@@ -318,12 +318,12 @@ def test_a_cache_that_goes_costs_a_warning(malmm, tmp_path, monkeypatch):
 @posix
 @pytest.mark.parametrize("before", ["empty", "results"])
 def test_an_output_with_another_name_leaves_that_file_alone(videos, before):
-    place = Place(Path("out.jsonl"))
-    place.results.touch()
+    paths = OutputPaths(Path("out.jsonl"))
+    paths.results.touch()
     if before == "results":
-        night(place, planned(videos[:3]), engine=inline)
-    Path("snapshot").hardlink_to(place.results)
+        run_batch(paths, planned(videos[:3]), engine=inline)
+    Path("snapshot").hardlink_to(paths.results)
     content = Path("snapshot").read_bytes()
-    night(place, planned(videos), engine=inline)
-    assert sorted(ids(place.results)) == videos
+    run_batch(paths, planned(videos), engine=inline)
+    assert sorted(ids(paths.results)) == videos
     assert Path("snapshot").read_bytes() == content

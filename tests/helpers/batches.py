@@ -23,9 +23,10 @@ from malmm_cli.batch import loop, pool
 from malmm_cli.batch.job import Engine, Job, Outcome, failed
 from malmm_cli.batch.ledger import open_ledger
 from malmm_cli.batch.lines import read_lines
-from malmm_cli.batch.place import Place, place_of
+from malmm_cli.batch.paths import OutputPaths, output_paths
 from malmm_cli.batch.plan import Planned, jobs, plan, sort_out
 from malmm_cli.errors import MediaError
+from malmm_cli.events import SILENT, Events
 from malmm_cli.files.fingerprint import identity
 from malmm_cli.settings import ASK, CAPTION, Settings
 from malmm_cli.types import Result, Segment, Task
@@ -60,7 +61,7 @@ def result(task: Task, settings: Settings = CAPTION) -> Result:
 class Actor:
     """A worker that obeys the first word of a file's name: kill, hang, fail, slow or what else."""
 
-    about = "an actor"
+    description = "an actor"
 
     def __init__(self, slow: float, log: str | None) -> None:
         self.slow, self.log = slow, log
@@ -95,8 +96,8 @@ def planned(names: Sequence[Path | str], **about: Any) -> list[Planned]:
     return plan(tasks, CAPTION, ASK, {"model": "none", **about})
 
 
-def night(
-    place: Place,
+def run_batch(
+    paths: OutputPaths,
     items: Sequence[Planned],
     *,
     engine: Engine | None = None,
@@ -104,18 +105,18 @@ def night(
     log: str | None = None,
     retry: int = 0,
     overwrite: bool = False,
-    on_warning: Any = None,
+    events: Events = SILENT,
     **how: Any,
 ) -> loop.Tally:
     """One run, in this process but for its workers."""
     engine = engine or partial(pool.run, start=partial(start, slow, log), **how)
-    with place.locked():
+    with paths.locked():
         if overwrite:
-            place.clear()
-        lines = read_lines(place.results)
+            paths.clear()
+        lines = read_lines(paths.results)
         todo = [item for item, _ in sort_out(items, lines.kept).todo]
-        more = {"overwrite": overwrite, "on_warning": on_warning}
-        with open_ledger(place, lines, items, todo, how.get("workers", 1), **more) as ledger:
+        more = {"overwrite": overwrite, "events": events}
+        with open_ledger(paths, lines, items, todo, how.get("workers", 1), **more) as ledger:
             return loop.run(jobs(todo), engine, ledger, retry=retry)
 
 
@@ -139,8 +140,8 @@ def main() -> None:
     parser.add_argument("--slow", type=float, default=0.0)
     parser.add_argument("--log")
     given = parser.parse_args()
-    tally = night(
-        place_of(Path(given.output), given.output, None),
+    tally = run_batch(
+        output_paths(given.output),
         planned(given.videos),
         slow=given.slow,
         log=given.log,

@@ -18,6 +18,7 @@ PROGRAM = """
 import os, shutil, sys
 import malmm_cli.hub.patience
 from malmm_cli import cli, hub
+from malmm_cli.cli.terminal import Terminal
 from malmm_cli.processes import machine
 malmm_cli.hub.patience.WAITS = (0.05, 0.05, 0.05)
 {}

@@ -185,7 +185,7 @@ def test_two_at_once_share_one_download(client, hub, root):
     hub.fail(WEIGHTS, "slow", seconds=0.02, times=1)
     first = client.start("models", "pull", SMALL)
     hub.wait_for(lambda server: content(server))
-    use = f"hub.locate({SMALL!r}, on_note=cli.note); sys.exit()"
+    use = f"hub.locate({SMALL!r}, events=Terminal()); sys.exit()"
     second = client.start(before=use)
     outputs = [process.communicate(timeout=30) for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import malmm_cli
 from malmm_cli import media
+from malmm_cli.events import Events
 from malmm_cli.files.atomic import PREFIX
 from malmm_cli.models import registry
 from malmm_cli.models.instructblip.model import InstructBlip
@@ -230,11 +231,12 @@ def test_numbers_too_large_for_half_precision(model, video, cache, monkeypatch):
 
 
 def test_what_is_stopped_leaves_nothing(model, video, cache, monkeypatch):
-    def stop(done, total):
-        raise KeyboardInterrupt
+    class Stopping(Events):
+        def progress(self, *_):
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        malmm_cli.caption(video, model=model, on_progress=stop, **FEW)
+        malmm_cli.caption(video, model=model, events=Stopping(), **FEW)
     assert list(cache.folder.iterdir()) == []
     killed = cache.folder / f"{PREFIX}killed"
     fresh = cache.folder / f"{PREFIX}working"
@@ -250,11 +252,12 @@ def test_two_at_once(model, video, cache, monkeypatch):
     """Another process finishes the same entry while this one is making it."""
     done = []
 
-    def other(*_):
-        if not done:
-            done.append(caption(video, model))
+    class Other(Events):
+        def progress(self, *_):
+            if not done:
+                done.append(caption(video, model))
 
-    first = malmm_cli.caption(video, model=model, on_progress=other, **FEW)
+    first = malmm_cli.caption(video, model=model, events=Other(), **FEW)
     assert replace(first, seconds={}) == done[0] == caption(video, model)
     assert len(list(cache.folder.iterdir())) == len(cache.entries()) == 1
 
@@ -274,11 +277,12 @@ def test_two_at_the_same_moment(model, video, cache, monkeypatch):
 def test_an_entry_that_goes_while_it_is_read(model, video, cache, encoded):
     whole = caption(video, model)
 
-    def remove(done, total):
-        for entry in cache.entries():
-            cache.remove(entry)
+    class Removing(Events):
+        def progress(self, *_):
+            for entry in cache.entries():
+                cache.remove(entry)
 
-    again = malmm_cli.caption(video, model=model, on_progress=remove, **FEW)
+    again = malmm_cli.caption(video, model=model, events=Removing(), **FEW)
     assert replace(again, seconds={}) == whole
     assert encoded == [4, 2, 2]
 

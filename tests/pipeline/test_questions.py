@@ -7,6 +7,7 @@ from itertools import count
 import pytest
 import torch
 from helpers.commands import SAMPLE
+from helpers.events import Recorded
 
 import malmm_cli
 from malmm_cli import media
@@ -55,12 +56,10 @@ def test_answers_are_the_same_in_parts_and_one_by_one(model, calls, monkeypatch)
     assert calls == ["5 prompts", 4, 2]
     few_at_once(monkeypatch, 2)
     del calls[:]
-    told = []
-    parts = malmm_cli.ask(
-        SAMPLE, QUESTIONS, model=model, on_progress=lambda *done: told.append(done), **FEW
-    )
+    events = Recorded()
+    parts = malmm_cli.ask(SAMPLE, QUESTIONS, model=model, events=events, **FEW)
     assert calls == ["2 prompts", 4, 2, "2 prompts", "1 prompts"]
-    assert told == [(4, 18), (6, 18), (10, 18), (12, 18), (16, 18), (18, 18)]
+    assert events.counts == [(4, 18), (6, 18), (10, 18), (12, 18), (16, 18), (18, 18)]
     assert len(set(texts(alone))) > 1
     assert texts(parts) == texts(together) == texts(alone)
     assert [result.candidates for result in parts] == [result.candidates for result in alone]
@@ -152,9 +151,10 @@ def test_features_are_replayed(model):
 @pytest.mark.parametrize("folder", ["t5_folder", "vicuna_folder"])
 def test_words_are_told_as_they_come(folder, request, model):
     model = malmm_cli.load(str(request.getfixturevalue(folder)))
-    pieces = []
+    events = Recorded()
     few = {**FEW, "beams": 1, "max_new_tokens": 20}
-    result = malmm_cli.caption(SAMPLE, model=model, on_text=pieces.append, **few)
+    result = malmm_cli.caption(SAMPLE, model=model, events=events, **few)
+    pieces = events.pieces
     assert "".join(pieces) == result.text
     assert len(pieces) > 1
     assert all(piece.endswith(" ") for piece in pieces[:-1])
@@ -163,7 +163,9 @@ def test_words_are_told_as_they_come(folder, request, model):
 
 def test_words_on_a_terminal(malmm, clip, monkeypatch):
     told, emit = [], sys.modules.get("malmm_cli.cli.running").emit
-    monkeypatch.setattr("malmm_cli.cli.running.emit", lambda text: told.append(text) or emit(text))
+    for module in ("running", "terminal"):
+        name = f"malmm_cli.cli.{module}.emit"
+        monkeypatch.setattr(name, lambda text: told.append(text) or emit(text))
     run = ("caption", clip, "--model", "tiny", "--frames", "3", "--max-new-tokens", "12", "-q")
     plain = malmm(*run, "--beams", "1").out
     assert told == [plain]

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 from helpers.commands import SAMPLE
+from helpers.events import Recorded
 
 import malmm_cli
 from malmm_cli import media
@@ -51,7 +52,7 @@ def test_changes_are_settings_or_decoding(model):
     settings = changed(CAPTION, **FEW, memory=3)
     one = malmm_cli.caption(SAMPLE, model=model, settings=settings)
     assert comparable(one) == comparable(malmm_cli.caption(SAMPLE, model=model, memory=3, **FEW))
-    with pytest.raises(TypeError, match="colour"):
+    with pytest.raises(UsageError, match="unknown option 'colour'"):
         malmm_cli.caption(SAMPLE, model=model, colour="red")
 
 
@@ -79,9 +80,10 @@ def test_wrong_videos(model):
 
 def test_progress_is_told_chunk_by_chunk(model):
     model = dataclasses.replace(model, chunk=4)
-    told = []
-    malmm_cli.caption(SAMPLE, model=model, on_progress=lambda *done: told.append(done), **FEW)
-    assert told == [(4, 6), (6, 6)]
+    events = Recorded()
+    malmm_cli.caption(SAMPLE, model=model, events=events, **FEW)
+    assert events.stages == [f"{SAMPLE}, frames"]
+    assert events.counts == [(4, 6), (6, 6)]
 
 
 def test_chunks_do_not_show(model):

@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 
 import ray
-from helpers.batches import ids, night
+from helpers.batches import ids, run_batch
 from helpers.media_files import write_video
 from ray.cluster_utils import Cluster
 
 from malmm_cli.batch import cluster as ray_cluster
-from malmm_cli.batch.place import Place
+from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.plan import plan
 from malmm_cli.batch.worker import Setup, start
 from malmm_cli.settings import ASK, CAPTION, changed
@@ -38,7 +38,7 @@ def run(number: int) -> None:
         names = [str(write_video(Path(f"v{index}.mp4"), 20)) for index in range(number)]
         settings = changed(CAPTION, frames=4, memory=2, beams=1, max_new_tokens=2)
         items = plan([Task(name, name) for name in names], settings, ASK, {})
-        output = Place(Path("out.jsonl"))
+        output = OutputPaths(Path("out.jsonl"))
 
         def kill() -> None:
             while not (output.results.exists() and len(ids(output.results)) > number // 4):
@@ -49,7 +49,7 @@ def run(number: int) -> None:
         killer = threading.Thread(target=kill)
         killer.start()
         engine = partial(ray_cluster.run, start=partial(start, Setup("tiny")), workers=2)
-        tally = night(output, items, engine=engine)
+        tally = run_batch(output, items, engine=engine)
         killer.join()
         assert (tally.done, tally.failed) == (number, 0), tally
         assert sorted(ids(output.results)) == sorted(names)

@@ -8,11 +8,11 @@ import time
 from contextlib import chdir
 from pathlib import Path
 
-from helpers.batches import Actor, ids, night
+from helpers.batches import Actor, ids, run_batch
 
 from malmm_cli.batch.inputs import find_tasks
 from malmm_cli.batch.job import Engine
-from malmm_cli.batch.place import Place
+from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.plan import plan
 from malmm_cli.settings import ASK, CAPTION
 
@@ -36,12 +36,12 @@ def run(number: int) -> tuple[float, float]:
         Path("videos").mkdir()
         for index in range(number):
             Path("videos", f"v{index:06}.mp4").write_text(f"video {index}")
-        results = Place(Path("out.jsonl"))
+        results = OutputPaths(Path("out.jsonl"))
         took = []
         for expected in (number, 0):
             begun = time.monotonic()
             tasks = find_tasks(["videos"], (), (), results.base)
-            tally = night(results, plan(tasks, CAPTION, ASK, {}), engine=engine())
+            tally = run_batch(results, plan(tasks, CAPTION, ASK, {}), engine=engine())
             took.append(time.monotonic() - begun)
             assert (tally.done, tally.failed) == (expected, 0)
         found = ids(results.results)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from malmm_cli.datasets.synthetic.telling import caption, questions
 from malmm_cli.datasets.synthetic.video import write_mp4
 from malmm_cli.datasets.tasks import task_as_json
 from malmm_cli.errors import OutputError, UsageError
+from malmm_cli.events import SILENT, Events
 from malmm_cli.files.atomic import RERUN, new_file, remove_leftovers
 from malmm_cli.types import Task
 
@@ -51,9 +52,7 @@ class World:
         )
 
 
-def write_dataset(
-    world: World, folder: Path, on_progress: Callable[[int, int], None] | None = None
-) -> list[Task]:
+def write_dataset(world: World, folder: Path, events: Events = SILENT) -> list[Task]:
     """Write videos/*.mp4, data.jsonl (tasks) and events.jsonl into folder; return the tasks.
 
     A folder that was left unfinished is finished. Raises UsageError for a folder that holds
@@ -77,19 +76,19 @@ def write_dataset(
         (folder / "videos").mkdir(exist_ok=True)
         for place in (folder, folder / "videos"):
             remove_leftovers(place, older_than=ABANDONED)  # another run may be at work
-        tasks, events = [], []
-        for index in range(world.videos):
-            scene = world.scene(index)
-            name = f"videos/{index:05d}.mp4"
-            if not (folder / name).exists():
-                write_mp4(render(scene, world.fps), folder / name, world.fps)
-            tasks += _tasks(world, scene, index, name)
-            events.append({"video": name, **asdict(scene)})
-            if on_progress:
-                on_progress(index + 1, world.videos)
-        _write(folder / "events.jsonl", _lines(events))
+        tasks, scenes = [], []
+        with events.stage("synth", "videos"):
+            for index in range(world.videos):
+                scene = world.scene(index)
+                name = f"videos/{index:05d}.mp4"
+                if not (folder / name).exists():
+                    write_mp4(render(scene, world.fps), folder / name, world.fps)
+                tasks += _tasks(world, scene, index, name)
+                scenes.append({"video": name, **asdict(scene)})
+                events.progress("synth", index + 1, world.videos, "videos")
+        _write(folder / "events.jsonl", _lines(scenes))
         _write(folder / "data.jsonl", _lines([task_as_json(task) for task in tasks]))
-        _check_there(folder, [event["video"] for event in events])
+        _check_there(folder, [scene["video"] for scene in scenes])
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
     return tasks

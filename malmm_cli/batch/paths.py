@@ -1,4 +1,4 @@
-"""Where a batch writes: its results, its state and its lock, by the name that was given."""
+"""The paths that a batch writes to: results, state and lock, by the name of the output."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from malmm_cli.batch.state import holder
 from malmm_cli.errors import OutputError, UsageError
 from malmm_cli.formats import FORMATS, check_name, check_own, check_writable, make_folder, target
 
-__all__ = ["Place", "place_of"]
+__all__ = ["OutputPaths", "output_paths"]
 
 SUFFIXES = {form: "txt" if form == "text" else form for form in FORMATS}
 
 
 @dataclass(frozen=True)
-class Place:
-    """Files of one output.
+class OutputPaths:
+    """The files of one output.
 
     results.jsonl is the truth; state.sqlite follows from it, and so do the files in `folder`, of
     the kind `form`, where there is one.
@@ -33,7 +33,7 @@ class Place:
 
     @property
     def base(self) -> Path:
-        """The folder that all lies in."""
+        """The folder of all of them."""
         return self.results.parent
 
     @property
@@ -43,7 +43,7 @@ class Place:
 
     @property
     def lock(self) -> Path:
-        """What the run that writes has locked."""
+        """The lock of the run that writes."""
         return self.results.with_suffix(".lock")
 
     @property
@@ -56,7 +56,7 @@ class Place:
         return self.base / f"{name}.{self.suffix}"
 
     def clear(self) -> None:
-        """Begin anew: what stands there is taken for nothing. The caller holds the lock."""
+        """Remove the results of earlier runs. The caller holds the lock."""
         try:
             self.results.unlink(missing_ok=True)
         except OSError as error:
@@ -64,7 +64,7 @@ class Place:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Have it alone, as long as the process lives; UsageError names the run that has it."""
+        """Lock the output while the process lives; UsageError names the run that has it locked."""
         if self.folder:
             make_folder(self.folder)
         lock = FileLock(self.lock)
@@ -84,20 +84,21 @@ class Place:
             lock.release()
 
 
-def place_of(output: Path, given: str, form: str | None, inputs: Sequence[str] = ()) -> Place:
-    """The place that `-o` names: FILE.jsonl, or a folder, which is there or ends in a slash.
+def output_paths(given: str, form: str | None = None, inputs: Sequence[str] = ()) -> OutputPaths:
+    """The paths of an output: FILE.jsonl, or a folder, which exists or whose name ends in a slash.
 
     Raises UsageError for anything else, and for a file that is one of the `inputs`.
     """
     if not given:
         raise UsageError("-o is empty", hint="name FILE.jsonl, or a folder with a slash behind it")
+    output = Path(given)
     is_folder = given.endswith(("/", os.sep)) or os.path.isdir(output)
     if form is not None and form not in FORMATS:
         raise UsageError(f"unknown format {form!r}", hint=f"one of {', '.join(FORMATS)}")
     if is_folder:
         if os.path.lexists(output) and not os.path.isdir(output):
             raise UsageError(f"-o {given}: is not a folder", hint="name a new one, or a file")
-        return _checked(Place(output / "results.jsonl", output, form or "text"))
+        return _checked(OutputPaths(output / "results.jsonl", output, form or "text"))
     if output.suffix.lower() != ".jsonl":
         raise UsageError(
             f"-o {given}: results are JSON lines, or a file for each video",
@@ -109,12 +110,12 @@ def place_of(output: Path, given: str, form: str | None, inputs: Sequence[str] =
         )
     check_writable(output, overwrite=True, inputs=inputs, read_back=True)
     # the lock lies beside the file itself, by whatever name it is reached
-    return _checked(Place(target(output)))
+    return _checked(OutputPaths(target(output)))
 
 
-def _checked(place: Place) -> Place:
-    """The place, whose files lie in its folder or are not there yet."""
-    for path in (place.results, place.state, place.lock):
+def _checked(paths: OutputPaths) -> OutputPaths:
+    """The paths, if their files are ordinary ones or do not exist yet."""
+    for path in (paths.results, paths.state, paths.lock):
         check_own(path)
-    check_name(Path(f"{place.state}-journal"))  # the longest of them
-    return place
+    check_name(Path(f"{paths.state}-journal"))  # the longest of them
+    return paths

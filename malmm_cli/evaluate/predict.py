@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from malmm_cli.errors import MalmmError
 from malmm_cli.evaluate.predictions import Kept, Prediction, digest, kept
+from malmm_cli.events import SILENT, Events
 from malmm_cli.models.base import Context
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline import answer, loading, watch
@@ -22,14 +23,13 @@ from malmm_cli.pipeline.watch import Watched
 from malmm_cli.settings import ASK, CAPTION, Decoding, Sampling, Settings, changed, prompts_for
 from malmm_cli.types import Task
 
-__all__ = ["Plan", "Prediction", "Run", "about", "run"]
+__all__ = ["Plan", "Prediction", "Run", "about", "predict"]
 
 # Visual tokens before choices that are weighed at a time: the scores of all words at each of them
 # are held at once.
 VISUAL = 2048
 
 Encoded = dict[Sampling, VideoFeatures]
-OnSeen = Callable[[str, int, float, dict[str, float]], None]  # video, frames, duration, seconds
 
 
 @dataclass(frozen=True)
@@ -76,23 +76,21 @@ class Run:
     path: Path
 
 
-def run(
+def predict(
     tasks: Sequence[Task],
     model: Model,
     runs: Sequence[Run],
     *,
     limit: int | None = None,
     overwrite: bool = False,
-    on_progress: Callable[[int, int], None] | None = None,
-    on_failure: Callable[[MalmmError], None] | None = None,
-    on_seen: OnSeen | None = None,
+    events: Events = SILENT,
 ) -> list[list[Prediction]]:
     """The prediction for each task, or for the first `limit`, in each run, in their order.
 
-    What a run's file holds is not done again, failures apart. A video that cannot be used is told
-    to `on_failure`, recorded for each of its tasks, and hurts no other. `on_seen` is told how long
-    each stage took for tasks that look at a video in the same way. Raises UsageError before
-    anything is done if a file holds something else or settings make no sense.
+    What a run's file holds is not done again, failures apart. A video that cannot be used is
+    reported to `events`, recorded for each of its tasks, and stops no other; so is how long each
+    stage took for tasks that look at a video in the same way. Raises UsageError before anything is
+    done if a file holds something else or settings make no sense.
     """
     for one in runs:
         for task in tasks:
@@ -109,10 +107,9 @@ def run(
         for group in _groups(tasks):
             encoded: Encoded | None = {} if len(runs) > 1 else None
             for one, file in zip(runs, files, strict=True):
-                _answer(group, model, one.plan, file, encoded, on_failure, on_seen)
+                _answer(group, model, one.plan, file, encoded, events)
                 done += len(group)
-                if on_progress:
-                    on_progress(done, total)
+                events.progress("evaluation", done, total, "tasks")
         return [[file.found[task.id] for task in tasks] for file in files]
 
 
@@ -155,21 +152,18 @@ def _answer(
     plan: Plan,
     file: Kept,
     encoded: Encoded | None,
-    on_failure: Callable[[MalmmError], None] | None,
-    on_seen: OnSeen | None,
+    events: Events,
 ) -> None:
     """Add to the file what it lacks of a group, `encoded` of which may be there from before."""
     rest = [task for task in group if task.id not in file.found or file.found[task.id].error]
     for tasks in _alike(rest, plan):
         try:
             predictions, seen = _predict(tasks, model, plan, encoded)
-            if on_seen:
-                on_seen(tasks[0].video, seen.frames, seen.info.duration, seen.seconds)
+            events.timing(tasks[0].video, seen.frames, seen.info.duration, seen.seconds)
         except Exception as error:  # a fault of ours too: the other videos are to be done
-            told = _told(tasks[0].video, error)
-            if on_failure:
-                on_failure(told)
-            reason = {"kind": told.kind, "message": told.message}
+            failure = _as_malmm_error(tasks[0].video, error)
+            events.failed(failure)
+            reason = {"kind": failure.kind, "message": failure.message}
             predictions = [
                 Prediction(task.id, task.video, plan.prompt(task), error=reason) for task in tasks
             ]
@@ -177,7 +171,7 @@ def _answer(
             file.add(prediction)
 
 
-def _told(video: str, error: Exception) -> MalmmError:
+def _as_malmm_error(video: str, error: Exception) -> MalmmError:
     if isinstance(error, MalmmError):
         if video in error.message:
             return error

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from malmm_cli.errors import UsageError
+from malmm_cli.events import SILENT, Events
 from malmm_cli.files.atomic import new_file
 from malmm_cli.formats import open_lines
 from malmm_cli.models.base import Trainable
@@ -42,8 +43,7 @@ def fit(
     about: dict[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
     workers: Workers | None = None,
-    on_note: Callable[[str], None] = lambda _: None,
-    on_progress: Callable[[int, int], None] | None = None,
+    events: Events = SILENT,
 ) -> Path:
     """Train net for `steps` in all, and return the file of what it learnt, in `folder`.
 
@@ -59,7 +59,7 @@ def fit(
     workers = workers or Workers()
     learner = Learner(net, recipe, settings, steps=steps, dtype=dtype, workers=workers)
     about = {**asdict(recipe), "steps": steps, **_memory(settings), **(about or {})}
-    done, best = _resume(folder, learner, about, on_note)
+    done, best = _resume(folder, learner, about, events)
     _check_alike(workers, about | {"done": done})
     kept = _Kept(folder, learner, about, workers)
     longest = longest_answer(net, validation.samples if validation else ())
@@ -68,7 +68,7 @@ def fit(
         for number in range(done, steps):
             if workers.total(bool(stopped))[0]:
                 kept.save(number, best)
-                on_note(f"step {number} of {steps} is saved; the same command goes on from it")
+                events.note(f"step {number} of {steps} is saved; the same command goes on from it")
                 stopped.stop()
             begin = time.perf_counter()
             learnt = learner.step(number, source.draw(number))
@@ -76,8 +76,7 @@ def fit(
                 {"step": number + 1, "loss": learnt.loss, "lr": learnt.rate}
                 | {"seconds": time.perf_counter() - begin, "samples": learnt.samples}
             )
-            if on_progress:
-                on_progress(number + 1, steps)
+            events.progress("training", number + 1, steps, "steps")
             if (number + 1) % save_every and number + 1 < steps:
                 continue
             told = f"step {number + 1} of {steps}: loss {learnt.loss:.4f}"
@@ -87,7 +86,7 @@ def fit(
                 told += f", validation {found['loss']:.4f}, {found['exact']:.1%} exact"
                 best = kept.better(best, {"step": number + 1, **found})
             kept.save(number + 1, best)
-            on_note(told)
+            events.note(told)
     return kept.finish(best)
 
 
@@ -145,7 +144,7 @@ class _Kept:
 
 
 def _resume(
-    folder: Path, learner: Learner, about: dict[str, Any], on_note: Callable[[str], None]
+    folder: Path, learner: Learner, about: dict[str, Any], events: Events
 ) -> tuple[int, Best]:
     """Steps done before, and the best validation of them."""
     place = checkpoint.latest(folder)
@@ -159,7 +158,7 @@ def _resume(
         )
     checkpoint.restore(place, learner.parameters, learner.optimizer)
     learner.scaler.load_state_dict(state["scaler"])
-    on_note(f"going on after step {state['step']} of {learner.steps}")
+    events.note(f"going on after step {state['step']} of {learner.steps}")
     return state["step"], state["best"]
 
 

@@ -1,0 +1,315 @@
+"""The library calls: a whole batch, and what one would do."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from malmm_cli import hub
+from malmm_cli.batch import cluster, loop, pool, worker
+from malmm_cli.batch.inputs import find_tasks
+from malmm_cli.batch.job import Engine
+from malmm_cli.batch.ledger import check_folder, open_ledger
+from malmm_cli.batch.lines import Lines, read_lines
+from malmm_cli.batch.paths import OutputPaths, output_paths
+from malmm_cli.batch.plan import Planned, Sorted, jobs, plan, sort_out
+from malmm_cli.batch.state import pace
+from malmm_cli.batch.summary import DryRun, Summary
+from malmm_cli.batch.worker import Setup
+from malmm_cli.errors import MediaError
+from malmm_cli.events import SILENT, Events
+from malmm_cli.files.descriptors import allow
+from malmm_cli.files.fingerprint import folder_identity
+from malmm_cli.media.sandbox import Limits
+from malmm_cli.settings import ASK, CAPTION, Changes, Settings, by_kind, changed, check_types
+from malmm_cli.types import Task
+
+if TYPE_CHECKING:
+    from malmm_cli.pipeline.feature_cache import FeatureCache
+
+__all__ = ["Options", "dry_run", "run"]
+
+FILES, FILES_EACH = 16, 4  # open at once, besides for each worker
+WEIGHTS = ("*.safetensors", "*.json", "qformer_tokenizer/*", "tokenizer.model", "spiece.model")
+RESUME = "run the same command to resume"
+REDONE = ("other settings", "another file")  # why an item that has a result is done again
+
+Inputs = str | Path | Sequence[str | Path]
+
+
+class Options(Changes, total=False):
+    """Keyword arguments of `run` and `dry_run`: those of `_Batch`, and changes to the settings."""
+
+    questions: Sequence[str]
+    listed: Iterable[str]
+    format: str | None
+    model: str
+    device: str
+    dtype: str
+    quantize: str | None
+    offline: bool
+    workers: int | None
+    ray: str | None
+    timeout: float | None
+    retry: int
+    limit: int | None
+    fail_fast: bool
+    overwrite: bool
+    cache: str | Path | None
+    cache_size: float
+    full_hash: bool
+    limits: Limits
+
+
+def run(
+    inputs: Inputs, output: str | Path, *, events: Events = SILENT, **options: Unpack[Options]
+) -> Summary:
+    """Caption every video of the inputs, or ask `questions` about each, as `malmm batch` does.
+
+    Inputs are folders, files, glob patterns, files of tasks (.jsonl), and "-" for the paths
+    `listed`. The output is FILE.jsonl, or a folder, which exists or whose name ends in a slash and
+    gets a file for each video in the `format` (default: text). Items that have a result in the
+    output are not done again. `timeout` is in seconds for one video, `cache_size` in GB; `cache` is
+    a folder for features of frames.
+
+    A video that fails is reported to `events`, counted, and stops no other. Raises UsageError for
+    wrong arguments and for an output that another run is writing, ModelError and CapacityError
+    where the model cannot be loaded, OutputError where results cannot be written. After Ctrl-C or
+    an error, what was done is in the output, and the same call resumes.
+    """
+    return _batch(inputs, output, options).run(events)
+
+
+def dry_run(
+    inputs: Inputs, output: str | Path, *, events: Events = SILENT, **options: Unpack[Options]
+) -> DryRun:
+    """What `run` would do with the same arguments; loads no model and writes nothing."""
+    return _batch(inputs, output, options).dry_run(events)
+
+
+def _batch(inputs: Inputs, output: str | Path, options: Options) -> _Batch:
+    check_types(options, Options)
+    given: dict[str, Any] = {**options}
+    own = {f.name: given.pop(f.name) for f in fields(_Batch) if f.name in given}
+    several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+    return _Batch([os.fspath(one) for one in several], os.fspath(output), given, **own)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What is to be done, where results go, and how."""
+
+    inputs: list[str]
+    output: str
+    changes: dict[str, Any]
+    questions: Sequence[str] = ()
+    listed: Iterable[str] = ()
+    format: str | None = None
+    model: str = "vicuna-7b"
+    device: str = "auto"
+    dtype: str = "auto"
+    quantize: str | None = None
+    offline: bool = False
+    workers: int | None = None
+    ray: str | None = None
+    timeout: float | None = None
+    retry: int = 0
+    limit: int | None = None
+    fail_fast: bool = False
+    overwrite: bool = False
+    cache: str | Path | None = None
+    cache_size: float = 20.0
+    full_hash: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+    def run(self, events: Events) -> Summary:
+        """Do all that is to be done."""
+        request, setup = self._request(events), self._setup()
+        paths = request.paths
+        allow(FILES + FILES_EACH * setup.workers, f"a batch with --workers {setup.workers}")
+        planned = request.planned(self._locate(events))
+        with self._locked(paths, planned) as lines:
+            found = sort_out(planned, lines.kept)
+            todo = [item for item, _ in found.todo[: self.limit]]
+            _report_earlier(paths, planned, lines, found, events)
+            begun = time.monotonic()
+            with (
+                open_ledger(
+                    *(paths, lines, planned, todo, setup.workers),
+                    overwrite=self.overwrite,
+                    events=events,
+                ) as ledger,
+                events.stage("batch", "items"),
+            ):
+                for collision in ledger.collisions:
+                    events.note(collision)
+                engine = self._engine(setup, _Once(events))
+                try:
+                    tally = loop.run(
+                        *(jobs(todo), engine, ledger),
+                        retry=self.retry,
+                        fail_fast=self.fail_fast,
+                        events=events,
+                    )
+                except KeyboardInterrupt:
+                    events.interrupted(f"what is done is in {paths.results}; {RESUME}")
+                    raise
+        return Summary(
+            paths=paths,
+            todo=len(todo),
+            done=tally.done,
+            failed=tally.failed,
+            done_before=len(found.done),
+            limited=len(found.todo) - len(todo),
+            gone=tuple(item.task.video for item in found.gone),
+            seconds=time.monotonic() - begun,
+            worker_seconds=tally.seconds,
+            errors=tally.errors,
+            kinds=tally.kinds,
+        )
+
+    def dry_run(self, events: Events) -> DryRun:
+        """Compare what is asked for with what is in the output."""
+        request = self._request(events)
+        model = hub.describe(self.model)
+        folder = Path(model["folder"]) if model["folder"] else None
+        planned = request.planned(self._identity(model["name"], model["revision"], folder))
+        found = sort_out(planned, self._kept(request.paths).kept)
+        todo = found.todo[: self.limit]
+        return DryRun(
+            todo=[(i.task.id, why, os.path.exists(i.task.video)) for i, why in todo],
+            gone=[item.task.id for item in found.gone],
+            items=len(planned),
+            done_before=len(found.done),
+            limited=len(found.todo) - len(todo),
+            workers=self.workers or 1,
+            memory=model["memory"],
+            pace=pace(request.paths.state),
+        )
+
+    def _request(self, events: Events) -> _Request:
+        """Find the items and give each kind its settings."""
+        for_questions, for_captions = by_kind(self.changes)
+        captions = changed(CAPTION, **for_captions)
+        paths = output_paths(self.output, self.format, self.inputs)
+        tasks = find_tasks(self.inputs, self.listed, self.questions, paths.base, events)
+        only_questions = all(task.question is not None for task in tasks)
+        questions = changed(ASK, **(self.changes if only_questions else for_questions))
+        return _Request(paths, tasks, captions, questions)
+
+    def _setup(self) -> Setup:
+        return Setup(
+            model=self.model,
+            device=self.device,
+            dtype=self.dtype,
+            quantize=self.quantize,
+            workers=1 if self.ray else self.workers or 1,
+            timeout=self.timeout or math.inf,
+            full_hash=self.full_hash,
+            cache=self._cache(),
+            limits=self.limits,
+        )
+
+    def _cache(self) -> FeatureCache | None:
+        if self.cache is None:
+            return None
+        from malmm_cli.pipeline.feature_cache import FeatureCache
+
+        limit = int(min(self.cache_size, 1e9) * 1e9)
+        return FeatureCache(Path(self.cache).expanduser(), limit, self.full_hash)
+
+    def _locate(self, events: Events) -> dict[str, Any]:
+        """Download the model where that is needed; returns its identity."""
+
+        def check(parameters: int) -> None:
+            from malmm_cli.pipeline.loading import must_spread
+
+            where = {"device": self.device, "dtype": self.dtype}
+            must_spread(self.model, parameters, **where, quantize=self.quantize)
+
+        with events.stage("download", "bytes"):
+            located = hub.locate(
+                self.model, offline=self.offline, check_memory=check, events=events
+            )
+        if located.note:
+            events.note(f"note: {located.name} is {located.note}")
+        return self._identity(located.name, located.revision, located.folder)
+
+    def _identity(self, name: str, revision: str | None, folder: Path | None) -> dict[str, Any]:
+        """What decides a result besides video and settings."""
+        if revision is None and folder is not None:
+            revision = folder_identity(folder, WEIGHTS)
+        numbers = {"dtype": self.dtype, "quantize": self.quantize}
+        return {"model": name, "revision": revision, **numbers}
+
+    def _kept(self, paths: OutputPaths) -> Lines:
+        return Lines() if self.overwrite else read_lines(paths.results)
+
+    @contextmanager
+    def _locked(self, paths: OutputPaths, planned: Sequence[Planned]) -> Iterator[Lines]:
+        """Lock the output, which must be one that this batch may write; gives what is in it."""
+        if not self.overwrite:  # before anything is made
+            lines = read_lines(paths.results)
+            new = [item for item in planned if item.task.id not in lines.kept]
+            check_folder(paths, lines, planned, new)
+        with paths.locked():
+            if self.overwrite:
+                paths.clear()
+            yield read_lines(paths.results)  # once more: another run may have written
+
+    def _engine(self, setup: Setup, events: Events) -> Engine:
+        start = partial(worker.start, setup)
+        how: dict[str, Any] = {"start": start, "timeout": setup.timeout, "events": events}
+        if self.ray is None:
+            return partial(pool.run, workers=setup.workers, **how)
+        return partial(cluster.run, address=self.ray, workers=self.workers, **how)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The items that were asked for, the settings of each kind, and where results go."""
+
+    paths: OutputPaths
+    tasks: list[Task]
+    captions: Settings
+    questions: Settings
+
+    def planned(self, model: dict[str, Any]) -> list[Planned]:
+        """The items with their settings and digests."""
+        return plan(self.tasks, self.captions, self.questions, model)
+
+
+class _Once(Events):
+    """Notes each line once: every worker names its model."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._seen: set[str] = set()
+
+    def note(self, line: str) -> None:
+        """Note a line that is new."""
+        if line not in self._seen:
+            self._events.note(line)
+        self._seen.add(line)
+
+
+def _report_earlier(
+    paths: OutputPaths, planned: Sequence[Planned], lines: Lines, found: Sorted, events: Events
+) -> None:
+    """Report what is in the output, and what that means for this run."""
+    for item in found.gone:
+        message = f"{item.task.video}: no such file; its earlier result is kept"
+        events.failed(MediaError(message, kind="Missing"))
+    for why in REDONE:
+        number = sum(reason == why for _, reason in found.todo)
+        if number:
+            events.note(f"results of {why} in {paths.results}, made anew: {number}")
+    if others := lines.kept.keys() - {item.task.id for item in planned}:
+        events.note(f"results of other items in {paths.results}, kept: {len(others)}")

@@ -1,0 +1,66 @@
+"""What a batch did, and what one would do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from malmm_cli.batch.paths import OutputPaths
+from malmm_cli.batch.state import Pace
+from malmm_cli.errors import MalmmError
+
+__all__ = ["DryRun", "Summary"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a batch, in items.
+
+    Of `todo` items, `done` and `failed` are over; `done_before` had results already, `limited` were
+    left out by the limit. `gone` are videos that do not exist any more, whose results are kept.
+    The run took `seconds`, its workers together `worker_seconds`. `errors` are by video; `kinds`
+    counts failed items by the kind of their error.
+    """
+
+    paths: OutputPaths
+    todo: int
+    done: int
+    failed: int
+    done_before: int
+    limited: int
+    gone: tuple[str, ...]
+    seconds: float
+    worker_seconds: float
+    errors: dict[str, MalmmError]
+    kinds: Counter[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing failed and no video is missing."""
+        return not (self.failed or self.gone)
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a batch would do.
+
+    `todo` holds the id of each item, why it is to be done, and whether its video exists; `gone` the
+    ids of results that are kept because their videos do not exist any more. `memory` is what the
+    weights take in bytes by dtype, None where that is unknown; `pace` is that of the latest run.
+    """
+
+    todo: list[tuple[str, str, bool]]
+    gone: list[str]
+    items: int
+    done_before: int
+    limited: int
+    workers: int
+    memory: dict[str, int | None]
+    pace: Pace | None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it would take, where an earlier run tells."""
+        if self.pace is None:
+            return None
+        return self.pace.seconds * len(self.todo) / self.workers

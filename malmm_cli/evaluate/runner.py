@@ -1,0 +1,249 @@
+"""The library calls: a model evaluated on a data set, and the parts of its memory compared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Unpack
+
+from malmm_cli.datasets.papers import SETS, Set, read_set
+from malmm_cli.datasets.tasks import read_tasks
+from malmm_cli.errors import UsageError
+from malmm_cli.evaluate import ablation
+from malmm_cli.evaluate.picture import draw
+from malmm_cli.evaluate.plots import require_matplotlib
+from malmm_cli.evaluate.predict import Plan, Run, about, predict
+from malmm_cli.evaluate.predictions import Prediction
+from malmm_cli.evaluate.scores import Rule, score
+from malmm_cli.events import SILENT, Events
+from malmm_cli.formats import SCHEMA, check_writable, make_folder, target
+from malmm_cli.pipeline.loading import Model, check_model
+from malmm_cli.settings import ASK, CAPTION, Changes, by_kind, changed, check_types
+from malmm_cli.types import Task
+
+__all__ = ["Ablation", "Evaluation", "Options", "ablate", "beside", "run"]
+
+# A loaded model, or what loads one once everything else has been checked: that of the call or, with
+# a folder, a trained variant.
+Loaded = Model | Callable[..., Model]
+
+
+class Options(Changes, total=False):
+    """Keyword arguments of `run` and `ablate`: those of `malmm eval`, and changes to the settings.
+
+    `format` names a set of the paper, "jsonl" a file of tasks; `videos`, `split` and `task` are for
+    the former. With `choices` the likeliest of a task's choices is taken. `limit` takes the first
+    tasks only.
+    """
+
+    format: str
+    videos: str | Path | None
+    split: str | None
+    task: str | None
+    choices: bool
+    limit: int | None
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a model, and the predictions behind them, which are kept in the file `path`.
+
+    `scores` are those of `malmm_cli.evaluate.scores`; `paper` is what MA-LMM's authors report for
+    the same set.
+    """
+
+    data: Path
+    model: Model
+    plan: Plan
+    path: Path
+    predictions: list[Prediction]
+    scores: dict[str, Any]
+    paper: dict[str, Any] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all but the predictions, for JSON."""
+        head = _head(self.data, self.model, self.plan)
+        return {**head, "scores": self.scores, "paper": self.paper}
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Scores by row, for each change to the memory; `folder` keeps the predictions of each row."""
+
+    data: Path
+    model: Model
+    plan: Plan
+    folder: Path
+    rows: list[dict[str, Any]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it, for JSON."""
+        return {**_head(self.data, self.model, self.plan), "rows": self.rows}
+
+    def draw(self, path: Path) -> bool:
+        """Write a picture of it; returns False, and writes none, where nothing was answered."""
+        return draw(self.rows, path)
+
+
+def run(
+    data: str | Path,
+    *,
+    model: Loaded,
+    predictions: str | Path | None = None,
+    events: Events = SILENT,
+    **options: Unpack[Options],
+) -> Evaluation:
+    """Evaluate a model on a data set, as `malmm eval` does.
+
+    `predictions` is the file that keeps them (default: beside the data); those that are in it are
+    not made again. `model` may be a function, which is called once the data has been checked. A
+    video that cannot be used is reported to `events`, counted, and stops no other. Raises
+    UsageError for data, settings or files that will not do.
+    """
+    job = _job(Path(data), options)
+    path = Path(predictions) if predictions else beside(job.data, "predictions.jsonl")
+    if os.path.exists(path) and path.samefile(job.data):
+        raise UsageError(f"{path}: is DATA itself", hint="--predictions names another file")
+    check_writable(path, overwrite=True, read_back=True)
+    path = target(path)
+    loaded = _load(model)
+    with _reported(events, path):
+        runs = [Run(job.plan, path)]
+        (found,) = predict(job.tasks, loaded, runs, **job.how, events=events)
+    scores = score(job.tasks[: job.limit], found, job.rule)
+    return Evaluation(job.data, loaded, job.plan, path, found, scores, job.paper)
+
+
+def ablate(
+    data: str | Path,
+    *,
+    model: Loaded,
+    folder: str | Path | None = None,
+    variants: str | Path | None = None,
+    picture: str | Path | None = None,
+    events: Events = SILENT,
+    **options: Unpack[Options],
+) -> Ablation:
+    """Evaluate a model with one part of its memory changed at a time: `malmm eval --ablate`.
+
+    `folder` keeps the predictions of each row (default: beside the data). `variants` is a folder of
+    models that were trained as variants; `model` then is a function that also loads such a model
+    from its folder. `picture` is where one will be drawn;
+    that it can be is checked first.
+    """
+    job = _job(Path(data), options)
+    folder = Path(folder) if folder else beside(job.data, "ablation")
+    if picture is not None:
+        if Path(picture).suffix.lower() != ".png":
+            raise UsageError(f"--picture {picture}: a name that ends in .png is needed")
+        require_matplotlib()
+        check_writable(Path(picture), overwrite=True)
+    trained = ablation.find_trained(Path(variants), job.plan) if variants else []
+    loaded = _load(model)
+    make_folder(folder)
+    with _reported(events, folder):
+        rows = ablation.ablate(
+            *(job.tasks, loaded, job.plan, folder),
+            trained=trained,
+            load=partial(_load, model),
+            rule=job.rule,
+            **job.how,
+            events=events,
+        )
+    return Ablation(job.data, loaded, job.plan, folder, rows)
+
+
+def beside(data: Path, suffix: str) -> Path:
+    """The default path of what is made of data: data/test.jsonl → data/test.predictions.jsonl."""
+    if data.stem in ("", ".."):  # "." has no name of its own
+        data = Path(os.path.abspath(data))
+    return data.with_name(f"{data.stem}.{suffix}")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Tasks, how to answer them, and the set of the paper that they are of."""
+
+    data: Path
+    tasks: list[Task]
+    plan: Plan
+    limit: int | None
+    overwrite: bool
+    known: Set | None
+    part: str | None
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """Arguments of `predict`."""
+        return {"limit": self.limit, "overwrite": self.overwrite}
+
+    @property
+    def rule(self) -> Rule:
+        """How predictions are scored."""
+        first_word = self.known is not None and self.known.first_word
+        return Rule(self.plan.most(self.tasks).memory.length or ASK.memory.length, first_word)
+
+    @property
+    def paper(self) -> dict[str, Any] | None:
+        """What MA-LMM's authors report for the same, and where."""
+        if self.known is None:
+            return None
+        paper = self.known.paper
+        results = {self.part: paper[self.part]} if self.part else dict(paper)
+        return {"source": f"MA-LMM, CVPR 2024, table {self.known.table}", "results": results}
+
+
+def _job(data: Path, options: Options) -> _Job:
+    """Read the data, and give its tasks settings: those given, above the set's or the commands'."""
+    check_types(options, Options)
+    given: dict[str, Any] = {**options}
+    form, choices = given.pop("format", "jsonl"), given.pop("choices", False)
+    limit, overwrite = given.pop("limit", None), given.pop("overwrite", False)
+    place = {name: given.pop(name, None) for name in ("videos", "split", "task")}
+    if form == "jsonl":
+        for option, value in place.items():
+            if value is not None:
+                message = f"--{option} is for the sets of --format-in"
+                raise UsageError(message, hint="name one of them")
+        tasks, known = read_tasks(data), None
+    else:
+        videos = Path(place["videos"]) if place["videos"] else None
+        tasks = read_set(data, form, videos=videos, split=place["split"], part=place["task"])
+        known = SETS[form]
+    if choices and not any(task.choices for task in tasks):
+        raise UsageError(f"{data}: no task has choices", hint="leave --choices out")
+    bases = (known.questions, known.captions) if known else (ASK, CAPTION)
+    for_questions, for_captions = by_kind(given)
+    questions, captions = changed(bases[0], **for_questions), changed(bases[1], **for_captions)
+    plan = Plan(questions, captions, choices)
+    return _Job(data, tasks, plan, limit, overwrite, known, place["task"])
+
+
+def _load(model: Loaded, *variant: Path) -> Model:
+    """The loaded model; with a folder, a variant of it."""
+    if not callable(model):
+        check_model(model)
+        if variant:
+            raise UsageError("variants need a function as model, which loads them")
+        return model
+    return model(*variant)
+
+
+def _head(data: Path, model: Model, plan: Plan) -> dict[str, Any]:
+    return {"schema": SCHEMA, "data": str(data), **about(model, plan), "device": model.device}
+
+
+@contextmanager
+def _reported(events: Events, path: Path) -> Iterator[None]:
+    """Enclose the evaluation as a stage; after Ctrl-C, report where what was done is kept."""
+    with events.stage("evaluation", "tasks"):
+        try:
+            yield
+        except KeyboardInterrupt:
+            events.interrupted(f"kept in {path}; run the same command to resume")
+            raise
