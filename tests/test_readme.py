@@ -1,4 +1,4 @@
-"""What README, docs/python.md and examples/ show, run as a reader would run it, in a folder of its own.
+"""What README, docs/python.md and examples/ show, run as a reader would run it, in an own folder.
 
 ```console blocks: lines that begin with `$ ` are commands; those that need neither network nor
 a large model are run by the shell. ```python blocks are all run, and so are the scripts of
