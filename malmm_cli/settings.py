@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from functools import cache
-from types import NoneType
+from types import NoneType, UnionType
 from typing import Any, TypedDict, get_args, get_type_hints
 
 from malmm_cli.errors import UsageError
@@ -214,7 +214,8 @@ def prompts_for(questions: Sequence[str], settings: Settings) -> list[str]:
 @cache
 def _kinds(options: type) -> dict[str, tuple[Any, ...]]:
     """The types that each option of a TypedDict may have."""
-    return {name: get_args(h) or (h,) for name, h in get_type_hints(options).items()}
+    hints = get_type_hints(options).items()
+    return {name: get_args(h) if isinstance(h, UnionType) else (h,) for name, h in hints}
 
 
 _CALLED = {str: "text", int: "an integer", float: "a number", bool: "True or False"}

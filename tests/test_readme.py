@@ -1,4 +1,4 @@
-"""What README and examples/ show, run as a reader would run it, in a folder of its own.
+"""What README, docs/python.md and examples/ show, run as a reader would run it, in an own folder.
 
 ```console blocks: lines that begin with `$ ` are commands; those that need neither network nor
 a large model are run by the shell. ```python blocks are all run, and so are the scripts of
@@ -41,6 +41,7 @@ def usage(script: Path) -> str:
 TEXT = README.read_text("utf-8") if README.exists() else ""
 RUN = [command for command in commands(TEXT) if RUNNABLE.search(command)]
 PYTHON = blocks(TEXT, "python")
+PAGE = blocks((REPOSITORY / "docs" / "python.md").read_text("utf-8"), "python")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,7 @@ def test_the_readme_has_something_to_run():
     assert README.exists(), "there is no README.md"
     assert RUN, "README.md has no ```console block with a `$ malmm … --model tiny`"
     assert PYTHON, "README.md has no ```python block"
+    assert len(PAGE) > 4, "docs/python.md has few ```python blocks"
 
 
 @pytest.mark.parametrize("command", RUN)
@@ -76,7 +78,7 @@ def test_commands(command, folder):
     assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
 
 
-@pytest.mark.parametrize("code", PYTHON)
+@pytest.mark.parametrize("code", [*PYTHON, *PAGE])
 def test_python(code, folder):
     done = run([sys.executable, "-c", code], folder)
     assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"

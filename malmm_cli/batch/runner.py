@@ -23,7 +23,7 @@ from malmm_cli.batch.plan import Planned, Sorted, jobs, plan, sort_out
 from malmm_cli.batch.state import pace
 from malmm_cli.batch.summary import DryRun, Summary
 from malmm_cli.batch.worker import Setup
-from malmm_cli.errors import MediaError
+from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.files.descriptors import allow
 from malmm_cli.files.fingerprint import folder_identity
@@ -98,7 +98,19 @@ def _batch(inputs: Inputs, output: str | Path, options: Options) -> _Batch:
     check_types(options, Options)
     given: dict[str, Any] = {**options}
     own = {f.name: given.pop(f.name) for f in fields(_Batch) if f.name in given}
+    for name, least in (("workers", 1), ("retry", 0), ("limit", 1)):
+        if own.get(name) is not None and own[name] < least:
+            raise UsageError(f"{name} must be at least {least}, not {own[name]}")
+    if isinstance(own.get("questions"), str):
+        own["questions"] = [own["questions"]]
+    if not isinstance(output, str | os.PathLike):
+        raise UsageError(f"output must be a path, not {output!r}")
     several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+    if not isinstance(several, list | tuple):
+        raise UsageError(f"inputs must be paths, not {inputs!r}")
+    for one in several:
+        if not isinstance(one, str | os.PathLike):
+            raise UsageError(f"inputs must be paths, not {one!r}")
     return _Batch([os.fspath(one) for one in several], os.fspath(output), given, **own)
 
 

@@ -85,14 +85,14 @@ class MemoryFile:
     sampling: dict[str, Any]
     warnings: list[str]
 
-    def write(self, path: Path) -> int:
+    def write(self, path: str | Path) -> int:
         """Write it whole or not at all; return its size in bytes. Raises OutputError."""
         about = {k: v for k, v in self.__dict__.items() if not isinstance(v, Tensor)}
         tensors = {"slots": self.slots, "counts": self.counts, "seconds": self.seconds}
         told = json.dumps(about)
         crc = checksum(*tensors.values(), text=told)
         content = save(tensors, {"format": FORMAT, "about": told, "crc32": crc})
-        with open_whole(path, durable=True) as file:
+        with open_whole(Path(path), durable=True) as file:
             file.write(content)
         return len(content)
 

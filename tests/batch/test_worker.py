@@ -77,7 +77,7 @@ def test_what_an_outcome_says(work, job):
     assert outcome.seconds > 0
     assert outcome.memory > 2**20
     assert outcome.identity.startswith(f"{SAMPLE.stat().st_size}-")
-    assert work.about == "tiny on cpu, float32"
+    assert work.description == "tiny on cpu, float32"
 
 
 def test_time_is_over_for_the_decoder_too(work, job, monkeypatch):
