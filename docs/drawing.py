@@ -42,6 +42,7 @@ STEPS = [
 
 
 def text(x: float, y: float, words: str, kind: str = "text", size: int = 13, more: str = "") -> str:
+    """Words centred at x."""
     return (
         f'<text x="{x:g}" y="{y:g}" font-size="{size}" class="{kind}" text-anchor="middle"{more}>'
         f"{words}</text>"
@@ -49,12 +50,14 @@ def text(x: float, y: float, words: str, kind: str = "text", size: int = 13, mor
 
 
 def box(x: float, y: float, width: float, height: float, kind: str = "box") -> str:
+    """A rounded box with its upper left corner at (x, y)."""
     return (
         f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="6" class="{kind}"/>'
     )
 
 
 def arrow(*points: tuple[float, float]) -> str:
+    """A line through points, with a tip at the last."""
     path = " L".join(f"{x:g} {y:g}" for x, y in points)
     return f'<path d="M{path}" class="arrow" marker-end="url(#tip)"/>'
 

@@ -1,4 +1,4 @@
-"""Many videos in one run: each item once in the output, whatever happens in the night.
+"""Many videos in one run, each item once in the output.
 
 inputs → tasks ─plan→ what is to be done, and what is ─jobs→ engine ─outcomes→ ledger → files
 

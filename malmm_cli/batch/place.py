@@ -1,4 +1,4 @@
-"""Where a batch writes: its results, its state and its lock, by the name that was given."""
+"""Where a batch writes: its results, its state and its lock."""
 
 from __future__ import annotations
 

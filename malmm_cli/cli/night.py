@@ -1,4 +1,4 @@
-"""What `malmm batch` does and says, from the plan to the morning after."""
+"""What `malmm batch` does and prints, from the plan to the summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: Q-Former, query tokens, position table and projection learn; all else is frozen.
+"""Fine-tuning of Q-Former, query tokens, position table and projection.
 
 Training(DATA.jsonl, FOLDER).run()   files of tasks in, a model folder out
 fit(net, source, ...)                the loop alone, for features that come from elsewhere

@@ -1,7 +1,7 @@
 """How many functions of malmm one question enters, and how deep the stack gets.
 
     python -m stress.calls      counts
-    python -m stress.calls -v   and the functions by file
+    python -m stress.calls -v   functions by file too
 
 Run in tests/, or with it in PYTHONPATH. It runs `malmm ask` on the sample video with the bundled
 model and counts named functions of malmm_cli (no lambdas, comprehensions or bodies of classes) in
@@ -103,10 +103,8 @@ def report(calls: Calls, *, verbose: bool) -> str:
     own, whole = max(calls.at_layers)
     lines.append(f"loop over layers: {own} frames of malmm_cli, {whole} with those of others")
     deepest = calls.deepest
-    lines.append(
-        f"deepest stack: {deepest['malmm_cli']} frames of malmm_cli; {deepest['all']} of all, where "
-        "malmm_cli is on top"
-    )
+    lines.append(f"deepest stack: {deepest['malmm_cli']} frames of malmm_cli")
+    lines.append(f"deepest stack with a function of malmm_cli on top: {deepest['all']} frames")
     if verbose:
         by_file = defaultdict(list)
         for file, function in sorted(calls.entered):

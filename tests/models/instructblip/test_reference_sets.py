@@ -46,7 +46,7 @@ def renamed(tmp_path):
 
 
 def test_renamed_files_are_the_same_cases(renamed):
-    collected = [run(folder, "--collect-only", "-q") for folder in (FOLDER, renamed)]
+    collected = [run(folder, "--collect-only") for folder in (FOLDER, renamed)]
     counts = [sum("::" in line for line in done.stdout.splitlines()) for done in collected]
     assert counts[0] == counts[1] > 100, collected[1].stdout
     done = run(renamed, "-x", "-k", "not encoder_decoders and not loss")
