@@ -31,11 +31,11 @@ test: $(READY) ## run the tests; ARGS="-k memory" goes to pytest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
 # the most valuable files first: layout, memory, parity with the reference, settings, formats, files
-QUICK := test_layout.py memory models/instructblip/test_reference_malmm_memory.py \
+QUICK := test_layout.py memory/test_bank.py models/instructblip/test_reference_malmm_memory.py \
   models/instructblip/test_reference_malmm_qformer.py models/test_families.py test_formats.py \
-  files media/test_sampling.py media/test_times.py checkpoints datasets/test_metrics.py
+  files/test_atomic.py media/test_sampling.py checkpoints/test_preprocessor.py
 
-quick: $(READY) ## the most valuable tests, in half a minute; ARGS goes to pytest
+quick: $(READY) ## only the most valuable tests; ARGS goes to pytest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(addprefix tests/,$(QUICK)) $(ARGS)
 
 # subprocesses are measured too; fail_under of pyproject.toml decides
