@@ -14,7 +14,7 @@ schema = echo "check-jsonschema $(1)" && $(BIN)/check-jsonschema --default-filet
 export HF_HUB_OFFLINE := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo tiny test stress check lint types wheel docs format clean
+.PHONY: help demo tiny test quick coverage stress check lint types wheel docs pages format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -30,11 +30,23 @@ tiny: $(READY) ## make the bundled model from nothing, in some hours; goes on wh
 test: $(READY) ## run the tests; ARGS="-k memory" goes to pytest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
+# the most valuable files first: layout, memory, parity with the reference, settings, formats, files
+QUICK := test_layout.py memory/test_bank.py models/instructblip/test_reference_malmm_memory.py \
+  models/instructblip/test_reference_malmm_qformer.py models/test_families.py test_formats.py \
+  files/test_atomic.py media/test_sampling.py checkpoints/test_preprocessor.py
+
+quick: $(READY) ## only the most valuable tests; ARGS goes to pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(addprefix tests/,$(QUICK)) $(ARGS)
+
+# subprocesses are measured too; fail_under of pyproject.toml decides
+coverage: $(READY) ## all tests with their coverage, which fails below the threshold
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --cov --cov-report term:skip-covered $(ARGS)
+
 stress: $(READY) ## kill, damage, soak and scale batches, for an hour and more
 	for run in kill signals mutate containers names kept models many soak cluster; do \
 	  echo "stress.$$run:"; PYTHONPATH=tests $(BIN)/python -m stress.$$run || exit 1; done
 
-check: ## all that continuous integration runs: lint, types, test, wheel
+check: ## all that continuous integration runs: lint, types, coverage, wheel
 	+@.ci/run
 
 lint: $(READY) ## formatting, ruff's rules, shell scripts, workflows, the Dockerfile
@@ -57,6 +69,9 @@ wheel: $(READY) ## build the wheel, install it elsewhere and run it there; DIST=
 
 docs: $(VENV)/docs ## the documentation as a site, in build/docs; a broken link is an error
 	$(BIN)/python -m sphinx -q -E -W --keep-going --nitpicky -d build/doctrees docs build/docs
+
+pages: $(READY) ## write the generated files of docs/: commands.md, code.md, the drawing
+	$(BIN)/python tests/test_docs.py
 
 format: $(READY) ## put the code into ruff's format and mend what ruff can
 	$(BIN)/python -m ruff check --fix .

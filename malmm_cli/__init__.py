@@ -1,4 +1,4 @@
-"""malmm: long videos, captioned and questioned with a memory of constant size.
+"""Caption long videos and answer questions about them with a memory of constant size.
 
 import malmm_cli
 

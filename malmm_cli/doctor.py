@@ -1,4 +1,4 @@
-"""What this machine has for running models, and what to do about what it lacks."""
+"""What this machine has for running models, and how to get what is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything a user can cause; caught once, in the command line, and printed as one line.
+"""Errors that users can cause: caught once, by the command line, and printed in one line.
 
 MalmmError
 ├── UsageError     wrong option, name or value                     exit 2

@@ -1,4 +1,4 @@
-"""Results → text, JSON, JSON lines, SRT, VTT or TSV; and files written whole or not at all."""
+"""Results → text, JSON, JSON Lines, SRT, VTT or TSV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values that travel between modules: what a file holds, one picture, one text, one result."""
+"""The values passed between modules: media info, frames, texts, results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many videos in one run: each item once in the output, whatever interrupts the run.
+"""Many videos in one run, each item once in the output.
 
 `run` is the library call that `malmm batch` makes, `dry_run` says what it would do (`runner`).
 

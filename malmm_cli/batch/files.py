@@ -1,4 +1,4 @@
-"""A file for each video: what it is called, and what is in it."""
+"""One output file for each video: its name and its content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of a folder: they follow from the lines, and none of somebody else is touched."""
+"""An output folder: files follow from the lines, and files malmm did not write stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a batch is made of: folders, patterns, files, lists and files of tasks → tasks."""
+"""The inputs of a batch: folders, patterns, files, lists and task files → tasks."""
 
 from __future__ import annotations
 

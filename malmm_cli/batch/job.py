@@ -1,4 +1,4 @@
-"""The values of a batch: what is to be done, what becomes of it, and who does it."""
+"""The values of a batch: jobs, their results and the workers that did them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in the output, and how more gets there: durable, each item once, in its own thread.
+"""What the output holds and how lines are added: durable, each item once, in a thread.
 
 While one group of lines is on its way to the disk the next one gathers, so that a run of many small
 items waits for the disk once for many of them.

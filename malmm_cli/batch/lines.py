@@ -1,4 +1,4 @@
-"""The output: JSON lines that say what they were made from, so that a later run knows them again.
+"""The output as JSON Lines that record their inputs, so that a rerun recognises them.
 
 Each line is an item as `malmm_cli.formats` writes it, with
 

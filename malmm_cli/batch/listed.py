@@ -1,4 +1,4 @@
-"""A list of files on stdin, one a line; what is something else is refused with what it is."""
+"""A list of files on stdin, one a line; other content is refused by name."""
 
 from __future__ import annotations
 

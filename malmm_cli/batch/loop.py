@@ -1,4 +1,4 @@
-"""The one loop of a batch: jobs to an engine, what becomes of them to the ledger."""
+"""The loop of a batch: hands jobs to workers and their results to the ledger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be done: tasks with their settings, sorted by what already stands in the output."""
+"""What a batch has to do: tasks and settings, compared with the existing output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers on this machine: processes that may crash, hang or be killed, and are started again.
+"""Worker processes on this machine, restarted when they crash, hang or are killed.
 
 Each is sent one job at a time; the first that is idle gets the next.
 """

@@ -1,4 +1,4 @@
-"""What a worker does: it loads a model once, then answers job after job.
+"""A worker: loads a model once, then answers job after job.
 
 The same function serves local processes and Ray's actors.
 """

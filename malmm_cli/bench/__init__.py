@@ -1,4 +1,4 @@
-"""What the numbers of docs/benchmarks.md come from. Each is measured in a process of its own.
+"""The measurements of docs/benchmarks.md, each in a process of its own.
 
 child    what such a process is, and what it can tell of itself
 steps    one step of the memory Q-Former

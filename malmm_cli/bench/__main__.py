@@ -1,4 +1,4 @@
-"""The process in which one thing is measured; see `child`."""
+"""The process in which one measurement runs; started by `child`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot be beaten: the image encoder's arithmetic at the rate of this machine's matrices."""
+"""A lower bound: the image encoder's arithmetic at this machine's matrix rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measuring in processes of their own: peak memory is then that of one thing alone.
+"""Measuring in separate processes, so that peak memory belongs to one measurement.
 
 `python -m malmm_cli.bench NAME ARGUMENTS` is such a process: it calls the function NAME of
 `MEASURES` with the arguments, a JSON object, and its last line is what that gave, as JSON.

@@ -1,4 +1,4 @@
-"""What it costs to read the frames that a model looks at, by each decoder and by decord alone.
+"""The cost of reading the frames a model sees, by decoder.
 
 Each reads the same frames of a file at 224 × 224 in a process of its own; opening is counted too.
 """

@@ -1,4 +1,4 @@
-"""Whether rounding piles up in a memory bank: what it holds after many steps, beside exact means.
+"""Rounding in a memory bank after many steps, compared with exact means.
 
 An entry is the mean of frames that follow each other, however it was merged, so what it should be
 is known from the frames alone, in float64.

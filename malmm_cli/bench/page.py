@@ -1,4 +1,4 @@
-"""Everything measured → a page in Markdown, with a picture of time and memory."""
+"""All measurements → a Markdown page with a plot of time and memory."""
 
 from __future__ import annotations
 

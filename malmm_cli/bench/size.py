@@ -1,4 +1,4 @@
-"""A published model at its true size, with random weights: stored, loaded and run."""
+"""A published model at its true size with random weights: stored, loaded and run."""
 
 from __future__ import annotations
 

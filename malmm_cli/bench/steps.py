@@ -1,4 +1,4 @@
-"""One step of the memory Q-Former at true sizes, beside other forms of it.
+"""One step of the memory Q-Former at true sizes, compared with other implementations.
 
 `slots` is the form that is used; `naive` projects the whole bank again at every frame; `none` is
 transformers' Q-Former, which has no memory.

@@ -1,4 +1,4 @@
-"""A whole video, stage by stage, beside the forms that it is compared with.
+"""A whole video, stage by stage, compared with other implementations.
 
 malmm         as `malmm ask` does it
 encoder-step  the same with its frames decoded before: the encoder and the step

@@ -1,1 +1,1 @@
-"""Folders of weights: their layout and their tensors."""
+"""Model folders: their layout and their tensors."""

@@ -1,4 +1,4 @@
-"""Names for a model's weights, whatever folder they are in, from a sample of their numbers."""
+"""Fingerprints of a model's weights, from a sample of their numbers."""
 
 from __future__ import annotations
 

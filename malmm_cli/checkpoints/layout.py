@@ -1,4 +1,4 @@
-"""A model's folder in the published layout: what its files say of themselves, read without torch.
+"""A model folder in the published layout, read and checked without torch.
 
     config.json                   which family
     model.safetensors             weights, or, where they are in several files,

@@ -1,4 +1,4 @@
-"""What a model's folder says of how pictures become numbers: where that is, and what is taken.
+"""Image preprocessing settings of a model folder.
 
 transformers knows four places. A folder's processor is for videos or for pictures, and looks at
 its own places in turn; the first that is there counts, whole. malmm then looks at the other's.

@@ -1,4 +1,4 @@
-"""Weight files of a model folder → state dict, with every fault told in one line.
+"""Weight files of a model folder → state dict, each fault as a one-line error.
 
 Only safetensors are read: a pickle can run code.
 """

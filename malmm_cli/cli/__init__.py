@@ -1,4 +1,4 @@
-"""The command line: options, one call, print. Nothing else in the package prints or exits.
+"""The command line: options, one call, print; nothing else prints or exits.
 
 Results go to stdout, everything else to stderr. Heavy imports happen inside the commands, so that
 help is instant.

@@ -1,4 +1,4 @@
-"""`malmm ask`."""
+"""The command `malmm ask`."""
 
 from __future__ import annotations
 

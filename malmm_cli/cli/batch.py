@@ -1,4 +1,4 @@
-"""`malmm batch`."""
+"""The command `malmm batch`."""
 
 from __future__ import annotations
 

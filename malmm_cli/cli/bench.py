@@ -1,4 +1,4 @@
-"""`malmm bench`."""
+"""The command `malmm bench`."""
 
 from __future__ import annotations
 

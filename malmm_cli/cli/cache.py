@@ -1,4 +1,4 @@
-"""`malmm cache`."""
+"""The command `malmm cache`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`malmm caption`."""
+"""The command `malmm caption`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees besides results: notes, warnings, errors and progress, all on stderr."""
+"""Notes, warnings, errors and progress, all on stderr."""
 
 from __future__ import annotations
 

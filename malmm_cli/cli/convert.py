@@ -1,4 +1,4 @@
-"""`malmm convert`."""
+"""The command `malmm convert`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`malmm doctor`."""
+"""The command `malmm doctor`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`malmm eval`."""
+"""The command `malmm eval`."""
 
 from __future__ import annotations
 

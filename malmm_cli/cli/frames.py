@@ -1,4 +1,4 @@
-"""`malmm frames`."""
+"""The command `malmm frames`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where torchrun or accelerate started several processes: which of them speaks, and for what.
+"""Several processes started by torchrun or accelerate: which of them prints.
 
 What every process finds by itself, such as a wrong option, the first one says; the others end well,
 since a launcher ends all as soon as one fails.

@@ -1,4 +1,4 @@
-"""`malmm models`."""
+"""The command `malmm models`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options that every command which runs a model has, declared once."""
+"""The options shared by every command that runs a model, declared once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`malmm remember`."""
+"""The command `malmm remember`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands that run a model share: loading it, and where results go."""
+"""What commands that run a model share: loading it and writing results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The standard streams: always there, patient where they may not block, safe for a terminal."""
+"""The standard streams: always open, tolerant of non-blocking mode, safe for terminals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`malmm synth`."""
+"""The command `malmm synth`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`malmm train`."""
+"""The command `malmm train`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How right a text is: exact match after normalisation, and the scores of captions.
+"""Metrics of a text: exact match after normalisation, and caption scores.
 
 Normalisation is that of the VQA challenge in all but its list of misspelt contractions, and in what
 it does to numbers, symbols and other languages: see `normalised`. Captions are scored by

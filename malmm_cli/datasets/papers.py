@@ -1,4 +1,4 @@
-"""The annotation files of the paper's data sets → tasks, with the paper's settings and results.
+"""Annotation files of the paper's data sets → tasks, with its settings and results.
 
 The files are those of the authors' repository (boheumd/MA-LMM, folder data): one JSON object each,
 from id to record.

@@ -1,4 +1,4 @@
-"""Questions and prompts about videos, with answers where they are known: one JSON object a line.
+"""Task files: questions and prompts about videos, one JSON object a line.
 
 One vocabulary for training, evaluation and batches:
 

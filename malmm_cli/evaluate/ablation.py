@@ -1,4 +1,4 @@
-"""What each part of the memory is worth: one model with parts swapped, and others trained so."""
+"""The value of each part of the memory: one model with parts switched off or replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""METEOR of captions, by its authors' own Java program, which pycocoevalcap brings along.
+"""METEOR of captions, by its authors' Java program from pycocoevalcap.
 
 The package waits for Java without limit, and for itself where that is cut short; so it does that in
 a process of its own, which can be killed and ends with this one.

@@ -1,4 +1,4 @@
-"""The process in which Java runs METEOR: a script that ends, with Java, when its parent does.
+"""The process that runs METEOR's Java program and ends with its parent.
 
 It imports nothing of malmm, so that it works wherever its parent does. One JSON line on stdin has
 the words of each caption and of its references; one on stdout has the score, or what went wrong.

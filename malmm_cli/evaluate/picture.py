@@ -1,4 +1,4 @@
-"""The picture of an ablation: accuracy against the age of the evidence and the video's length."""
+"""The plot of an ablation: accuracy against age of evidence and length of video."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pictures of numbers have in common; matplotlib comes with the extra `eval`."""
+"""What all plots share; matplotlib comes with the extra `eval`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks → predictions, video by video: each is decoded and encoded once for all its tasks."""
+"""Tasks → predictions; each video is decoded and encoded once for all its tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model said to each task, kept in a file of JSON lines that a later run goes on with."""
+"""A model's answers to tasks, kept as JSON Lines that a later run resumes."""
 
 from __future__ import annotations
 

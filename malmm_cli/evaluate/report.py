@@ -1,4 +1,4 @@
-"""Scores as a person reads them: lines, and the table of an ablation."""
+"""Scores as text: lines, and the table of an ablation."""
 
 from __future__ import annotations
 

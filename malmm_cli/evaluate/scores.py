@@ -1,4 +1,4 @@
-"""How right predictions are: in all, by kind, by the age of what they needed to see, by length."""
+"""Scores of predictions: overall, by kind, by age of evidence, by length."""
 
 from __future__ import annotations
 

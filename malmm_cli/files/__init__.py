@@ -1,1 +1,1 @@
-"""How files are written, whatever is in them."""
+"""Writing and naming files, whatever is in them."""

@@ -1,4 +1,4 @@
-"""What a terminal would obey, or turn round, shown as text instead.
+"""Control characters and bidirectional marks, shown as text instead of obeyed.
 
 Names, questions and what models write come from strangers: an escape in them sets a title, hides a
 line or types for the reader.

@@ -1,4 +1,4 @@
-"""What tells one file from another without reading all of it."""
+"""Fingerprints of files, without reading all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that stand for something else than a file: pipes, devices, what the process has open."""
+"""Names that are not regular files: pipes, devices, open descriptors."""
 
 from __future__ import annotations
 

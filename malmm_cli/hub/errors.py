@@ -1,4 +1,4 @@
-"""What goes wrong between here and the Hub → one plain line and the next step."""
+"""Errors of the Hugging Face Hub → one plain line and the next step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long to go on trying while nothing arrives."""
+"""How long to keep trying while no data arrives."""
 
 from __future__ import annotations
 

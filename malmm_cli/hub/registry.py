@@ -1,4 +1,4 @@
-"""The models that have a short name, and what is known of them before they are here."""
+"""The models with short names, and what is known of them before download."""
 
 from __future__ import annotations
 

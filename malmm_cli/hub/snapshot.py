@@ -1,4 +1,4 @@
-"""The files of one model: which of a repository are wanted, and what lies in a folder."""
+"""The files of one model: which of a repository are needed, which are on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bytes of one file: asked for from where those end that are here, and looked at first.
+"""The download of one file, resumed where it stopped and checked.
 
 Nothing is ever taken away from what was here, and nothing is added that cannot belong to the file.
 """

@@ -1,4 +1,4 @@
-"""From a path to pictures and their times: `probe` once, then `read` what is wanted.
+"""From a path to pictures and their times: `probe` once, then `read`.
 
 Backends are imported when needed, so that importing this package costs nothing.
 """

@@ -1,4 +1,4 @@
-"""What MP4 and Matroska say of the part of a picture to show, which PyAV does not hand on."""
+"""The part of a picture to show, from MP4 and Matroska headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Animated PNG, composed here: FFmpeg and Pillow get it right only for some kinds of colour."""
+"""Animated PNG, composed here because FFmpeg and Pillow fail on some colour types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes of MP4 and MOV files that FFmpeg or PyAV do not hand on: edit lists, clean apertures."""
+"""MP4 and MOV boxes that FFmpeg or PyAV do not expose: edit lists, clean apertures."""
 
 from __future__ import annotations
 

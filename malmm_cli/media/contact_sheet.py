@@ -1,4 +1,4 @@
-"""What the model will see of a video: its frames as PNG files, or on one sheet."""
+"""The frames that a model sees, as PNG files or on one sheet."""
 
 from __future__ import annotations
 

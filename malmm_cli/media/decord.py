@@ -1,4 +1,4 @@
-"""decord, for those who ask for it; never chosen by itself.
+"""Decoding with decord, only on request.
 
 decord 0.6 is from 2021. It silently gives wrong pictures from MPEG-TS and PS, AVI, WMV, edit lists
 and open groups of pictures, can hang in native code, and decodes ahead without bound while nobody

@@ -1,4 +1,4 @@
-"""The process in which decord runs: a script that writes pictures to stdout, each behind a header.
+"""The process in which decord runs, writing frames to stdout.
 
 It imports nothing of malmm, so that it works wherever its parent does.
 """

@@ -1,4 +1,4 @@
-"""Edit lists of MP4 and MOV: which pictures of the medium a movie shows, and when.
+"""Edit lists of MP4 and MOV: which pictures a movie shows, and when.
 
 FFmpeg's own handling of them shows pictures that a list leaves out and loses others, so it is told
 to ignore them.

@@ -1,4 +1,4 @@
-"""The ffmpeg program, driven through ffmpeg-python: the fallback for what PyAV does not take.
+"""Decoding with the ffmpeg program: the fallback for what PyAV cannot read.
 
 It needs FFmpeg 5.1 or newer: the system's, or the one in the extra `malmm[ffmpeg]`.
 """

@@ -1,4 +1,4 @@
-"""Paths: what can be said about a file before any decoder sees it."""
+"""Checks of a path before any decoder opens it."""
 
 from __future__ import annotations
 

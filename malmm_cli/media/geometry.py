@@ -1,4 +1,4 @@
-"""From the pixels in a file to the picture that is shown: upright, square pixels, any size."""
+"""Decoded pixels → the picture shown: upright, square pixels, any size."""
 
 from __future__ import annotations
 

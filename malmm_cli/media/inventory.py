@@ -1,4 +1,4 @@
-"""Which decoders are on this machine, and what they read."""
+"""Which decoders this machine has, and what they read."""
 
 from __future__ import annotations
 

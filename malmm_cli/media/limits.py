@@ -1,4 +1,4 @@
-"""How large a picture may be: headers are asked, before anything is decoded."""
+"""Limits on picture size, checked in headers before decoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture as PyAV decodes it: its colours, and how it is to be turned."""
+"""A picture as PyAV decodes it: its colours and its orientation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NVDEC, the video decoder of NVIDIA's GPUs, through PyAV: the same scan, pictures from the GPU.
+"""Decoding with NVDEC on NVIDIA GPUs, through PyAV.
 
 Its pictures may differ from the software's by a level or two, so that features of the one are not
 taken for those of the other. What it cannot decode, software does.

@@ -1,4 +1,4 @@
-"""Pillow, for AVIF, animated WebP, icons, photographs that EXIF data turn, and what headers say."""
+"""Decoding with Pillow: AVIF, animated WebP, icons, photographs rotated by EXIF."""
 
 from __future__ import annotations
 

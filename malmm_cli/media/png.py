@@ -1,4 +1,4 @@
-"""PNG: text that unpacks to too much, and one kind of transparency that decoders get wrong."""
+"""PNG: oversized compressed text, and a kind of transparency that decoders get wrong."""
 
 from __future__ import annotations
 

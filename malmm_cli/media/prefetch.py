@@ -1,4 +1,4 @@
-"""Work done ahead of need, in a thread."""
+"""Work done in advance, in a thread."""
 
 from __future__ import annotations
 

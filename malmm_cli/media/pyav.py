@@ -1,4 +1,4 @@
-"""PyAV, the decoder of choice: read every packet's time, then seek to what is wanted."""
+"""Decoding with PyAV, the default: read every packet's time, then seek to what is needed."""
 
 from __future__ import annotations
 

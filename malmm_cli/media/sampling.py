@@ -1,4 +1,4 @@
-"""Which pictures of a video to look at: times in, times out, and nothing but arithmetic."""
+"""Which frames of a video to use: arithmetic from times to times."""
 
 from __future__ import annotations
 

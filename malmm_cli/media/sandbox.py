@@ -1,4 +1,4 @@
-"""Decoding in a process of its own, which may crash, hang or want too much: `Sandbox` outlives it.
+"""Decoding in a separate process, which may crash, hang or run out of memory.
 
 Native decoders read what strangers wrote. What they do wrong ends the child, never the process that
 holds the model; the next file gets a new child. The two talk in JSON and raw arrays, so that a

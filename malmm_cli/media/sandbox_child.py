@@ -1,4 +1,4 @@
-"""The process in which `Sandbox` decodes; it answers until its parent is gone."""
+"""The process in which `Sandbox` decodes; it ends with its parent."""
 
 from __future__ import annotations
 

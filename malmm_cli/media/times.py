@@ -1,4 +1,4 @@
-"""When the pictures of a file are shown, and what tells them apart."""
+"""When the pictures of a file are shown, and how they are identified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the slots of a memory begin and end: what they stand for partitions the frames seen."""
+"""When the slots of a memory begin and end: they partition the frames seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model family is to the rest of the program: the protocol that all of them follow.
+"""The protocol that every model family follows.
 
 A family encodes frames to features, lets a memory observe them one after the other, and gives its
 language model a context that is read from the memory at any time. Nothing outside `models` knows

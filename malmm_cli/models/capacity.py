@@ -1,4 +1,4 @@
-"""How much is done at a time: what free memory has room for.
+"""How much work to do at a time in the memory that is free.
 
 Each size is that of what is held at once, as the model says; one kind of work may take `SHARE` of
 the memory that is free. At least one is always done.

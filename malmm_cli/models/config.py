@@ -1,4 +1,4 @@
-"""A folder's config.json → transformers' configuration, its sizes held against the weights first.
+"""config.json → transformers' configuration, with its sizes checked against the weights.
 
 Whatever a configuration asks for, nothing larger than the weights is built for it: building 10^9
 layers would take all memory, even without their numbers.

@@ -1,4 +1,4 @@
-"""Which device and number type to compute with, in how many bits, and how long it takes."""
+"""Which device, dtype and quantization to compute with, and timing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which family a folder's model belongs to, by the `model_type` of its config.json."""
+"""The family of a model folder, by the `model_type` of its config.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features of frames on disk, so that a video is decoded and encoded once for many runs.
+"""A cache of frame features on disk, so that a video is encoded once for many runs.
 
     FOLDER/KEY/000000.safetensors  rows (T, P, C) float16, seconds (T, 2) float64, and riders
     FOLDER/KEY/000001.safetensors  the next ones, in order of time

@@ -1,4 +1,4 @@
-"""A video and settings → the features of its chosen frames, as they are asked for."""
+"""A video and settings → the features of its sampled frames."""
 
 from __future__ import annotations
 

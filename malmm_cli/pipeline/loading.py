@@ -1,4 +1,4 @@
-"""A model's name → the model on its device, in numbers that fit."""
+"""A model's name → the model on its device, in a dtype that fits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is remembered of a video, in a file: questions can be asked of it without the video.
+"""Memory files: a video's memory on disk, for questions without the video.
 
 A file holds the visual bank as the newest frame finds it, and that frame as the last slot, in
 safetensors: at most M + 1 slots, whatever the video's length. Letters: S slots, P patch tokens,

@@ -1,4 +1,4 @@
-"""Processes of ours: what each needs at its start, how they are started, and how they end."""
+"""Our child processes: their environment, their start and their end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: one KeyboardInterrupt in the main thread, however many come.
+"""Ctrl-C, SIGTERM and SIGHUP → one KeyboardInterrupt in the main thread.
 
 A second one would meet the cleanup of the first half-way: a worker that nobody ends any more, a
 thread that is never told that it is over. So only the first is raised. A thread watches them too,

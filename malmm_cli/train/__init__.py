@@ -1,4 +1,4 @@
-"""Fine-tuning: Q-Former, query tokens, position table and projection learn; all else is frozen.
+"""Fine-tuning of Q-Former, query tokens, position table and projection.
 
 run(DATA.jsonl, FOLDER, ...)   files of tasks in, a model folder out: what `malmm train` does
 fit(net, source, ...)          only the loop, for features that come from elsewhere

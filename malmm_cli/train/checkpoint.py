@@ -1,4 +1,4 @@
-"""The state of a training run on disk: what was trained, and what the optimizer remembers.
+"""The state of a training run on disk: trained parameters and optimizer.
 
     step-00000500/trained.safetensors    trained parameters, float32, under the model's own names
     step-00000500/optimizer.safetensors  what AdamW knows of each, "<what>.<parameter>"

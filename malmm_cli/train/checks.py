@@ -1,4 +1,4 @@
-"""What can be wrong with the data, the disk or the folder, told before the first step."""
+"""Errors in data, disk space or folders, found before the first step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was learnt, laid over the model that it began from: a model folder."""
+"""Trained parameters merged onto the base model → a model folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features of the clips that are learnt from: the frozen encoder never changes them."""
+"""Features of training clips, computed once by the frozen encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From files of tasks to a trained model folder: checked, encoded, learnt, put together.
+"""Task files → a trained model folder: checks, features, training, export.
 
 A folder that was trained here is a model folder like any other, with one more folder in it:
 

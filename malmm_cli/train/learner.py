@@ -1,4 +1,4 @@
-"""One step of learning, and how well it went."""
+"""One training step, and its loss."""
 
 from __future__ import annotations
 

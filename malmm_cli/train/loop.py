@@ -1,4 +1,4 @@
-"""A whole run of steps: saved, resumed, validated, logged."""
+"""A whole training run: saved, resumed, validated, logged."""
 
 from __future__ import annotations
 

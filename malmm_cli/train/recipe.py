@@ -1,4 +1,4 @@
-"""How to learn: numbers, and the arithmetic of the learning rate."""
+"""Hyperparameters of training, and the learning rate schedule."""
 
 from __future__ import annotations
 

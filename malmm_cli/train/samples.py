@@ -1,4 +1,4 @@
-"""What is learnt from, in batches; their order follows from seed and step alone.
+"""Training samples in batches, in an order that follows from seed and step.
 
 Letters: V videos, B prompts (B / V of each video, side by side), T frames, P patch tokens,
 C encoder width.

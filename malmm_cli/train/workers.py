@@ -1,4 +1,4 @@
-"""The processes that learn side by side; one, unless torchrun or accelerate started more."""
+"""The processes of a training run: one, unless torchrun or accelerate started more."""
 
 from __future__ import annotations
 

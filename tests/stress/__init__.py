@@ -10,6 +10,7 @@
     python -m stress.soak      1,000 videos in one process: does memory grow?
     python -m stress.signals   300 times one to five signals to any command, at any moment
     python -m stress.cluster   two Ray nodes, one killed
+    python -m stress.calls     one question: functions entered, depth of the stack (no long run)
 
 Run in tests/, or with it in PYTHONPATH. The suite runs their short forms.
 """

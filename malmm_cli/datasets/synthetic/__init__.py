@@ -1,4 +1,4 @@
-"""A seeded little world of coloured shapes: what a video shows is known to the second.
+"""A seeded world of coloured shapes whose videos are known to the second.
 
 `scenario` decides what happens and when, `picture` and `render` draw it, `write_mp4` stores it,
 `caption` and `questions` tell of it. The same seed gives the same scene, texts and pixels.

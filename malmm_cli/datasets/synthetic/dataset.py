@@ -1,4 +1,4 @@
-"""Many scenes as a folder: videos, and one JSON line for each question about them."""
+"""Many scenes as a folder: videos, and one JSON line per question."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scenes → pictures, by Pillow: one shape before a soft background, and the camera's noise."""
+"""Scenes → pictures, by Pillow: a shape on a soft background, and camera noise."""
 
 from __future__ import annotations
 

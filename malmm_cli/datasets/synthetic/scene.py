@@ -1,4 +1,4 @@
-"""What happens in a video of the world, and when; drawn from a seed, before any picture."""
+"""What happens in a synthetic video and when, drawn from a seed."""
 
 from __future__ import annotations
 

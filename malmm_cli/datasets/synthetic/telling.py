@@ -1,4 +1,4 @@
-"""Scenes → a caption, and questions whose answers cannot be guessed from the question."""
+"""Scenes → a caption, and questions that cannot be answered without the video."""
 
 from __future__ import annotations
 

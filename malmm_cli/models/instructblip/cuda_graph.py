@@ -1,4 +1,4 @@
-"""On CUDA, the step of a full memory as one captured graph.
+"""The step of a full memory as one captured CUDA graph.
 
 Once its banks are full, a step runs the same kernels on the same places at every frame. There are
 hundreds of them, too small to keep a GPU busy while they are launched one by one; captured, they

@@ -1,4 +1,4 @@
-"""Forms of InstructBLIP that benchmarks compare with ours.
+"""Other implementations of InstructBLIP that benchmarks compare with.
 
 `slots` is the form that is used; `naive` projects the whole bank again at every frame; `none` is
 transformers' Q-Former, which has no memory.

@@ -1,4 +1,4 @@
-"""InstructBLIP's language model: what it is given, what it writes, how likely an answer is.
+"""InstructBLIP's language model: its input, its text, the likelihood of an answer.
 
 Letters: B prompts, n query tokens, D Q-Former width, E language model width, L prompt tokens.
 """

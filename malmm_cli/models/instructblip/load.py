@@ -1,4 +1,4 @@
-"""A folder of weights → a model. One file per family; the folder's config.json says which."""
+"""A folder of weights → an InstructBLIP model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Q-Former's memory holds of a video: its banks, its input and the newest frame."""
+"""The memory of one video: its banks, its input and the newest frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""InstructBLIP with a memory: image encoder, memory Q-Former, projection and language model.
+"""InstructBLIP with a memory: image encoder, Q-Former, projection, language model.
 
 The image encoder and the language model are transformers' own and stay frozen; the language
 model is handed the query tokens of the last step alone, 32 whatever the video's length, where

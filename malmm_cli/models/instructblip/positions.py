@@ -1,4 +1,4 @@
-"""Where a frame lies in time: MA-LMM's table of positions, for videos of any length."""
+"""MA-LMM's table of frame positions, for videos of any length."""
 
 from __future__ import annotations
 

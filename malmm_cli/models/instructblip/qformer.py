@@ -1,4 +1,4 @@
-"""The Q-Former, reading one frame at a time with a memory that is handed in.
+"""The Q-Former, reading one frame at a time with a memory that is passed in.
 
 Parameter names are those of the published InstructBLIP weights, so they load strictly. The
 memory follows MA-LMM (CVPR 2024, section 3.2): every cross-attention layer reads the visual bank,

@@ -1,4 +1,4 @@
-"""An untrained model as a folder in the published layout: random weights, tokenizers of its own.
+"""An untrained model in the published layout, with random weights and own tokenizers.
 
 For the bundled model, for tests, and for measuring sizes whose weights are not at hand.
 """

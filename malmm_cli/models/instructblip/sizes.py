@@ -1,4 +1,4 @@
-"""How many bytes InstructBLIP holds at once, worked out from its configuration."""
+"""How many bytes InstructBLIP holds at once, from its configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts and answers as the two tokenizers read them, and generated ids back to text."""
+"""Prompts and answers → ids of both tokenizers, and generated ids → text."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from malmm_cli.errors import ModelError
 from malmm_cli.models.instructblip.convert import convert, rename
 from malmm_cli.models.instructblip.load import load
 
-CHECKPOINTS = reference.FOLDER / "full"
+CHECKPOINTS = {"pth": reference.pickled, "safetensors": reference.checkpoint}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def same(ours, theirs):
 @pytest.mark.parametrize("which", ["base", "finetuned"])
 def test_loads_as_the_reference(base, tmp_path, which, suffix, capsys):
     out = tmp_path / "out"
-    checkpoint = CHECKPOINTS / f"checkpoint_{which}.{suffix}"
+    checkpoint = CHECKPOINTS[suffix](which)
     assert run(["convert", str(checkpoint), str(out), "--base", str(base)]) == 0
     said = capsys.readouterr()
     assert said.out == ""
@@ -58,7 +58,7 @@ def test_twice_is_once(base, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         folder.mkdir()
-    convert(CHECKPOINTS / "checkpoint_finetuned.pth", base, first)
+    convert(reference.pickled("finetuned"), base, first)
     whole = tmp_path / "whole.safetensors"
     save_file(read_state(first), whole)
     convert(whole, first, second)
@@ -66,7 +66,7 @@ def test_twice_is_once(base, tmp_path):
 
 
 def test_renaming_is_pure():
-    state = load_file(CHECKPOINTS / "checkpoint_base.safetensors")
+    state = load_file(reference.checkpoint("base"))
     before = dict(state)
     once = rename(state)
     assert same(state, before)
@@ -75,7 +75,7 @@ def test_renaming_is_pure():
 
 def checkpoint(path, which="finetuned", change: Callable[[dict], object] = dict):
     """One of the golden checkpoints, changed, in a file of the authors' form."""
-    state = load_file(CHECKPOINTS / f"checkpoint_{which}.safetensors")
+    state = load_file(reference.checkpoint(which))
     change(state)
     torch.save({"model": state}, path)
     return path
@@ -186,7 +186,7 @@ def test_nothing_is_swallowed(base, tmp_path, which, change, says, next_step, ca
 
 
 def test_what_comes_from_the_base_is_listed(base, tmp_path, capsys):
-    whole = str(CHECKPOINTS / "checkpoint_base.pth")
+    whole = str(reference.pickled("base"))
     assert run(["convert", whole, str(tmp_path / "whole"), "--base", str(base)]) == 0
     assert "from the base" not in capsys.readouterr().err
     path = checkpoint(tmp_path / "trained.pth", change=without("image_pe"))
@@ -202,7 +202,7 @@ def test_what_comes_from_the_base_is_listed(base, tmp_path, capsys):
 def test_a_base_of_another_kind(base, tmp_path, capsys):
     other = shutil.copytree(base, tmp_path / "other")
     (other / "config.json").write_text('{"model_type": "bert"}')
-    path = CHECKPOINTS / "checkpoint_finetuned.pth"
+    path = reference.pickled("finetuned")
     error, hint = refused(capsys, path, other, tmp_path / "out")
     assert "'bert'" in error
     assert "InstructBLIP" in hint
@@ -288,7 +288,7 @@ def test_bad_files(base, tmp_path, name, code, says, next_step, capsys):
 @pytest.mark.parametrize("name", ["exists", "dangling"])
 def test_a_folder_that_is_there(base, tmp_path, name, capsys):
     write_bad_files(tmp_path)
-    path = CHECKPOINTS / "checkpoint_base.pth"
+    path = reference.pickled("base")
     error, hint = refused(capsys, path, base, tmp_path / name, 2)
     assert "exists and is not an empty folder" in error
     assert hint == "hint: name a new one"
@@ -296,7 +296,7 @@ def test_a_folder_that_is_there(base, tmp_path, name, capsys):
 
 def test_base_must_be_whole(tmp_path):
     with pytest.raises(ModelError, match=r"config\.json is missing"):
-        convert(CHECKPOINTS / "checkpoint_base.pth", tmp_path, tmp_path / "out")
+        convert(reference.pickled("base"), tmp_path, tmp_path / "out")
 
 
 SHAPE = (1, 8, 48)  # of the query tokens
@@ -361,7 +361,7 @@ def test_biases_that_cannot_be_joined(base, tmp_path, biases, capsys):
 
 def test_tensors_that_share_their_numbers_are_all_written(base, tmp_path):
     """Expanded, transposed, cut out of one another, learnable: what counts are the numbers."""
-    whole = load_file(CHECKPOINTS / "checkpoint_finetuned.safetensors")
+    whole = load_file(reference.checkpoint("finetuned"))
     path = tmp_path / "plain.pth"
     norms = [name for name in whole if name.endswith("LayerNorm.weight")]
     shared = torch.linspace(0, 1, 2 * len(whole[norms[0]]))
@@ -391,7 +391,7 @@ def test_what_is_no_file_is_not_copied_from_the_base(base, tmp_path):
         (place / "huge.bin").touch()
         os.truncate(place / "huge.bin", 2**40)
     (tmp_path / "out").mkdir()
-    convert(CHECKPOINTS / "checkpoint_finetuned.pth", strange, tmp_path / "out")
+    convert(reference.pickled("finetuned"), strange, tmp_path / "out")
     for place in (tmp_path / "out", tmp_path / "out" / "qformer_tokenizer"):
         assert (place / "LICENSE").read_text() == "mine"
         assert (place / "tokenizer.json").is_file()

@@ -16,7 +16,7 @@ def stored(bank):
     return (bank.entries, bank.counts) if isinstance(bank, PlainBank) else bank.in_time()
 
 
-@pytest.mark.parametrize(("file", "name"), cases("mbc_single"))
+@pytest.mark.parametrize(("file", "name"), cases("compression"))
 def test_single_compression(file, name):
     given = case(file, name)
     bank, counts = merge_most_similar(given.in_bank, given.in_size)
@@ -25,7 +25,7 @@ def test_single_compression(file, name):
 
 
 @pytest.mark.parametrize("form", [PlainBank, MemoryBank])
-@pytest.mark.parametrize(("file", "name"), cases("mbc_stream"))
+@pytest.mark.parametrize(("file", "name"), cases("stream"))
 def test_stream(file, name, form):
     given = case(file, name)
     bank = form(given.about["M"])
@@ -40,7 +40,7 @@ def test_stream(file, name, form):
 
 
 @pytest.mark.parametrize("form", [PlainBank, MemoryBank])
-@pytest.mark.parametrize(("file", "name"), cases("mbc_ties"))
+@pytest.mark.parametrize(("file", "name"), cases("ties"))
 def test_ties(file, name, form):
     """The first tie is decided as in the reference; after it rounding decides: values alone."""
     given = case(file, name)

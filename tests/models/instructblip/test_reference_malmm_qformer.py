@@ -3,14 +3,11 @@
 import pytest
 import torch
 from helpers.memories import remember
-from helpers.reference import close, files, index, model, tensors, trainable, whole
+from helpers.reference import close, files, model, tensors, trainable, whole
 
 from malmm_cli.models.instructblip.convert import rename
 
-MEMORY = [name for name in files("qformer_") if index()["files"][name].get("M", 0) > 0]
-MEMORY = [name for name in MEMORY if "grad" not in name]
-APART = [name for name in files("qformer_") if index()["files"][name].get("M") == 0]
-GRADIENT = files("qformer_grad")
+MEMORY, APART, GRADIENT = files("memory"), files("no memory"), files("gradient")
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +75,9 @@ def test_without_memory(qformer_model, file):
     """M = 0: frames one by one without position embedding, all tokens in order of time."""
     given, net = whole(file), qformer_model
     memory = begin(net, given, first_layer=False)
-    tokens, memory = remember(net, given.features[:, :1], memory)
-    tokens, memory = remember(net, given.features[:, 1:], memory)
+    for part in given.features.split([1, given.about["T"] - 1], dim=1):
+        if part.shape[1]:
+            tokens, memory = remember(net, part, memory)
     frames = given.about["T"]
     close(tokens, given.query_output.view(given.about["B"], -1, tokens.shape[-1]))
     with torch.no_grad():
