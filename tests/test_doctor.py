@@ -75,7 +75,7 @@ def test_a_cache_that_cannot_be_written_to(malmm, monkeypatch, tmp_path):
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path)  # root may everything
     cache = rows(malmm)["cache"]
     assert not cache["good"]
-    assert "cannot be written to" in cache["found"]
+    assert "is not writable" in cache["found"]
     assert "HF_HOME" in cache["advice"]
 
 

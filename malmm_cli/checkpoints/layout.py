@@ -79,7 +79,7 @@ def remedy(folder: Path) -> str:
     repository = _repository(folder)
     if repository:
         return f"`malmm models pull {repository}` repairs it"
-    return "copy it again from where it came, or give another folder"
+    return "copy the folder again, or use another one"
 
 
 def _repository(folder: Path) -> str:
@@ -96,7 +96,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"{_repository(folder) or folder}: a model of {f'type {kind!r}' if kind else 'no type'}"
             f" cannot be used; known: {', '.join(FAMILIES)}",
-            hint="take an InstructBLIP model; `malmm models` lists some",
+            hint="use an InstructBLIP model; `malmm models` lists some",
         )
     return content
 
@@ -116,7 +116,7 @@ def read_json(path: Path) -> dict[str, Any]:
         if _repository(path.parent):
             hint = remedy(path.parent)
         elif (path.parent / "training").is_dir():
-            hint = "a training there is not finished; the same `malmm train` goes on with it"
+            hint = "training is not finished; rerun the same `malmm train` to resume it"
         raise ModelError(f"{path.parent}: {path.name} is missing", hint=hint) from None
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
@@ -125,7 +125,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except _RefusedError as error:
         raise _unreadable(path, str(error)) from error
     except (ValueError, RecursionError) as error:
-        raise _unreadable(path, "not valid JSON" if text.strip() else "it is empty") from error
+        raise _unreadable(
+            path, "not valid JSON" if text.strip() else "the file is empty"
+        ) from error
     if not isinstance(content, dict):
         raise ModelError(f"{path}: does not hold a JSON object", hint=remedy(path.parent))
     return content
@@ -148,7 +150,7 @@ def _parse(text: str | bytes) -> Any:
         if len(content) < len(pairs):
             counts = Counter(name for name, _ in pairs)
             twice = next(name for name, count in counts.items() if count > 1)
-            raise _RefusedError(f"the key {twice[:80]!r} appears twice")
+            raise _RefusedError(f"duplicate key {twice[:80]!r}")
         return content
 
     return json.loads(text, parse_float=finite, parse_constant=finite, object_pairs_hook=once)
@@ -167,10 +169,10 @@ def open_regular(path: Path, largest: int | None = None) -> Iterator[BinaryIO]:
     with open(path, "rb", opener=at_once) as file:
         about = os.fstat(file.fileno())
         if not stat.S_ISREG(about.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         if largest is not None and about.st_size > largest:
             size, most = about.st_size / 1e6, largest / 1e6
-            reason = f"it has {size:,.0f} MB; files of its kind have at most {most:.0f} MB"
+            reason = f"too large: {size:,.0f} MB, but the limit is {most:.0f} MB"
             raise OSError(errno.EFBIG, reason, str(path))
         yield file
 
@@ -197,8 +199,8 @@ def shards(folder: Path) -> list[str]:
     pickles = sorted(path.name for path in folder.glob("*.bin"))
     if missing == [WHOLE] and pickles:
         raise ModelError(
-            f"{folder}: has only pickles ({', '.join(pickles)}) of weights, which can run code",
-            hint="only safetensors are read: take the model's files of that kind",
+            f"{folder}: has only pickles ({', '.join(pickles)}), which can run code",
+            hint="only safetensors is supported: download the model's .safetensors files",
         )
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -213,15 +215,13 @@ def _listed(folder: Path) -> list[str]:
     places = read_json(folder / INDEX).get("weight_map")
     files = list(places.values()) if isinstance(places, dict) else []
     if not files or not all(isinstance(file, str) for file in files):
-        raise ModelError(
-            f"{folder / INDEX}: says of no tensor in which file it is", hint=remedy(folder)
-        )
+        raise ModelError(f"{folder / INDEX}: has no usable weight_map", hint=remedy(folder))
     names = sorted(set(files))
     for name in names:
         if not _SHARD.fullmatch(name):
             raise ModelError(
-                f"{folder / INDEX}: names {name!r}, which is no file of weights in this folder",
-                hint="only safetensors that lie in the folder itself are read",
+                f"{folder / INDEX}: names {name!r}, which is not a weights file in this folder",
+                hint="only .safetensors files in the folder itself are read",
             )
     return names
 
@@ -248,8 +248,8 @@ def read_header(path: Path) -> dict[str, Stored]:
     for name, (dtype, _) in tensors.items():
         if dtype not in _BITS and not name.endswith(DERIVED):
             raise ModelError(
-                f"{path}: holds {name} as {dtype}, which is no floating point number of a weight",
-                hint="take weights in float16, bfloat16 or float32; --quantize makes them smaller",
+                f"{path}: holds {name} as {dtype}; weights must be floating point",
+                hint="use float16, bfloat16 or float32 weights; --quantize makes them smaller",
             )
     return tensors
 
@@ -261,9 +261,9 @@ def _header(path: Path) -> dict[str, Stored]:
         length = int.from_bytes(file.read(8), "little")
         text = file.read(length) if length <= _LARGEST_JSON else b""
     if not size:
-        raise ValueError("it is empty")
+        raise ValueError("the file is empty")
     if text.startswith(b"{") and len(text) < length:
-        raise ValueError("it is cut off")
+        raise ValueError("the file is truncated")
     try:
         content = _parse(text)
         content.pop("__metadata__", None)
@@ -272,17 +272,17 @@ def _header(path: Path) -> dict[str, Stored]:
     except _RefusedError:
         raise
     except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
-        raise ValueError("it is no safetensors file") from None
+        raise ValueError("not a safetensors file") from None
     end = 0
     for start, stop in places:  # the format's own rule: one tensor follows another
         if start != end:
-            raise ValueError("its tensors overlap, or leave gaps between them")
+            raise ValueError("tensors overlap or leave gaps")
         end = stop
     end += 8 + length
     if size < end:
-        raise ValueError("it is cut off")
+        raise ValueError("the file is truncated")
     if size > end:
-        raise ValueError(f"it has {size - end} bytes too many")
+        raise ValueError(f"{size - end} extra bytes at the end")
     return tensors
 
 

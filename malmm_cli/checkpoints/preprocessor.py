@@ -129,8 +129,8 @@ def _scaled(told: dict[str, Any]) -> Pixels:
     for less, over in zip(mean, std, strict=True):
         if max(abs(less), abs(over)) > _LARGEST or abs(less) + 1 > _FLOAT16 * abs(over):
             raise ValueError(
-                "image_mean, image_std or rescale_factor is too far from 1: pixels would be "
-                f"numbers beyond {_FLOAT16}"
+                "image_mean, image_std or rescale_factor is out of range: pixel values would "
+                f"exceed {_FLOAT16}"
             )
     return Pixels(mean, std)
 

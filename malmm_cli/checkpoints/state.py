@@ -43,7 +43,7 @@ def read_state(folder: Path) -> dict[str, Tensor]:
             ) from error
         if twice := sorted(state.keys() & mine.keys()):
             raise ModelError(
-                f"{folder / name}: {twice[0]} is in another file of weights too",
+                f"{folder / name}: {twice[0]} appears in more than one weights file",
                 hint=remedy(folder),
             )
         state |= mine
@@ -111,7 +111,7 @@ def check(
     ]
     if faults:
         raise ModelError(
-            f"{where}: weights do not fit the configuration: {'; '.join(faults)}", hint=hint
+            f"{where}: weights do not match the configuration: {'; '.join(faults)}", hint=hint
         )
 
 

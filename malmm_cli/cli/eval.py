@@ -37,35 +37,40 @@ def _named(metavar: str, told: str) -> Any:
 def evaluate(
     data: Annotated[Path, typer.Argument(metavar="DATA", show_default=False)],
     format_in: Annotated[
-        str, typer.Option(metavar="SET", help=f"What DATA is: {_SETS}.")
+        str, typer.Option(metavar="SET", help=f"Format of DATA: {_SETS}.")
     ] = "jsonl",
-    videos: Annotated[Path | None, _named("FOLDER", "Where a set's videos are.")] = None,
-    split: Annotated[str | None, _named("train|val|test", "The part of a set to take.")] = None,
-    task: Annotated[str | None, _named("NAME", "The task of lvu.")] = None,
+    videos: Annotated[Path | None, _named("FOLDER", "Folder of the data set's videos.")] = None,
+    split: Annotated[str | None, _named("train|val|test", "Split to evaluate.")] = None,
+    task: Annotated[str | None, _named("NAME", "Task of lvu.")] = None,
     predictions: Annotated[
-        Path | None, _named("FILE.jsonl", "Keep them there; a folder with --ablate.")
+        Path | None, _named("FILE.jsonl", "File for predictions; a folder with --ablate.")
     ] = None,
     choices: Annotated[
-        bool, typer.Option("--choices", help="Take the likeliest of a task's choices.")
+        bool, typer.Option("--choices", help="Pick the most likely of a task's choices.")
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first tasks.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Evaluate only the first N tasks.")
+    ] = None,
     ablate: Annotated[
-        bool, typer.Option("--ablate", help="Swap the parts of the memory, one by one.")
+        bool,
+        typer.Option("--ablate", help="Run the ablation: vary one part of the memory at a time."),
     ] = False,
     variants: Annotated[
-        Path | None, _named("FOLDER", "Models trained as variants, with --ablate.")
+        Path | None, _named("FOLDER", "Folder of models trained as variants, with --ablate.")
     ] = None,
-    picture: Annotated[Path | None, _named("FILE.png", "The picture of --ablate.")] = None,
+    picture: Annotated[
+        Path | None, _named("FILE.png", "PNG file for the plot of --ablate.")
+    ] = None,
     *,
     options: RunOptions,
 ) -> None:
     """Evaluate a model on a data set.
 
-    DATA holds a JSON object a line: id, video, question or prompt, answer or answers, and more. The
-    sets of the paper are read as its authors publish them, with --format-in, and have the paper's
-    settings. Otherwise questions have the defaults of `malmm ask`, all else those of `caption`.
+    DATA holds one JSON object per line: id, video, question or prompt, answer or answers, and more.
+    With --format-in, malmm reads the paper's data sets as published and uses the paper's settings.
+    Otherwise questions use the defaults of `malmm ask`, and prompts those of `malmm caption`.
 
-    Predictions are kept as they come; rerun the same command to resume.
+    Predictions are saved as they are made; rerun the same command to resume.
 
     \b
     malmm eval world/data.jsonl --frames 60 --memory 10
@@ -75,7 +80,7 @@ def evaluate(
     """
     known, tasks = _read(data, format_in, videos, split, task)
     if choices and not any(one.choices for one in tasks):
-        raise UsageError(f"{data}: no task has choices", hint="leave --choices out")
+        raise UsageError(f"{data}: no task has 'choices'", hint="leave --choices out")
     job = _Job(options, data, tasks, _plan(options, known, choices), limit, known, task)
     if ablate:
         _ablate(job, predictions, picture, variants)
@@ -122,7 +127,7 @@ def _evaluate(job: _Job, path: Path) -> None:
     from malmm_cli.evaluate import run as evaluation
 
     if os.path.exists(path) and path.samefile(job.data):
-        raise UsageError(f"{path}: is DATA itself", hint="--predictions names another file")
+        raise UsageError(f"{path}: is the DATA file", hint="choose another file with --predictions")
     check_writable(path, overwrite=True, read_back=True)
     path = target(path)
     model = load_model(job.options)
@@ -148,7 +153,7 @@ def _ablate(job: _Job, folder: Path | None, picture: Path | None, variants: Path
     folder = folder or _beside(job.data, "ablation")
     picture = picture or _beside(job.data, "ablation.png")
     if picture.suffix.lower() != ".png":
-        raise UsageError(f"--picture {picture}: a name that ends in .png is needed")
+        raise UsageError(f"--picture {picture}: must end in .png")
     require_matplotlib()
     check_writable(picture, overwrite=True)
     trained = ablation.find_trained(variants, job.plan) if variants else []
@@ -172,7 +177,7 @@ def _ablate(job: _Job, folder: Path | None, picture: Path | None, variants: Path
     else:
         emit(ablation.as_table(results))
     if not draw(results, picture):
-        note("no picture: no question was answered")
+        note("no plot: no question was answered")
     _finish(job.options, [result["scores"] for result in results], folder)
 
 
@@ -188,7 +193,10 @@ def _read(
         return SETS[form], tasks
     for option, value in (("--videos", videos), ("--split", split), ("--task", part)):
         if value is not None:
-            raise UsageError(f"{option} is for the sets of --format-in", hint="name one of them")
+            raise UsageError(
+                f"{option} is only for the data sets of --format-in",
+                hint="choose a data set with --format-in",
+            )
     return None, read_tasks(data)
 
 

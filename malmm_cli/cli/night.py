@@ -49,16 +49,16 @@ def dry_run(options: BatchOptions, place: Place, tasks: Sequence[Task], settings
         gone = "" if os.path.exists(item.task.video) else ", no such file"
         emit(f"{on_one_line(item.task.id)}\t{why}{gone}\n")
     for item in found.gone:
-        emit(f"{on_one_line(item.task.id)}\tno such file, its earlier result is kept\n")
+        emit(f"{on_one_line(item.task.id)}\tno such file, earlier result kept\n")
     workers = options.workers or 1
     earlier = pace(place.state)
     later = _left_by_limit(options, found)
     note(f"{len(todo)} of {len(planned)} items to do{later}, {len(found.done)} done before")
     if earlier is None:
-        note("time: not known before the first run")
+        note("time: unknown before the first run")
     else:
         took = span(earlier.seconds * len(todo) / workers)
-        note(f"time: about {took}, at {earlier.seconds:.2g} s an item of the latest run")
+        note(f"time: about {took}, at {earlier.seconds:.2g} s per item in the latest run")
     needs = [f"{hub.size_text(n)} in {d}" for d, n in model["memory"].items() if n is not None]
     held = f"; the latest run held {hub.size_text(earlier.memory)}" if earlier else ""
     note(f"memory: {workers} × weights of {', '.join(needs) or 'unknown size'}{held}")
@@ -116,7 +116,7 @@ def night(
                     on_done=done,
                 )
             except KeyboardInterrupt:
-                note(f"what is done is in {place.results}; run the same command to resume")
+                note(f"finished items are in {place.results}; run the same command to resume")
                 raise
     _tell_end(options, place, found, tally, time.monotonic() - begun)
     if tally.failed or found.gone:
@@ -185,13 +185,13 @@ def _engine(options: BatchOptions, setup: Setup) -> Engine:
 def _tell_start(options: BatchOptions, place: Place, found: Sorted, strangers: set[str]) -> None:
     """What stands in the output, and what that means for this run."""
     for item in found.gone:
-        complain(f"{item.task.video}: no such file; its earlier result is kept")
+        complain(f"{item.task.video}: no such file; earlier result kept")
     if options.quiet:
         return
     for why in ("other settings", "another file"):
         number = sum(reason == why for _, reason in found.todo)
         if number:
-            note(f"results of {why} in {place.results}, made anew: {number}")
+            note(f"results of {why} in {place.results}, redone: {number}")
     if strangers:
         note(f"results of other items in {place.results}, kept: {len(strangers)}")
 
@@ -206,21 +206,21 @@ def _tell_end(
     failed = f", {tally.failed} failed" if tally.failed else ""
     todo = len(found.todo[: options.limit])
     left = todo - tally.done - tally.failed
-    missing = f", {left} not begun" if left else ""
+    missing = f", {left} not started" if left else ""
     missing += _left_by_limit(options, found)
     name = place.folder or place.results
     note(f"{tally.done} of {todo} items done{failed}{missing}{before}: {name}")
     if tally.done + tally.failed:
         each = tally.seconds / (tally.done + tally.failed)
-        note(f"took {span(took)}; {each:.2g} s an item")
+        note(f"took {span(took)}; {each:.2g} s per item")
     if tally.failed:
         kinds = ", ".join(f"{number} {kind}" for kind, number in tally.kinds.most_common())
         note(f"failed: {kinds}")
         for error in list(tally.errors.values())[:SHOWN]:
             note(f"- {error.message}")
         more = len(tally.errors) - SHOWN
-        listed = f"; {more} more are in {place.state}, table item" if more > 0 else ""
-        note(f"the same command tries them again{listed}")
+        listed = f"; {more} more in {place.state}, table item" if more > 0 else ""
+        note(f"run the same command to retry them{listed}")
 
 
 def _left_by_limit(options: BatchOptions, found: Sorted) -> str:

@@ -137,9 +137,9 @@ def check_memory(
     fits = [choice for choice, takes in choices if takes <= memory]
     form = dtype if quantize is None else f"{dtype} and {quantize}"
     raise CapacityError(
-        f"{name} in {form} takes {size_text(need)} of memory, and {size_text(memory)} are free: "
-        f"{size_text(need - memory)} too little",
-        hint=f"what would fit: {fits[0] if fits else '--model tiny'}",
+        f"{name} in {form} needs {size_text(need)} of memory, but only {size_text(memory)} is "
+        f"free: {size_text(need - memory)} too little",
+        hint=f"this would fit: {fits[0] if fits else '--model tiny'}",
     )
 
 
@@ -151,7 +151,7 @@ def _find(name: str) -> _Named:
             return _Named(None, Path(folder))
         if os.path.exists(folder):
             raise UsageError(
-                f"{name}: a model is a folder, this is a file", hint="name the folder it lies in"
+                f"{name}: is a file; a model is a folder", hint="give the folder that contains it"
             )
         if not _is_repository(name):
             raise UsageError(

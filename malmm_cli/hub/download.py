@@ -100,10 +100,8 @@ class Download:
             return folder
         if offline:
             raise ModelError(
-                f"{self.name}: {self.repository} is not on this machine, or not all of it, and "
-                "offline mode is on",
-                hint="run it once without --offline and HF_HUB_OFFLINE, give a folder, or try "
-                "--model tiny",
+                f"{self.name}: {self.repository} is not fully downloaded, and offline mode is on",
+                hint=f"run `malmm models pull {self.name}` while online, or pass --model FOLDER",
                 kind="NotCached",
             )
         try:
@@ -130,7 +128,7 @@ class Download:
             try:
                 stack.enter_context(lock(path, timeout=0.1))
             except TimeoutError:
-                self.on_note(f"{self.name}: another process is downloading it; waiting")
+                self.on_note(f"{self.name}: waiting for another process to finish downloading")
                 stack.enter_context(lock(path))
             yield
 
@@ -159,7 +157,7 @@ class Download:
             self.on_progress(file.name, file.size, file.size)
         if not is_complete(folder):
             raise ModelError(
-                f"{self.repository} is not complete on the Hub", hint="take another model"
+                f"{self.repository} is incomplete on the Hub", hint="use another model"
             )
         return folder
 
@@ -172,9 +170,9 @@ class Download:
         file = file_of(name, about.size, about.etag)
         if file is None:
             raise ModelError(
-                f"{self.repository}: {name} comes without its size or without a hash, so it cannot "
-                "be checked",
-                hint=f"take another mirror of the Hub{endpoint()}, or a folder of weights",
+                f"{self.repository}: {name} has no size or hash on the Hub, so it cannot be "
+                "verified",
+                hint=f"use another mirror of the Hub{endpoint()}, or a local model folder",
                 kind="HubError",
             )
         return file
@@ -188,9 +186,9 @@ class Download:
         free = shutil.disk_usage(cache_place()).free
         if free < due:
             raise CapacityError(
-                f"{self.name}: {size_text(due)} have to be downloaded, and {cache} has room for "
-                f"{size_text(free)}",
-                hint="free up disk space, or let HF_HOME name a folder on a larger disk",
+                f"{self.name}: the download takes {size_text(due)}, but {cache} has only "
+                f"{size_text(free)} free",
+                hint="free up disk space, or set HF_HOME to a folder on a larger disk",
             )
 
     def _announce(self, here: dict[File, int], listing: Listing) -> None:
@@ -199,14 +197,22 @@ class Download:
         rest = whole - sum(here.values())
         licence = self.licence or listing.licence
         recorded = _commit(_storage(self.repository), _RECORD)
-        main = "its main at the first download" if recorded else "now its main, and recorded"
+        main = (
+            "its main branch at the first download"
+            if recorded
+            else "its main branch now, and recorded"
+        )
         if rest:
             self.on_note(
                 f"{self.name}: downloading {size_text(rest)}"
-                + (f" of {size_text(whole)}, the rest is here," if rest < whole else "")
+                + (
+                    f" of {size_text(whole)}, the rest is already downloaded,"
+                    if rest < whole
+                    else ""
+                )
                 + f" from {self.repository}, revision {listing.commit[:7]}"
                 + ("" if self.revision else f" ({main})")
-                + f"; licence: {licence or 'see its page on the Hub'}"
+                + f"; licence: {licence or 'see the model page on the Hub'}"
             )
         for file, size in here.items():
             self.on_progress(file.name, size, file.size)
@@ -233,8 +239,8 @@ class Download:
         if not right:
             part.unlink()
             raise ModelError(
-                f"{self.repository}: {_wrong(file)}; it was deleted",
-                hint="run it again; if it stays so, something on the way changes files",
+                f"{self.repository}: {_wrong(file)}; the file was deleted",
+                hint="try again; if this persists, a proxy may be altering files",
                 kind="DamagedDownload",
             )
         os.replace(part, blob)
@@ -288,7 +294,7 @@ def _record(storage: Path, commit: str) -> None:
 
 
 def _wrong(file: File) -> str:
-    return f"{file.name} does not have the hash that the Hub gives"
+    return f"{file.name} does not match the hash on the Hub"
 
 
 def _part(blob: Path) -> Path:

@@ -26,15 +26,15 @@ __all__ = [
     *("is_old_address", "may_pass"),
 ]
 
-_KEPT = "what has arrived is kept, so run it again to go on"
+_KEPT = "downloaded data is kept, so run the command again to resume"
 
 # What the Hub answers with → what that means, and what to do.
 _ANSWERS = {
-    401: ("the Hub does not accept the token", "log in with `hf auth login`, or unset HF_TOKEN"),
-    403: ("the Hub refuses access", "log in with `hf auth login` as someone who may read it"),
-    404: ("the Hub does not have what it lists", f"try again later; {_KEPT}"),
-    416: ("the Hub does not send the rest of a file", _KEPT),
-    429: ("rate limited by the Hub (429)", f"wait some minutes; {_KEPT}"),
+    401: ("the Hub rejected the token", "log in with `hf auth login`, or unset HF_TOKEN"),
+    403: ("the Hub denied access", "log in with `hf auth login` as a user with access"),
+    404: ("a file listed on the Hub is missing", f"try again later; {_KEPT}"),
+    416: ("the Hub does not resume the download of a file", _KEPT),
+    429: ("rate limited by the Hub (429)", f"wait a few minutes; {_KEPT}"),
 }
 
 # A limit on requests in the Hub's own form: none remain, and in how many seconds there are more.
@@ -64,38 +64,38 @@ def explained(error: Exception, repository: str, *, record: Path | None = None) 
     status = status_of(error)
     if isinstance(error, errors.GatedRepoError):
         return ModelError(
-            f"{repository} is given to those who have agreed to its terms",
-            hint="agree to them on its page on the Hub, then log in with `hf auth login`",
+            f"{repository} is gated: you must accept its terms first",
+            hint="accept them on the model page, then log in with `hf auth login`",
             kind="GatedModel",
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        way = "a newer version of malmm may know another"
+        way = "a newer version of malmm may pin another"
         if record:
-            way = f"remove {record} to take what its main is now"
+            way = f"remove {record} to use the current main branch"
         return ModelError(
             f"the Hub does not have this revision of {repository}",
-            hint=f"{way}; a folder of weights works too",
+            hint=f"{way}; or use a local model folder",
         )
     if isinstance(error, WrongAnswerError):
         return ModelError(
             f"{repository}: {error}",
-            hint=f"{_KEPT}; if it stays so, something on the way changes files",
+            hint=f"{_KEPT}; if this persists, a proxy may be altering files",
             kind="DamagedDownload",
         )
     if storage := of_storage(error):
         return ModelError(
-            f"{repository}: {storage}, where the Hub keeps its files, answers with error {status}",
-            hint=f"a firewall may be in the way, or the clock of this machine wrong; {_KEPT}",
+            f"{repository}: {storage} (the Hub's file storage) returned HTTP {status}",
+            hint=f"check for a firewall or a wrong system clock; {_KEPT}",
             kind="HubError",
         )
     # to whom it does not know, the Hub does not tell what is private and what is not there
     if isinstance(error, errors.RepositoryNotFoundError) or (status == 401 and not get_token()):
         return _unknown(repository)
     if status is not None:
-        said, hint = _ANSWERS.get(status, (f"the Hub answers with error {status}", _KEPT))
+        said, hint = _ANSWERS.get(status, (f"the Hub returned HTTP {status}", _KEPT))
         if may_pass(error, started=True) and (seconds := asked_to_wait(error)):
-            said = f"{said}, and asks to wait {seconds} s"
-            hint = "what has arrived is kept, so run it again after that"
+            said = f"{said}, retry after {seconds} s"
+            hint = "downloaded data is kept, so run the command again after that"
         return ModelError(f"{repository}: {said}", hint=hint, kind="HubError")
     if isinstance(error, http_error()):
         return _unreached(error, repository)
@@ -104,10 +104,10 @@ def explained(error: Exception, repository: str, *, record: Path | None = None) 
     if isinstance(error, _NOT_METADATA):
         return ModelError(
             f"{repository}: unexpected response (a proxy or login page?)",
-            hint="check HF_ENDPOINT, and whether a proxy or login page is in between",
+            hint="check HF_ENDPOINT and your proxy settings",
             kind="HubError",
         )
-    return ModelError(f"{repository} cannot be fetched: {error}", hint=f"try again; {_KEPT}")
+    return ModelError(f"{repository} cannot be downloaded: {error}", hint=f"try again; {_KEPT}")
 
 
 def _unknown(repository: str) -> MalmmError:
@@ -115,13 +115,12 @@ def _unknown(repository: str) -> MalmmError:
     known = [known.repository for known in KNOWN.values() if known.repository]
     if repository in known:
         return ModelError(
-            f"the Hub does not show {repository}",
-            hint="it may have moved, or want a login (`hf auth login`); `malmm models` lists "
-            "others, and a folder of weights works too",
+            f"the Hub has no public repository {repository}",
+            hint="it may have moved or need a login (`hf auth login`); see `malmm models`",
             kind="HubError",
         )
     return UsageError(
-        f"the Hub has no repository {repository} that you may see",
+        f"repository {repository} not found on the Hub, or no access",
         hint=f"{nearest(repository, known, 0.8)}check the spelling; if it is private, log in with "
         "`hf auth login`",
         kind="UnknownModel",
@@ -131,9 +130,9 @@ def _unknown(repository: str) -> MalmmError:
 def _not_stored(error: OSError, repository: str) -> MalmmError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return (CapacityError if full else ModelError)(
-        f"{repository} cannot be stored: {error}",
-        hint=f"{'free up disk space' if full else 'look at the folder'}, or let HF_HOME name a "
-        f"folder elsewhere; {_KEPT}",
+        f"{repository} cannot be saved: {error}",
+        hint=f"{'free up disk space' if full else 'check the folder'}, or set HF_HOME to "
+        f"another folder; {_KEPT}",
     )
 
 
@@ -220,24 +219,24 @@ def _unreached(error: Exception, repository: str) -> MalmmError:
     other = _elsewhere(error)
     if other and kind.startswith("Unsupported"):
         return ModelError(
-            f"{repository}: the Hub gives an address that is not of the web: "
+            f"{repository}: the Hub returned an address that is not http(s): "
             f"{other.scheme}://{other.host}",
-            hint=f"take another mirror of the Hub{endpoint()}, or a folder of weights",
+            hint=f"use another mirror of the Hub{endpoint()}, or a local model folder",
             kind="HubError",
         )
-    who = f"{other.host}, where the Hub keeps its files," if other else "the Hub"
+    who = f"{other.host} (the Hub's file storage)" if other else "the Hub"
     if "Timeout" in kind:
-        broken = f"{who} does not answer in time"
+        broken = f"{who} timed out"
     elif kind == _CIRCLE:
         broken = "the Hub redirects in circles"
     elif kind.startswith(("Connect", "Unsupported", "Proxy")):
-        broken = f"{who} cannot be reached{reason}"
+        broken = f"{who} is unreachable{reason}"
     else:
         broken = f"connection to the Hub lost{reason}"
     return ModelError(
         f"{repository}: {broken}",
-        hint=f"check the connection{'' if other else endpoint()}; {_KEPT}. A folder of weights or "
-        "--model tiny needs none",
+        hint=f"check the connection{'' if other else endpoint()}; {_KEPT}. A local model "
+        "folder needs no network",
         kind="NoNetwork",
     )
 

@@ -83,7 +83,7 @@ KNOWN = {
             "MIT",
             None,
             "float16",
-            note="made for the small world of `malmm synth` and knows no other",
+            note="trained on `malmm synth` videos only; it knows nothing else",
         ),
     )
 }

@@ -87,10 +87,11 @@ def wanted(
     lacking = [any_of[0] for any_of in _NEEDED if not any(fnmatch.filter(files, p) for p in any_of)]
     if lacking:
         raise ModelError(
-            f"{repository} is no InstructBLIP model in safetensors: it lacks {', '.join(lacking)}",
-            hint="only safetensors are read, since other kinds can run code"
+            f"{repository} is not an InstructBLIP model in safetensors format: "
+            f"missing {', '.join(lacking)}",
+            hint="only safetensors is supported, since other formats can run code"
             if lacking == [_NEEDED[-1][0]]
-            else "take an InstructBLIP model; `malmm models` lists some",
+            else "use an InstructBLIP model; `malmm models` lists some",
         )
     if INDEX in files:
         files.pop(WHOLE, None)

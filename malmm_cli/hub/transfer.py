@@ -54,9 +54,7 @@ def receive(
         on_progress(before)
         _compare(file, str(done))
     if done == before < file.size:
-        raise WrongAnswerError(
-            f"nothing came of {file.name}, of which {file.size - done} bytes are due"
-        )
+        raise WrongAnswerError(f"got no data for {file.name}; {file.size - done} bytes are missing")
 
 
 def _start(response: Any, file: File, asked: int) -> int:
@@ -72,19 +70,19 @@ def _start(response: Any, file: File, asked: int) -> int:
     for answer in response.history:
         _compare_hash(file, answer.headers.get("X-Linked-Etag", ""))
     if told.get("Content-Type", "").startswith("text/html"):
-        raise ValueError("a page for people")
+        raise ValueError("an HTML page")
     plain = told.get("Content-Encoding", "identity") == "identity"
     length = int(told.get("Content-Length", 0)) if plain else 0
     if status == 200:
         _compare(file, str(length or file.size))
         return 0
     if status != 206 or not (plain or asked == 0):
-        raise WrongAnswerError(f"no bytes of {file.name} came (status {status})")
+        raise WrongAnswerError(f"got no data for {file.name} (HTTP {status})")
     if not (part and part[1]) or told.get("Content-Type", "").startswith("multipart/"):
-        raise WrongAnswerError(f"a part of {file.name} came that does not say which one")
+        raise WrongAnswerError(f"got part of {file.name} without a Content-Range")
     first, last = int(part[1]), int(part[2])
     if first != asked or first + length > last + 1:
-        raise WrongAnswerError(f"another part of {file.name} came than was asked for")
+        raise WrongAnswerError(f"got the wrong part of {file.name}")
     return first
 
 
@@ -98,4 +96,4 @@ def _compare_hash(file: File, told: str) -> None:
     """Raise WrongAnswerError for a hash of the same kind that the file does not have."""
     told = told.removeprefix("W/").strip('"')
     if len(told) == len(file.hash) and told != file.hash:
-        raise WrongAnswerError(f"{file.name} is another file than the Hub lists")
+        raise WrongAnswerError(f"{file.name} is not the file listed on the Hub")

@@ -106,5 +106,5 @@ def _decoded(head: bytes, data: list[bytes]) -> Image.Image:
     except av.FFmpegError as error:
         raise ValueError("broken") from error
     if not frames:
-        raise ValueError("no picture")
+        raise ValueError("no frame")
     return Image.fromarray(frames[0].to_ndarray(format="rgba"))

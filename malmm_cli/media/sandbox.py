@@ -142,8 +142,8 @@ class Sandbox:
             raise self._crashed(path) from None
         self.close()
         if left <= QUIET:
-            raise MediaError(f"{shown(path)}: the time for it is over, decoding", kind="Timeout")
-        raise MediaError(f"{shown(path)}: decoding hangs, for {QUIET:.0f} s", kind="Hung")
+            raise MediaError(f"{shown(path)}: timed out while decoding", kind="Timeout")
+        raise MediaError(f"{shown(path)}: decoding hung for {QUIET:.0f} s", kind="Hung")
 
     def _crashed(self, path: str) -> MediaError:
         assert self._child is not None

@@ -92,8 +92,8 @@ def _told(error: Exception) -> dict[str, Any]:
     """The error as the parent raises it again."""
     if _wants_memory(error):
         error = CapacityError(
-            "decoding takes more memory than --max-memory allows",
-            hint="raise --max-memory, or give 0 for no limit",
+            "decoding needs more memory than --max-memory allows",
+            hint="raise --max-memory, or set it to 0 for no limit",
         )
     if not isinstance(error, MalmmError):
         message = f"decoding failed: {type(error).__name__}: {error}"

@@ -92,7 +92,7 @@ class PlainBank:
 
     def append(self, project: Project) -> None:
         """Store the newcomer that was read last; a bank that is full merges or drops an entry."""
-        assert self.newcomer is not None, "nothing was read"
+        assert self.newcomer is not None, "the bank is empty"
         stored, ones = self.newcomer, _ones(self.newcomer)
         if self.entries is not None and self.counts is not None:
             stored = torch.cat([self.entries.detach(), stored], dim=1)

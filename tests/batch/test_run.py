@@ -301,7 +301,7 @@ def test_the_result_of_a_video_that_is_gone_is_kept(malmm, folder, tmp_path):
     (folder / "a.mp4").unlink()
     done = malmm(*command)
     assert done.code == 1
-    assert done.err == "error: videos/a.mp4: no such file; its earlier result is kept\n"
+    assert done.err == "error: videos/a.mp4: no such file; earlier result kept\n"
     assert (tmp_path / "out.jsonl").read_bytes() == before
 
 
@@ -372,7 +372,7 @@ def test_a_dry_run_changes_nothing(malmm, folder, tmp_path):
     done = malmm(*command, "--dry-run")
     assert (done.code, len(done.out.splitlines())) == (0, 3)
     assert "3 of 3 items to do, 0 done before" in done.err
-    assert "time: not known before the first run" in done.err
+    assert "time: unknown before the first run" in done.err
     assert sorted(tmp_path.rglob("*")) == before
     malmm(*command)
     content = (tmp_path / "out.jsonl").read_bytes()

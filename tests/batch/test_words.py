@@ -68,7 +68,7 @@ def test_a_dry_run_leaves_nothing_and_shows_what_is_gone(malmm, videos, tmp_path
     (tmp_path / "a.mp4").unlink()
     before = sorted(tmp_path.iterdir())
     done = malmm(*command, "--dry-run")
-    assert done.out == "a.mp4\tno such file, its earlier result is kept\n"
+    assert done.out == "a.mp4\tno such file, earlier result kept\n"
     assert sorted(tmp_path.iterdir()) == before
 
 

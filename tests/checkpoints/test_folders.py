@@ -67,7 +67,7 @@ def test_a_batch_is_told_too(malmm, folder, clip, tmp_path, monkeypatch):
     os.mkfifo(folder / "qformer_tokenizer" / "vocab.txt")
     done = malmm("batch", clip, "-o", "out.jsonl", *FAST, "--model", folder)
     assert done.code == 1
-    assert "qformer_tokenizer/vocab.txt: cannot be read: it is not a regular file" in done.err
+    assert "qformer_tokenizer/vocab.txt: cannot be read: not a regular file" in done.err
     assert "Traceback" not in done.err
 
 
@@ -96,7 +96,7 @@ def reconfigured(folder, part, **values):
         ("qformer_config", {"num_attention_heads": 0}, "config.json: makes no model"),
         ("qformer_config", {"num_attention_heads": 7}, "config.json: makes no model"),
         ("vision_config", {"num_attention_heads": 7}, "config.json: makes no model"),
-        ("vision_config", {"patch_size": 0}, "patch_size is 0, and must be at least 1"),
+        ("vision_config", {"patch_size": 0}, "patch_size is 0 but must be at least 1"),
         ("vision_config", {"hidden_size": 0}, "vision_config.hidden_size is 0, and must be"),
         ("vision_config", {"hidden_size": -1}, "vision_config.hidden_size is -1, and must be"),
         ("text_config", {"intermediate_size": 0}, "text_config.intermediate_size is 0"),
@@ -170,7 +170,7 @@ def loads_or_is_told(folder):
     try:
         return bool(load(folder).num_queries)
     except ModelError as error:
-        return "its tokenizer cannot be read" in error.message
+        return "the tokenizer cannot be read" in error.message
 
 
 def test_code_of_a_folder_is_never_run_nor_asked_for(refused, folder, monkeypatch):

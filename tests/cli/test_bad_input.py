@@ -89,7 +89,7 @@ def test_a_video_damaged_in_the_middle_gives_what_is_there_and_one_warning(malmm
         (["--fps=0"], "--fps 0"),
         (["--fps=nan"], "--fps nan"),
         (["--fps=inf"], "--fps inf"),
-        (["--max-frames=3"], "--max-frames goes with --fps"),
+        (["--max-frames=3"], "--max-frames needs --fps"),
         (["--fps=1", "--max-frames=0"], "--max-frames 0"),
         (["--from=noon"], "--from noon"),
         (["--from=-5"], "--from -5"),
@@ -167,7 +167,7 @@ def test_a_device_that_is_not_here(refused, monkeypatch):
         (["ask", SAMPLE, "what?", " ", *FAST], "a question is empty"),
         (["ask", SAMPLE, os.fsdecode(b"\xff?"), *FAST], "not text"),
         (["ask", SAMPLE, "what?", *FAST, "--prompt", "Answer:"], "no {} for the question"),
-        (["caption", SAMPLE, SAMPLE, *FAST, "--format", "srt"], "subtitles are for one video"),
+        (["caption", SAMPLE, SAMPLE, *FAST, "--format", "srt"], "subtitles need exactly one video"),
         (["frames", SAMPLE, "--format", "srt"], "not as srt"),
     ],
 )
@@ -253,7 +253,7 @@ def test_outputs_of_a_batch(refused, tmp_path, output, code, says):
 
 def test_an_output_folder_that_may_not_be_written_to(refused, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
-    refused("caption", SAMPLE, *FAST, "-o", "out.txt", code=1, says="cannot be written to")
+    refused("caption", SAMPLE, *FAST, "-o", "out.txt", code=1, says="is not writable")
 
 
 def test_a_full_disk(refused, monkeypatch):
@@ -399,7 +399,7 @@ def sharded(write_model):
     ("damage", "says"),
     [
         (break_tokenizer, "tokenizer cannot be read: none of tokenizer.json"),
-        (break_instruction_tokenizer, "qformer_tokenizer: its tokenizer cannot be read"),
+        (break_instruction_tokenizer, "qformer_tokenizer: the tokenizer cannot be read"),
         (break_shape, "wrong shape: query_tokens is (1, 3, 96), not (1, 8, 96)"),
         (break_names, "unexpected surprise"),
         (lose_tensor, "missing query_tokens"),

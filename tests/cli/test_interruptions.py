@@ -131,7 +131,7 @@ def test_a_full_disk_behind_stdout(tmp_path):
     with open("/dev/full", "w") as full:
         done = start("", "frames", SAMPLE, "-q", folder=tmp_path, stdout=full)
     assert done.returncode == 1
-    assert done.stderr == "error: the result cannot be written: No space left on device\n"
+    assert done.stderr == "error: cannot write the result: No space left on device\n"
 
 
 TERMINATED = AFTER_THE_FIRST.replace("interrupt()", "os.kill(os.getpid(), signal.SIGTERM)")

@@ -64,7 +64,7 @@ def test_info_of_a_model_that_is_not_here(malmm):
     lines = malmm("models", "info", "vicuna-7b").out.splitlines()
     assert "revision    19103d0c5b5263c8a7891012e08573439fb6607f (pinned)" in lines
     assert "download    about 15.8 GB" in lines
-    assert "folder      not on this machine" in lines
+    assert "folder      not downloaded" in lines
 
 
 def test_info_of_what_nothing_is_known_of(malmm):
@@ -97,12 +97,12 @@ def test_info_reads_the_files_that_are_here(malmm, t5_folder, write_model):
     [
         (None, "weights are missing"),
         (b"", "model.safetensors: cannot be read: it is empty"),
-        (b"\xff" * 100, "model.safetensors: cannot be read: it is no safetensors file"),
-        (b"\xff" * 7 + b"\0{}", "model.safetensors: cannot be read: it is no safetensors file"),
-        (b"\2" + bytes(7) + b"[]", "model.safetensors: cannot be read: it is no safetensors file"),
-        (b"\7" + bytes(7) + b'{"a":3}', "cannot be read: it is no safetensors file"),
+        (b"\xff" * 100, "model.safetensors: cannot be read: not a safetensors file"),
+        (b"\xff" * 7 + b"\0{}", "model.safetensors: cannot be read: not a safetensors file"),
+        (b"\2" + bytes(7) + b"[]", "model.safetensors: cannot be read: not a safetensors file"),
+        (b"\7" + bytes(7) + b'{"a":3}', "cannot be read: not a safetensors file"),
         (b"\x09" + bytes(7) + b'{"a":3}', "cannot be read: it is cut off"),
-        (b"\x13" + bytes(7) + b'{"a":{"dtype":"F16"', "it is no safetensors file"),
+        (b"\x13" + bytes(7) + b'{"a":{"dtype":"F16"', "not a safetensors file"),
         (b"\x02" + bytes(7) + b"{}more", "cannot be read: it has 4 bytes too many"),
     ],
 )
@@ -197,7 +197,7 @@ def test_what_would_fit_is_named(name, dtype, gigabytes, hint):
     with pytest.raises(CapacityError) as caught:
         hub.check_memory(name, KNOWN[name].parameters, dtype, gigabytes * 10**9)
     assert f"{gigabytes}.0 GB are free: " in caught.value.message
-    assert caught.value.hint == f"what would fit: {hint}"
+    assert caught.value.hint == f"this would fit: {hint}"
 
 
 def test_what_fits_is_let_through():

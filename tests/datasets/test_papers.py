@@ -158,7 +158,7 @@ def test_coin(read):
 def test_another_split_than_the_papers_is_named(read, tmp_path):
     with pytest.raises(UsageError, match="nothing in it is for coin, split test") as caught:
         read("coin", COIN, ["c1.mp4"], split="test")
-    assert caught.value.hint == "the splits in it: train, val"
+    assert caught.value.hint == "available splits: train, val"
     with pytest.raises(UsageError, match="No such file") as caught:
         read_set(tmp_path, "breakfast", split="train")
     assert caught.value.hint == "the paper's results are for --split val"
@@ -308,7 +308,7 @@ def test_what_is_no_text_or_no_number_is_not_made_one(read, name, records, key, 
     first = next(iter(records))
     for wrong in NO_TEXTS:
         if wrong not in absent:
-            with pytest.raises(UsageError, match=f"is no annotation of {name}"):
+            with pytest.raises(UsageError, match=f"is not a {name} annotation file"):
                 read(name, records | {first: records[first] | {key: wrong}}, **options)
 
 
@@ -327,5 +327,5 @@ def test_folders_that_are_not_there(tmp_path):
     with pytest.raises(UsageError, match="No such file"):
         read_set(tmp_path / "qa.json", "msvd-qa")
     (tmp_path / "qa_test.json").write_text(json.dumps(QA))
-    with pytest.raises(UsageError, match="there is no such folder"):
+    with pytest.raises(UsageError, match="no such folder"):
         read_set(tmp_path, "msvd-qa", videos=tmp_path / "nowhere")

@@ -247,7 +247,7 @@ def test_predictions_that_go(malmm, tmp_path, monkeypatch):
     done = malmm("eval", tasks, *quick, "--predictions", path)
     assert made
     assert (done.code, done.out) == (1, "")
-    assert "p.jsonl: was removed or replaced while it was written" in done.err
+    assert "p.jsonl: removed or replaced while being written" in done.err
 
 
 @posix
@@ -266,7 +266,7 @@ def test_what_synth_made_goes(malmm, tmp_path, monkeypatch, gone):
     command = ("synth", world, "--videos", "1", "--minutes", "0.4", "-q")
     done = malmm(*command)
     assert done.code == 1
-    assert f"error: {world / gone}: was removed or replaced while it was written" in done.err
+    assert f"error: {world / gone}: removed or replaced while being written" in done.err
     monkeypatch.setattr(dataset, "task_as_json", before)
     assert malmm(*command).code == 0
     assert (world / gone).exists()
@@ -290,7 +290,7 @@ def test_the_log_of_a_training_that_goes(malmm, tmp_path, monkeypatch, vicuna_fo
     command = ("train", tasks, "-o", tmp_path / "model", "--model", vicuna_folder, *how)
     done = malmm(*command)
     assert done.code == 1
-    assert "log.jsonl: was removed or replaced while it was written" in done.err
+    assert "log.jsonl: removed or replaced while being written" in done.err
     monkeypatch.setattr(learner.Learner, "step", before)
     assert malmm(*command).code == 0
     assert (tmp_path / "model" / "config.json").exists()

@@ -96,7 +96,7 @@ def test_a_file_that_changes_on_the_hub(client, hub, root, part):
     part.write_bytes((root / SMALL / WEIGHTS).read_bytes()[:CUT])
     hub.fail(f"{WEIGHTS} address", "changed")
     error, hint = client.refused("models", "pull", SMALL)
-    assert error == "someone/small: model.safetensors is another file than the Hub lists"
+    assert error == "someone/small: model.safetensors is not the file listed on the Hub"
     assert "something on the way changes files" in hint
     assert is_kept(part, root)
 
@@ -139,7 +139,7 @@ def test_more_is_here_than_the_file_has(client, hub, root, part, right):
         same(client.pull()[0].strip(), root / SMALL)
     else:
         error, _ = client.refused("models", "pull", SMALL)
-        assert error.endswith("does not have the hash that the Hub gives; it was deleted")
+        assert error.endswith("does not have the hash that the Hub gives; the file was deleted")
         assert not part.exists()
     assert content(hub) == []
 
@@ -174,9 +174,7 @@ def test_a_storage_that_refuses_every_address(client, hub, root, part, kind):
     hub.fail(WEIGHTS, kind)
     error, hint = client.refused("models", "pull", SMALL)
     status = {"forbidden": 403, "unauthorised": 401}[kind]
-    assert error == (
-        f"someone/small: localhost, where the Hub keeps its files, answers with error {status}"
-    )
+    assert error == (f"someone/small: localhost (the Hub's file storage) returned HTTP {status}")
     assert "log in" not in hint
     assert content(hub) == ["bytes=0-", AGAIN, AGAIN]
     assert is_kept(part, root)
@@ -204,7 +202,7 @@ def test_a_hub_that_asks_to_wait_for_hours_is_not(client, hub, file):
     hub.fail(file, "limited", retry="7200")
     error, hint = client.refused("models", "pull", SMALL)
     assert error == "someone/small: rate limited by the Hub (429), and asks to wait 7200 s"
-    assert hint == "what has arrived is kept, so run it again after that"
+    assert hint == "downloaded data is kept, so run the command again after that"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
@@ -320,7 +318,7 @@ def test_a_mirror_that_tells_no_hashes(client, hub):
     hub.tells = "nothing"
     error, hint = client.refused("models", "pull", SMALL)
     assert error.startswith("someone/small: ")
-    assert error.endswith(" comes without its size or without a hash, so it cannot be checked")
+    assert error.endswith(" has no size or hash on the Hub, so it cannot be verified")
     assert "mirror" in hint
     assert hub.url in hint
     assert not hub.sent()

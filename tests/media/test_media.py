@@ -378,7 +378,7 @@ def test_a_zeroed_tail_is_left_out_with_one_warning(tmp_path: Path) -> None:
     # of the last one, half may be there
     assert [round(frame.seconds * 25) for frame in frames][:-1] == numbers(frames)[:-1]
     (warning,) = warnings
-    assert warning.endswith("s of 4.0 s; using what is there")
+    assert warning.endswith("s of 4.0 s; using those")
 
 
 def test_a_hole_is_left_out_with_one_warning(tmp_path: Path) -> None:

@@ -308,8 +308,8 @@ def test_the_command(malmm, refused, video, tmp_path, monkeypatch):
     done = malmm("cache", "ls")
     assert row["key"] in done.out
     assert done.err.startswith("entries: 1, ")
-    refused("cache", "rm", code=2, says="say what to remove")
-    refused("cache", "rm", "x", "--all", code=2, says="say what to remove")
+    refused("cache", "rm", code=2, says="nothing to remove was given")
+    refused("cache", "rm", "x", "--all", code=2, says="nothing to remove was given")
     refused("cache", "rm", "x.mp4", code=2, says="x.mp4: is not in")
     monkeypatch.chdir(video.parent)
     assert malmm("cache", "rm", f"./{video.name}").out == row["key"] + "\n"
@@ -321,6 +321,6 @@ def test_the_command(malmm, refused, video, tmp_path, monkeypatch):
     assert [path.name for path in folder.iterdir()] == ["of somebody else"]
     assert malmm(*run, "--cache-size", "inf").code == 0
     refused(*run, "--cache-size", "nan", code=2, says="cache-size")
-    refused("cache", "ls", "--cache", "nope", code=2, says="nope: there is no such folder")
+    refused("cache", "ls", "--cache", "nope", code=2, says="nope: no such folder")
     monkeypatch.delenv("MALMM_CACHE")
     refused("cache", "ls", code=2, says="which cache?", hint="MALMM_CACHE")

@@ -273,8 +273,8 @@ def write_bad_files(folder):
         ("garbage.safetensors", 1, "is no safetensors file", "copy"),
         ("number.pth", 1, "holds no state dict", "'model'"),
         ("folder", 2, "is a folder", ".pth"),
-        ("missing.pth", 2, "there is no such file", "path"),
-        ("/dev/null", 2, "is no regular file", ".pth"),
+        ("missing.pth", 2, "no such file", "path"),
+        ("/dev/null", 2, "is not a regular file", ".pth"),
     ],
 )
 def test_bad_files(base, tmp_path, name, code, says, next_step, capsys):
