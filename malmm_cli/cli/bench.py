@@ -56,7 +56,8 @@ def step(
     """Time one Q-Former step at true sizes, float32, on the CPU, with a full bank.
 
     Rows: `none` is transformers' Q-Former without a memory, `slots` is malmm's, and `naive`
-    projects the whole bank again at every frame. Ratios are relative to `none`. Keep the machine idle.
+    projects the whole bank again at every frame. Ratios are relative to `none`. Keep the machine
+    idle.
     """
     from malmm_cli import bench as benches
 
@@ -191,8 +192,8 @@ def video(
     transformers: InstructBLIP-Video on the same weights, which has no memory
 
     `ratio` is malmm's time before generation over the larger of encoder-step's and decode's; for
-    the baselines, their time over malmm's. --questions also times several questions, to the video and
-    to a memory file. Keep the machine idle. For full sizes, pass --model the folder of
+    the baselines, their time over malmm's. --questions also times several questions, to the
+    video and to a memory file. Keep the machine idle. For full sizes, pass --model the folder of
     `malmm bench model`.
 
     \b

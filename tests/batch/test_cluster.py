@@ -121,7 +121,7 @@ def test_without_a_cluster(place, monkeypatch):
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(UsageError, match="--ray auto: no cluster there: Could not find any"):
+    with pytest.raises(UsageError, match="--ray auto: no cluster found: Could not find any"):
         night(place, planned(files("a.mp4")), engine=engine())
 
 

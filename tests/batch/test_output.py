@@ -368,7 +368,7 @@ def test_names_that_are_one_on_some_disk_collide():
 def test_files_of_others_in_the_folder_are_left_alone(videos, folder):
     Path("texts").mkdir()
     Path("texts/v3.txt").write_text("mine")
-    with pytest.raises(UsageError, match=r"v3\.txt: exists, and is not what an earlier run wrote"):
+    with pytest.raises(UsageError, match=r"v3\.txt: exists, and was not written by malmm"):
         night(folder, planned(videos), engine=inline)
     assert Path("texts/v3.txt").read_text() == "mine"
     night(folder, planned(videos), engine=inline, overwrite=True)
@@ -401,7 +401,7 @@ def test_the_place_of_a_failure_may_be_taken(videos, folder):
     Path("fail-0.mp4").write_text("x")
     night(folder, planned(["fail-0.mp4"]), engine=inline)
     Path("texts/fail-0.txt").write_text("my notes")
-    with pytest.raises(UsageError, match="exists, and is not what an earlier run wrote"):
+    with pytest.raises(UsageError, match="exists, and was not written by malmm"):
         night(folder, planned(["fail-0.mp4"]), engine=inline)
     assert Path("texts/fail-0.txt").read_text() == "my notes"
 
@@ -440,7 +440,7 @@ def test_a_file_and_a_folder_are_not_mistaken(videos, folder):
     with pytest.raises(UsageError, match="was written as FOLDER/, with files"):
         night(inside, planned(videos), engine=inline)
     night(inside, planned(videos), engine=inline, overwrite=True)
-    with pytest.raises(UsageError, match="was written as a file, without others"):
+    with pytest.raises(UsageError, match="was written as a single file"):
         night(folder, planned(videos), engine=inline)
 
 

@@ -105,7 +105,7 @@ def test_half_a_character_in_a_question(refused, videos, tmp_path):
 def test_a_refusal_leaves_nothing(refused, videos, tmp_path):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("mine")
-    says = "a.txt: exists, and is not what an earlier run wrote"
+    says = "a.txt: exists, and was not written by malmm"
     refused("batch", *videos, *FAST, "-o", "texts/", code=2, says=says)
 
 

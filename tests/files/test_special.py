@@ -99,7 +99,7 @@ def test_a_pipe_that_nobody_reads_is_told(malmm, odd, monkeypatch):
     monkeypatch.setattr(special, "PATIENCE", 0.2)
     done = malmm("caption", SAMPLE, *FAST, "-o", odd("pipe", "out.txt"))
     assert done.code == 1
-    assert done.err.startswith("error: out.txt: cannot be written: nobody reads it")
+    assert done.err.startswith("error: out.txt: cannot be written: it has no reader")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "null", "zero", "loop", "dangling"])

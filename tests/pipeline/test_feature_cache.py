@@ -225,7 +225,7 @@ def test_numbers_too_large_for_half_precision(model, video, cache, monkeypatch):
     encode = InstructBlip.encode_frames
     monkeypatch.setattr(InstructBlip, "encode_frames", lambda net, x: encode(net, x) * 1e5)
     (warning,) = caption(video, model).warnings
-    assert warning.endswith("numbers too large for half precision")
+    assert warning.endswith("values too large for half precision")
     assert cache.entries() == []
 
 
