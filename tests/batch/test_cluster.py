@@ -129,5 +129,5 @@ def test_without_a_cluster(place, monkeypatch):
 def test_an_address_where_nobody_listens_is_told_at_once(place, monkeypatch, address):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
-    with pytest.raises(UsageError, match=r"no cluster there: .*(refused|address)"):
+    with pytest.raises(UsageError, match=r"no cluster found: .*(refused|address)"):
         night(place, planned(files("a.mp4")), engine=engine(address=address))

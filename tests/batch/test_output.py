@@ -108,7 +108,7 @@ def test_damage_costs_the_lines_it_hit_and_no_more(videos, out, damage, lost):
 def test_files_of_others_are_left_alone(videos, content):
     path = Path("out.jsonl")
     path.write_bytes(content)
-    with pytest.raises(UsageError, match=r"out\.jsonl: line 1 is no result of malmm batch"):
+    with pytest.raises(UsageError, match=r"out\.jsonl: line 1 is not a malmm batch result"):
         night(Place(path), planned(videos), engine=inline)
     assert path.read_bytes() == content
 
@@ -169,7 +169,7 @@ def test_the_state_of_others_is_left_alone(videos, out):
     base.execute("CREATE TABLE mine (a)")
     base.close()
     before = Path("out.sqlite").read_bytes()
-    with pytest.raises(UsageError, match="is no state of malmm batch"):
+    with pytest.raises(UsageError, match="is not a malmm batch state"):
         night(out, planned(videos), engine=inline)
     assert Path("out.sqlite").read_bytes() == before
 
@@ -391,7 +391,7 @@ def test_files_that_others_put_there_later_are_left_alone(videos, folder):
     assert [line.split(":")[0] for line in told] == ["texts/v1.txt", "texts/v2.srt"]
     for kind, name in (("txt", "v1"), ("srt", "v2")):
         place = place_of(Path("texts"), "texts/", {"txt": "text"}.get(kind, kind))
-        with pytest.raises(UsageError, match=rf"{name}\.{kind}: exists, and is not what"):
+        with pytest.raises(UsageError, match=rf"{name}\.{kind}: exists, and was not written"):
             night(place, planned(videos, model="another"), engine=inline)
     assert Path("texts/v1.txt").read_text() == "corrected by hand"
     assert Path("texts/v2.srt").read_text() == "mine"
@@ -457,7 +457,7 @@ def test_lines_that_make_no_sense_are_refused(videos, folder, change):
     folder.results.write_text(
         "\n".join([*raw[:-1], json.dumps({**json.loads(raw[-1]), **change})]) + "\n"
     )
-    with pytest.raises(UsageError, match="line 6 is no result of malmm batch"):
+    with pytest.raises(UsageError, match="line 6 is not a malmm batch result"):
         night(folder, planned(videos), engine=inline)
     assert not Path("victim.txt").exists()
 

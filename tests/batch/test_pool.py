@@ -46,7 +46,7 @@ def test_a_crash_costs_one_item(place):
     told = {name: error.message for name, error in tally.errors.items()}
     assert told == {
         "kill-1.mp4": "kill-1.mp4: the worker crashed: the process was killed by SIGKILL, perhaps "
-        "system does that is short of memory",
+        "because the system ran out of memory",
         "fault-1.mp4": "fault-1.mp4: the worker crashed: the process was killed by SIGSEGV",
     }
 

@@ -35,8 +35,12 @@ def machine(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "free", "says"),
     [
-        (["--dtype", "float32"], 20, "float32 takes 31.7 GB of memory, and 20.0 GB are free: 11.7"),
-        ([], 10, "bfloat16 takes 15.8 GB of memory, and 10.0 GB are free: 5.8 GB too little"),
+        (
+            ["--dtype", "float32"],
+            20,
+            "float32 needs 31.7 GB of memory, but only 20.0 GB is free: 11.7",
+        ),
+        ([], 10, "bfloat16 needs 15.8 GB of memory, but only 10.0 GB is free: 5.8 GB too little"),
     ],
 )
 def test_a_model_that_does_not_fit(refused, machine, options, free, says):

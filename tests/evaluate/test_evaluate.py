@@ -256,14 +256,14 @@ def test_other_tasks_or_weights_are_noticed(run, write, monkeypatch):
 
 def test_files_that_hold_no_predictions(run, write, tmp_path):
     data = write()
-    assert "is DATA itself" in run(data, "--predictions", data, "--overwrite", code=2).err
+    assert "is the DATA file" in run(data, "--predictions", data, "--overwrite", code=2).err
     other = tmp_path / "other.jsonl"
     for content in ("[1]\n", '{"id": "1"}\n', "text\n", '{"my": "results"}'):
         other.write_text(content)
-        assert "is no file of predictions" in run(data, "--predictions", other, code=2).err
+        assert "is not a predictions file" in run(data, "--predictions", other, code=2).err
         assert other.read_text() == content
     missing = tmp_path / "nowhere" / "p.jsonl"
-    assert "there is no folder" in run(data, "--predictions", missing, code=2).err
+    assert "no such folder" in run(data, "--predictions", missing, code=2).err
 
 
 def test_a_broken_video_hurts_no_other_and_is_tried_again(run, write, tmp_path):
@@ -369,10 +369,10 @@ def test_choices_are_needed_to_choose(run, write):
     ("options", "says"),
     [
         (("--format-in", "imagenet"), "unknown data set 'imagenet'"),
-        (("--videos", "."), "--videos is for the sets of --format-in"),
+        (("--videos", "."), "--videos is only for the data sets of --format-in"),
         (("--variants", "."), "--variants goes with --ablate"),
         (("--picture", "a.png"), "--picture goes with --ablate"),
-        (("--ablate", "--picture", "a.txt"), "--picture a.txt: a name that ends in .png"),
+        (("--ablate", "--picture", "a.txt"), "--picture a.txt: must end in .png"),
     ],
 )
 def test_options_that_make_no_sense(run, write, options, says):

@@ -120,7 +120,7 @@ HANGING = "#!/bin/sh\nsleep 1000 &\necho $$ $! > {told}.part; mv {told}.part {to
 def test_a_java_that_hangs_is_given_up_and_killed(java, monkeypatch, then):
     monkeypatch.setattr(module, "START", 5.0)
     told = java(HANGING.replace("{then}", then))
-    with pytest.raises(UsageError, match=r"^java took longer than 5 s$"):
+    with pytest.raises(UsageError, match=r"^java timed out after 5 s$"):
         meteor(TEXTS, REFERENCES)
     assert_nothing_is_left(told)
 

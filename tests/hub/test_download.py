@@ -146,8 +146,8 @@ def test_a_cut_for_good_is_resumed_by_the_next_run(client, hub, root):
     hub.fail(WEIGHTS, "cut", after=1_000_000, times=1)
     hub.fail(WEIGHTS, "error")
     error, hint = client.refused("models", "pull", SMALL)
-    assert "someone/small: the Hub answers with error 500" in error
-    assert "what has arrived is kept" in hint
+    assert "someone/small: the Hub returned HTTP 500" in error
+    assert "downloaded data is kept" in hint
     assert content(hub) == ["bytes=0-"] + ["bytes=1000000-"] * 3
     hub.heal()
     hub.requests.clear()

@@ -316,11 +316,11 @@ def test_the_command(malmm, refused, video, tmp_path, monkeypatch):
     assert malmm("cache", "ls", "--json").out == "[]\n"
     for name in ("a" * 32, ".malmm-left", "of somebody else"):
         (folder / name).mkdir()
-    assert "damaged or in the making: 2" in malmm("cache", "ls").err
+    assert "damaged or unfinished entries: 2" in malmm("cache", "ls").err
     assert malmm("cache", "rm", "--all").out == ""
     assert [path.name for path in folder.iterdir()] == ["of somebody else"]
     assert malmm(*run, "--cache-size", "inf").code == 0
     refused(*run, "--cache-size", "nan", code=2, says="cache-size")
     refused("cache", "ls", "--cache", "nope", code=2, says="nope: no such folder")
     monkeypatch.delenv("MALMM_CACHE")
-    refused("cache", "ls", code=2, says="which cache?", hint="MALMM_CACHE")
+    refused("cache", "ls", code=2, says="no cache folder given", hint="MALMM_CACHE")

@@ -112,7 +112,7 @@ def test_ctrl_c_saves_what_is_done(run, command, undisturbed, tmp_path, name, ti
     done = child(INTERRUPT.format(name, times), *command, "-o", out)
     assert done.returncode == code, done.stderr
     assert done.stderr.splitlines()[-1] == told
-    assert f"step 6 of {STEPS} is saved" in done.stderr
+    assert f"step 6 of {STEPS} saved" in done.stderr
     assert [path.name for path in (out / "training").glob("step-*")] == ["step-00000006"]
     assert run(*command, "-o", out).code == 0
     assert_equal(out, undisturbed)
@@ -158,7 +158,7 @@ def test_what_a_checkpoint_does_not_fit(run, command, undisturbed, t5_folder, da
     trained, optimizer = place / "trained.safetensors", place / "optimizer.safetensors"
     whole = trained.read_bytes()
     shutil.copy(optimizer, trained)
-    refused(code=1, says="weights do not fit")
+    refused(code=1, says="weights do not match")
     trained.write_bytes(whole[:5000])
     refused(code=1, says="trained.safetensors: cannot be read")
     trained.write_bytes(whole)

@@ -156,7 +156,7 @@ def test_every_process_has_a_device(monkeypatch, device, found, count, expected)
     [
         ("mps", "mps", "--device mps: 3 processes cannot share it"),
         ("cuda:1", "cuda:1", "--device cuda:1: 3 processes cannot share it"),
-        ("auto", "cuda", "3 processes were started on this machine, which has 2 GPU"),
+        ("auto", "cuda", "3 processes were started on a machine with 2 GPU"),
     ],
 )
 def test_devices_that_do_not_go_round(monkeypatch, device, found, says):
@@ -180,7 +180,7 @@ def test_one_process_needs_no_other(monkeypatch):
     ("environment", "says"),
     [
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE=two: must be a whole number"),
-        ({"WORLD_SIZE": "2", "RANK": "0"}, "the processes do not meet: .*MASTER_ADDR"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "the processes cannot connect: .*MASTER_ADDR"),
     ],
 )
 def test_an_environment_that_is_half_set(monkeypatch, environment, says):
