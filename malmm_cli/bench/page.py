@@ -45,9 +45,10 @@ the same on decoded frames; `decode` only decodes; `bound` is the time of the en
 at this machine's rate for large matrix products; `naive` reads all pixels first, then steps through
 the frames and projects the whole bank again each time; `transformers` is InstructBLIP-Video on the
 same weights, which has no memory and passes the tokens of every frame to the language model. Times
-are in seconds; `before text` is everything before generation. In `malmm`, decoding runs in parallel,
-and `decode` is the time spent waiting for it. `ratio` is, for `malmm`, its `before text` over the
-larger of those of `encoder-step` and `decode`; for the others, their `before text` over malmm's.
+are in seconds; `before text` is everything before generation. In `malmm`, decoding runs in
+parallel, and `decode` is the time spent waiting for it. `ratio` is, for `malmm`, its `before text`
+over the larger of those of `encoder-step` and `decode`; for the others, their `before text` over
+malmm's.
 """
 QUESTIONS = """## Many questions about one video
 

@@ -42,7 +42,7 @@ FAMILIES = {
     "instructblipvideo": (QFORMER_TOKENIZER,),
 }
 
-# Any of these makes a tokenizer.
+# A tokenizer needs one of these.
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt")
 
 # Stored by older versions of transformers; all follow from the configuration.
@@ -57,7 +57,7 @@ _LARGEST_JSON = 16_000_000
 # Bytes of a file beside the weights. Tokenizers of 262,144 words have 34 MB.
 _LARGEST = 256_000_000
 
-# What transformers may read of a folder.
+# Files that transformers may read from a folder.
 _BESIDE = re.compile(
     r".*(config|token.*|vocab|chat_template)\.(json|txt|jinja)|merges\.txt|.*\.(model|tiktoken)"
 )
@@ -68,14 +68,14 @@ _MOST_AXES = 8
 
 
 class Stored(NamedTuple):
-    """What a file says of one of its tensors."""
+    """Header entry of a tensor."""
 
     dtype: str
     numbers: int
 
 
 def remedy(folder: Path) -> str:
-    """What to do about files of a folder that are damaged or missing."""
+    """Return the hint for damaged or missing files of a folder."""
     repository = _repository(folder)
     if repository:
         return f"`malmm models pull {repository}` repairs it"
@@ -83,13 +83,13 @@ def remedy(folder: Path) -> str:
 
 
 def _repository(folder: Path) -> str:
-    """The Hub's name of what lies in its client's cache, and nothing for other folders."""
+    """Return the repository id of a folder in the Hub cache, else an empty string."""
     found = _CACHED.search(folder.absolute().as_posix())
     return found[1].replace("--", "/") if found else ""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The content of config.json; ModelError where it is not that of a known family."""
+    """Read config.json; ModelError if it is not of a known family."""
     content = read_json(folder / "config.json")
     kind = content.get("model_type")
     if kind not in FAMILIES:
@@ -134,7 +134,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class _RefusedError(ValueError):
-    """JSON that is well formed, and not taken."""
+    """Valid JSON that malmm refuses."""
 
 
 def _parse(text: str | bytes) -> Any:
@@ -193,7 +193,7 @@ def _unreadable(path: Path, reason: str) -> ModelError:
 
 
 def shards(folder: Path) -> list[str]:
-    """The names of the files of weights, all of which are there; raises ModelError."""
+    """Return the names of the weight files; ModelError if any is missing."""
     names = _listed(folder) if os.path.lexists(folder / INDEX) else [WHOLE]
     missing = [name for name in names if not os.path.isfile(folder / name)]
     pickles = sorted(path.name for path in folder.glob("*.bin"))
@@ -211,7 +211,7 @@ def shards(folder: Path) -> list[str]:
 
 
 def _listed(folder: Path) -> list[str]:
-    """The files that the index names."""
+    """Return the files listed in the index."""
     places = read_json(folder / INDEX).get("weight_map")
     files = list(places.values()) if isinstance(places, dict) else []
     if not files or not all(isinstance(file, str) for file in files):
@@ -227,7 +227,7 @@ def _listed(folder: Path) -> list[str]:
 
 
 def copy_beside_weights(base: Path, folder: Path) -> None:
-    """Copy all that belongs to a model but its weights: configuration and tokenizers."""
+    """Copy a model's configuration and tokenizers, without its weights."""
     inside = FAMILIES[read_config(base)["model_type"]]
     for path in (*base.iterdir(), *(path for name in inside for path in base.glob(f"{name}/*"))):
         # pickles of weights, links to devices and the like stay where they are
@@ -238,7 +238,7 @@ def copy_beside_weights(base: Path, folder: Path) -> None:
 
 
 def read_header(path: Path) -> dict[str, Stored]:
-    """What a file of weights says of each tensor; ModelError where its size or kind is wrong."""
+    """Read the header of a weight file; ModelError if size or format is wrong."""
     try:
         tensors = _header(path)
     except OSError as error:
@@ -255,7 +255,7 @@ def read_header(path: Path) -> dict[str, Stored]:
 
 
 def _header(path: Path) -> dict[str, Stored]:
-    """As above; what is wrong is the text of a ValueError."""
+    """Like `read_header`, but raises ValueError."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
@@ -287,7 +287,7 @@ def _header(path: Path) -> dict[str, Stored]:
 
 
 def _stored(about: dict[str, Any]) -> Stored:
-    """What a header says of one tensor; ValueError where that is nonsense."""
+    """Parse the header entry of a tensor; ValueError if it is invalid."""
     dtype, shape, places = str(about["dtype"]), about["shape"], about["data_offsets"]
     if len(shape) > _MOST_AXES or len(places) != 2:
         raise ValueError

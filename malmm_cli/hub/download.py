@@ -29,27 +29,27 @@ from malmm_cli.hub.transfer import receive
 
 __all__ = ["Download", "arrived", "cache_folder", "cache_place", "cached"]
 
-# Where the commit that `main` was at the first download is recorded, in the cache's own form.
+# Cache ref that records the commit of `main` at the first download.
 _RECORD = "malmm"
 
 _Result = TypeVar("_Result")
 
 
 def cache_folder() -> Path:
-    """Where downloads lie; it need not be there yet. HF_HUB_CACHE or HF_HOME move it."""
+    """Return the cache folder, which may not exist yet. HF_HUB_CACHE or HF_HOME change it."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
 
 
 def cache_place() -> Path:
-    """The cache's folder or, before it is there, what it would be made in."""
+    """Return the cache folder or, if it does not exist, its nearest existing parent."""
     folder = cache_folder()
     return next(place for place in (folder, *folder.parents) if place.exists())
 
 
 def arrived(repository: str, revision: str | None) -> int:
-    """Bytes on this machine of a repository that is not here as a whole."""
+    """Return the downloaded bytes of an incomplete repository."""
     storage = _storage(repository)
     commit = revision or _commit(storage, _RECORD) or _commit(storage, "main")
     files = [*(storage / "blobs").glob("*.incomplete")]
@@ -59,7 +59,7 @@ def arrived(repository: str, revision: str | None) -> int:
 
 
 def cached(repository: str, revision: str | None) -> Path | None:
-    """The repository's folder if all of it is on this machine; the folder's name is the commit.
+    """Return the repository's folder if fully downloaded; its name is the commit.
 
     Without a revision, the recorded one, or else what another program has taken `main` for.
     """
@@ -88,7 +88,7 @@ class Download:
     check_memory: Callable[[int], Any]
 
     def run(self, *, offline: bool = False, verify: bool = False) -> Path:
-        """The folder of all its files; what is missing or, if asked for, wrong is fetched.
+        """Return the folder; downloads missing and, on request, damaged files.
 
         Without `verify`, what is here is taken as it is, and no network is touched.
         """
@@ -110,7 +110,7 @@ class Download:
                 return folder if folder and not verify else self._fetch(verify=verify)
         except MalmmError:
             raise
-        except Exception as error:  # every version of the client raises its own kinds
+        except Exception as error:  # exception types differ between versions of the client
             raise self._explained(error) from error
 
     def _explained(self, error: Exception) -> MalmmError:
@@ -119,7 +119,7 @@ class Download:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """One process at a time; the others wait, and then find everything here."""
+        """Lock the repository; other processes wait, then find the files downloaded."""
         lock = _client().WeakFileLock
         storage = _storage(self.repository)
         path = cache_folder() / ".locks" / storage.name / "malmm.lock"
@@ -162,7 +162,7 @@ class Download:
         return folder
 
     def _ask(self, commit: str, name: str) -> File:
-        """A file of which the list does not tell all."""
+        """Ask for a file that is listed without size or hash."""
         from huggingface_hub import HfApi, hf_hub_url
 
         url = hf_hub_url(self.repository, name, revision=commit)
@@ -178,7 +178,7 @@ class Download:
         return file
 
     def _check(self, due: int, listing: Listing) -> None:
-        """Raise before the first byte if what is due cannot be stored, or not be used."""
+        """Raise CapacityError before the download if disk or memory is too small."""
         parameters = self.parameters or listing.parameters
         if due and parameters:
             self.check_memory(parameters)
@@ -192,7 +192,7 @@ class Download:
             )
 
     def _announce(self, here: dict[File, int], listing: Listing) -> None:
-        """Say how much is to come, from where to where, and on what terms."""
+        """Report size, origin and licence of the download."""
         whole = sum(file.size for file in here)
         rest = whole - sum(here.values())
         licence = self.licence or listing.licence
@@ -218,7 +218,7 @@ class Download:
             self.on_progress(file.name, size, file.size)
 
     def _bring(self, file: File, blob: Path, commit: str) -> None:
-        """Fetch what is missing of a file, compare its hash, and only then give it its name."""
+        """Download a file, verify its hash, and only then give it its final name."""
         from huggingface_hub import hf_hub_url
 
         part = _part(blob)
@@ -246,7 +246,7 @@ class Download:
         os.replace(part, blob)
 
     def _fill(self, part: Path, file: File, url: str) -> None:
-        """Go on with what is there of a file until there are as many bytes as it has."""
+        """Resume a partial file until it is complete."""
         patience, whole = Patience(self._explained, self.on_note, started=True), False
         while (before := _size(part)) < file.size:
             try:
@@ -261,7 +261,7 @@ class Download:
         return lambda done: self.on_progress(file.name, done, file.size)
 
     def _patiently(self, work: Callable[[], _Result]) -> _Result:
-        """Do the work, again after a pause while what is wrong may pass."""
+        """Run work, retrying after a pause while the error may be temporary."""
         patience = Patience(self._explained, self.on_note, started=False)
         while True:
             try:

@@ -225,8 +225,8 @@ def _decoder(stream: VideoStream) -> VideoCodecContext:
     """
     own = stream.codec_context
     name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(own.name)
-    said = {key.lower(): value for key, value in stream.metadata.items()}
-    if said.get("alpha_mode") != "1" or name not in av.codecs_available:
+    metadata = {key.lower(): value for key, value in stream.metadata.items()}
+    if metadata.get("alpha_mode") != "1" or name not in av.codecs_available:
         return own
     decoder = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
     decoder.options = own.options

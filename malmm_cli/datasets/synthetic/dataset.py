@@ -21,7 +21,7 @@ from malmm_cli.types import Task
 
 __all__ = ["World", "write_dataset"]
 
-ABANDONED = 3600  # seconds in which nothing was written
+ABANDONED = 3600  # seconds without a write
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def write_dataset(
 
 
 def _check_there(folder: Path, videos: Sequence[str]) -> None:
-    """Raise OutputError for what somebody removed since it was written."""
+    """Raise OutputError if a written file was removed or replaced."""
     for name in (*videos, "events.jsonl", "data.jsonl"):
         if not (path := folder / name).is_file():
             raise OutputError(f"{path}: removed or replaced while being written", hint=RERUN)
@@ -129,7 +129,7 @@ def _check(world: World) -> None:
         raise UsageError(f"--fps {world.fps:g}: must be between 1 and 60")
     if not world.minutes[0] <= world.minutes[1]:
         raise UsageError("--minutes: put the shorter length first, as in 1-2")
-    for minutes in world.minutes:  # tells before the first video what no video can be made of
+    for minutes in world.minutes:  # raises before the first video if the settings are impossible
         scenario(world.seed, minutes * 60, split=world.split, events=world.events)
     world.scene(0)
 
