@@ -37,7 +37,7 @@ def examine() -> Iterator[Finding]:
     yield _device()
     for name, found in media.decoders().items():
         advice = "" if found else _DECODER_ADVICE[name]
-        yield Finding(name, found or "not here", bool(found), advice)
+        yield Finding(name, found or "not installed", bool(found), advice)
     for package in ("accelerate", "bitsandbytes"):
         yield _extra(package)
     yield _cache()
@@ -47,9 +47,9 @@ def examine() -> Iterator[Finding]:
 
 _DECODER_ADVICE = {
     "pyav": "pip install av",
-    "nvdec": "nothing: without an NVIDIA GPU, PyAV decodes on the CPU",
+    "nvdec": "not needed: without an NVIDIA GPU, PyAV decodes on the CPU",
     "ffmpeg": "pip install 'malmm[ffmpeg]', for files that PyAV cannot read",
-    "decord": "nothing: it is slower and less exact; it has wheels for x86-64 alone",
+    "decord": "not needed: it is slower and less exact, and has wheels only for x86-64",
 }
 
 
@@ -64,7 +64,9 @@ def _device() -> Finding:
     found = f"{device.type}, {os.cpu_count()} cores, {_memory(device)}, {dtype}"
     if device.type == "mps":
         return Finding("device", found)
-    advice = "large models are slow without a GPU; if there is one, install a torch that knows it"
+    advice = (
+        "large models are slow without a GPU; if there is one, install a PyTorch that supports it"
+    )
     return Finding("device", found, good=False, advice=advice)
 
 
@@ -77,21 +79,23 @@ def _extra(package: str) -> Finding:
         return Finding(package, version(package))
     except PackageNotFoundError:
         advice = "pip install 'malmm[quantize]', for --quantize"
-        return Finding(package, "not here", good=False, advice=advice)
+        return Finding(package, "not installed", good=False, advice=advice)
 
 
 def _cache() -> Finding:
     folder, place = hub.cache_folder(), hub.cache_place()
-    elsewhere = "let HF_HOME name another folder, to download models"
+    elsewhere = "set HF_HOME to another folder to download models"
     if not place.is_dir():
         return Finding("cache", f"{folder}, but {place} is a file", False, elsewhere)
     free = shutil.disk_usage(place).free
     found = f"{folder}, {hub.size_text(free)} free"
     if not os.access(place, os.W_OK):
-        return Finding("cache", f"{found}, but {place} cannot be written to", False, elsewhere)
+        return Finding("cache", f"{found}, but {place} is not writable", False, elsewhere)
     smallest = min(known.download for known in hub.KNOWN.values() if known.repository)
     if free < smallest:
-        advice = f"free up disk space, or {elsewhere}: they take {hub.size_text(smallest)} and more"
+        advice = (
+            f"free up disk space, or {elsewhere}: models take {hub.size_text(smallest)} or more"
+        )
         return Finding("cache", found, False, advice)
     return Finding("cache", found)
 
@@ -103,13 +107,15 @@ def _model(name: str) -> Finding:
     except ModelError as error:
         return Finding(name, error.message, good=False, advice=error.hint or "")
     due = 0 if about["here"] else about["download"] - about["arrived"]
-    here = "here" if about["here"] else f"to be downloaded ({hub.size_text(due)})"
+    here = "here" if about["here"] else f"not downloaded ({hub.size_text(due)})"
     room = shutil.disk_usage(hub.cache_place()).free
     free = free_memory(pick_device())
     fits = [dtype for dtype, size in about["memory"].items() if size <= free]
     if due > room:
-        found = f"{here}, but the disk has no room for it: {hub.size_text(room)} are free"
-        return Finding(name, found, False, "free up disk space, or let HF_HOME name a larger disk")
+        found = f"{here}, but only {hub.size_text(room)} of disk space is free"
+        return Finding(
+            name, found, False, "free up disk space, or set HF_HOME to a folder on a larger disk"
+        )
     if fits:
         return Finding(name, f"{here}; fits in {', '.join(fits)}")
     try:

@@ -189,18 +189,24 @@ def check_writable(
     """
     for given in inputs:
         if os.path.exists(path) and os.path.exists(given) and os.path.samefile(path, given):
-            raise UsageError(f"{path}: is the input itself", hint="-o names another file")
+            raise UsageError(f"{path}: is the input file", hint="choose another file with -o")
     kind = kind_of(path)
     if kind == "a folder":
-        raise UsageError(f"{path}: is a folder", hint="name a file in it")
+        raise UsageError(f"{path}: is a folder", hint="give a file name in that folder")
     if kind in STREAMS and not read_back:
         return
     if kind not in ("", "a file"):
-        why = "; what is read back has to be a file" if kind in STREAMS else ", not a file"
-        raise UsageError(f"{path}: is {kind}{why}", hint="name a file")
+        why = (
+            "; it is read back later, so it must be a regular file"
+            if kind in STREAMS
+            else ", not a file"
+        )
+        raise UsageError(f"{path}: is {kind}{why}", hint="give a file name")
     if kind == "a file" and not overwrite:
         raise UsageError(
-            f"{path}: exists", hint="--overwrite replaces it, -o names another", kind="OutputExists"
+            f"{path}: exists",
+            hint="use --overwrite, or choose another file with -o",
+            kind="OutputExists",
         )
     _check_place(path)
 
@@ -213,8 +219,8 @@ def check_own(path: Path) -> None:
     kind = "a link" if os.path.islink(path) else kind_of(path)
     if kind not in ("", "a file"):
         raise UsageError(
-            f"{path}: is {kind}, where malmm would write a file",
-            hint="remove it, or name another output",
+            f"{path}: is {kind}, which malmm would have to replace with a file",
+            hint="remove it, or choose another output",
             kind="OutputExists",
         )
 
@@ -227,7 +233,7 @@ def check_new_folder(path: Path) -> None:
         ):
             raise UsageError(
                 f"{path}: exists and is not an empty folder",
-                hint="name a new one",
+                hint="choose a new folder",
                 kind="OutputExists",
             )
     _check_place(path)
@@ -241,9 +247,9 @@ def target(path: Path) -> Path:
 def _check_place(path: Path) -> None:
     folder = target(path).parent
     if not os.path.isdir(folder):
-        raise UsageError(f"{path}: there is no folder {folder}", hint="make it first")
+        raise UsageError(f"{path}: no such folder: {folder}", hint="create it first")
     if not os.access(folder, os.W_OK):
-        raise OutputError(f"{path}: the folder cannot be written to", hint="name another place")
+        raise OutputError(f"{path}: the folder is not writable", hint="choose another folder")
     check_name(path)
 
 
@@ -292,7 +298,9 @@ def open_lines(
         if file is not None:
             check_same(path, found := os.fstat(file.fileno()))
             if found.st_size != complete:
-                raise OutputError(f"{path}: was changed by others while it was written", hint=RERUN)
+                raise OutputError(
+                    f"{path}: was changed by another program while being written", hint=RERUN
+                )
 
     def write(line: str) -> None:
         nonlocal file, complete

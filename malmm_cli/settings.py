@@ -74,15 +74,15 @@ class Sampling:
         frames, fps, most = self.frames, self.fps, self.max_frames
         start, end = self.start, self.end
         if frames is not None and fps is not None:
-            raise UsageError("--frames and --fps exclude each other", hint="give one of them")
+            raise UsageError("--frames and --fps exclude each other", hint="use only one of them")
         if frames is not None and frames < 1:
-            raise UsageError(f"--frames {frames}: at least 1 is needed")
+            raise UsageError(f"--frames {frames}: must be at least 1")
         if fps is not None and not 0 < fps < math.inf:
-            raise UsageError(f"--fps {fps:g}: a number above 0 is needed")
+            raise UsageError(f"--fps {fps:g}: must be a number above 0")
         if most is not None and most < 1:
-            raise UsageError(f"--max-frames {most}: at least 1 is needed")
+            raise UsageError(f"--max-frames {most}: must be at least 1")
         if start is not None and not start >= 0:
-            raise UsageError(f"--from {start:g}: times count from the first picture, at 0")
+            raise UsageError(f"--from {start:g}: must be 0 or more (the first frame is at 0)")
         if end is not None and not end > (start or 0.0):
             raise UsageError(f"--to {end:g} s must come after --from {start or 0:g} s")
 
@@ -207,7 +207,7 @@ def prompts_for(questions: Sequence[str], settings: Settings) -> list[str]:
     for question in questions:
         _check_text("question", question)
     if "{}" not in settings.prompt:
-        raise UsageError(f"the prompt {settings.prompt!r} has no {{}} for the question")
+        raise UsageError(f"the prompt {settings.prompt!r} has no {{}} where the question goes")
     return [settings.prompt.replace("{}", question) for question in questions]
 
 
@@ -251,7 +251,7 @@ def _check(settings: Settings) -> None:
             raise UsageError(f"unknown {name} {value!r}", hint=f"one of {', '.join(allowed)}")
     settings.sampling.check()
     if settings.memory.length < 0:
-        raise UsageError(f"--memory {settings.memory.length}: at least 0 is needed")
+        raise UsageError(f"--memory {settings.memory.length}: must be at least 0")
     _check_decoding(settings.decoding)
     if not settings.prompt.strip():
         raise UsageError("the prompt is empty")
@@ -261,23 +261,25 @@ def _check(settings: Settings) -> None:
 def _check_decoding(decoding: Decoding) -> None:
     for name, number in (("max-new-tokens", decoding.max_new_tokens), ("beams", decoding.beams)):
         if number < 1:
-            raise UsageError(f"--{name} {number}: at least 1 is needed")
+            raise UsageError(f"--{name} {number}: must be at least 1")
     for name, value in (
         ("temperature", decoding.temperature),
         ("repetition-penalty", decoding.repetition_penalty),
     ):
         if not 0 < value < math.inf:
-            raise UsageError(f"--{name} {value:g}: a number above 0 is needed")
+            raise UsageError(f"--{name} {value:g}: must be a number above 0")
     if not 0 < decoding.top_p <= 1:
-        raise UsageError(f"--top-p {decoding.top_p:g}: a number above 0 and up to 1 is needed")
+        raise UsageError(f"--top-p {decoding.top_p:g}: must be above 0 and at most 1")
     if not abs(decoding.length_penalty) <= 100:  # it is an exponent
-        raise UsageError(f"--length-penalty {decoding.length_penalty:g}: -100 to 100 is possible")
+        raise UsageError(
+            f"--length-penalty {decoding.length_penalty:g}: must be between -100 and 100"
+        )
     if decoding.temperature < 1e-3:
-        raise UsageError(f"--temperature {decoding.temperature:g}: at least 0.001 is needed")
+        raise UsageError(f"--temperature {decoding.temperature:g}: must be at least 0.001")
     if decoding.beams > 1000:
-        raise UsageError(f"--beams {decoding.beams}: at most 1000 are possible")
+        raise UsageError(f"--beams {decoding.beams}: must be at most 1000")
     if decoding.seed is not None and not 0 <= decoding.seed < 2**64:
-        raise UsageError(f"--seed {decoding.seed}: 0 to {2**64 - 1} is possible")
+        raise UsageError(f"--seed {decoding.seed}: must be between 0 and {2**64 - 1}")
 
 
 def _check_text(what: str, text: str) -> None:
@@ -285,4 +287,4 @@ def _check_text(what: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UsageError(f"the {what} {text!r} is not text in this system's encoding") from None
+        raise UsageError(f"the {what} {text!r} is not valid in this system's encoding") from None

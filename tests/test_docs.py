@@ -24,7 +24,7 @@ COMMANDS = [
 ]
 
 
-def told(command: list[str]) -> str:
+def help_text(command: list[str]) -> str:
     environment = {**os.environ, "COLUMNS": "100", "PYTHONPATH": str(REPOSITORY)}
     environment.pop("MALMM_MODEL", None)
     done = subprocess.run(
@@ -38,10 +38,10 @@ def told(command: list[str]) -> str:
 
 
 def reference() -> str:
-    parts = ["# Commands\n\nWhat `--help` says; a test keeps the two together.\n"]
+    parts = ["# Commands\n\nGenerated from `malmm COMMAND --help`.\n"]
     for command in COMMANDS:
         name = " ".join(["malmm", *command])
-        parts.append(f"## {name}\n\n```\n{told(command)}\n```\n")
+        parts.append(f"## {name}\n\n```\n{help_text(command)}\n```\n")
     return "\n".join(parts)
 
 

@@ -66,8 +66,8 @@ def test_a_disk_with_too_little_room(malmm, monkeypatch, tmp_path):
     cache_at(monkeypatch, tmp_path, free=20 * 10**9)
     found = rows(malmm)
     assert found["cache"]["good"]
-    assert "no room" not in found["vicuna-7b"]["found"]
-    assert "no room" in found["flan-t5-xxl"]["found"]
+    assert "disk space is free" not in found["vicuna-7b"]["found"]
+    assert "disk space is free" in found["flan-t5-xxl"]["found"]
 
 
 def test_a_cache_that_cannot_be_written_to(malmm, monkeypatch, tmp_path):
@@ -75,7 +75,7 @@ def test_a_cache_that_cannot_be_written_to(malmm, monkeypatch, tmp_path):
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path)  # root may everything
     cache = rows(malmm)["cache"]
     assert not cache["good"]
-    assert "cannot be written to" in cache["found"]
+    assert "is not writable" in cache["found"]
     assert "HF_HOME" in cache["advice"]
 
 

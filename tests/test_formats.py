@@ -193,7 +193,7 @@ def test_a_working_folder_that_is_gone(malmm, tmp_path, monkeypatch):
     assert (done.code, done.out) == (1, "")
     error, hint = done.err.splitlines()
     assert error == "error: out.txt: cannot be written: No such file or directory"
-    assert hint == "hint: free up disk space, or name another place"
+    assert hint == "hint: free up disk space, or choose another location"
 
 
 def test_a_name_as_long_as_the_disk_takes(tmp_path):

@@ -89,7 +89,7 @@ def _connect(address: str) -> Any:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(
-            f"--ray {address}: no cluster there: {str(error).splitlines()[0]}",
+            f"--ray {address}: no cluster found: {str(error).splitlines()[0]}",
             hint="`ray start --head` starts one",
         ) from error
     return ray

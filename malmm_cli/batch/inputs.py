@@ -33,7 +33,7 @@ def find_tasks(
     named = [path for given in inputs if _is_tasks(given) for path in _each(given)]
     others = [given for given in inputs if not _is_tasks(given)]
     if questions and not others:
-        raise UsageError("--ask is for videos; tasks have questions of their own")
+        raise UsageError("--ask applies to videos, but only tasks were given")
     tasks: dict[str, Task] = {}
     for video in find_videos(others, lines, events) if others else ():
         name = seen_from(base, video)
@@ -44,8 +44,8 @@ def find_tasks(
         for task in read_tasks(given, answered=False, present=False):
             if task.id in tasks:
                 raise UsageError(
-                    f"{given}: the id {task.id!r} is another item's already",
-                    hint="ids are what results are found again by: each needs its own",
+                    f"{given}: the id {task.id!r} is already used by another item",
+                    hint="results are matched by id, so every id must be unique",
                 )
             tasks[task.id] = task
     return list(tasks.values())
@@ -113,7 +113,7 @@ def _videos(given: str, found: Iterable[str], events: Events) -> list[str]:
             f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1} more are"
         )
         events.warn(
-            f"{given}: {what} not MPEG-TS and left out; name a file itself to have it tried"
+            f"{given}: {what} not MPEG-TS and skipped; pass a file by name to try it anyway"
         )
     return [path for path in paths if path not in set(others)]
 

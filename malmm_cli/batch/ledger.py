@@ -83,10 +83,10 @@ def check_folder(
     written with files where there are none now, or the other way round.
     """
     if any((line.name is not None) != (paths.folder is not None) for line in lines.kept.values()):
-        other = "as FOLDER/, with files" if paths.folder is None else "as a file, without others"
+        other = "as FOLDER/, with files" if paths.folder is None else "as a single file"
         raise UsageError(
             f"{paths.results}: was written {other}",
-            hint="give -o as it was given then, or name another output; --overwrite begins anew",
+            hint="use the same -o as before, choose another output, or start over with --overwrite",
             kind="OutputExists",
         )
     if paths.folder is None:
@@ -97,8 +97,8 @@ def check_folder(
         (names.of(_key(paths, item.task.video)) for item in todo), ours
     ):
         raise UsageError(
-            f"{in_the_way[0]}: exists, and is not what an earlier run wrote",
-            hint="name another folder; --overwrite replaces it",
+            f"{in_the_way[0]}: exists, and was not written by malmm",
+            hint="choose another folder, or use --overwrite",
             kind="OutputExists",
         )
     return files.strangers((line.name or "" for line in lines.kept.values()), ours)

@@ -134,8 +134,8 @@ def _begins_as_ours(path: Path) -> bool:
 
 def _stranger(path: Path, number: int) -> UsageError:
     return UsageError(
-        f"{path}: line {number} is no result of malmm batch",
-        hint="-o names another file, --overwrite replaces this one",
+        f"{path}: line {number} is not a malmm batch result",
+        hint="choose another file with -o, or use --overwrite",
         kind="OutputExists",
     )
 

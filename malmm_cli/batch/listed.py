@@ -42,7 +42,7 @@ def _bounded(lines: Iterable[str]) -> Iterator[str]:
         if len(line) >= LONGEST and not _CONTROL.search(line):
             raise UsageError(
                 f"the list on stdin has a line of more than {LONGEST} characters",
-                hint="a list holds names of files, one a line",
+                hint="give a list of file names, one per line",
             )
         yield line
 
@@ -69,7 +69,7 @@ def _check_separated(name: str, *, first: bool) -> None:
     if "\0" in name and rest and not _CONTROL.search(rest):
         raise UsageError(
             "the names on stdin are separated by NUL, not by line feeds",
-            hint="leave -print0 or -0 out, or convert the list: tr '\\0' '\\n'",
+            hint="leave out -print0 or -0, or convert the list: tr '\\0' '\\n'",
         )
     if not _CONTROL.search(name.replace("\r", "")):
         raise UsageError(
@@ -78,6 +78,6 @@ def _check_separated(name: str, *, first: bool) -> None:
         )
     if first or "\0" in name:
         raise UsageError(
-            "what is on stdin is not a list of files",
-            hint="a list holds names of files, one a line, in UTF-8",
+            "stdin is not a list of files",
+            hint="give a list of file names, one per line, in UTF-8",
         )

@@ -73,7 +73,7 @@ class OutputPaths:
         except Timeout:
             raise UsageError(
                 f"{self.results}: is being written by {holder(self.state)}",
-                hint="wait for it, or name another output",
+                hint="wait for it, or choose another output",
                 kind="Busy",
             ) from None
         except OSError as error:
@@ -90,23 +90,24 @@ def output_paths(given: str, form: str | None = None, inputs: Sequence[str] = ()
     Raises UsageError for anything else, and for a file that is one of the `inputs`.
     """
     if not given:
-        raise UsageError("-o is empty", hint="name FILE.jsonl, or a folder with a slash behind it")
+        raise UsageError("-o is empty", hint="give FILE.jsonl, or a folder name ending in /")
     output = Path(given)
     is_folder = given.endswith(("/", os.sep)) or os.path.isdir(output)
     if form is not None and form not in FORMATS:
         raise UsageError(f"unknown format {form!r}", hint=f"one of {', '.join(FORMATS)}")
     if is_folder:
         if os.path.lexists(output) and not os.path.isdir(output):
-            raise UsageError(f"-o {given}: is not a folder", hint="name a new one, or a file")
+            raise UsageError(f"-o {given}: is not a folder", hint="choose a new folder, or a file")
         return _checked(OutputPaths(output / "results.jsonl", output, form or "text"))
     if output.suffix.lower() != ".jsonl":
         raise UsageError(
-            f"-o {given}: results are JSON lines, or a file for each video",
-            hint="name a file ending in .jsonl, or a folder with a slash behind it",
+            f"-o {given}: must be a .jsonl file or a folder",
+            hint="give a file name ending in .jsonl, or a folder name ending in /",
         )
     if form not in (None, "jsonl"):
         raise UsageError(
-            f"-o {given} is of JSON lines", hint=f"for {form}, name a folder with a slash behind it"
+            f"-o {given} holds JSON Lines, not {form}",
+            hint=f"for {form}, give a folder name ending in /",
         )
     check_writable(output, overwrite=True, inputs=inputs, read_back=True)
     # the lock lies beside the file itself, by whatever name it is reached

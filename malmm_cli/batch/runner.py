@@ -171,7 +171,7 @@ class _Batch:
                         events=events,
                     )
                 except KeyboardInterrupt:
-                    events.interrupted(f"what is done is in {paths.results}; {RESUME}")
+                    events.interrupted(f"finished items are in {paths.results}; {RESUME}")
                     raise
         return Summary(
             paths=paths,
@@ -317,11 +317,11 @@ def _report_earlier(
 ) -> None:
     """Report what is in the output, and what that means for this run."""
     for item in found.gone:
-        message = f"{item.task.video}: no such file; its earlier result is kept"
+        message = f"{item.task.video}: no such file; earlier result kept"
         events.failed(MediaError(message, kind="Missing"))
     for why in REDONE:
         number = sum(reason == why for _, reason in found.todo)
         if number:
-            events.note(f"results of {why} in {paths.results}, made anew: {number}")
+            events.note(f"results of {why} in {paths.results}, redone: {number}")
     if others := lines.kept.keys() - {item.task.id for item in planned}:
         events.note(f"results of other items in {paths.results}, kept: {len(others)}")

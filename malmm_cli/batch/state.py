@@ -207,7 +207,8 @@ def _open(path: Path) -> sqlite3.Connection:
         (tables,) = base.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and ours != OURS:
             raise UsageError(
-                f"{path}: is no state of malmm batch", hint="-o names another file or folder"
+                f"{path}: is not a malmm batch state file",
+                hint="choose another file or folder with -o",
             )
         base.execute("PRAGMA journal_mode = WAL")  # others can read while it is written
         base.execute("PRAGMA synchronous = NORMAL")
@@ -251,7 +252,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _hint(said: str) -> str:
     if "locked" in said:
-        return "close the program that has it open, and run the same again"
+        return "close the program that has it open, and rerun the command"
     if "readonly" in said or "unable to open" in said:
-        return "it and its folder have to be writable"
+        return "the file and its folder must be writable"
     return AGAIN

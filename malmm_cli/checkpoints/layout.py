@@ -42,7 +42,7 @@ FAMILIES = {
     "instructblipvideo": (QFORMER_TOKENIZER,),
 }
 
-# Any of these makes a tokenizer.
+# A tokenizer needs one of these.
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt")
 
 # Stored by older versions of transformers; all follow from the configuration.
@@ -57,7 +57,7 @@ _LARGEST_JSON = 16_000_000
 # Bytes of a file beside the weights. Tokenizers of 262,144 words have 34 MB.
 _LARGEST = 256_000_000
 
-# What transformers may read of a folder.
+# Files that transformers may read from a folder.
 _BESIDE = re.compile(
     r".*(config|token.*|vocab|chat_template)\.(json|txt|jinja)|merges\.txt|.*\.(model|tiktoken)"
 )
@@ -68,35 +68,35 @@ _MOST_AXES = 8
 
 
 class Stored(NamedTuple):
-    """What a file says of one of its tensors."""
+    """Header entry of a tensor."""
 
     dtype: str
     numbers: int
 
 
 def remedy(folder: Path) -> str:
-    """What to do about files of a folder that are damaged or missing."""
+    """Return the hint for damaged or missing files of a folder."""
     repository = _repository(folder)
     if repository:
         return f"`malmm models pull {repository}` repairs it"
-    return "copy it again from where it came, or give another folder"
+    return "copy the folder again, or use another one"
 
 
 def _repository(folder: Path) -> str:
-    """The Hub's name of what lies in its client's cache, and nothing for other folders."""
+    """Return the repository id of a folder in the Hub cache, else an empty string."""
     found = _CACHED.search(folder.absolute().as_posix())
     return found[1].replace("--", "/") if found else ""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The content of config.json; ModelError where it is not that of a known family."""
+    """Read config.json; ModelError if it is not of a known family."""
     content = read_json(folder / "config.json")
     kind = content.get("model_type")
     if kind not in FAMILIES:
         raise ModelError(
             f"{_repository(folder) or folder}: a model of {f'type {kind!r}' if kind else 'no type'}"
             f" cannot be used; known: {', '.join(FAMILIES)}",
-            hint="take an InstructBLIP model; `malmm models` lists some",
+            hint="use an InstructBLIP model; `malmm models` lists some",
         )
     return content
 
@@ -116,7 +116,7 @@ def read_json(path: Path) -> dict[str, Any]:
         if _repository(path.parent):
             hint = remedy(path.parent)
         elif (path.parent / "training").is_dir():
-            hint = "a training there is not finished; the same `malmm train` goes on with it"
+            hint = "training is not finished; rerun the same `malmm train` to resume it"
         raise ModelError(f"{path.parent}: {path.name} is missing", hint=hint) from None
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
@@ -125,14 +125,16 @@ def read_json(path: Path) -> dict[str, Any]:
     except _RefusedError as error:
         raise _unreadable(path, str(error)) from error
     except (ValueError, RecursionError) as error:
-        raise _unreadable(path, "not valid JSON" if text.strip() else "it is empty") from error
+        raise _unreadable(
+            path, "not valid JSON" if text.strip() else "the file is empty"
+        ) from error
     if not isinstance(content, dict):
         raise ModelError(f"{path}: does not hold a JSON object", hint=remedy(path.parent))
     return content
 
 
 class _RefusedError(ValueError):
-    """JSON that is well formed, and not taken."""
+    """Valid JSON that malmm refuses."""
 
 
 def _parse(text: str | bytes) -> Any:
@@ -148,7 +150,7 @@ def _parse(text: str | bytes) -> Any:
         if len(content) < len(pairs):
             counts = Counter(name for name, _ in pairs)
             twice = next(name for name, count in counts.items() if count > 1)
-            raise _RefusedError(f"the key {twice[:80]!r} appears twice")
+            raise _RefusedError(f"duplicate key {twice[:80]!r}")
         return content
 
     return json.loads(text, parse_float=finite, parse_constant=finite, object_pairs_hook=once)
@@ -167,10 +169,10 @@ def open_regular(path: Path, largest: int | None = None) -> Iterator[BinaryIO]:
     with open(path, "rb", opener=at_once) as file:
         about = os.fstat(file.fileno())
         if not stat.S_ISREG(about.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         if largest is not None and about.st_size > largest:
             size, most = about.st_size / 1e6, largest / 1e6
-            reason = f"it has {size:,.0f} MB; files of its kind have at most {most:.0f} MB"
+            reason = f"too large: {size:,.0f} MB, but the limit is {most:.0f} MB"
             raise OSError(errno.EFBIG, reason, str(path))
         yield file
 
@@ -191,14 +193,14 @@ def _unreadable(path: Path, reason: str) -> ModelError:
 
 
 def shards(folder: Path) -> list[str]:
-    """The names of the files of weights, all of which are there; raises ModelError."""
+    """Return the names of the weight files; ModelError if any is missing."""
     names = _listed(folder) if os.path.lexists(folder / INDEX) else [WHOLE]
     missing = [name for name in names if not os.path.isfile(folder / name)]
     pickles = sorted(path.name for path in folder.glob("*.bin"))
     if missing == [WHOLE] and pickles:
         raise ModelError(
-            f"{folder}: has only pickles ({', '.join(pickles)}) of weights, which can run code",
-            hint="only safetensors are read: take the model's files of that kind",
+            f"{folder}: has only pickles ({', '.join(pickles)}), which can run code",
+            hint="only safetensors is supported: download the model's .safetensors files",
         )
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -209,25 +211,23 @@ def shards(folder: Path) -> list[str]:
 
 
 def _listed(folder: Path) -> list[str]:
-    """The files that the index names."""
+    """Return the files listed in the index."""
     places = read_json(folder / INDEX).get("weight_map")
     files = list(places.values()) if isinstance(places, dict) else []
     if not files or not all(isinstance(file, str) for file in files):
-        raise ModelError(
-            f"{folder / INDEX}: says of no tensor in which file it is", hint=remedy(folder)
-        )
+        raise ModelError(f"{folder / INDEX}: has no usable weight_map", hint=remedy(folder))
     names = sorted(set(files))
     for name in names:
         if not _SHARD.fullmatch(name):
             raise ModelError(
-                f"{folder / INDEX}: names {name!r}, which is no file of weights in this folder",
-                hint="only safetensors that lie in the folder itself are read",
+                f"{folder / INDEX}: names {name!r}, which is not a weights file in this folder",
+                hint="only .safetensors files in the folder itself are read",
             )
     return names
 
 
 def copy_beside_weights(base: Path, folder: Path) -> None:
-    """Copy all that belongs to a model but its weights: configuration and tokenizers."""
+    """Copy a model's configuration and tokenizers, without its weights."""
     inside = FAMILIES[read_config(base)["model_type"]]
     for path in (*base.iterdir(), *(path for name in inside for path in base.glob(f"{name}/*"))):
         # pickles of weights, links to devices and the like stay where they are
@@ -238,7 +238,7 @@ def copy_beside_weights(base: Path, folder: Path) -> None:
 
 
 def read_header(path: Path) -> dict[str, Stored]:
-    """What a file of weights says of each tensor; ModelError where its size or kind is wrong."""
+    """Read the header of a weight file; ModelError if size or format is wrong."""
     try:
         tensors = _header(path)
     except OSError as error:
@@ -248,22 +248,22 @@ def read_header(path: Path) -> dict[str, Stored]:
     for name, (dtype, _) in tensors.items():
         if dtype not in _BITS and not name.endswith(DERIVED):
             raise ModelError(
-                f"{path}: holds {name} as {dtype}, which is no floating point number of a weight",
-                hint="take weights in float16, bfloat16 or float32; --quantize makes them smaller",
+                f"{path}: holds {name} as {dtype}; weights must be floating point",
+                hint="use float16, bfloat16 or float32 weights; --quantize makes them smaller",
             )
     return tensors
 
 
 def _header(path: Path) -> dict[str, Stored]:
-    """As above; what is wrong is the text of a ValueError."""
+    """Like `read_header`, but raises ValueError."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         text = file.read(length) if length <= _LARGEST_JSON else b""
     if not size:
-        raise ValueError("it is empty")
+        raise ValueError("the file is empty")
     if text.startswith(b"{") and len(text) < length:
-        raise ValueError("it is cut off")
+        raise ValueError("the file is truncated")
     try:
         content = _parse(text)
         content.pop("__metadata__", None)
@@ -272,22 +272,22 @@ def _header(path: Path) -> dict[str, Stored]:
     except _RefusedError:
         raise
     except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
-        raise ValueError("it is no safetensors file") from None
+        raise ValueError("not a safetensors file") from None
     end = 0
     for start, stop in places:  # the format's own rule: one tensor follows another
         if start != end:
-            raise ValueError("its tensors overlap, or leave gaps between them")
+            raise ValueError("tensors overlap or leave gaps")
         end = stop
     end += 8 + length
     if size < end:
-        raise ValueError("it is cut off")
+        raise ValueError("the file is truncated")
     if size > end:
-        raise ValueError(f"it has {size - end} bytes too many")
+        raise ValueError(f"{size - end} extra bytes at the end")
     return tensors
 
 
 def _stored(about: dict[str, Any]) -> Stored:
-    """What a header says of one tensor; ValueError where that is nonsense."""
+    """Parse the header entry of a tensor; ValueError if it is invalid."""
     dtype, shape, places = str(about["dtype"]), about["shape"], about["data_offsets"]
     if len(shape) > _MOST_AXES or len(places) != 2:
         raise ValueError

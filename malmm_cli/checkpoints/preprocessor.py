@@ -43,21 +43,21 @@ class Pixels(NamedTuple):
 
 
 def read_pixels(folder: Path) -> Pixels:
-    """How a folder wants pixels to be scaled; ModelError for what cannot be done."""
-    where, told = next(_found(folder), ("", {}))
+    """Read a folder's pixel scaling; ModelError if it is not supported."""
+    where, settings = next(_found(folder), ("", {}))
     if not where:
         return Pixels()
     try:
-        if not isinstance(told, dict):
+        if not isinstance(settings, dict):
             raise ValueError("image_processor and video_processor must be JSON objects")
-        _refuse_other_steps(told, read_config(folder))
-        return _scaled(told)
+        _refuse_other_steps(settings, read_config(folder))
+        return _scaled(settings)
     except ValueError as error:
         raise ModelError(f"{folder / where}: {error}", hint=remedy(folder)) from error
 
 
 def _found(folder: Path) -> Iterator[tuple[str, Any]]:
-    """Each place that says something, the first that counts first: its name and its content."""
+    """Yield the places with settings in order of priority: name and content."""
     both, video, picture = (_content(folder, name) for name in (BOTH, VIDEOS, PICTURES))
     is_for_videos = _is_for_videos(folder, both, picture, video)
     videos = [(BOTH, both.get(_VIDEO)), (VIDEOS, _inside(video, _VIDEO, _PICTURE))]
@@ -74,7 +74,7 @@ def _inside(content: dict[str, Any], *names: str) -> Any:
 
 
 def _is_for_videos(folder: Path, *known: dict[str, Any]) -> bool:
-    """Whether transformers would take the folder's processor for one of videos."""
+    """Whether transformers would load the video processor for this folder."""
     kind = next((one["processor_class"] for one in known if one.get("processor_class")), None)
     if kind is None:
         return bool(read_config(folder)["model_type"] == "instructblipvideo")
@@ -85,23 +85,23 @@ def _content(folder: Path, name: str) -> dict[str, Any]:
     return read_json(folder / name) if os.path.lexists(folder / name) else {}
 
 
-def _refuse_other_steps(told: dict[str, Any], config: dict[str, Any]) -> None:
-    """Raise ValueError for steps other than ours: to the encoder's size at once, bicubic."""
-    if not _flag(told, "do_resize", True):
+def _refuse_other_steps(settings: dict[str, Any], config: dict[str, Any]) -> None:
+    """Raise ValueError for anything but one bicubic resize to the encoder's size."""
+    if not _flag(settings, "do_resize", True):
         raise ValueError("do_resize is false, but the image encoder takes only one size")
-    if told.get("resample") not in (None, _BICUBIC):
+    if settings.get("resample") not in (None, _BICUBIC):
         raise ValueError(
-            f"resample is {str(told['resample'])[:80]}, but only 3 (bicubic) is supported"
+            f"resample is {str(settings['resample'])[:80]}, but only 3 (bicubic) is supported"
         )
     for step in ("do_pad", "do_flip_channel_order", "do_grayscale", "do_thumbnail"):
-        if _flag(told, step, False):
+        if _flag(settings, step, False):
             raise ValueError(f"{step} is not supported")
-    _flag(told, "do_convert_rgb", True)  # frames always are RGB
-    sizes = ["size", *(["crop_size"] if _flag(told, "do_center_crop", False) else [])]
+    _flag(settings, "do_convert_rgb", True)  # frames always are RGB
+    sizes = ["size", *(["crop_size"] if _flag(settings, "do_center_crop", False) else [])]
     vision = config.get("vision_config")
     due = vision.get("image_size", 224) if isinstance(vision, dict) else 224
     for name in sizes:
-        size = told.get(name)
+        size = settings.get(name)
         sides = [size.get("height"), size.get("width")] if isinstance(size, dict) else [size]
         sides = size if isinstance(size, list) else sides
         if size is not None and any(side != due for side in sides):
@@ -110,18 +110,18 @@ def _refuse_other_steps(told: dict[str, Any], config: dict[str, Any]) -> None:
             )
 
 
-def _scaled(told: dict[str, Any]) -> Pixels:
+def _scaled(settings: dict[str, Any]) -> Pixels:
     """Mean and spread for pixels from 0 to 1; transformers' are for pixels times a factor."""
-    mean, std = _three(told, "image_mean", _MEAN), _three(told, "image_std", _STD)
+    mean, std = _three(settings, "image_mean", _MEAN), _three(settings, "image_std", _STD)
     if 0 in std:
         raise ValueError("image_std must be three numbers other than 0")
-    factor = told.get("rescale_factor")
+    factor = settings.get("rescale_factor")
     factor = 1 / 255 if factor is None else factor
     if not _is_number(factor) or not factor:
         raise ValueError("rescale_factor must be a number other than 0")
-    if not _flag(told, "do_rescale", True):
+    if not _flag(settings, "do_rescale", True):
         factor = 1
-    if not _flag(told, "do_normalize", True):
+    if not _flag(settings, "do_normalize", True):
         mean, std = [0.0] * 3, [1.0] * 3
     times = 255 * factor
     if times != 1:
@@ -129,15 +129,15 @@ def _scaled(told: dict[str, Any]) -> Pixels:
     for less, over in zip(mean, std, strict=True):
         if max(abs(less), abs(over)) > _LARGEST or abs(less) + 1 > _FLOAT16 * abs(over):
             raise ValueError(
-                "image_mean, image_std or rescale_factor is too far from 1: pixels would be "
-                f"numbers beyond {_FLOAT16}"
+                "image_mean, image_std or rescale_factor is out of range: pixel values would "
+                f"exceed {_FLOAT16}"
             )
     return Pixels(mean, std)
 
 
-def _three(told: dict[str, Any], name: str, due: list[float]) -> list[float]:
-    """Three numbers, one for each channel; a single one is for all."""
-    values = told.get(name)
+def _three(settings: dict[str, Any], name: str, due: list[float]) -> list[float]:
+    """Return one number per channel; a single number applies to all."""
+    values = settings.get(name)
     if values is None:
         return due
     values = values if isinstance(values, list) else [values] * 3
@@ -150,8 +150,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and type(value) is not bool and abs(value) <= _LARGEST
 
 
-def _flag(told: dict[str, Any], name: str, due: bool) -> bool:
-    value = told.get(name)
+def _flag(settings: dict[str, Any], name: str, due: bool) -> bool:
+    value = settings.get(name)
     if value not in (None, True, False):
         raise ValueError(f"{name} must be true or false")
     return due if value is None else bool(value)

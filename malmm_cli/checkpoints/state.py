@@ -33,7 +33,7 @@ def read_state(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a folder by name, mapped from disk: one file, or shards with an index."""
     state: dict[str, Tensor] = {}
     for name in shards(folder):
-        read_header(folder / name)  # tells what is wrong in words for people
+        read_header(folder / name)  # raises a readable error
         try:
             with safe_open(folder / name, framework="pt") as file:
                 mine = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -43,7 +43,7 @@ def read_state(folder: Path) -> dict[str, Tensor]:
             ) from error
         if twice := sorted(state.keys() & mine.keys()):
             raise ModelError(
-                f"{folder / name}: {twice[0]} is in another file of weights too",
+                f"{folder / name}: {twice[0]} appears in more than one weights file",
                 hint=remedy(folder),
             )
         state |= mine
@@ -60,14 +60,14 @@ def write_state(folder: Path, state: dict[str, Tensor], *, max_shard_size: str =
     try:
         save_torch_state_dict(whole, folder, filename_pattern=name, max_shard_size=max_shard_size)
     except SafetensorError as error:
-        said = re.search(r"I/O error: (.*) \(os error", str(error))
-        raise OSError(said[1] if said else first_line(error)) from error
+        match = re.search(r"I/O error: (.*) \(os error", str(error))
+        raise OSError(match[1] if match else first_line(error)) from error
     for path in folder.glob("model*.safetensors"):
         path.chmod(folder.stat().st_mode & 0o666)  # they come as their owner's alone
 
 
 def _apart(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Each tensor with numbers of its own: of those that share some, only one would be written."""
+    """Copy tensors that share storage, since only one of them would be written."""
     known = set()
     for name, value in state.items():
         value = value.detach().contiguous()
@@ -98,7 +98,7 @@ def check(
 ) -> None:
     """Raise one ModelError that names missing and unexpected tensors and wrong shapes.
 
-    Of shapes three are told, of the others `most`.
+    At most three shapes are listed, and `most` names of the other kinds.
     """
     faults = [
         f"{what} {_some(sorted(names), number)}"
@@ -111,12 +111,12 @@ def check(
     ]
     if faults:
         raise ModelError(
-            f"{where}: weights do not fit the configuration: {'; '.join(faults)}", hint=hint
+            f"{where}: weights do not match the configuration: {'; '.join(faults)}", hint=hint
         )
 
 
 def wrong_shapes(state: Mapping[str, Tensor], due: Mapping[str, torch.Size]) -> list[str]:
-    """What is said of each tensor whose shape is not the one that is due under its name."""
+    """Describe each tensor with an unexpected shape."""
     return [
         f"{name} is {tuple(value.shape)}, not {tuple(due[name])}"
         for name, value in state.items()

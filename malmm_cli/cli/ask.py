@@ -23,7 +23,7 @@ def ask(
 
     The video is read once for all questions.
 
-    VIDEO may also be a memory file that `malmm remember` made of a video.
+    VIDEO may also be a memory file made by `malmm remember`.
 
     \b
     malmm ask cooking.mp4 "What does she add after the eggs?"

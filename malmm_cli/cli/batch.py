@@ -34,29 +34,32 @@ class BatchOptions(RunOptions):
     """Values of the shared options and of batch's own."""
 
     questions: Annotated[
-        list[str] | None, _named("QUESTION", "Ask it of each video; repeatable.", "--ask")
+        list[str] | None,
+        _named("QUESTION", "Question to ask about each video; repeatable.", "--ask"),
     ] = None
     workers: Annotated[
-        int | None, _named("N", "Processes, each with a model; GPUs in turn.", min=1)
+        int | None, _named("N", "Number of processes with a model each; GPUs in turn.", min=1)
     ] = None
-    ray: Annotated[
-        str | None, _named("ADDRESS", "Work on a Ray cluster: auto, or its address.")
-    ] = None
-    retry: Annotated[int, _named("N", "Try what fails so often again.", min=0)] = 0
-    timeout: Annotated[float | None, _named("S", "Most seconds for one video.", min=0.001)] = None
-    limit: Annotated[int | None, _named("N", "Do at most so many items.", min=1)] = None
-    fail_fast: Annotated[bool, _flag("--fail-fast", "Stop at the first that fails.")] = False
-    dry_run: Annotated[bool, _flag("--dry-run", "Only say what would be done.")] = False
-    max_megapixels: Annotated[float, _named("N", "Largest picture, in million pixels.", min=0)] = (
-        100.0
+    ray: Annotated[str | None, _named("ADDRESS", "Run on a Ray cluster: auto, or its address.")] = (
+        None
     )
-    max_duration: Annotated[str, _named("T", "Longest video.")] = "24:00:00"
+    retry: Annotated[int, _named("N", "Retry a failed item up to N times.", min=0)] = 0
+    timeout: Annotated[
+        float | None, _named("S", "Time limit for one video, in seconds.", min=0.001)
+    ] = None
+    limit: Annotated[int | None, _named("N", "Process at most N items.", min=1)] = None
+    fail_fast: Annotated[bool, _flag("--fail-fast", "Stop at the first failure.")] = False
+    dry_run: Annotated[bool, _flag("--dry-run", "Show what would be done.")] = False
+    max_megapixels: Annotated[
+        float, _named("N", "Maximum picture size, in million pixels.", min=0)
+    ] = 100.0
+    max_duration: Annotated[str, _named("T", "Maximum length of a video.")] = "24:00:00"
     max_decoded: Annotated[
-        float, _named("GIB", "Most pixels of a video's pictures together.", min=0)
+        float, _named("GIB", "Maximum size of a video's decoded frames.", min=0)
     ] = 1024.0
-    max_memory: Annotated[
-        float, _named("GIB", "Most memory of the process that decodes.", min=0)
-    ] = 8.0
+    max_memory: Annotated[float, _named("GIB", "Memory limit of the decoding process.", min=0)] = (
+        8.0
+    )
 
     def for_batch(self) -> Options:
         """Keyword arguments of `malmm_cli.batch.run`."""
@@ -94,7 +97,9 @@ class BatchOptions(RunOptions):
 @with_options(CAPTION, without=("output", "json"), kind=BatchOptions)
 def batch(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", show_default=False)],
-    output: Annotated[str, _named("FILE.jsonl|FOLDER/", "Where results go.", "-o", "--output")],
+    output: Annotated[
+        str, _named("FILE.jsonl|FOLDER/", "File or folder for results.", "-o", "--output")
+    ],
     *,
     options: BatchOptions,
 ) -> None:
@@ -102,11 +107,11 @@ def batch(
 
     An INPUT is a folder, a file, a glob pattern, or - for a list of paths on stdin.
 
-    An INPUT that ends in .jsonl holds tasks: a JSON object a line, with id, video, and question or
-    prompt. Questions have the defaults of `malmm ask`.
+    An INPUT ending in .jsonl holds tasks: one JSON object per line, with id, video, and question or
+    prompt. Questions use the defaults of `malmm ask`.
 
-    Results go to FILE.jsonl, a line as soon as an item is done, or to FOLDER/, a file for each
-    video in the format of --format. Rerun the same command to process missing, failed or changed
+    Results go to FILE.jsonl, one line as soon as an item is done, or to FOLDER/, one file per video
+    in the format of --format. Rerun the same command to process missing, failed or changed
     items.
 
     \b
@@ -135,17 +140,17 @@ def _print_dry_run(found: DryRun) -> None:
     for item, why, exists in found.todo:
         emit(f"{on_one_line(item)}\t{why}{'' if exists else ', no such file'}\n")
     for item in found.gone:
-        emit(f"{on_one_line(item)}\tno such file, its earlier result is kept\n")
+        emit(f"{on_one_line(item)}\tno such file, earlier result kept\n")
     limited = _limited(found.limited)
     note(
         f"{len(found.todo)} of {found.items} items to do{limited}, {found.done_before} done before"
     )
     earlier = found.pace
     if earlier is None or found.seconds is None:
-        note("time: not known before the first run")
+        note("time: unknown before the first run")
     else:
         took = span(found.seconds)
-        note(f"time: about {took}, at {earlier.seconds:.2g} s an item of the latest run")
+        note(f"time: about {took}, at {earlier.seconds:.2g} s per item in the latest run")
     needs = [f"{size_text(n)} in {d}" for d, n in found.memory.items() if n is not None]
     held = f"; the latest run held {size_text(earlier.memory)}" if earlier else ""
     note(f"memory: {found.workers} × weights of {', '.join(needs) or 'unknown size'}{held}")
@@ -156,20 +161,20 @@ def _print_summary(summary: Summary) -> None:
     before = f", {summary.done_before} done before" if summary.done_before else ""
     failed = f", {summary.failed} failed" if summary.failed else ""
     over = summary.done + summary.failed
-    missing = f", {summary.todo - over} not begun" if summary.todo > over else ""
+    missing = f", {summary.todo - over} not started" if summary.todo > over else ""
     missing += _limited(summary.limited)
     name = summary.paths.folder or summary.paths.results
     note(f"{summary.done} of {summary.todo} items done{failed}{missing}{before}: {name}")
     if over:
-        note(f"took {span(summary.seconds)}; {summary.worker_seconds / over:.2g} s an item")
+        note(f"took {span(summary.seconds)}; {summary.worker_seconds / over:.2g} s per item")
     if summary.failed:
         kinds = ", ".join(f"{number} {kind}" for kind, number in summary.kinds.most_common())
         note(f"failed: {kinds}")
         for error in list(summary.errors.values())[:SHOWN]:
             note(f"- {error.message}")
         more = len(summary.errors) - SHOWN
-        listed = f"; {more} more are in {summary.paths.state}, table item" if more > 0 else ""
-        note(f"the same command tries them again{listed}")
+        listed = f"; {more} more in {summary.paths.state}, table item" if more > 0 else ""
+        note(f"run the same command to retry them{listed}")
 
 
 def _limited(number: int) -> str:

@@ -28,10 +28,13 @@ _FORMS = ("encoder-step", "decode", "malmm", "bound", "naive", "transformers")
 _Videos = Annotated[list[str], typer.Argument(metavar="VIDEO", show_default=False)]
 _Questions = Annotated[
     list[int] | None,
-    typer.Option("--questions", metavar="N", min=2, help="Ask so many, too; repeatable."),
+    typer.Option(
+        "--questions", metavar="N", min=2, help="Number of questions to measure; repeatable."
+    ),
 ]
 _Compare = Annotated[
-    int, typer.Option(metavar="N", min=0, help="Most frames for naive and transformers.")
+    int,
+    typer.Option(metavar="N", min=0, help="Maximum number of frames for naive and transformers."),
 ]
 
 app = typer.Typer(help="Benchmark this machine.", rich_markup_mode=None)
@@ -45,16 +48,17 @@ def bench() -> None:
 @app.command()
 def step(
     memory: Annotated[
-        list[int], typer.Option(min=1, help="Bank length; may be given several times.")
+        list[int], typer.Option(min=1, help="Length of the memory bank; repeatable.")
     ] = [10, 20, 40, 100],  # noqa: B006
-    threads: Annotated[int, typer.Option(min=1, help="Threads to compute with.")] = 2,
-    repeats: Annotated[int, typer.Option(min=1, help="Steps timed for each row.")] = 9,
+    threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Steps to time for each row.")] = 9,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Time one Q-Former step at true sizes, float32, on the CPU, with a full bank.
 
-    Rows: none is transformers' Q-Former, without a memory; slots the form in use; naive projects
-    the whole bank anew at every frame. Ratios are to none. Leave the machine idle meanwhile.
+    Rows: `none` is transformers' Q-Former without a memory, `slots` is malmm's, and `naive`
+    projects the whole bank again at every frame. Ratios are relative to `none`. Keep the machine
+    idle.
     """
     from malmm_cli import bench as benches
 
@@ -78,19 +82,19 @@ def step(
 def model(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
-    frames: Annotated[int, typer.Option(min=1, help="Frames to look at.")] = 100,
+    frames: Annotated[int, typer.Option(min=1, help="Number of frames.")] = 100,
     text_layers: Annotated[
         int | None,
-        typer.Option(min=1, help="Layers of the language model, instead of all.", metavar="N"),
+        typer.Option(min=1, help="Number of language model layers.  [default: all]", metavar="N"),
     ] = None,
     device: Annotated[str, typer.Option(help="Device to run on.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Compute dtype.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Build a published model at its true size with random weights, store, load and run it.
+    """Build a published model at full size with random weights, then save, load and run it.
 
-    FOLDER keeps the weights, gigabytes of them, and is used again. No weights are downloaded. With
-    few --text-layers it leaves room for many questions; what comes before text is as large.
+    FOLDER keeps the weights (several GB) for the next run. Nothing is downloaded. Use few
+    --text-layers to free memory for many questions; the other parts keep their size.
 
     \b
     malmm bench model vicuna-7b random-7b/
@@ -119,10 +123,10 @@ def model(
 
 @app.command()
 def drift(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show whether rounding piles up in a memory bank, over up to 10,000 steps.
+    """Measure how rounding errors grow in a memory bank over up to 10,000 steps.
 
-    Relative errors of entries and of their projections against exact means; `once` is the error of
-    one projection in the same numbers.
+    Shows relative errors of entries and of their projections against exact means; `once` is the
+    error of a single projection in the same dtype.
     """
     from malmm_cli import bench as benches
 
@@ -140,10 +144,10 @@ def drift(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = Fa
 @app.command()
 @with_options(ASK, only=("frames", "fps", "json"))
 def decode(videos: _Videos, *, options: RunOptions) -> None:
-    """Compare the decoders: reading the same frames, at 224 × 224, beside decord alone.
+    """Compare the decoders with decord on the same frames, at 224 × 224.
 
-    cpu is the work of all cores, ratio that over decord's, differs the mean difference to PyAV's
-    pictures in levels of 255. Leave the machine idle meanwhile.
+    `cpu` is the CPU time of all cores, `ratio` that time over decord's, and `differs` the mean
+    difference from PyAV's frames in levels of 255. Keep the machine idle.
 
     \b
     malmm bench decode lecture.mp4 --fps 1
@@ -155,7 +159,7 @@ def decode(videos: _Videos, *, options: RunOptions) -> None:
         for row in benches.decoding(path, settings):
             rows.append(row)
             if "skipped" in row:
-                note(f"{path}: {row['reader']} is not measured: {row['skipped']}")
+                note(f"{path}: {row['reader']} not measured: {row['skipped']}")
             elif not options.json:
                 if len(rows) == 1:
                     emit("\t".join(_DECODING) + "\n")
@@ -174,23 +178,23 @@ def video(
     *,
     form: Annotated[
         list[str] | None,
-        typer.Option(metavar="|".join(_FORMS), help="Forms to measure; all of them otherwise."),
+        typer.Option(metavar="|".join(_FORMS), help="Forms to measure.  [default: all]"),
     ] = None,
     questions: _Questions = None,
     compare: _Compare = 120,
     options: RunOptions,
 ) -> None:
-    """Measure whole videos stage by stage, beside what they are compared with.
+    """Time whole videos stage by stage, against several baselines.
 
     \b
-    malmm: as `malmm ask` does it      encoder-step: on frames decoded before
-    decode: decoding alone             bound: the encoder's arithmetic alone
+    malmm: as `malmm ask` does it      encoder-step: on decoded frames
+    decode: only decoding              bound: only the encoder's arithmetic
     naive: all pixels first, then one frame at a time, projecting the whole bank
     transformers: InstructBLIP-Video on the same weights, which has no memory
 
-    ratio is malmm's time before generation over the larger of encoder-step's and decode's, and that
-    of what comes after it over malmm's. With --questions, the time of so many is measured too, also
-    to a memory file. Leave the machine idle meanwhile. True sizes: give --model the folder of
+    `ratio` is malmm's time before generation over the larger of encoder-step's and decode's; for
+    the baselines, their time over malmm's. --questions also times several questions, to the
+    video and to a memory file. Keep the machine idle. For full sizes, pass --model the folder of
     `malmm bench model`.
 
     \b
@@ -209,7 +213,7 @@ def video(
     for row in benches.videos(runs, forms):
         rows.append(row)
         if "skipped" in row:
-            note(f"{row['video']}: {row['form']} is not measured: {row['skipped']}")
+            note(f"{row['video']}: {row['form']} not measured: {row['skipped']}")
         elif not options.json:
             emit("\t".join(on_one_line(str(cell)) for cell in video_cells(row)) + "\n")
     asked = list(benches.questions(runs[0], questions)) if questions else []
@@ -228,7 +232,7 @@ def video(
 def everything(
     videos: _Videos,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE.md", help="Write the page there.")
+        Path, typer.Option("-o", "--output", metavar="FILE.md", help="File for the page.")
     ],
     *,
     questions: _Questions = None,
@@ -238,9 +242,9 @@ def everything(
     compare: _Compare = 120,
     options: RunOptions,
 ) -> None:
-    """Measure steps, rounding, videos and many questions; write a page with tables and a picture.
+    """Run all benchmarks, and write a page with tables and a plot.
 
-    The picture lies beside the page, as FILE.png. Leave the machine idle meanwhile.
+    The plot is saved beside the page as FILE.png. Keep the machine idle.
 
     \b
     malmm bench all 1min.mp4 1h.mp4 10h.mp4 --model flan-t5-xl --fps 1 -o docs/benchmarks.md

@@ -20,7 +20,7 @@ app = typer.Typer(help="List and remove cached features.", rich_markup_mode=None
 
 _Folder = Annotated[
     Path | None,
-    typer.Option("--cache", metavar="FOLDER", envvar="MALMM_CACHE", help="Where they are."),
+    typer.Option("--cache", metavar="FOLDER", envvar="MALMM_CACHE", help="Cache folder."),
 ]
 
 
@@ -34,7 +34,7 @@ def list_entries(
     folder: _Folder = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List what is kept, the one used last first.
+    """List the cached features, most recently used first.
 
     \b
     malmm cache ls --cache features
@@ -62,7 +62,7 @@ def list_entries(
         emit("  ".join((*about, on_one_line(entry.model), on_one_line(entry.video))) + "\n")
     note(f"entries: {len(entries)}, {size_text(sum(entry.size for entry in entries))}")
     if broken := len(kept.broken()):
-        note(f"folders that are damaged or in the making: {broken}; `malmm cache rm --all` removes")
+        note(f"damaged or unfinished entries: {broken}; `malmm cache rm --all` removes")
 
 
 @app.command("rm")
@@ -71,22 +71,24 @@ def remove(
         list[str] | None, typer.Argument(metavar="[KEY|VIDEO]...", show_default=False)
     ] = None,
     folder: _Folder = None,
-    everything: Annotated[bool, typer.Option("--all", help="Remove all of them.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Remove all entries.")] = False,
 ) -> None:
-    """Remove entries by their keys, or all entries of a video; print the keys that are gone.
+    """Remove entries by key or by video, and print the removed keys.
 
     \b
     malmm cache rm --cache features lecture.mp4
     malmm cache rm --cache features --all
     """
     if bool(names) == everything:
-        raise UsageError("say what to remove", hint="keys, videos, or --all of them")
+        raise UsageError("nothing to remove was given", hint="give keys or videos, or use --all")
     cache = _cache(folder)
     entries = cache.entries()
     wanted = {name: {name, os.path.abspath(name)} for name in names or ()}
     for name, known in wanted.items():
         if known.isdisjoint(x for entry in entries for x in (entry.key, entry.video)):
-            raise UsageError(f"{name}: is not in {cache.folder}", hint="`malmm cache ls` lists all")
+            raise UsageError(
+                f"{name}: not in {cache.folder}", hint="`malmm cache ls` lists all entries"
+            )
     for entry in entries:
         if everything or any({entry.key, entry.video} & known for known in wanted.values()):
             cache.remove(entry)
@@ -99,10 +101,14 @@ def _cache(folder: Path | None) -> FeatureCache:
     from malmm_cli.pipeline.feature_cache import FeatureCache
 
     if folder is None:
-        raise UsageError("which cache?", hint="--cache FOLDER, or MALMM_CACHE=FOLDER")
+        raise UsageError(
+            "no cache folder given", hint="give --cache FOLDER, or set MALMM_CACHE=FOLDER"
+        )
     folder = folder.expanduser()
     if not os.path.isdir(folder):
-        raise UsageError(f"{folder}: there is no such folder", hint="--cache FOLDER names another")
+        raise UsageError(
+            f"{folder}: no such folder", hint="choose another folder with --cache FOLDER"
+        )
     return FeatureCache(folder)
 
 

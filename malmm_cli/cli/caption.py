@@ -21,7 +21,7 @@ def caption(
 ) -> None:
     """Describe videos.
 
-    A VIDEO may also be a memory file that `malmm remember` made of a video.
+    VIDEO may also be a memory file made by `malmm remember`.
 
     \b
     malmm caption holiday.mp4

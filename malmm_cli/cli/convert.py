@@ -35,9 +35,9 @@ def convert(
     malmm caption video.mp4 --model ./my-model
     """
     if not os.path.isfile(checkpoint):
-        there = "is a folder" if os.path.isdir(checkpoint) else "is no regular file"
+        there = "is a folder" if os.path.isdir(checkpoint) else "is not a regular file"
         raise UsageError(
-            f"{checkpoint}: {there if os.path.exists(checkpoint) else 'there is no such file'}",
+            f"{checkpoint}: {there if os.path.exists(checkpoint) else 'no such file'}",
             hint="give the path of a .pth or .safetensors file",
         )
     from malmm_cli import hub
@@ -58,4 +58,4 @@ def convert(
     if done.kept:
         note(f"from the base {located.name}: {', '.join(converting.listed(done.kept))}")
     if not done.positions:
-        note("no position table (image_pe.weight): the model is not told the order of the frames")
+        note("no position table (image_pe.weight): the model does not know the order of the frames")

@@ -31,35 +31,40 @@ def _named(metavar: str, told: str) -> Any:
 def evaluate(
     data: Annotated[Path, typer.Argument(metavar="DATA", show_default=False)],
     format_in: Annotated[
-        str, typer.Option(metavar="SET", help=f"What DATA is: {_SETS}.")
+        str, typer.Option(metavar="SET", help=f"Format of DATA: {_SETS}.")
     ] = "jsonl",
-    videos: Annotated[Path | None, _named("FOLDER", "Where a set's videos are.")] = None,
-    split: Annotated[str | None, _named("train|val|test", "The part of a set to take.")] = None,
-    task: Annotated[str | None, _named("NAME", "The task of lvu.")] = None,
+    videos: Annotated[Path | None, _named("FOLDER", "Folder of the data set's videos.")] = None,
+    split: Annotated[str | None, _named("train|val|test", "Split to evaluate.")] = None,
+    task: Annotated[str | None, _named("NAME", "Task of lvu.")] = None,
     predictions: Annotated[
-        Path | None, _named("FILE.jsonl", "Keep them there; a folder with --ablate.")
+        Path | None, _named("FILE.jsonl", "File for predictions; a folder with --ablate.")
     ] = None,
     choices: Annotated[
-        bool, typer.Option("--choices", help="Take the likeliest of a task's choices.")
+        bool, typer.Option("--choices", help="Pick the most likely of a task's choices.")
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first tasks.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Evaluate only the first N tasks.")
+    ] = None,
     ablate: Annotated[
-        bool, typer.Option("--ablate", help="Swap the parts of the memory, one by one.")
+        bool,
+        typer.Option("--ablate", help="Run the ablation: vary one part of the memory at a time."),
     ] = False,
     variants: Annotated[
-        Path | None, _named("FOLDER", "Models trained as variants, with --ablate.")
+        Path | None, _named("FOLDER", "Folder of models trained as variants, with --ablate.")
     ] = None,
-    picture: Annotated[Path | None, _named("FILE.png", "The picture of --ablate.")] = None,
+    picture: Annotated[
+        Path | None, _named("FILE.png", "PNG file for the plot of --ablate.")
+    ] = None,
     *,
     options: RunOptions,
 ) -> None:
     """Evaluate a model on a data set.
 
-    DATA holds a JSON object a line: id, video, question or prompt, answer or answers, and more. The
-    sets of the paper are read as its authors publish them, with --format-in, and have the paper's
-    settings. Otherwise questions have the defaults of `malmm ask`, all else those of `caption`.
+    DATA holds one JSON object per line: id, video, question or prompt, answer or answers, and more.
+    With --format-in, malmm reads the paper's data sets as published and uses the paper's settings.
+    Otherwise questions use the defaults of `malmm ask`, and prompts those of `malmm caption`.
 
-    Predictions are kept as they come; rerun the same command to resume.
+    Predictions are saved as they are made; rerun the same command to resume.
 
     \b
     malmm eval world/data.jsonl --frames 60 --memory 10
@@ -113,7 +118,7 @@ def _print_ablation(options: RunOptions, found: Ablation, picture: Path) -> None
     else:
         emit(as_table(found.rows))
     if not found.draw(picture):
-        note("no picture: no question was answered")
+        note("no plot: no question was answered")
     _finish(options, [row["scores"] for row in found.rows], found.folder)
 
 

@@ -25,9 +25,9 @@ _OPTIONS = (
 class _Options(RunOptions):
     """Those of other commands, but a list has fewer forms."""
 
-    format: Annotated[str | None, typer.Option(metavar="text|json", help="Form of the list.")] = (
-        None
-    )
+    format: Annotated[
+        str | None, typer.Option(metavar="text|json", help="Output format of the list.")
+    ] = None
 
 
 @with_options(CAPTION, only=_OPTIONS, kind=_Options)
@@ -35,10 +35,10 @@ def frames(
     video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False)],
     sheet: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="SHEET.png", help="Draw all on one sheet."),
+        typer.Option("-o", "--output", metavar="SHEET.png", help="PNG file for a contact sheet."),
     ] = None,
     dump: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Save every frame there as a PNG.")
+        Path | None, typer.Option(metavar="FOLDER", help="Folder to save every frame in as a PNG.")
     ] = None,
     *,
     options: RunOptions,
@@ -80,8 +80,11 @@ def frames(
 def _form(options: RunOptions, sheet: Path | None) -> str:
     """Text or JSON; the sheet's name says nothing, since it names a picture."""
     if sheet and sheet.suffix.lower() != ".png":
-        raise UsageError(f"-o {sheet}: the sheet is a PNG", hint="name a file in .png")
+        raise UsageError(
+            f"-o {sheet}: the contact sheet must be a .png file",
+            hint="use a file name ending in .png",
+        )
     form = form_of(options) if options.format or options.json else "text"
     if form not in ("text", "json"):
-        raise UsageError(f"frames are listed as text or json, not as {form}")
+        raise UsageError(f"frames can be listed as text or json, not {form}")
     return form

@@ -32,9 +32,9 @@ def check_launch(arguments: Sequence[str]) -> None:
     elif arguments[0] != _SHARED:
         with said_by_first():
             raise UsageError(
-                f"malmm {arguments[0]}: only `malmm {_SHARED}` runs in several processes, and "
+                f"malmm {arguments[0]}: only `malmm {_SHARED}` runs in several processes, but "
                 f"{os.environ['WORLD_SIZE']} were started",
-                hint="run it without torchrun; to run it once in each, unset LOCAL_RANK",
+                hint="run it without torchrun; to run it once per process, unset LOCAL_RANK",
             )
 
 

@@ -20,7 +20,7 @@ _Name = Annotated[str, typer.Argument(metavar="NAME|HUB_ID|FOLDER", show_default
 
 @app.callback(invoke_without_command=True)
 def models(context: typer.Context, json: _Json = False) -> None:
-    """List the models that have a short name; any Hub repository or folder works too.
+    """List models with a short name; any InstructBLIP repository or folder works too.
 
     \b
     malmm models
@@ -33,7 +33,7 @@ def models(context: typer.Context, json: _Json = False) -> None:
 
 @app.command("list")
 def list_models(json: _Json = False) -> None:
-    """List the models that have a short name, what they take, and whether they are here."""
+    """List models with a short name, their sizes, and whether they are downloaded."""
     from malmm_cli import hub
 
     rows = [hub.describe(name, files=False) for name in hub.KNOWN]
@@ -42,7 +42,7 @@ def list_models(json: _Json = False) -> None:
 
 @app.command("info")
 def info(name: _Name, json: _Json = False) -> None:
-    """Say what is known of a model, and what is on this machine of it; needs no network."""
+    """Describe a model and what is downloaded of it. Needs no network."""
     from malmm_cli import hub
 
     about = hub.describe(name)
@@ -61,7 +61,7 @@ def pull(
         bool, typer.Option("--no-progress", help="Hide the progress bar.")
     ] = False,
 ) -> None:
-    """Fetch what is missing of a model, compare what is here with the Hub; print its folder.
+    """Download or verify a model, and print its folder.
 
     \b
     malmm models pull vicuna-7b
@@ -112,7 +112,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def _lines(about: dict[str, Any]) -> str:
-    absent = f"partly here: {_here(about)}" if about["arrived"] else "not on this machine"
+    absent = f"partly downloaded: {_here(about)}" if about["arrived"] else "not downloaded"
     memory = ", ".join(f"{dtype} {_size(size)}" for dtype, size in about["memory"].items())
     fields = {
         "name": about["name"],
@@ -145,7 +145,7 @@ def _revision(about: dict[str, Any]) -> str:
     if about["pinned"]:
         return f"{about['revision']} (pinned)"
     if about["repository"]:
-        return f"{about['revision']} (main when it was fetched)" if about["revision"] else "main"
+        return f"{about['revision']} (main when downloaded)" if about["revision"] else "main"
     return ""
 
 

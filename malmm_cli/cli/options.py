@@ -110,9 +110,9 @@ class RunOptions:
     def changes(self) -> Changes:
         """The settings that were asked for; UsageError where they exclude each other."""
         if self.frames is not None and self.fps is not None:
-            raise UsageError("--frames and --fps exclude each other", hint="give one of them")
+            raise UsageError("--frames and --fps exclude each other", hint="use only one of them")
         if self.max_frames is not None and self.fps is None:
-            raise UsageError("--max-frames goes with --fps", hint="use --frames instead")
+            raise UsageError("--max-frames needs --fps", hint="use --frames instead")
         changes: dict[str, Any] = {name: getattr(self, name) for name in _CHANGES}
         changes |= {
             "start": seconds("--from", self.start),

@@ -24,15 +24,16 @@ _OPTIONS = (
 @with_options(CAPTION, only=_OPTIONS)
 def remember(
     video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False)],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="File for the memory.")
+    ],
     *,
     options: RunOptions,
 ) -> None:
     """Save a video's memory to a file.
 
-    Later questions need the same model, but neither the video nor another pass over it. With the
-    published models a file takes 0.73 MB for each slot of the memory, and as much for the newest
-    frame, however long the video is.
+    Later questions need the same model, but not the video. With the published models a file takes
+    0.73 MB per memory slot, plus 0.73 MB for the newest frame, however long the video is.
 
     \b
     malmm remember lecture.mp4 -o lecture.malmm --fps 1 --memory 40
@@ -41,12 +42,12 @@ def remember(
     """
     settings = options.settings(CAPTION)
     if str(output) == "-":
-        raise UsageError("-o -: a memory file is no text to print", hint="-o names a file")
+        raise UsageError("-o -: a memory file cannot be printed", hint="choose a file with -o")
     check_writable(output, overwrite=options.overwrite, inputs=[video])
     from malmm_cli.pipeline import memory_file
 
     if memory_file.is_memory_file(video):
-        raise UsageError(f"{video}: is a memory file already", hint="give the video")
+        raise UsageError(f"{video}: is already a memory file", hint="give the video")
     memory_file.check(settings)
     model = load_model(options, [video], settings)
     events = Terminal.of(options)

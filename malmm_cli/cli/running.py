@@ -82,8 +82,8 @@ def _check_free(options: RunOptions, file: str) -> None:
         if getattr(options, name) is not None:
             flag = {"start": "from", "end": "to"}.get(name, name.replace("_", "-"))
             raise UsageError(
-                f"--{flag}: {file} is a memory file, for which that was decided when it was made",
-                hint="leave it out, or make the file anew: malmm remember VIDEO -o FILE",
+                f"--{flag}: {file} is a memory file, and this was fixed when it was made",
+                hint="leave it out, or rebuild the file: malmm remember VIDEO -o FILE",
             )
 
 
@@ -104,7 +104,9 @@ def results(
     """
     form = form_of(options)
     if form in SUBTITLES and len(videos) > 1:
-        raise UsageError("subtitles are for one video", hint="give one, or use --format jsonl")
+        raise UsageError(
+            "subtitles need exactly one video", hint="give one video, or use --format jsonl"
+        )
     output = None if str(options.output) == "-" else options.output
     if output:
         check_writable(output, overwrite=options.overwrite, inputs=videos)
@@ -150,7 +152,9 @@ def form_of(options: RunOptions) -> str:
     """The form asked for, or that of the output's name, or plain text."""
     form = "json" if options.json and options.format is None else options.format
     if options.json and form != "json":
-        raise UsageError(f"--json and --format {form} exclude each other", hint="give one of them")
+        raise UsageError(
+            f"--json and --format {form} exclude each other", hint="use only one of them"
+        )
     if form is None:
         suffix = options.output.suffix[1:].lower() if options.output else ""
         return suffix if suffix in FORMATS else "text"

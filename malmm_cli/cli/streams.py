@@ -96,7 +96,7 @@ class _Results(_Raw):
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise OutputError(f"the result cannot be written: {error.strerror}") from error
+            raise OutputError(f"cannot write the result: {error.strerror}") from error
 
 
 class _Messages(_Raw):

@@ -17,25 +17,26 @@ from malmm_cli.errors import UsageError
 def synth(
     folder: Annotated[Path, typer.Argument(metavar="OUT", show_default=False)],
     videos: Annotated[int, typer.Option(help="Number of videos.")] = 100,
-    seed: Annotated[int, typer.Option(help="Decides everything; other seeds, other videos.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed; decides all videos and questions.")] = 0,
     minutes: Annotated[
-        str, typer.Option(metavar="A[-B]", help="Length of the videos: A, or from A to B.")
+        str, typer.Option(metavar="A[-B]", help="Length of the videos in minutes: A, or A to B.")
     ] = "1-2",
     split: Annotated[
         str,
         typer.Option(
             metavar="train|validation|test",
-            help="Half of what happens in test videos never happens in others.",
+            help="Half of the events in test videos occur in no other split.",
         ),
     ] = "test",
-    questions: Annotated[int, typer.Option(help="Questions about each video.")] = 10,
+    questions: Annotated[int, typer.Option(help="Number of questions per video.")] = 10,
     events: Annotated[
-        int | None, typer.Option(help="What happens in each; else 5 to 12 in two minutes.")
+        int | None, typer.Option(help="Events per video.  [default: 5 to 12 in two minutes]")
     ] = None,
     colours: Annotated[
-        str | None, typer.Option(metavar="A,B,…", help="Colours of the shapes, teal being a spare.")
+        str | None,
+        typer.Option(metavar="A,B,…", help="Colours of the shapes; teal is not used by default."),
     ] = None,
-    fps: Annotated[float, typer.Option(help="Pictures a second.")] = 8.0,
+    fps: Annotated[float, typer.Option(help="Frames per second.")] = 8.0,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only print errors.")] = False,
     no_progress: Annotated[
         bool, typer.Option("--no-progress", help="Hide the progress bar.")
@@ -68,7 +69,7 @@ def synth(
     tasks = write_dataset(world, folder, Terminal(quiet=quiet, bars=not no_progress, label=""))
     least = min(Counter(task.video for task in tasks).values()) - 1  # the caption is no question
     if least < questions:
-        warn(f"--questions {questions}: some videos have {least}, no more fit what happens")
+        warn(f"--questions {questions}: some videos have only {least}; their events allow no more")
     if not quiet:
         note(f"{folder}: {videos} videos, {len(tasks)} lines in data.jsonl")
 
@@ -77,6 +78,6 @@ def _range(text: str) -> tuple[float, float]:
     """From where to where in minutes: "2", "1-2", "0.5-10"."""
     found = re.fullmatch(r"(\d+\.?\d*|\.\d+)(?:-(\d+\.?\d*|\.\d+))?", text.strip())
     if not found:
-        raise UsageError(f"--minutes {text}: a number such as 1.5, or two as in 1-2, is needed")
+        raise UsageError(f"--minutes {text}: give a number such as 1.5, or a range such as 1-2")
     shortest = float(found[1])
     return shortest, float(found[2] or shortest)

@@ -23,7 +23,10 @@ _Output = Annotated[
     Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder for the trained model.")
 ]
 _Validation = Annotated[
-    Path | None, typer.Option(metavar="VAL.jsonl", help="Keep what answers these tasks best.")
+    Path | None,
+    typer.Option(
+        metavar="VAL.jsonl", help="Validation tasks; keeps the checkpoint that answers them best."
+    ),
 ]
 _Steps = Annotated[int | None, typer.Option(help="Number of steps, instead of --epochs.")]
 _Epochs = Annotated[int, typer.Option(help="Passes over the data.")]
@@ -38,15 +41,17 @@ _Warmup = Annotated[
 ]
 _Decay = Annotated[float, typer.Option(help="Weight decay (matrices only).")]
 _Clip = Annotated[float | None, typer.Option(help="Maximum gradient norm.  [default: unlimited]")]
-_Positions = Annotated[int, typer.Option(help="Rows of position table for a model that has none.")]
+_Positions = Annotated[
+    int, typer.Option(help="Rows of the position table for a model without one.")
+]
 _PositionGradient = Annotated[
-    str, typer.Option(metavar="all|last", help="Frames that the table learns from.")
+    str, typer.Option(metavar="all|last", help="Frames that train the position table.")
 ]
 _Seed = Annotated[int, typer.Option(help="Random seed.")]
 _SaveEvery = Annotated[int, typer.Option(help="Steps between checkpoints.")]
 _Cache = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder for cached features.")]
 _NoCache = Annotated[
-    bool, typer.Option("--no-cache", help="Keep no features; encode the videos at every step.")
+    bool, typer.Option("--no-cache", help="Do not cache features; encode the videos at every step.")
 ]
 
 
@@ -75,7 +80,8 @@ def train(
 ) -> None:
     """Train a model on questions and answers.
 
-    Q-Former, query tokens, position table and projection learn; encoder and language model stay.
+    Trains the Q-Former, query tokens, position table and projection; the image encoder and the
+    language model stay frozen.
     Rerun the same command to resume an interrupted run.
 
     \b

@@ -81,11 +81,11 @@ def read_set(
     if split not in SPLITS:
         raise UsageError(f"unknown split {split!r}", hint=f"one of {', '.join(SPLITS)}")
     if part is not None and part not in known.parts:
-        hint = f"one of {', '.join(known.parts)}" if known.parts else f"{name} has none"
+        hint = f"one of {', '.join(known.parts)}" if known.parts else f"{name} has no tasks"
         raise UsageError(f"unknown task {part!r}", hint=hint)
     if part is None and known.parts:
         raise UsageError(
-            f"{name} has several tasks", hint=f"name one: --task {'|'.join(known.parts)}"
+            f"{name} has several tasks", hint=f"choose one: --task {'|'.join(known.parts)}"
         )
     path = Path(path)
     file = path / known.file.format(split=split) if path.is_dir() else path
@@ -96,17 +96,17 @@ def read_set(
         tasks = list(known.read(records, find, split, part or ""))
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise UsageError(
-            f"{file}: is no annotation of {name}: {type(error).__name__} {error}"
+            f"{file}: is not a {name} annotation file: {type(error).__name__} {error}"
         ) from error
     if not tasks:
         there = ", ".join(sorted({str(r["subset"]) for r in records.values() if "subset" in r}))
         raise UsageError(
-            f"{file}: nothing in it is for {part or name}, split {split}",
-            hint=f"the splits in it: {there}" if there else advice,
+            f"{file}: no entries for {part or name}, split {split}",
+            hint=f"available splits: {there}" if there else advice,
         )
     if not find.found:
         raise UsageError(
-            f"{find.folder}: none of the videos is there, such as {tasks[0].video}",
+            f"{find.folder}: none of the videos exist, for example {tasks[0].video}",
             hint="--videos names the folder that holds them",
         )
     return tasks
@@ -120,7 +120,7 @@ def _records(file: Path, advice: str | None) -> Records:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{file}: is not valid JSON: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(r, dict) for r in content.values()):
-        raise UsageError(f"{file}: is no object from id to record")
+        raise UsageError(f"{file}: not a JSON object mapping ids to records")
     return content
 
 
@@ -129,7 +129,7 @@ class _Finder:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise UsageError(f"{folder}: there is no such folder")
+            raise UsageError(f"{folder}: no such folder")
         self.folder = folder
         self.found = 0
         self._files: dict[str, str] = {}

@@ -54,17 +54,21 @@ def read_tasks(
             problems.append(f"line {number}: {error}")
             continue
         if task.id in lines:
-            problems.append(f"line {number}: id {task.id!r} is that of line {lines[task.id]} too")
+            problems.append(
+                f"line {number}: id {task.id!r} is already used on line {lines[task.id]}"
+            )
         lines.setdefault(task.id, number)
         tasks.append(task)
     if problems:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise UsageError(
             f"{path}: {'; '.join(problems[:SHOWN])}{more}",
-            hint=f"each line is one JSON object; its fields: {', '.join(FIELDS)}",
+            hint=f"each line must be a JSON object with these fields: {', '.join(FIELDS)}",
         )
     if not tasks:
-        raise UsageError(f"{path}: no line in it", hint="one JSON object a line is needed")
+        raise UsageError(
+            f"{path}: the file is empty", hint="give a file with one JSON object per line"
+        )
     return tasks
 
 
@@ -99,7 +103,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         content = path.read_bytes()
     except OSError as error:
         raise UsageError(
-            f"{path}: {error.strerror or error}", hint="a file of one JSON object a line is needed"
+            f"{path}: {error.strerror or error}", hint="give a file with one JSON object per line"
         ) from error
     for number, raw in enumerate(content.splitlines(), start=1):
         try:
@@ -115,7 +119,7 @@ def _task(line: str, folder: Path, *, answered: bool, present: bool) -> Task:
     try:
         content = json.loads(line, object_pairs_hook=_once)
     except RecursionError as error:
-        raise ValueError("not valid JSON: brackets within brackets without end") from error
+        raise ValueError("not valid JSON: nested too deeply") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"not valid JSON: {error}") from error
     if not isinstance(content, dict):
@@ -133,12 +137,12 @@ def _task(line: str, folder: Path, *, answered: bool, present: bool) -> Task:
     video = _text(content, "video", needed=True)
     assert video is not None
     if present and not _is_there(folder / video):
-        raise ValueError(f"video {video!r} is not there, or no file")
+        raise ValueError(f"video {video!r} does not exist or is not a file")
     choices, right = _texts(content, "choices"), answers if single is None else (single,)
     if len({unicodedata.normalize("NFC", choice) for choice in choices}) < len(choices):
-        raise ValueError("'choices' has a text twice")
+        raise ValueError("'choices' contains a duplicate")
     if choices and right and not any(is_right(choice, right) for choice in choices):
-        raise ValueError("no answer is among the 'choices'")
+        raise ValueError("none of the answers is in 'choices'")
     start, end = _seconds(content, "from"), _seconds(content, "to")
     if end is not None and end <= (start or 0.0):
         raise ValueError(f"'to' {end:g} is not after 'from' {start or 0:g}")
@@ -162,7 +166,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         counts = Counter(name for name, _ in pairs)
         twice = next(name for name, count in counts.items() if count > 1)
-        raise ValueError(f"{twice!r} comes twice")
+        raise ValueError(f"duplicate key {twice!r}")
     return content
 
 
@@ -189,7 +193,7 @@ def _text(content: dict[str, Any], name: str, *, needed: bool = False) -> str | 
     if value is None:
         raise ValueError(f"no {name!r}")
     if not isinstance(value, str):
-        raise ValueError(f"{name!r} is no text")
+        raise ValueError(f"{name!r} is not a string")
     if not value.strip():
         raise ValueError(f"{name!r} is empty")
     if name != "video":
@@ -202,11 +206,11 @@ def _texts(content: dict[str, Any], name: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or not value:
-        raise ValueError(f"{name!r} is no list of texts")
+        raise ValueError(f"{name!r} is not a list of strings")
     if not all(isinstance(text, str) for text in value):
-        raise ValueError(f"{name!r} holds something that is no text")
+        raise ValueError(f"{name!r} contains an item that is not a string")
     if not all(text.strip() for text in value):
-        raise ValueError(f"{name!r} holds an empty text")
+        raise ValueError(f"{name!r} contains an empty string")
     for text in value:
         _check_whole(name, text)
     return tuple(value)
@@ -214,7 +218,7 @@ def _texts(content: dict[str, Any], name: str) -> tuple[str, ...]:
 
 def _check_whole(name: str, text: str) -> None:
     if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ValueError(f"{name!r} holds half a character, which is no text")
+        raise ValueError(f"{name!r} contains an unpaired surrogate")
 
 
 def _seconds(content: dict[str, Any], name: str) -> float | None:
@@ -222,7 +226,7 @@ def _seconds(content: dict[str, Any], name: str) -> float | None:
     if value is None:
         return None
     if not _is_seconds(value):
-        raise ValueError(f"{name!r} is not a number of seconds")
+        raise ValueError(f"{name!r} must be a number of seconds")
     return float(value)
 
 
@@ -231,7 +235,7 @@ def _span(content: dict[str, Any]) -> tuple[float, float] | None:
     if value is None:
         return None
     if not isinstance(value, list) or len(value) != 2 or not all(map(_is_seconds, value)):
-        raise ValueError("'evidence' is not [start, end] in seconds")
+        raise ValueError("'evidence' must be [start, end] in seconds")
     if value[1] < value[0]:
         raise ValueError("'evidence' ends before it starts")
     return (float(value[0]), float(value[1]))

@@ -19,7 +19,7 @@ from malmm_cli.types import Task
 
 __all__ = ["GIVEN", "SWAPPED", "TRAINED", "Row", "ablate", "as_table", "find_trained", "swaps"]
 
-GIVEN, SWAPPED, TRAINED = "given", "swapped at inference", "trained"
+GIVEN, SWAPPED, TRAINED = "given", "changed at inference", "trained"
 
 LENGTHS, FRAMES, NEWEST = (5, 10, 20, 40), (20, 40, 60, 100), 4
 
@@ -85,8 +85,8 @@ def find_trained(folder: Path, plan: Plan) -> list[tuple[Path, Row]]:
     ]
     if not found:
         raise UsageError(
-            f"{folder}: no folder of a trained variant in it",
-            hint=f"their names: {', '.join(VARIANTS)}",
+            f"{folder}: contains no folder of a trained variant",
+            hint=f"expected names: {', '.join(VARIANTS)}",
         )
     for place, _ in found:
         read_config(place)

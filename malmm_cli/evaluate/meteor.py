@@ -37,16 +37,16 @@ def meteor(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     if find_spec("pycocoevalcap") is None:
         raise UsageError("pycocoevalcap is not installed", hint="pip install 'malmm[eval]'")
     if shutil.which("java") is None:
-        raise UsageError("java was not found", hint=INSTALL)
+        raise UsageError("java not found", hint=INSTALL)
     told = [[" ".join(words(text))] for text in texts]
     due = [[" ".join(words(text)) for text in given] for given in references]
     limit = START + EACH * sum(1 + len(given) for given in references)
     answer = _ask((told, due), limit)
     if answer is None:
-        raise UsageError(f"java took longer than {limit:.0f} s", hint=INSTALL)
+        raise UsageError(f"java timed out after {limit:.0f} s", hint=INSTALL)
     score = answer.get("score")
     if score is None or not 0 <= score <= 1:
-        said = " ".join(str(answer.get("wrong", "failed: it gave no score")).split())
+        said = " ".join(str(answer.get("wrong", "failed: no score returned")).split())
         shown = "".join(letter for letter in said if letter.isprintable())[:SHOWN]
         raise UsageError(f"java {shown}", hint=INSTALL)
     return float(score)

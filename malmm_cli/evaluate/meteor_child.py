@@ -53,7 +53,7 @@ def scored(told: dict[int, list[str]], due: dict[int, list[str]]) -> dict[str, A
     except (OSError, ValueError):  # Java is gone, or what it says is not a number
         scorer.lock.release()  # its own end waits for it
         kill_below()
-        return {"wrong": f"failed: {last_words(scorer.meteor_p) or 'it gave no score'}"}
+        return {"wrong": f"failed: {last_words(scorer.meteor_p) or 'no score returned'}"}
 
 
 def last_words(process: Any) -> str:

@@ -20,10 +20,10 @@ __all__ = ["draw"]
 # family → title of its column
 FAMILIES = {
     "trained": "trained as a variant",
-    "banks": "banks, swapped at inference",
-    "policy": "policy, swapped at inference",
-    "memory": "memory length M, swapped",
-    "frames": "frames, swapped at inference",
+    "banks": "banks, changed at inference",
+    "policy": "policy, changed at inference",
+    "memory": "memory length M, changed",
+    "frames": "frames, changed at inference",
 }
 MARKERS = "osD^vP"
 
@@ -67,7 +67,7 @@ def draw(results: Results, path: Path) -> bool:
             members = [r for r in results if r["family"] == family]
             _panel(axes[row][column], given, members, side)
             axes[row][column].set_xlabel(side.name)
-        axes[row][0].set_ylabel("right answers, %")
+        axes[row][0].set_ylabel("correct answers, %")
     for column, family in enumerate(families):
         axes[0][column].set_title(FAMILIES[family], fontsize=10)
         axes[-1][column].legend(
@@ -78,7 +78,7 @@ def draw(results: Results, path: Path) -> bool:
             fontsize=8,
             frameon=False,
         )
-    figure.suptitle(f"in black the model given: {given['name']}", fontsize=11)
+    figure.suptitle(f"black: the given model, {given['name']}", fontsize=11)
     with open_whole(path) as file:
         figure.savefig(file, format="png", dpi=150)
     return True

@@ -15,5 +15,5 @@ def require_matplotlib() -> None:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise UsageError(
-            f"no picture can be drawn: {error}", hint="pip install 'malmm[eval]'"
+            f"the plot cannot be drawn: {error}", hint="pip install 'malmm[eval]'"
         ) from error

@@ -92,18 +92,18 @@ def _read(path: Path, about: dict[str, Any]) -> dict[str, Prediction]:
     lines = content[:whole].splitlines()
     try:
         if not lines and not _header(about).encode().startswith(content):
-            raise ValueError("its only line is another one's")
+            raise ValueError("the only line is not a prediction header")
         header = json.loads(lines[0])["predictions"] if lines else about
         found = [Prediction(**json.loads(line)) for line in lines[1:]]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
-            f"{path}: is no file of predictions",
-            hint="--overwrite replaces it, --predictions names another",
+            f"{path}: is not a predictions file",
+            hint="use --overwrite, or choose another file with --predictions",
         ) from error
     if header != about:
         raise UsageError(
             f"{path}: holds predictions {_difference(header, about)}",
-            hint="--overwrite replaces them, --predictions names another file",
+            hint="use --overwrite, or choose another file with --predictions",
         )
     if whole < len(content):
         os.truncate(path, whole)

@@ -108,7 +108,7 @@ def run(
     job = _job(Path(data), options)
     path = Path(predictions) if predictions else beside(job.data, "predictions.jsonl")
     if os.path.exists(path) and path.samefile(job.data):
-        raise UsageError(f"{path}: is DATA itself", hint="--predictions names another file")
+        raise UsageError(f"{path}: is the DATA file", hint="choose another file with --predictions")
     check_writable(path, overwrite=True, read_back=True)
     path = target(path)
     loaded = _load(model)
@@ -140,7 +140,7 @@ def ablate(
     folder = Path(folder) if folder else beside(job.data, "ablation")
     if picture is not None:
         if Path(picture).suffix.lower() != ".png":
-            raise UsageError(f"--picture {picture}: a name that ends in .png is needed")
+            raise UsageError(f"--picture {picture}: must end in .png")
         require_matplotlib()
         check_writable(Path(picture), overwrite=True)
     trained = ablation.find_trained(Path(variants), job.plan) if variants else []
@@ -209,14 +209,14 @@ def _job(data: Path, options: Options) -> _Job:
         for option, value in place.items():
             if value is not None:
                 message = f"--{option} is for the sets of --format-in"
-                raise UsageError(message, hint="name one of them")
+                raise UsageError(message, hint="choose a data set with --format-in")
         tasks, known = read_tasks(data), None
     else:
         videos = Path(place["videos"]) if place["videos"] else None
         tasks = read_set(data, form, videos=videos, split=place["split"], part=place["task"])
         known = SETS[form]
     if choices and not any(task.choices for task in tasks):
-        raise UsageError(f"{data}: no task has choices", hint="leave --choices out")
+        raise UsageError(f"{data}: no task has 'choices'", hint="leave --choices out")
     bases = (known.questions, known.captions) if known else (ASK, CAPTION)
     for_questions, for_captions = by_kind(given)
     questions, captions = changed(bases[0], **for_questions), changed(bases[1], **for_captions)

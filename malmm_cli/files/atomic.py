@@ -42,8 +42,8 @@ __all__ = [
 ]
 
 PREFIX = ".malmm-"
-ROOM = "free up disk space, or name another place"
-RERUN = "run the same command again: it does what is missing"
+ROOM = "free up disk space, or choose another location"
+RERUN = "rerun the same command to process missing items"
 
 _TEMPORARY = re.compile(re.escape(PREFIX) + r"([0-9a-f]{8})-[0-9a-f]{16}")
 
@@ -171,7 +171,7 @@ def check_same(path: Path, known: os.stat_result) -> None:
     except OSError:
         same = False
     if not same:
-        raise OutputError(f"{path}: was removed or replaced while it was written", hint=RERUN)
+        raise OutputError(f"{path}: removed or replaced while being written", hint=RERUN)
 
 
 def sync(path: Path) -> None:

@@ -47,7 +47,7 @@ def open_stream(path: str, flags: int) -> int:
             if error.errno != errno.ENXIO:
                 raise
             if time.monotonic() > end:
-                raise OSError(errno.ENXIO, "nobody reads it") from error
+                raise OSError(errno.ENXIO, "it has no reader") from error
             time.sleep(0.05)
         else:
             if at_once:

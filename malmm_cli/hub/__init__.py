@@ -32,7 +32,7 @@ _ASSETS = Path(__file__).parents[1] / "assets"
 
 @dataclass(frozen=True)
 class Located:
-    """Where a model lies; `revision` is the Hub's commit, None for what never was there."""
+    """A model's folder; `revision` is the Hub's commit, None for a local model."""
 
     name: str
     folder: Path
@@ -42,7 +42,7 @@ class Located:
 
 @dataclass(frozen=True)
 class _Named:
-    """What a name stands for: a folder or a repository, and what is known of it."""
+    """A resolved model name: a folder or a repository, and its known properties."""
 
     known: Known | None
     folder: Path | None = None
@@ -61,7 +61,7 @@ def locate(
     check_memory: Callable[[int], Any] | None = None,
     events: Events = SILENT,
 ) -> Located:
-    """The folder for a short name, a Hub repository or a folder's path; fetched when need be.
+    """Locate a model by short name, Hub repository or path; downloads it if needed.
 
     `verify` compares what is here with the Hub's hashes; `check_memory` and `events` are those of
     `Download`. Callers enclose this in a stage, `events.stage("download", "bytes")`.
@@ -85,7 +85,7 @@ def locate(
 
 
 def describe(name: str, *, files: bool = True) -> dict[str, Any]:
-    """All that is known of a model without a network; of its `files` too, where they are here.
+    """Describe a model without the network, including its `files` if downloaded.
 
     Sizes are in bytes; those of a model that is not here are about right, or None if unknown.
     Raises ModelError for files that are those of no model.
@@ -119,7 +119,7 @@ def describe(name: str, *, files: bool = True) -> dict[str, Any]:
 def check_memory(
     name: str, parameters: int, dtype: str, memory: int | None, quantize: str | None = None
 ) -> None:
-    """Raise CapacityError, saying what would fit, if weights alone take more than memory bytes."""
+    """Raise CapacityError, with a suggestion, if the weights take more than memory bytes."""
     need = memory_needed(parameters, dtype, quantize)
     if memory is None or need <= memory:
         return
@@ -137,9 +137,9 @@ def check_memory(
     fits = [choice for choice, takes in choices if takes <= memory]
     form = dtype if quantize is None else f"{dtype} and {quantize}"
     raise CapacityError(
-        f"{name} in {form} takes {size_text(need)} of memory, and {size_text(memory)} are free: "
-        f"{size_text(need - memory)} too little",
-        hint=f"what would fit: {fits[0] if fits else '--model tiny'}",
+        f"{name} in {form} needs {size_text(need)} of memory, but only {size_text(memory)} is "
+        f"free: {size_text(need - memory)} too little",
+        hint=f"this would fit: {fits[0] if fits else '--model tiny'}",
     )
 
 
@@ -151,7 +151,7 @@ def _find(name: str) -> _Named:
             return _Named(None, Path(folder))
         if os.path.exists(folder):
             raise UsageError(
-                f"{name}: a model is a folder, this is a file", hint="name the folder it lies in"
+                f"{name}: is a file; a model is a folder", hint="give the folder that contains it"
             )
         if not _is_repository(name):
             raise UsageError(
@@ -167,7 +167,7 @@ def _find(name: str) -> _Named:
 
 
 def _is_repository(name: str) -> bool:
-    """Whether the Hub would take it for a repository's name."""
+    """Whether a name is a valid Hub repository id."""
     if not _REPOSITORY.fullmatch(name):
         return False
     from huggingface_hub import utils

@@ -30,27 +30,27 @@ from malmm_cli.hub.transfer import receive
 
 __all__ = ["Download", "arrived", "cache_folder", "cache_place", "cached"]
 
-# Where the commit that `main` was at the first download is recorded, in the cache's own form.
+# Cache ref that records the commit of `main` at the first download.
 _RECORD = "malmm"
 
 _Result = TypeVar("_Result")
 
 
 def cache_folder() -> Path:
-    """Where downloads lie; it need not be there yet. HF_HUB_CACHE or HF_HOME move it."""
+    """Return the cache folder, which may not exist yet. HF_HUB_CACHE or HF_HOME change it."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
 
 
 def cache_place() -> Path:
-    """The cache's folder or, before it is there, what it would be made in."""
+    """Return the cache folder or, if it does not exist, its nearest existing parent."""
     folder = cache_folder()
     return next(place for place in (folder, *folder.parents) if place.exists())
 
 
 def arrived(repository: str, revision: str | None) -> int:
-    """Bytes on this machine of a repository that is not here as a whole."""
+    """Return the downloaded bytes of an incomplete repository."""
     storage = _storage(repository)
     commit = revision or _commit(storage, _RECORD) or _commit(storage, "main")
     files = [*(storage / "blobs").glob("*.incomplete")]
@@ -60,7 +60,7 @@ def arrived(repository: str, revision: str | None) -> int:
 
 
 def cached(repository: str, revision: str | None) -> Path | None:
-    """The repository's folder if all of it is on this machine; the folder's name is the commit.
+    """Return the repository's folder if fully downloaded; its name is the commit.
 
     Without a revision, the recorded one, or else what another program has taken `main` for.
     """
@@ -88,7 +88,7 @@ class Download:
     events: Events = SILENT
 
     def run(self, *, offline: bool = False, verify: bool = False) -> Path:
-        """The folder of all its files; what is missing or, if asked for, wrong is fetched.
+        """Return the folder; downloads missing and, on request, damaged files.
 
         Without `verify`, what is here is taken as it is, and no network is touched.
         """
@@ -100,10 +100,8 @@ class Download:
             return folder
         if offline:
             raise ModelError(
-                f"{self.name}: {self.repository} is not on this machine, or not all of it, and "
-                "offline mode is on",
-                hint="run it once without --offline and HF_HUB_OFFLINE, give a folder, or try "
-                "--model tiny",
+                f"{self.name}: {self.repository} is not fully downloaded, and offline mode is on",
+                hint=f"run `malmm models pull {self.name}` while online, or pass --model FOLDER",
                 kind="NotCached",
             )
         try:
@@ -112,7 +110,7 @@ class Download:
                 return folder if folder and not verify else self._fetch(verify=verify)
         except MalmmError:
             raise
-        except Exception as error:  # every version of the client raises its own kinds
+        except Exception as error:  # exception types differ between versions of the client
             raise self._explained(error) from error
 
     def _explained(self, error: Exception) -> MalmmError:
@@ -121,7 +119,7 @@ class Download:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """One process at a time; the others wait, and then find everything here."""
+        """Lock the repository; other processes wait, then find the files downloaded."""
         lock = _client().WeakFileLock
         storage = _storage(self.repository)
         path = cache_folder() / ".locks" / storage.name / "malmm.lock"
@@ -130,7 +128,7 @@ class Download:
             try:
                 stack.enter_context(lock(path, timeout=0.1))
             except TimeoutError:
-                self.events.note(f"{self.name}: another process is downloading it; waiting")
+                self.events.note(f"{self.name}: waiting for another process to finish downloading")
                 stack.enter_context(lock(path))
             yield
 
@@ -159,12 +157,12 @@ class Download:
             self._report(file, file.size)
         if not is_complete(folder):
             raise ModelError(
-                f"{self.repository} is not complete on the Hub", hint="take another model"
+                f"{self.repository} is incomplete on the Hub", hint="use another model"
             )
         return folder
 
     def _ask(self, commit: str, name: str) -> File:
-        """A file of which the list does not tell all."""
+        """Ask for a file that is listed without size or hash."""
         from huggingface_hub import HfApi, hf_hub_url
 
         url = hf_hub_url(self.repository, name, revision=commit)
@@ -172,15 +170,15 @@ class Download:
         file = file_of(name, about.size, about.etag)
         if file is None:
             raise ModelError(
-                f"{self.repository}: {name} comes without its size or without a hash, so it cannot "
-                "be checked",
-                hint=f"take another mirror of the Hub{endpoint()}, or a folder of weights",
+                f"{self.repository}: {name} has no size or hash on the Hub, so it cannot be "
+                "verified",
+                hint=f"use another mirror of the Hub{endpoint()}, or a local model folder",
                 kind="HubError",
             )
         return file
 
     def _check(self, due: int, listing: Listing) -> None:
-        """Raise before the first byte if what is due cannot be stored, or not be used."""
+        """Raise CapacityError before the download if disk or memory is too small."""
         parameters = self.parameters or listing.parameters
         if due and parameters:
             self.check_memory(parameters)
@@ -188,31 +186,39 @@ class Download:
         free = shutil.disk_usage(cache_place()).free
         if free < due:
             raise CapacityError(
-                f"{self.name}: {size_text(due)} have to be downloaded, and {cache} has room for "
-                f"{size_text(free)}",
-                hint="free up disk space, or let HF_HOME name a folder on a larger disk",
+                f"{self.name}: the download takes {size_text(due)}, but {cache} has only "
+                f"{size_text(free)} free",
+                hint="free up disk space, or set HF_HOME to a folder on a larger disk",
             )
 
     def _announce(self, here: dict[File, int], listing: Listing) -> None:
-        """Say how much is to come, from where to where, and on what terms."""
+        """Report size, origin and licence of the download."""
         whole = sum(file.size for file in here)
         rest = whole - sum(here.values())
         licence = self.licence or listing.licence
         recorded = _commit(_storage(self.repository), _RECORD)
-        main = "its main at the first download" if recorded else "now its main, and recorded"
+        main = (
+            "its main branch at the first download"
+            if recorded
+            else "its main branch now, and recorded"
+        )
         if rest:
             self.events.note(
                 f"{self.name}: downloading {size_text(rest)}"
-                + (f" of {size_text(whole)}, the rest is here," if rest < whole else "")
+                + (
+                    f" of {size_text(whole)}, the rest is already downloaded,"
+                    if rest < whole
+                    else ""
+                )
                 + f" from {self.repository}, revision {listing.commit[:7]}"
                 + ("" if self.revision else f" ({main})")
-                + f"; licence: {licence or 'see its page on the Hub'}"
+                + f"; licence: {licence or 'see the model page on the Hub'}"
             )
         for file, size in here.items():
             self._report(file, size)
 
     def _bring(self, file: File, blob: Path, commit: str) -> None:
-        """Fetch what is missing of a file, compare its hash, and only then give it its name."""
+        """Download a file, verify its hash, and only then give it its final name."""
         from huggingface_hub import hf_hub_url
 
         part = _part(blob)
@@ -233,14 +239,14 @@ class Download:
         if not right:
             part.unlink()
             raise ModelError(
-                f"{self.repository}: {_wrong(file)}; it was deleted",
-                hint="run it again; if it stays so, something on the way changes files",
+                f"{self.repository}: {_wrong(file)}; the file was deleted",
+                hint="try again; if this persists, a proxy may be altering files",
                 kind="DamagedDownload",
             )
         os.replace(part, blob)
 
     def _fill(self, part: Path, file: File, url: str) -> None:
-        """Go on with what is there of a file until there are as many bytes as it has."""
+        """Resume a partial file until it is complete."""
         patience, whole = Patience(self._explained, self.events, started=True), False
         while (before := _size(part)) < file.size:
             try:
@@ -255,7 +261,7 @@ class Download:
         self.events.progress(file.name, done, file.size, "bytes")
 
     def _patiently(self, work: Callable[[], _Result]) -> _Result:
-        """Do the work, again after a pause while what is wrong may pass."""
+        """Run work, retrying after a pause while the error may be temporary."""
         patience = Patience(self._explained, self.events, started=False)
         while True:
             try:
@@ -288,7 +294,7 @@ def _record(storage: Path, commit: str) -> None:
 
 
 def _wrong(file: File) -> str:
-    return f"{file.name} does not have the hash that the Hub gives"
+    return f"{file.name} does not match the hash on the Hub"
 
 
 def _part(blob: Path) -> Path:

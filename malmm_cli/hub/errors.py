@@ -26,77 +26,77 @@ __all__ = [
     *("is_old_address", "may_pass"),
 ]
 
-_KEPT = "what has arrived is kept, so run it again to go on"
+_KEPT = "downloaded data is kept, so run the command again to resume"
 
-# What the Hub answers with → what that means, and what to do.
+# HTTP status → message and hint.
 _ANSWERS = {
-    401: ("the Hub does not accept the token", "log in with `hf auth login`, or unset HF_TOKEN"),
-    403: ("the Hub refuses access", "log in with `hf auth login` as someone who may read it"),
-    404: ("the Hub does not have what it lists", f"try again later; {_KEPT}"),
-    416: ("the Hub does not send the rest of a file", _KEPT),
-    429: ("rate limited by the Hub (429)", f"wait some minutes; {_KEPT}"),
+    401: ("the Hub rejected the token", "log in with `hf auth login`, or unset HF_TOKEN"),
+    403: ("the Hub denied access", "log in with `hf auth login` as a user with access"),
+    404: ("a file listed on the Hub is missing", f"try again later; {_KEPT}"),
+    416: ("the Hub does not resume the download of a file", _KEPT),
+    429: ("rate limited by the Hub (429)", f"wait a few minutes; {_KEPT}"),
 }
 
-# A limit on requests in the Hub's own form: none remain, and in how many seconds there are more.
+# The Hub's rate limit header: no requests remain, and the seconds until the reset.
 _LIMIT = re.compile(r"\br=0\b.*?\bt=([0-9]{1,12})\b", re.ASCII)
 
-# What the HTTP library calls a redirection that never ends.
+# The HTTP library's exception for endless redirects.
 _CIRCLE = "TooManyRedirects"
 
-# What an address is answered with that the Hub has signed for a while, when that has passed.
+# Status codes of a signed storage address that has expired.
 _OLD = (400, 401, 403, 404, 410)
 
-# What the Hub calls a refusal of its own, which no other address would change.
+# Error codes of the Hub itself, which a new address would not fix.
 _REFUSALS = ("GatedRepo", "RepoNotFound", "RevisionNotFound", "EntryNotFound")
 
-# What comes of reading metadata that are none.
+# Exceptions raised for invalid metadata.
 _NOT_METADATA = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 class WrongAnswerError(Exception):
-    """An answer that cannot be the part of the file that was asked for."""
+    """A response that is not the requested part of the file."""
 
 
 def explained(error: Exception, repository: str, *, record: Path | None = None) -> MalmmError:
-    """The error as a user can understand it; `record` is the file that says which revision."""
+    """Convert a client error into a MalmmError; `record` is the file with the recorded revision."""
     from huggingface_hub import errors, get_token
 
     status = status_of(error)
     if isinstance(error, errors.GatedRepoError):
         return ModelError(
-            f"{repository} is given to those who have agreed to its terms",
-            hint="agree to them on its page on the Hub, then log in with `hf auth login`",
+            f"{repository} is gated: you must accept its terms first",
+            hint="accept them on the model page, then log in with `hf auth login`",
             kind="GatedModel",
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        way = "a newer version of malmm may know another"
+        way = "a newer version of malmm may pin another"
         if record:
-            way = f"remove {record} to take what its main is now"
+            way = f"remove {record} to use the current main branch"
         return ModelError(
             f"the Hub does not have this revision of {repository}",
-            hint=f"{way}; a folder of weights works too",
+            hint=f"{way}; or use a local model folder",
         )
     if isinstance(error, WrongAnswerError):
         return ModelError(
             f"{repository}: {error}",
-            hint=f"{_KEPT}; if it stays so, something on the way changes files",
+            hint=f"{_KEPT}; if this persists, a proxy may be altering files",
             kind="DamagedDownload",
         )
     if storage := of_storage(error):
         return ModelError(
-            f"{repository}: {storage}, where the Hub keeps its files, answers with error {status}",
-            hint=f"a firewall may be in the way, or the clock of this machine wrong; {_KEPT}",
+            f"{repository}: {storage} (the Hub's file storage) returned HTTP {status}",
+            hint=f"check for a firewall or a wrong system clock; {_KEPT}",
             kind="HubError",
         )
-    # to whom it does not know, the Hub does not tell what is private and what is not there
+    # without a login, the Hub does not distinguish private from missing repositories
     if isinstance(error, errors.RepositoryNotFoundError) or (status == 401 and not get_token()):
         return _unknown(repository)
     if status is not None:
-        said, hint = _ANSWERS.get(status, (f"the Hub answers with error {status}", _KEPT))
+        summary, hint = _ANSWERS.get(status, (f"the Hub returned HTTP {status}", _KEPT))
         if may_pass(error, started=True) and (seconds := asked_to_wait(error)):
-            said = f"{said}, and asks to wait {seconds} s"
-            hint = "what has arrived is kept, so run it again after that"
-        return ModelError(f"{repository}: {said}", hint=hint, kind="HubError")
+            summary = f"{summary}, retry after {seconds} s"
+            hint = "downloaded data is kept, so run the command again after that"
+        return ModelError(f"{repository}: {summary}", hint=hint, kind="HubError")
     if isinstance(error, http_error()):
         return _unreached(error, repository)
     if isinstance(error, OSError):
@@ -104,24 +104,23 @@ def explained(error: Exception, repository: str, *, record: Path | None = None) 
     if isinstance(error, _NOT_METADATA):
         return ModelError(
             f"{repository}: unexpected response (a proxy or login page?)",
-            hint="check HF_ENDPOINT, and whether a proxy or login page is in between",
+            hint="check HF_ENDPOINT and your proxy settings",
             kind="HubError",
         )
-    return ModelError(f"{repository} cannot be fetched: {error}", hint=f"try again; {_KEPT}")
+    return ModelError(f"{repository} cannot be downloaded: {error}", hint=f"try again; {_KEPT}")
 
 
 def _unknown(repository: str) -> MalmmError:
-    """The Hub says that there is no such repository."""
+    """Return the error for a repository that does not exist or is private."""
     known = [known.repository for known in KNOWN.values() if known.repository]
     if repository in known:
         return ModelError(
-            f"the Hub does not show {repository}",
-            hint="it may have moved, or want a login (`hf auth login`); `malmm models` lists "
-            "others, and a folder of weights works too",
+            f"the Hub has no public repository {repository}",
+            hint="it may have moved or need a login (`hf auth login`); see `malmm models`",
             kind="HubError",
         )
     return UsageError(
-        f"the Hub has no repository {repository} that you may see",
+        f"repository {repository} not found on the Hub, or no access",
         hint=f"{nearest(repository, known, 0.8)}check the spelling; if it is private, log in with "
         "`hf auth login`",
         kind="UnknownModel",
@@ -131,14 +130,14 @@ def _unknown(repository: str) -> MalmmError:
 def _not_stored(error: OSError, repository: str) -> MalmmError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return (CapacityError if full else ModelError)(
-        f"{repository} cannot be stored: {error}",
-        hint=f"{'free up disk space' if full else 'look at the folder'}, or let HF_HOME name a "
-        f"folder elsewhere; {_KEPT}",
+        f"{repository} cannot be saved: {error}",
+        hint=f"{'free up disk space' if full else 'check the folder'}, or set HF_HOME to "
+        f"another folder; {_KEPT}",
     )
 
 
 def endpoint() -> str:
-    """Where the Hub was looked for, if somebody has said so."""
+    """Return a note with HF_ENDPOINT, if it is set."""
     from huggingface_hub import constants
 
     other = constants.ENDPOINT != "https://huggingface.co"
@@ -146,7 +145,7 @@ def endpoint() -> str:
 
 
 def may_pass(error: Exception, *, started: bool) -> bool:
-    """Whether waiting may help; a Hub that was never reached is not waited for."""
+    """Whether a retry may help; never true for a Hub that was not reached at all."""
     status = status_of(error)
     if status is not None:
         return status in (408, 416, 429) or status >= 500
@@ -157,7 +156,7 @@ def may_pass(error: Exception, *, started: bool) -> bool:
 
 
 def is_old_address(error: Exception) -> bool:
-    """Whether an address is refused that the Hub gave; asked again, it gives a new one."""
+    """Whether a storage address was refused; the Hub can issue a new one."""
     response = getattr(error, "response", None)
     if response is None or response.status_code not in _OLD or not response.history:
         return False
@@ -165,7 +164,7 @@ def is_old_address(error: Exception) -> bool:
 
 
 def of_storage(error: Exception) -> str | None:
-    """The host that refuses such an address, where it is another than the Hub's."""
+    """Return the storage host that refused the request, or None for the Hub itself."""
     if not is_old_address(error):
         return None
     response: Any = error.response  # type: ignore[attr-defined]
@@ -174,12 +173,12 @@ def of_storage(error: Exception) -> str | None:
 
 
 def is_refused_part(error: Exception) -> bool:
-    """Whether another part of the file may be sent when the missing one is not."""
+    """Whether to request the whole file because the missing part is refused."""
     return isinstance(error, WrongAnswerError) or status_of(error) == 416
 
 
 def asked_to_wait(error: Exception) -> int | None:
-    """Seconds that an answer asks to wait, which it may say in three forms."""
+    """Return the seconds that a response asks to wait, in any of its three forms."""
     headers = getattr(getattr(error, "response", None), "headers", {})
     after = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"[0-9]{1,12}", after):
@@ -192,58 +191,58 @@ def asked_to_wait(error: Exception) -> int | None:
 
 
 def _seconds(date: str) -> float | None:
-    """A date of HTTP, which is Greenwich's, in seconds since 1970; None where it is none."""
+    """Parse an HTTP date (GMT) into seconds since 1970; None if it is invalid."""
     try:
-        told = parsedate_to_datetime(date)
-        return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
+        parsed = parsedate_to_datetime(date)
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
 
 
 def http_error() -> Any:
-    """What the HTTP library raises that the client uses, of which there are several."""
+    """Return the base exception of the HTTP library that the client uses."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return HfHubHTTPError.__mro__[1]
 
 
 def status_of(error: Exception) -> int | None:
-    """The status that the Hub answered with, None where it did not answer."""
+    """Return the HTTP status of an error, or None without a response."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def _unreached(error: Exception, repository: str) -> MalmmError:
-    """No answer came, or not all of it: from the Hub, or from where it has sent us."""
+    """Return the error for a missing or incomplete response."""
     kind = type(error).__name__
-    said = str(error).split(" (")[0]
-    reason = f": {said}" if said else ""
+    detail = str(error).split(" (")[0]
+    reason = f": {detail}" if detail else ""
     other = _elsewhere(error)
     if other and kind.startswith("Unsupported"):
         return ModelError(
-            f"{repository}: the Hub gives an address that is not of the web: "
+            f"{repository}: the Hub returned an address that is not http(s): "
             f"{other.scheme}://{other.host}",
-            hint=f"take another mirror of the Hub{endpoint()}, or a folder of weights",
+            hint=f"use another mirror of the Hub{endpoint()}, or a local model folder",
             kind="HubError",
         )
-    who = f"{other.host}, where the Hub keeps its files," if other else "the Hub"
+    who = f"{other.host} (the Hub's file storage)" if other else "the Hub"
     if "Timeout" in kind:
-        broken = f"{who} does not answer in time"
+        broken = f"{who} timed out"
     elif kind == _CIRCLE:
         broken = "the Hub redirects in circles"
     elif kind.startswith(("Connect", "Unsupported", "Proxy")):
-        broken = f"{who} cannot be reached{reason}"
+        broken = f"{who} is unreachable{reason}"
     else:
         broken = f"connection to the Hub lost{reason}"
     return ModelError(
         f"{repository}: {broken}",
-        hint=f"check the connection{'' if other else endpoint()}; {_KEPT}. A folder of weights or "
-        "--model tiny needs none",
+        hint=f"check the connection{'' if other else endpoint()}; {_KEPT}. A local model "
+        "folder needs no network",
         kind="NoNetwork",
     )
 
 
 def _elsewhere(error: Exception) -> Any:
-    """The address that did not answer, where it is not the Hub's own; None where it is."""
+    """Return the address that did not respond, or None for the Hub itself."""
     from huggingface_hub import constants
 
     try:

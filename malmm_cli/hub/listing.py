@@ -19,7 +19,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Listing:
-    """A repository at a commit; None stands for a file of which not all is told."""
+    """A repository at a commit; None marks a file without size or hash."""
 
     commit: str
     files: dict[str, File | None]
@@ -28,7 +28,7 @@ class Listing:
 
 
 def list_of(repository: str, revision: str) -> Listing:
-    """Ask the Hub; raises what the client raises, or ValueError and its like for another answer."""
+    """Fetch the listing; raises the client's errors, or ValueError, KeyError or TypeError."""
     from huggingface_hub import constants, utils
 
     client: Any = utils
@@ -39,27 +39,27 @@ def list_of(repository: str, revision: str) -> Listing:
         timeout=constants.HF_HUB_ETAG_TIMEOUT,
     )
     client.hf_raise_for_status(response)
-    told = response.json()
-    commit = str(told["sha"])
+    payload = response.json()
+    commit = str(payload["sha"])
     if not _COMMIT.fullmatch(commit):
         raise ValueError("not the commit of a repository")
     return Listing(
         commit,
-        {entry["rfilename"]: _file(entry) for entry in told.get("siblings") or []},
-        _within(told, "safetensors", "total", int),
-        _within(told, "cardData", "license", str),
+        {entry["rfilename"]: _file(entry) for entry in payload.get("siblings") or []},
+        _within(payload, "safetensors", "total", int),
+        _within(payload, "cardData", "license", str),
     )
 
 
 def _file(entry: dict[str, Any]) -> File | None:
-    """A file as it is listed; the hash of a large one is not that of what git has in its place."""
+    """Parse a listed file; large files have the LFS hash, not that of the git pointer."""
     large = entry.get("lfs")
-    told = entry.get("blobId") if large is None else large.get("sha256")
-    return file_of(entry["rfilename"], entry.get("size"), told)
+    digest = entry.get("blobId") if large is None else large.get("sha256")
+    return file_of(entry["rfilename"], entry.get("size"), digest)
 
 
-def _within(told: dict[str, Any], group: str, name: str, kind: type) -> Any:
-    """What is good to know, where it is told."""
-    found = told.get(group)
+def _within(payload: dict[str, Any], group: str, name: str, kind: type) -> Any:
+    """Return an optional nested field if it has the expected type."""
+    found = payload.get(group)
     value = found.get(name) if isinstance(found, dict) else None
     return value if isinstance(value, kind) else None

@@ -11,15 +11,15 @@ from malmm_cli.hub.errors import asked_to_wait, is_old_address, may_pass
 
 __all__ = ["Patience"]
 
-# Seconds before each new try while nothing arrives.
+# Seconds before each retry while nothing arrives.
 WAITS = (1, 3, 6)
 
-# The most seconds in all that the Hub may ask to wait while nothing arrives.
+# Maximum total seconds to wait on the Hub's request while nothing arrives.
 LONGEST = 600
 
 
 class Patience:
-    """Waits before a new try; patience begins anew when something has arrived.
+    """Waits between retries; the count starts over whenever data has arrived.
 
     A Hub that asks to wait is waited for as it asks. `started` says that it was reached before: one
     that cannot be reached at all is told at once. `explain` makes an error that a user understands.
@@ -44,11 +44,11 @@ class Patience:
 
     @property
     def is_last(self) -> bool:
-        """Whether the next try is the last one."""
+        """Whether the next attempt is the last one."""
         return self._tries == len(WAITS)
 
     def after(self, error: Exception, *, arrived: bool = False) -> None:
-        """Wait, and tell it, before the next try; raise the error where none would help."""
+        """Report and wait before the next attempt; raise the error if a retry cannot help."""
         if arrived:
             self._begin()
         wait = self._wait(error)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 __all__ = ["DTYPE_BYTES", "KNOWN", "Known", "memory_needed", "nearest"]
 
-# Bytes that a parameter takes.
+# Bytes per parameter.
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 # Bytes that a parameter of a quantised language model takes, with the numbers that scale blocks
 # and the embeddings, which stay as they are.
 _QUANTIZED_BYTES = {"8bit": 1.1, "4bit": 0.7}
 
-# What every published model has beside its language model: encoder, Q-Former and projection.
+# Parameters of every published model besides its language model: encoder, Q-Former and projection.
 _BESIDE_LANGUAGE = 1_175_000_000
 
 
@@ -37,7 +37,7 @@ class Known:
 
     @property
     def download(self) -> int:
-        """About how many bytes have to be downloaded."""
+        """Approximate download size in bytes."""
         return (self.parameters or 0) * DTYPE_BYTES[self.stored]
 
 
@@ -83,14 +83,14 @@ KNOWN = {
             "MIT",
             None,
             "float16",
-            note="made for the small world of `malmm synth` and knows no other",
+            note="trained on `malmm synth` videos only; it knows nothing else",
         ),
     )
 }
 
 
 def memory_needed(parameters: int, dtype: str, quantize: str | None = None) -> int:
-    """About how many bytes of memory weights take."""
+    """Approximate bytes of memory for the weights."""
     if quantize is None:
         return parameters * DTYPE_BYTES[dtype]
     beside = min(_BESIDE_LANGUAGE, parameters // 2)
@@ -98,6 +98,6 @@ def memory_needed(parameters: int, dtype: str, quantize: str | None = None) -> i
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """A question, "did you mean …? ", or nothing where no known name is near."""
+    """Return "did you mean …? ", or "" if no known name is close."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"did you mean {near[0]}? " if near else ""

@@ -30,7 +30,7 @@ _NAMED = {
 _is_shard = re.compile(r"model-\d{5}-of-\d{5}\.safetensors", re.ASCII).fullmatch
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
-# What a model cannot do without: of each line, one.
+# Required files: one of each line.
 _NEEDED = (
     ("config.json",),
     ("tokenizer.json", "tokenizer.model", "spiece.model"),
@@ -57,7 +57,7 @@ class File:
             return self.hash_of(content) == self.hash
 
     def hash_of(self, content: BufferedIOBase) -> str:
-        """The hash that the Hub would give for this content of as many bytes."""
+        """Return the hash that the Hub lists for this content."""
 
         def start() -> Any:
             if len(self.hash) == 64:
@@ -69,7 +69,7 @@ class File:
 
 @dataclass(frozen=True)
 class Weights:
-    """What the headers of a folder's weight files say."""
+    """Summary of the headers of a folder's weight files."""
 
     shards: dict[str, int]
     parameters: int
@@ -79,7 +79,7 @@ class Weights:
 def wanted(
     listed: dict[str, File | None], repository: str, ask: Callable[[str], File]
 ) -> list[File]:
-    """The files to fetch of all that a repository lists, small ones first; raises ModelError.
+    """Select the files to download from a listing, small ones first; raises ModelError.
 
     Where the list lacks the size or the hash of a file, `ask` tells them.
     """
@@ -87,10 +87,11 @@ def wanted(
     lacking = [any_of[0] for any_of in _NEEDED if not any(fnmatch.filter(files, p) for p in any_of)]
     if lacking:
         raise ModelError(
-            f"{repository} is no InstructBLIP model in safetensors: it lacks {', '.join(lacking)}",
-            hint="only safetensors are read, since other kinds can run code"
+            f"{repository} is not an InstructBLIP model in safetensors format: "
+            f"missing {', '.join(lacking)}",
+            hint="only safetensors is supported, since other formats can run code"
             if lacking == [_NEEDED[-1][0]]
-            else "take an InstructBLIP model; `malmm models` lists some",
+            else "use an InstructBLIP model; `malmm models` lists some",
         )
     if INDEX in files:
         files.pop(WHOLE, None)
@@ -98,11 +99,11 @@ def wanted(
     return sorted(found, key=lambda file: (file.name.endswith(".safetensors"), file.name))
 
 
-def file_of(name: str, size: Any, told: Any) -> File | None:
-    """A file of that size and hash; None where what was told is no such thing."""
-    if not isinstance(size, int) or size < 0 or not _HASH.fullmatch(str(told)):
+def file_of(name: str, size: Any, digest: Any) -> File | None:
+    """Build a File; None if size or hash is invalid."""
+    if not isinstance(size, int) or size < 0 or not _HASH.fullmatch(str(digest)):
         return None
-    file = File(name, size, str(told))
+    file = File(name, size, str(digest))
     return file if size or file.hash_of(BytesIO()) == file.hash else None
 
 
@@ -132,7 +133,7 @@ def read_weights(folder: Path) -> Weights:
 
 
 def size_text(size: int) -> str:
-    """A number of bytes for people: 15.8 GB."""
+    """Format a number of bytes: 15.8 GB."""
     for unit, one in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= one:
             return f"{size / one:.1f} {unit}"

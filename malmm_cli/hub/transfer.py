@@ -22,7 +22,7 @@ _PART = re.compile(r"bytes (?:([0-9]+)-([0-9]+)|\*)/([0-9]+|\*)")
 def receive(
     url: str, file: File, place: Path, *, whole: bool, on_progress: Callable[[int], None]
 ) -> None:
-    """Append to place what the Hub sends of the bytes that are missing, until it ends.
+    """Download the missing bytes of a file and append them to place.
 
     `whole` asks for the file from its beginning, of which the bytes that are here are passed over.
     Raises WrongAnswerError, or what the client raises when there is no answer or the line breaks.
@@ -54,48 +54,46 @@ def receive(
         on_progress(before)
         _compare(file, str(done))
     if done == before < file.size:
-        raise WrongAnswerError(
-            f"nothing came of {file.name}, of which {file.size - done} bytes are due"
-        )
+        raise WrongAnswerError(f"got no data for {file.name}; {file.size - done} bytes are missing")
 
 
 def _start(response: Any, file: File, asked: int) -> int:
-    """Where in the file an answer begins; raises where it is not that file, or another part."""
+    """Return the offset of a response in the file; raises WrongAnswerError."""
     from huggingface_hub import utils
 
     client: Any = utils
-    status, told = response.status_code, response.headers
-    part = _PART.fullmatch(told.get("Content-Range", ""))
+    status, headers = response.status_code, response.headers
+    part = _PART.fullmatch(headers.get("Content-Range", ""))
     if part and status in (206, 416):
         _compare(file, part[3])
     client.hf_raise_for_status(response)
     for answer in response.history:
         _compare_hash(file, answer.headers.get("X-Linked-Etag", ""))
-    if told.get("Content-Type", "").startswith("text/html"):
-        raise ValueError("a page for people")
-    plain = told.get("Content-Encoding", "identity") == "identity"
-    length = int(told.get("Content-Length", 0)) if plain else 0
+    if headers.get("Content-Type", "").startswith("text/html"):
+        raise ValueError("an HTML page")
+    plain = headers.get("Content-Encoding", "identity") == "identity"
+    length = int(headers.get("Content-Length", 0)) if plain else 0
     if status == 200:
         _compare(file, str(length or file.size))
         return 0
     if status != 206 or not (plain or asked == 0):
-        raise WrongAnswerError(f"no bytes of {file.name} came (status {status})")
-    if not (part and part[1]) or told.get("Content-Type", "").startswith("multipart/"):
-        raise WrongAnswerError(f"a part of {file.name} came that does not say which one")
+        raise WrongAnswerError(f"got no data for {file.name} (HTTP {status})")
+    if not (part and part[1]) or headers.get("Content-Type", "").startswith("multipart/"):
+        raise WrongAnswerError(f"got part of {file.name} without a Content-Range")
     first, last = int(part[1]), int(part[2])
     if first != asked or first + length > last + 1:
-        raise WrongAnswerError(f"another part of {file.name} came than was asked for")
+        raise WrongAnswerError(f"got the wrong part of {file.name}")
     return first
 
 
 def _compare(file: File, size: str) -> None:
-    """Raise WrongAnswerError for a size that the file does not have; "*" is unknown."""
+    """Raise WrongAnswerError if the size differs from the file's; "*" is unknown."""
     if size not in ("*", str(file.size)):
         raise WrongAnswerError(f"{file.name} has {size} bytes, not {file.size}")
 
 
-def _compare_hash(file: File, told: str) -> None:
-    """Raise WrongAnswerError for a hash of the same kind that the file does not have."""
-    told = told.removeprefix("W/").strip('"')
-    if len(told) == len(file.hash) and told != file.hash:
-        raise WrongAnswerError(f"{file.name} is another file than the Hub lists")
+def _compare_hash(file: File, etag: str) -> None:
+    """Raise WrongAnswerError if a hash of the same kind differs from the file's."""
+    etag = etag.removeprefix("W/").strip('"')
+    if len(etag) == len(file.hash) and etag != file.hash:
+        raise WrongAnswerError(f"{file.name} is not the file listed on the Hub")

@@ -132,7 +132,7 @@ def read(
             pixels=resize(pixels, size or (info.width, info.height)),
         )
     if wanted and len(missing) == len(wanted):
-        message = f"{shown(info.path)}: no picture could be decoded ({info.codec})"
+        message = f"{shown(info.path)}: no frame could be decoded ({info.codec})"
         raise MediaError(message, kind="NoPicture")
     if missing and on_warning and not info.warnings:
         on_warning(_damage(info, wanted, missing))
@@ -146,7 +146,7 @@ def _damage(info: MediaInfo, wanted: Sequence[int], missing: set[int]) -> str:
     begin = info.seconds[before[-1]] if before else 0.0
     if not after:
         whole = info.duration
-        return f"damaged: pictures end at {begin:.1f} s of {whole:.1f} s; using what is there"
+        return f"damaged: frames end at {begin:.1f} s of {whole:.1f} s; using those"
     end = info.seconds[after[0]]
-    lost = f"{len(missing)} of {len(wanted)} pictures cannot be decoded"
+    lost = f"{len(missing)} of {len(wanted)} frames cannot be decoded"
     return f"damaged between {begin:.1f} s and {end:.1f} s: {lost}"

@@ -78,8 +78,10 @@ def _parts(path: str) -> tuple[bytes, bytes, list[_Part]]:
             elif kind == b"acTL":
                 animated = True
             elif kind == b"fcTL" and animated and length == 26:
-                said = file.read(26)
-                _, width, height, x, y, up, down, dispose, blend = struct.unpack(">IIIIIHHBB", said)
+                control = file.read(26)
+                _, width, height, x, y, up, down, dispose, blend = struct.unpack(
+                    ">IIIIIHHBB", control
+                )
                 if not parts and dispose == BEFORE:
                     dispose = CLEARED
                 canvas = struct.unpack(">II", header[:8])
@@ -106,5 +108,5 @@ def _decoded(head: bytes, data: list[bytes]) -> Image.Image:
     except av.FFmpegError as error:
         raise ValueError("broken") from error
     if not frames:
-        raise ValueError("no picture")
+        raise ValueError("no frame")
     return Image.fromarray(frames[0].to_ndarray(format="rgba"))

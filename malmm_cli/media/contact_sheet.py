@@ -43,8 +43,8 @@ def look(
     times = choose_for(info, settings.sampling)
     if sheet and len(times) > _MOST_ON_SHEET:
         raise UsageError(
-            f"{sheet}: a sheet holds {_MOST_ON_SHEET} pictures at most, not {len(times)}",
-            hint=f"use --frames {_MOST_ON_SHEET}, or --dump FOLDER for all",
+            f"{sheet}: a sheet holds at most {_MOST_ON_SHEET} frames, not {len(times)}",
+            hint=f"use --frames {_MOST_ON_SHEET}, or --dump FOLDER to save all",
         )
     seen = Seen(info, warnings=list(info.warnings))
     thumbnails = []

@@ -49,13 +49,13 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
         raise UsageError("decord is not installed", hint=hint)
     track = pyav.probe(path, max_pixels)
     if track.container not in CONTAINERS or track.codec not in CODECS:
-        raise _refusal(path, f"is not for {track.codec} in {track.container.split(',')[0]}")
+        raise _refusal(path, f"does not support {track.codec} in {track.container.split(',')[0]}")
     if track.alpha or track.margins != NO_MARGINS:
-        raise _refusal(path, "shows what is transparent or cut off")
+        raise _refusal(path, "ignores transparency and cropping")
     mirrored = sum(track.turn) % 2 == 1
     sound = track.plain and track.as_stamped and len(track.keys) and not track.warnings
     if not sound or mirrored or not _starts_anew(track):
-        raise _refusal(path, "gives wrong pictures from cut, damaged, mirrored or open-GOP files")
+        raise _refusal(path, "returns wrong frames from cut, damaged, mirrored or open-GOP files")
     return replace(track, decoder="decord")
 
 
@@ -125,7 +125,7 @@ def _receive(track: Track, process: subprocess.Popen[bytes], index: int) -> Pixe
         watchdog.cancel()
     nearest = int(np.abs(track.seconds - seconds).argmin())
     if length != len(track.seconds) or not given == nearest == index:
-        raise _refusal(track.path, "and PyAV disagree about its pictures")
+        raise _refusal(track.path, "and PyAV disagree about the frames")
     if len(data) < height * width * 3:
         raise _refusal(track.path, "failed")
     return np.frombuffer(data, np.uint8).reshape(height, width, 3)

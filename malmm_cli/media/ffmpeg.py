@@ -65,7 +65,7 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
         return _watch(path, max_pixels, error)
     if track.as_stamped and (track.container.startswith(MOV) or _same_clock(track)):
         return replace(track, decoder="ffmpeg")
-    failure = MediaError(f"{shown(path)}: no picture could be decoded", kind="NoPicture")
+    failure = MediaError(f"{shown(path)}: no frame could be decoded", kind="NoPicture")
     watched = _watch(path, max_pixels, failure, track)
     own = ["marks", "keys", "targets"]
     if len(watched.seconds) != len(track.seconds):

@@ -48,7 +48,10 @@ _PACKET = re.compile(rb"G[\0-\x7f].[^\0-\x0f\x40-\x4f\x80-\x8f\xc0-\xcf]", re.S)
 def check(path: str) -> None:
     """Raise MediaError, or UsageError for what is no path, unless `path` is a file to try."""
     if path == "-":
-        raise UsageError("-: standard input is not taken", hint="save the video to a file first")
+        raise UsageError(
+            "-: reading a video from standard input is not supported",
+            hint="save the video to a file first",
+        )
     if URL.match(path) and not os.path.exists(path):
         raise UsageError(f"{shown(path)}: URLs are not supported", hint="download the file first")
     try:
@@ -58,7 +61,7 @@ def check(path: str) -> None:
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         raise MediaError(f"{shown(path)}: no such file", kind="Missing") from error
     if stat.S_ISDIR(status.st_mode):
-        hint = "give a video file, or the folder to `malmm batch`"
+        hint = "give a video file, or use `malmm batch` for a folder"
         raise MediaError(f"{shown(path)}: is a folder", hint=hint, kind="Folder")
     if not stat.S_ISREG(status.st_mode):
         raise MediaError(f"{shown(path)}: not a regular file", kind="NotAVideo")
@@ -80,7 +83,7 @@ def kind_of(path: str) -> Kind:
 
 
 def head(path: str) -> bytes:
-    """Return the first bytes of the file; raises MediaError where it may not be read."""
+    """Return the first bytes of the file; raises MediaError where it permission denied."""
     try:
         with open(path, "rb") as file:
             return file.read(1024)
@@ -141,11 +144,11 @@ def shown(path: str) -> str:
 
 def playlist(path: str) -> MediaError:
     """Return the error for a file that names other files."""
-    hint = "give the video itself"
+    hint = "give the video file itself"
     return MediaError(f"{shown(path)}: a playlist, not a video", hint=hint, kind="Playlist")
 
 
 def _unreadable(path: str) -> MediaError:
     return MediaError(
-        f"{shown(path)}: may not be read", hint="look at its permissions", kind="Unreadable"
+        f"{shown(path)}: permission denied", hint="check its permissions", kind="Unreadable"
     )

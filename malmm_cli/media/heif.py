@@ -21,13 +21,13 @@ def sequence_first(path: str, streams: list[VideoStream]) -> list[VideoStream]:
     """
     with open(path, "rb") as file:
         beginning = file.read(BEGINNING)
-    hint = "AVIF is read by --decoder auto; others can be converted to PNG first"
+    hint = "use --decoder auto for AVIF; convert other files to PNG first"
     if any(name in beginning for name in ALPHA):
-        message = f"{shown(path)}: transparency that is stored as a picture of its own is not read"
+        message = f"{shown(path)}: transparency stored as a separate image is not supported"
         raise MediaError(message, hint=hint, kind="Unsupported")
     tracks = [stream for stream in streams if stream.frames > 1]
     whole = [stream for stream in streams if not stream.disposition & Disposition.dependent]
     if not (tracks or whole):
-        message = f"{shown(path)}: a photograph that is stored in tiles is not read"
+        message = f"{shown(path)}: tiled photographs are not supported"
         raise MediaError(message, hint=hint, kind="Unsupported")
     return tracks or whole

@@ -27,7 +27,7 @@ def _pyav() -> str:
 def _nvdec() -> str:
     from malmm_cli.media.nvdec import CODECS, available
 
-    return f"this machine's GPU, reads {', '.join(sorted(CODECS))}" if available() else ""
+    return f"available, reads {', '.join(sorted(CODECS))}" if available() else ""
 
 
 def _program() -> str:

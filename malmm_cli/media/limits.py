@@ -21,7 +21,7 @@ def check_size(path: str, width: int, height: int, max_pixels: int) -> None:
 def beyond(path: str, kind: str, given: str, most: str) -> MediaError:
     """Return the error for a file that asks for more than it may."""
     return MediaError(
-        f"{shown(path)}: {given} is beyond the limit of {most}",
-        hint="the options --max-… of `malmm batch` raise the limits",
+        f"{shown(path)}: {given} exceeds the limit of {most}",
+        hint="raise the limit with the --max-… options of `malmm batch`",
         kind=kind,
     )

@@ -36,7 +36,7 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
         why = f"cannot decode this {track.codec}"
     else:
         return replace(track, decoder="nvdec")
-    return replace(track, warnings=(*track.warnings, f"nvdec {why}; reading with pyav"))
+    return replace(track, warnings=(*track.warnings, f"nvdec {why}; using pyav"))
 
 
 def preferred(track: Track) -> Track:

@@ -67,11 +67,11 @@ def limit_of(container: InputContainer) -> int:
 def _no_container(path: str) -> MediaError:
     if head(path)[4:8] in CONTAINERS:
         return MediaError(
-            f"{shown(path)}: broken: its index (moov) is missing",
-            hint="the recording was cut off or is not complete yet",
+            f"{shown(path)}: broken file: the index (moov) is missing",
+            hint="the recording was interrupted or is still in progress",
             kind="CutOff",
         )
-    return MediaError(f"{shown(path)}: not a video (no known format)", kind="NotAVideo")
+    return MediaError(f"{shown(path)}: not a video (unknown format)", kind="NotAVideo")
 
 
 def picture_streams(path: str, container: InputContainer) -> list[int]:
@@ -115,10 +115,10 @@ def _sizes_said(path: str) -> dict[int, tuple[int, int]]:
 
 def _no_pictures(path: str, container: InputContainer) -> MediaError:
     if container.format.name in TEXTS or not (container.streams.video or container.streams.audio):
-        return MediaError(f"{shown(path)}: not a video (no pictures, no sound)", kind="NotAVideo")
+        return MediaError(f"{shown(path)}: not a video (no video or audio track)", kind="NotAVideo")
     if container.streams.video:
-        return MediaError(f"{shown(path)}: only a cover picture", kind="CoverOnly")
-    return MediaError(f"{shown(path)}: no picture track, sound only", kind="SoundOnly")
+        return MediaError(f"{shown(path)}: has only a cover image", kind="CoverOnly")
+    return MediaError(f"{shown(path)}: no video track, audio only", kind="SoundOnly")
 
 
 def stream_of(container: InputContainer, number: int) -> VideoStream:
@@ -225,8 +225,8 @@ def _decoder(stream: VideoStream) -> VideoCodecContext:
     """
     own = stream.codec_context
     name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(own.name)
-    said = {key.lower(): value for key, value in stream.metadata.items()}
-    if said.get("alpha_mode") != "1" or name not in av.codecs_available:
+    metadata = {key.lower(): value for key, value in stream.metadata.items()}
+    if metadata.get("alpha_mode") != "1" or name not in av.codecs_available:
         return own
     decoder = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
     decoder.options = own.options

@@ -29,7 +29,7 @@ def check_text(path: str) -> None:
             if kind in (b"zTXt", b"iTXt", b"iCCP"):
                 left -= _unpacked(_packed(kind, file.read(min(length, MOST))), left)
                 if left <= 0:
-                    message = f"{shown(path)}: its text is beyond the limit of {MOST >> 20} MiB"
+                    message = f"{shown(path)}: its text chunks exceed the limit of {MOST >> 20} MiB"
                     raise MediaError(message, kind="TooLarge")
 
 

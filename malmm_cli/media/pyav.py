@@ -46,7 +46,7 @@ WORTH_A_SEEK = 12  # pictures; a seek throws away what the decoder's threads hav
 def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
     """Scan the packets of `path`; raises MediaError if it shows no picture."""
     if kind_of(path) == "other" and hides_grey(path):
-        raise _for_auto(path, "grey of less than 8 bits with a transparent value")
+        raise _for_auto(path, "grey below 8 bits with a transparent value")
     with open_file(path, max_pixels) as container:
         numbers = picture_streams(path, container)
     for number in numbers:
@@ -63,7 +63,7 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
                 fields = first.interlaced_frame and _has_fields(found, first, frames)
                 track = _track(path, container, stream, found, first)
                 return _by_fields(track) if fields and not track.counted else track
-    raise MediaError(f"{shown(path)}: no picture could be decoded", kind="NoPicture")
+    raise MediaError(f"{shown(path)}: no frame could be decoded", kind="NoPicture")
 
 
 def pictures(
@@ -97,8 +97,8 @@ def _upright(track: Track, frame: VideoFrame) -> Pixels:
 
 def _for_auto(path: str, what: str) -> MediaError:
     """Return the error for transparency that FFmpeg does not know."""
-    hint = "--decoder auto reads it, unless it is broken"
-    return MediaError(f"{shown(path)}: {what} is not read", hint=hint, kind="Unsupported")
+    hint = "use --decoder auto"
+    return MediaError(f"{shown(path)}: {what} is not supported", hint=hint, kind="Unsupported")
 
 
 def _track(
@@ -177,18 +177,16 @@ def _cut_off(stream: VideoStream, times: Times, duration: float, found: Scan) ->
     if found.joined or found.splices is not None:
         promised = 0.0  # a guess of FFmpeg's, or from times that jump
     if found.left:
-        return (
-            f"pictures end at {duration:.1f} s; what follows is another stream and is left out",
-        )
+        return (f"frames end at {duration:.1f} s; another stream follows and is ignored",)
     if found.torn:
         number = len(found.stamps)
-        return (f"damaged: {found.torn} of {number} packets are incomplete; pictures may be wrong",)
+        return (f"damaged: {found.torn} of {number} packets are incomplete; frames may be wrong",)
     if times.lost:
-        return (f"damaged: {times.lost} of {len(found.stamps)} packets hold no picture",)
+        return (f"damaged: {times.lost} of {len(found.stamps)} packets hold no frame",)
     if not found.cut and promised <= duration + SLACK:
         return ()
     whole = f" of {promised:.1f} s" if promised > duration else ""
-    return (f"damaged: pictures end at {duration:.1f} s{whole}; using what is there",)
+    return (f"damaged: frames end at {duration:.1f} s{whole}; using those",)
 
 
 # --- reading

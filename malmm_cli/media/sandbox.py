@@ -65,12 +65,12 @@ class Sandbox:
         """As `media.probe`; refuses what is beyond the limits."""
         path = os.fspath(path)
         request = {"do": "probe", "path": path, "decoder": decoder, "pixels": self.limits.pixels}
-        told = self._ask(path, request)
+        reply = self._ask(path, request)
         info = MediaInfo(
             path=path,
             seconds=np.frombuffer(self._receive_bytes(path), np.float64),
-            warnings=tuple(told.pop("warnings")),
-            **told,
+            warnings=tuple(reply.pop("warnings")),
+            **reply,
         )
         if info.duration > self.limits.duration:
             lasts, most = f"{info.duration:.0f} s", f"{self.limits.duration:.0f} s"
@@ -88,19 +88,19 @@ class Sandbox:
         decoded = len(seconds) * info.width * info.height * 3
         if decoded > self.limits.decoded:
             raise beyond(info.path, "TooLarge", _bytes(decoded), _bytes(self.limits.decoded))
-        told = self._ask(info.path, {"do": "read", "seconds": list(seconds), "size": size})
+        reply = self._ask(info.path, {"do": "read", "seconds": list(seconds), "size": size})
         whole = False
         try:
-            while "height" in told:
+            while "height" in reply:
                 data = np.frombuffer(self._receive_bytes(info.path), np.uint8)
-                pixels = data.reshape(told["height"], told["width"], 3)
-                yield Frame(told["seconds"], told["source_seconds"], pixels)
-                told = self._receive(info.path)
+                pixels = data.reshape(reply["height"], reply["width"], 3)
+                yield Frame(reply["seconds"], reply["source_seconds"], pixels)
+                reply = self._receive(info.path)
             whole = True
         finally:
             if not whole:
                 self.close()  # its other pictures are in the way
-        for warning in told["warnings"]:
+        for warning in reply["warnings"]:
             if on_warning:
                 on_warning(warning)
 
@@ -126,11 +126,11 @@ class Sandbox:
 
     def _receive(self, path: str) -> dict[str, Any]:
         """The child's next word; raises the error that it tells of, or that it is."""
-        told: dict[str, Any] = json.loads(self._receive_bytes(path))
-        if "error" not in told:
-            return told
-        kind = getattr(errors, told.pop("error"), MalmmError)
-        raise kind(told.pop("message"), **told)
+        reply: dict[str, Any] = json.loads(self._receive_bytes(path))
+        if "error" not in reply:
+            return reply
+        kind = getattr(errors, reply.pop("error"), MalmmError)
+        raise kind(reply.pop("message"), **reply)
 
     def _receive_bytes(self, path: str) -> bytes:
         assert self._talk is not None
@@ -142,8 +142,8 @@ class Sandbox:
             raise self._crashed(path) from None
         self.close()
         if left <= QUIET:
-            raise MediaError(f"{shown(path)}: the time for it is over, decoding", kind="Timeout")
-        raise MediaError(f"{shown(path)}: decoding hangs, for {QUIET:.0f} s", kind="Hung")
+            raise MediaError(f"{shown(path)}: timed out while decoding", kind="Timeout")
+        raise MediaError(f"{shown(path)}: decoding hung for {QUIET:.0f} s", kind="Hung")
 
     def _crashed(self, path: str) -> MediaError:
         assert self._child is not None

@@ -39,8 +39,8 @@ def serve(talk: Connection, memory: int) -> None:
     cramped = memory > 0 and not _limit(memory)
     info: MediaInfo | None = None
 
-    def send(told: dict[str, Any], data: bytes | None = None) -> None:
-        talk.send_bytes(json.dumps(told).encode())
+    def send(reply: dict[str, Any], data: bytes | None = None) -> None:
+        talk.send_bytes(json.dumps(reply).encode())
         if data is not None:
             talk.send_bytes(data)
 
@@ -72,8 +72,8 @@ def _read(
     exact = (size[0], size[1]) if size else None
     for frame in media.read(info, seconds, exact, warnings.append):
         height, width = frame.pixels.shape[:2]
-        told = {"seconds": frame.seconds, "source_seconds": frame.source_seconds}
-        send({**told, "height": height, "width": width}, frame.pixels.tobytes())
+        reply = {"seconds": frame.seconds, "source_seconds": frame.source_seconds}
+        send({**reply, "height": height, "width": width}, frame.pixels.tobytes())
     send({"warnings": warnings}, None)
 
 
@@ -92,8 +92,8 @@ def _told(error: Exception) -> dict[str, Any]:
     """The error as the parent raises it again."""
     if _wants_memory(error):
         error = CapacityError(
-            "decoding takes more memory than --max-memory allows",
-            hint="raise --max-memory, or give 0 for no limit",
+            "decoding needs more memory than --max-memory allows",
+            hint="raise --max-memory, or set it to 0 for no limit",
         )
     if not isinstance(error, MalmmError):
         message = f"decoding failed: {type(error).__name__}: {error}"

@@ -54,7 +54,7 @@ def merge_most_similar(bank: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass
 class PlainBank:
-    """Stored inputs in time order, projected anew at every step.
+    """Stored inputs in time order, projected again at every step.
 
     `entries` (B, T, P, C) and `counts` (B, T, P); None while empty. What the bank itself stores
     has no gradient.
@@ -68,7 +68,7 @@ class PlainBank:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was appended yet."""
+        """Whether the bank has no entries yet."""
         return self.entries is None
 
     def in_time(self) -> tuple[Tensor, Tensor]:
@@ -91,8 +91,8 @@ class PlainBank:
         return project(everything.flatten(1, 2))
 
     def append(self, project: Project) -> None:
-        """Store the newcomer that was read last; a bank that is full merges or drops an entry."""
-        assert self.newcomer is not None, "nothing was read"
+        """Store the last newcomer; a full bank merges or drops an entry."""
+        assert self.newcomer is not None, "the bank is empty"
         stored, ones = self.newcomer, _ones(self.newcomer)
         if self.entries is not None and self.counts is not None:
             stored = torch.cat([self.entries.detach(), stored], dim=1)
@@ -147,7 +147,7 @@ class MemoryBank:
         return [bank[:, : self.used + 1].flatten(1, 2) for bank in self.projections]
 
     def append(self, project: Project) -> None:
-        """Store the newcomer that was read last; a full bank merges or drops one per position."""
+        """Store the last newcomer; a full bank merges or drops one entry per position."""
         if self.used < self.length:
             self.used += 1
             return
@@ -169,7 +169,7 @@ class MemoryBank:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was appended yet."""
+        """Whether the bank has no entries yet."""
         return self.used == 0
 
     def in_time(self) -> tuple[Tensor, Tensor]:
@@ -202,7 +202,7 @@ class MemoryBank:
         if all(bank.dtype == merged.dtype for bank in self.projections):
             for bank in self.projections:
                 _write(bank, into, torch.lerp(_read(bank, into), _read(bank, out), share))
-        else:  # in half precision merge after merge would let rounding pile up
+        else:  # in half precision, repeated merges would accumulate rounding errors
             fresh = project(merged.to(self.projections[0].dtype))
             for bank, value in zip(self.projections, fresh, strict=True):
                 _write(bank, into, value)

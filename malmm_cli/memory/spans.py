@@ -35,7 +35,7 @@ def spans(counts: Tensor, seconds: Tensor) -> Tensor:
 
 
 def frame_seconds(slots: Slots, frames: int) -> Tensor:
-    """Seconds (T, 2) of so many frames, as far as slots can ask for them; NaN elsewhere."""
+    """Return the seconds (T, 2) of frames that slots need; NaN elsewhere."""
     first, end = _places(slots.counts, frames)
     found = slots.seconds.new_full((frames, 2), torch.nan)
     found[first, 0], found[end - 1, 1] = slots.seconds[..., 0], slots.seconds[..., 1]
@@ -43,6 +43,6 @@ def frame_seconds(slots: Slots, frames: int) -> Tensor:
 
 
 def _places(counts: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-    """The number of the first frame of each slot and that behind its last, (S, P) each."""
+    """Return the first frame of each slot and the end (exclusive), (S, P) each."""
     end = frames - counts.sum(0) + counts.cumsum(0)
     return end - counts, end

@@ -65,9 +65,8 @@ def configuration(folder: Path, names: Iterable[str]) -> Any:
         if isinstance(part, dict):
             if part.get("quantization_config") is not None:
                 raise ModelError(
-                    f"{path}: quantization_config: weights that are quantized are not supported",
-                    hint="take weights in float16, bfloat16 or float32; --quantize makes them "
-                    "smaller",
+                    f"{path}: quantization_config: quantized weights are not supported",
+                    hint="use float16, bfloat16 or float32 weights; --quantize makes them smaller",
                 )
             for key in _PASSED_OVER:
                 part.pop(key, None)
@@ -90,7 +89,9 @@ def _take_ids(config: Any, folder: Path) -> None:
         known = [more.get("decoder_start_token_id"), getattr(text, "decoder_start_token_id", None)]
         start = next((value for value in known if value is not None), text.pad_token_id)
         if type(start) is not int or not 0 <= start < text.vocab_size:
-            raise ValueError(f"decoder_start_token_id is {str(start)[:80]}, which is no token's id")
+            raise ValueError(
+                f"decoder_start_token_id is {str(start)[:80]}, which is not a token id"
+            )
         text.decoder_start_token_id = start
 
 
@@ -98,7 +99,7 @@ def token_ids(value: Any) -> list[int]:
     """One id, several or none, as configurations give them; ValueError for anything else."""
     ids = value if isinstance(value, list) else [] if value is None else [value]
     if not all(type(number) is int for number in ids):
-        raise ValueError(f"eos_token_id is {str(value)[:80]}, which is no token's id")
+        raise ValueError(f"eos_token_id is {str(value)[:80]}, which is not a token id")
     return ids
 
 
@@ -121,7 +122,7 @@ def _check_sizes(name: str, part: Any) -> None:
     """Raise ValueError for sizes below 1, of which every library complains in words of its own."""
     for key in sorted(_SIZES.intersection(part)) if isinstance(part, dict) else []:
         if isinstance(part[key], int | float) and part[key] < 1:
-            raise ValueError(f"{name}.{key} is {part[key]}, and must be at least 1")
+            raise ValueError(f"{name}.{key} is {part[key]} but must be at least 1")
 
 
 @contextmanager
@@ -134,7 +135,7 @@ def told(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:  # every version of transformers raises its own kinds
         raise ModelError(
-            f"{folder / 'config.json'}: makes no model: {first_line(error)[:300]}",
+            f"{folder / 'config.json'}: does not describe a valid model: {first_line(error)[:300]}",
             hint=remedy(folder),
         ) from error
 
@@ -148,7 +149,7 @@ def bounded(stored: int) -> Iterator[None]:
         nonlocal built
         built += parameter is not None
         if built > 2 * stored + _UNSTORED:
-            raise ValueError(f"it asks for more parameters than the {stored} that are stored")
+            raise ValueError(f"it needs more parameters than the {stored} in the weights")
 
     handle = register_module_parameter_registration_hook(count)
     try:

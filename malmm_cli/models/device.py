@@ -104,7 +104,7 @@ def language_options(
     absent = [package for package in packages if find_spec(package) is None]
     if absent:
         raise UsageError(
-            f"{' and '.join(absent)} must be installed for this",
+            f"--quantize needs {' and '.join(absent)}",
             hint="pip install 'malmm[quantize]'",
         )
     options: dict[str, Any] = {"device_map": "auto" if spread else {"": torch.device(device)}}

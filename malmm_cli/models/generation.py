@@ -162,9 +162,9 @@ def check_context(model: Speaker, visual: int, prompts: Sequence[str], new: int)
     given = model.texts.prompts(prompts, side="left")[0].shape[1]
     if not model.texts.decoder_only or limit is None or visual + given + new <= limit:
         return  # encoder-decoders have relative positions, without a limit
-    told = f"{visual} visual tokens, {given} of the prompt and {new} new ones"
+    told = f"{visual} visual tokens, {given} prompt tokens and {new} new tokens"
     raise CapacityError(
-        f"{told} are {visual + given + new}; the language model reads {limit}",
+        f"{told} make {visual + given + new}; the language model reads {limit}",
         hint=_way_out(model.num_queries, visual, limit - given - new),
     )
 
@@ -174,7 +174,7 @@ def _way_out(one_frame: int, visual: int, room: int) -> str:
     if visual == one_frame:
         return "shorten the prompt, or lower --max-new-tokens"
     frames = max(room // one_frame, 0)
-    less = f", or at most {frames} frames without" if frames else ""
+    less = f", or use at most {frames} frames without a memory" if frames else ""
     return f"use a memory: --memory 20 gives {one_frame} visual tokens for any length{less}"
 
 

@@ -156,7 +156,7 @@ class Writer:
             tensors = half.as_dict()
             with self._told():
                 if not fits:
-                    raise OSError("numbers too large for half precision")
+                    raise OSError("values too large for half precision")
                 if (
                     self._size + sum(tensor.nbytes for tensor in tensors.values())
                     > self._cache.limit
@@ -272,7 +272,7 @@ def _read(path: Path) -> Features:
         known = file.metadata()["crc32"]
         features = Features.from_dict(tensors)
     if known != checksum(*tensors.values()):
-        raise DamagedError(f"{path}: its numbers were changed")
+        raise DamagedError(f"{path}: checksum mismatch")
     return features
 
 

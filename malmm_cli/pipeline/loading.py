@@ -59,8 +59,8 @@ def capacity() -> Iterator[None]:
         if not (known or "allocate memory" in str(error)):
             raise
         raise CapacityError(
-            "there is not enough memory",
-            hint="fewer beams, a smaller --memory or another --model need less",
+            "not enough memory",
+            hint="try fewer beams, a smaller --memory or another --model",
         ) from error
 
 

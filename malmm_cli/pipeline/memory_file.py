@@ -127,8 +127,8 @@ def remember(
     slots = seen.memory.slots()
     if not (half := slots.rows.half().cpu()).isfinite().all():
         raise ModelError(
-            f"{model.name} gave numbers that do not fit into a memory file in {model.dtype}",
-            hint="try --dtype float32; if it stays so, the weights are broken",
+            f"{model.name} produced values too large for a memory file in {model.dtype}",
+            hint="try --dtype float32; if that does not help, the weights are damaged",
         )
     return MemoryFile(
         slots=half,
@@ -176,7 +176,7 @@ def check(settings: Settings) -> None:
     """Raise UsageError for settings that keep nothing, or more slots than a file may hold."""
     length, policy = settings.memory.length, settings.memory.policy
     if policy not in BANK_POLICIES:
-        raise UsageError(f"--policy {policy} remembers nothing", hint="use mbc or fifo")
+        raise UsageError(f"--policy {policy} keeps no memory", hint="use --policy mbc or fifo")
     if not 0 < length < MOST_SLOTS:
         raise UsageError(f"--memory {length}: a file holds 1 to {MOST_SLOTS - 1} slots")
 
@@ -204,14 +204,14 @@ def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
             raise MediaError(
                 f"{path}: is a memory file of version {known['format'].removeprefix(KIND)}; "
                 f"up to version {FORMAT.removeprefix(KIND)} can be read",
-                hint="make it again: malmm remember VIDEO -o FILE",
+                hint="rebuild it: malmm remember VIDEO -o FILE",
                 kind="OtherVersion",
             )
         about = _about(known["about"], known["format"])
         if about["reader"] != model.fingerprints.reader:
             raise MediaError(
                 f"{path}: was made by another model, {about['model']}, not by {model.name}",
-                hint=f"--model {about['model']} can read it, or make it again with {model.name}",
+                hint=f"--model {about['model']} can read it, or rebuild it with {model.name}",
                 kind="OtherModel",
             )
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
@@ -221,7 +221,7 @@ def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
     tensors = {"slots": slots, "counts": counts, "seconds": seconds}
     with _told(path):
         if known["crc32"] != checksum(*tensors.values(), text=known["about"]):
-            raise ValueError("it was changed")
+            raise ValueError("checksum mismatch")
         _check_numbers(**tensors, about=about)
     return MemoryFile(**tensors, **about)
 
@@ -236,7 +236,7 @@ def _told(path: str | Path) -> Iterator[None]:
     ) as error:
         raise MediaError(
             f"{path}: is a damaged memory file: {error}",
-            hint="make it again: malmm remember VIDEO -o FILE",
+            hint="rebuild it: malmm remember VIDEO -o FILE",
             kind="BrokenMemory",
         ) from error
 
@@ -263,7 +263,7 @@ def _about(text: str, version: str) -> dict[str, Any]:
     about["reader"] = about.pop(VERSIONS[version][2])
     for values, kinds in ((about, _KINDS), (about["sampling"], _SAMPLING_KINDS)):
         if values.keys() != kinds.keys():
-            raise ValueError("it does not say what it should of itself")
+            raise ValueError("a metadata field is missing or invalid")
         for name, value in values.items():
             if isinstance(value, bool) or not isinstance(value, kinds[name]):
                 raise ValueError(f"its {name} is {value!r}")
@@ -307,4 +307,4 @@ def _check_numbers(slots: Tensor, counts: Tensor, seconds: Tensor, about: dict[s
     seen = about["frames"] if policy == "mbc" else len(slots)
     counted = (counts > 0).all() and (counts.long().sum(0) == seen).all()
     if not (slots.isfinite().all() and seconds.isfinite().all() and counted):
-        raise ValueError("its numbers make no sense")
+        raise ValueError("counts or times are inconsistent")

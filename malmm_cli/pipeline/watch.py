@@ -99,7 +99,7 @@ def _watch(
             events.progress(found.info.path, seen.frames, frames, "frames")
             yield seen
     if not seen.frames:
-        raise MediaError(f"{seen.info.path}: no picture could be decoded", kind="NoPicture")
+        raise MediaError(f"{seen.info.path}: no frame could be decoded", kind="NoPicture")
 
 
 @contextmanager
@@ -156,7 +156,7 @@ def read_context(memory: Memory, model: Model, seconds: dict[str, float]) -> Con
     if not context.tokens.isfinite().all():
         raise ModelError(
             f"{model.name} produced NaN or infinite values in {model.dtype}",
-            hint="try --dtype float32 or bfloat16; if that does not help, the weights are broken",
+            hint="try --dtype float32 or bfloat16; if that does not help, the weights are damaged",
         )
     return context
 

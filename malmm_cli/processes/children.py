@@ -130,10 +130,10 @@ def kill_tree(process: BaseProcess) -> None:
 def told_exit(code: int | None) -> str:
     """How a process ended, in words."""
     if code is None or code >= 0:
-        return f"its process ended with code {code}"
+        return f"the process exited with code {code}"
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    more = ", as a system does that is short of memory" if name == "SIGKILL" else ""
-    return f"its process was ended by {name}{more}"
+    more = ", perhaps because the system ran out of memory" if name == "SIGKILL" else ""
+    return f"the process was killed by {name}{more}"

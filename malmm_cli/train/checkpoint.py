@@ -33,7 +33,7 @@ __all__ = [
 TRAINED = "trained.safetensors"
 _LARGEST_STATE = 10**6  # bytes; it has some hundred
 _OPTIMIZER, _STATE = "optimizer.safetensors", "state.json"
-_DAMAGED = "the checkpoint is damaged; without its folder training begins anew"
+_DAMAGED = "the checkpoint is damaged; delete its folder to restart training"
 
 
 def latest(folder: Path) -> Path | None:
@@ -96,7 +96,7 @@ def read_state(place: Path) -> dict[str, Any]:
             state: dict[str, Any] = json.loads(file.read())
         whole = isinstance(state["step"], int) and isinstance(state["settings"], dict)
         if not whole or not {"best", "scaler"} <= state.keys():
-            raise ValueError("not what was written")
+            raise ValueError("checksum mismatch")
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read: {first_line(error)}", hint=_DAMAGED) from error
     return state
@@ -119,8 +119,8 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
     for name, value in tensors.items():
         if not value.isfinite().all():
             raise ModelError(
-                f"trained values are NaN or infinite in {name}, as {value.dtype}",
-                hint="a lower --lr or --clip 1; nothing of it is saved, the last save stays",
+                f"trained values in {name} are NaN or infinite as {value.dtype}",
+                hint="try a lower --lr or --clip 1; the last checkpoint is kept",
                 kind="NotANumber",
             )
 

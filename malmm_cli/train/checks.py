@@ -55,7 +55,7 @@ def held(training: Path) -> Iterator[None]:
     except Timeout:
         raise UsageError(
             f"{training.parent}: another training is writing to it",
-            hint="wait for its end, or name another folder",
+            hint="wait until it ends, or choose another folder",
             kind="Busy",
         ) from None
     except (OSError, NotImplementedError) as error:
@@ -118,7 +118,7 @@ def check_lengths(
             length = max(length, net.text_tokens(sample.prompt) + new)
         if visual + length > limit:
             raise CapacityError(
-                f"{sample.id}: {visual} visual tokens and {length} of prompt and answer are "
+                f"{sample.id}: {visual} visual tokens and {length} text tokens make "
                 f"{visual + length}; the language model reads {limit}",
                 hint="shorten the text" + (", or use a memory: --memory 20" if every else ""),
             )
@@ -136,6 +136,6 @@ def check_room(places: Sequence[tuple[Path, int]]) -> None:
         free = shutil.disk_usage(place).free
         if size > free:
             raise CapacityError(
-                f"{place}: {size_text(size)} are needed, and {size_text(free)} are free",
-                hint="free up disk space, or name another folder; --no-cache keeps no features",
+                f"{place}: {size_text(size)} needed, but only {size_text(free)} free",
+                hint="free up disk space, choose another folder, or use --no-cache",
             )

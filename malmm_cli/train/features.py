@@ -102,13 +102,13 @@ class ClipFeatures:
         found = encode(clip.video, self._model, settings)
         chunks = list(found.chunks)
         if not chunks:
-            raise MediaError(f"{clip.video}: no picture could be decoded", kind="NoPicture")
+            raise MediaError(f"{clip.video}: no frame could be decoded", kind="NoPicture")
         for warning in found.warnings:
             self._on_warning(f"{clip.video}: {warning}")
         rows = Features.joined(chunks).rows.to(DTYPE).cpu()
         if not rows.isfinite().all():
             raise ModelError(
-                f"{clip.video}: its features are NaN or infinite in {DTYPE}",
-                hint="try --dtype float32; if that does not help, the weights are broken",
+                f"{clip.video}: features are NaN or infinite in {DTYPE}",
+                hint="try --dtype float32; if that does not help, the weights are damaged",
             )
         return rows

@@ -106,9 +106,11 @@ class Training:
     def _check(self, workers: Workers) -> None:
         self.recipe.check()
         if self.save_every < 1:
-            raise UsageError(f"--save-every {self.save_every}: at least 1 is needed")
+            raise UsageError(f"--save-every {self.save_every}: must be at least 1")
         if self.cache and not self.keep_features:
-            raise UsageError("--cache and --no-cache exclude each other", hint="give one of them")
+            raise UsageError(
+                "--cache and --no-cache exclude each other", hint="use only one of them"
+            )
         if workers.first:
             checks.check_folder(self.folder, self._training)
 
@@ -126,7 +128,8 @@ class Training:
         where = pick_device(workers.device)
         if pick_dtype(self.dtype, where) == torch.float16 and where.type != "cuda":
             raise UsageError(
-                f"float16 cannot be trained on {where.type}", hint="--dtype float32 or bfloat16"
+                f"training in float16 is not supported on {where.type}",
+                hint="use --dtype float32 or bfloat16",
             )
 
     def _choose_frames(self, samples: list[Sample], events: Events) -> dict[Clip, Chosen]:

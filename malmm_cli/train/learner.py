@@ -170,7 +170,7 @@ class Learner:
     def _fault(self, number: int, batch: Batch) -> ModelError:
         """The error that names the samples of a batch, and those at fault when learnt alone."""
         alone = [each.ids[0] for each in batch.apart() if not self.loss(each).isfinite()]
-        told = f"at fault: {_named(alone)}" if alone else "none of them is at fault alone"
+        told = f"caused by {_named(alone)}" if alone else "no single sample causes it"
         where = f"in the batch of {_named(batch.ids)}; {told}"
         return ModelError(
             f"step {number + 1}: the loss is NaN or infinite {where}",
@@ -179,7 +179,10 @@ class Learner:
         )
 
 
-_HINT = "look at the sample; else a lower --lr, --clip 1 or --dtype float32; the last save stays"
+_HINT = (
+    "check the sample, or try a lower --lr, --clip 1 or --dtype float32; "
+    "the last checkpoint is kept"
+)
 
 
 def _named(ids: list[str]) -> str:

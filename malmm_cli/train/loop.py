@@ -68,7 +68,7 @@ def fit(
         for number in range(done, steps):
             if workers.total(bool(stopped))[0]:
                 kept.save(number, best)
-                events.note(f"step {number} of {steps} is saved; the same command goes on from it")
+                events.note(f"step {number} of {steps} saved; rerun the same command to resume")
                 stopped.stop()
             begin = time.perf_counter()
             learnt = learner.step(number, source.draw(number))
@@ -153,12 +153,12 @@ def _resume(
     state = checkpoint.read_state(place)
     if changed := _changed(state["settings"], about):
         raise UsageError(
-            f"{folder}: holds a run with other settings: {changed}",
-            hint="the same settings go on with it; another folder begins anew",
+            f"{folder}: contains a run with other settings: {changed}",
+            hint="use the same settings to resume it, or another folder to start over",
         )
     checkpoint.restore(place, learner.parameters, learner.optimizer)
     learner.scaler.load_state_dict(state["scaler"])
-    events.note(f"going on after step {state['step']} of {learner.steps}")
+    events.note(f"resuming after step {state['step']} of {learner.steps}")
     return state["step"], state["best"]
 
 
@@ -166,8 +166,8 @@ def _check_alike(workers: Workers, about: dict[str, Any]) -> None:
     """Raise UsageError in a process that would not do what the first one does."""
     if differ := _changed(workers.of_first(about), about):
         raise UsageError(
-            f"process {workers.rank} has other settings than the first: {differ}",
-            hint="give each the same files, and name what is chosen automatically, as --dtype is",
+            f"process {workers.rank}'s settings differ from those of process 0: {differ}",
+            hint="give all processes the same files, and set options such as --dtype explicitly",
         )
 
 

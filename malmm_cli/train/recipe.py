@@ -54,13 +54,13 @@ class Recipe:
             ("seed", self.seed, 0),
         ):
             if number is not None and number < least:
-                raise UsageError(f"--{name} {number}: at least {least} is needed")
+                raise UsageError(f"--{name} {number}: must be at least {least}")
         if not 0 < self.lr <= 1:
-            raise UsageError(f"--lr {self.lr:g}: a number above 0, at most 1, is needed")
+            raise UsageError(f"--lr {self.lr:g}: must be above 0 and at most 1")
         if self.clip is not None and not 0 < self.clip < math.inf:
-            raise UsageError(f"--clip {self.clip:g}: a number above 0 is needed")
+            raise UsageError(f"--clip {self.clip:g}: must be a number above 0")
         if not 0 <= self.weight_decay < math.inf:
-            raise UsageError(f"--weight-decay {self.weight_decay:g}: 0 or more is needed")
+            raise UsageError(f"--weight-decay {self.weight_decay:g}: must be 0 or more")
         if self.position_gradient not in POSITION_GRADIENTS:
             raise UsageError(
                 f"unknown position gradient {self.position_gradient!r}",

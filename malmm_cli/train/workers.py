@@ -89,8 +89,8 @@ def _connected() -> Iterator[None]:
         raise
     except RuntimeError as error:
         raise ModelError(
-            "another process of this training has ended, or cannot be reached",
-            hint="the same command goes on after the last save",
+            "another training process has ended or is unreachable",
+            hint="rerun the same command to resume from the last checkpoint",
             kind="ProcessLost",
         ) from error
 
@@ -122,7 +122,7 @@ def joined(device: str = "auto") -> Iterator[Workers]:
         # Ctrl-C comes to all, and the first has more to tell
         if (workers.first or isinstance(error, MalmmError)) and workers.speaks():
             raise
-        raise ToldElsewhereError("another process says why the training ended") from error
+        raise ToldElsewhereError("see the error of the other process") from error
     torch.distributed.destroy_process_group()
 
 
@@ -133,7 +133,8 @@ def _met(count: int) -> Any:
         return next(distributed.rendezvous("env://", timeout=MEETING))[0]
     except (RuntimeError, ValueError, AttributeError) as error:
         raise UsageError(
-            f"WORLD_SIZE is {count}, but the processes do not meet: {str(error).splitlines()[0]}",
+            f"WORLD_SIZE is {count}, but the processes cannot connect: "
+            f"{str(error).splitlines()[0]}",
             hint="start them with torchrun, or unset WORLD_SIZE for one process",
         ) from error
 
@@ -146,13 +147,13 @@ def _own_device(device: str, rank: int, count: int) -> str:
     if where.type != "cuda" or (where.index is not None and count > 1):
         raise UsageError(
             f"--device {device}: {count} processes cannot share it",
-            hint="--device auto gives each a GPU of its own, --device cpu uses none",
+            hint="use --device auto (one GPU each) or --device cpu",
         )
     there = torch.cuda.device_count()
     if count > there:
         raise UsageError(
-            f"{count} processes were started on this machine, which has {there} GPU(s)",
-            hint=f"--nproc-per-node {there}, or --device cpu",
+            f"{count} processes were started on a machine with {there} GPU(s)",
+            hint=f"use --nproc-per-node {there}, or --device cpu",
         )
     own = torch.device("cuda", rank if where.index is None else where.index)
     torch.cuda.set_device(own)
@@ -165,6 +166,6 @@ def _number(name: str, default: int) -> int:
         return int(text)
     except ValueError:
         raise UsageError(
-            f"{name}={text}: the environment must hold a whole number",
+            f"{name}={text}: must be a whole number",
             hint="torchrun sets it; for one process, unset it",
         ) from None

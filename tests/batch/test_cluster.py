@@ -121,7 +121,7 @@ def test_without_a_cluster(paths, monkeypatch):
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(UsageError, match="--ray auto: no cluster there: Could not find any"):
+    with pytest.raises(UsageError, match="--ray auto: no cluster found: Could not find any"):
         run_batch(paths, planned(files("a.mp4")), engine=engine())
 
 
@@ -129,5 +129,5 @@ def test_without_a_cluster(paths, monkeypatch):
 def test_an_address_where_nobody_listens_is_told_at_once(paths, monkeypatch, address):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
-    with pytest.raises(UsageError, match=r"no cluster there: .*(refused|address)"):
+    with pytest.raises(UsageError, match=r"no cluster found: .*(refused|address)"):
         run_batch(paths, planned(files("a.mp4")), engine=engine(address=address))

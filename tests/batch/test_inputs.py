@@ -141,10 +141,10 @@ def test_names_in_bytes_that_are_no_text():
         (NAMES.encode("utf-16-le"), "UTF-16", "iconv"),
         (NAMES.encode("utf-16-be"), "UTF-16", "iconv"),
         (NAMES.encode("utf-32"), "UTF-16", "iconv"),
-        (bytes(10**6), "is not a list of files", "one a line"),
-        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0", "is not a list of files", "one a line"),
-        (b"\x1f\x8b\x08\x01\x02\x03", "is not a list of files", "one a line"),
-        (b"a" * 10**6, "a line of more than", "one a line"),
+        (bytes(10**6), "is not a list of files", "one per line"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0", "is not a list of files", "one per line"),
+        (b"\x1f\x8b\x08\x01\x02\x03", "is not a list of files", "one per line"),
+        (b"a" * 10**6, "a line of more than", "one per line"),
     ],
 )
 def test_lists_that_are_none_are_told(content, encoding, says, hint):

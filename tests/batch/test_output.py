@@ -109,7 +109,7 @@ def test_damage_costs_the_lines_it_hit_and_no_more(videos, out, damage, lost):
 def test_files_of_others_are_left_alone(videos, content):
     path = Path("out.jsonl")
     path.write_bytes(content)
-    with pytest.raises(UsageError, match=r"out\.jsonl: line 1 is no result of malmm batch"):
+    with pytest.raises(UsageError, match=r"out\.jsonl: line 1 is not a malmm batch result"):
         run_batch(OutputPaths(path), planned(videos), engine=inline)
     assert path.read_bytes() == content
 
@@ -170,7 +170,7 @@ def test_the_state_of_others_is_left_alone(videos, out):
     base.execute("CREATE TABLE mine (a)")
     base.close()
     before = Path("out.sqlite").read_bytes()
-    with pytest.raises(UsageError, match="is no state of malmm batch"):
+    with pytest.raises(UsageError, match="is not a malmm batch state"):
         run_batch(out, planned(videos), engine=inline)
     assert Path("out.sqlite").read_bytes() == before
 
@@ -371,7 +371,7 @@ def test_names_that_are_one_on_some_disk_collide():
 def test_files_of_others_in_the_folder_are_left_alone(videos, folder):
     Path("texts").mkdir()
     Path("texts/v3.txt").write_text("mine")
-    with pytest.raises(UsageError, match=r"v3\.txt: exists, and is not what an earlier run wrote"):
+    with pytest.raises(UsageError, match=r"v3\.txt: exists, and was not written by malmm"):
         run_batch(folder, planned(videos), engine=inline)
     assert Path("texts/v3.txt").read_text() == "mine"
     run_batch(folder, planned(videos), engine=inline, overwrite=True)
@@ -394,7 +394,7 @@ def test_files_that_others_put_there_later_are_left_alone(videos, folder):
     assert [line.split(":")[0] for line in events.warnings] == ["texts/v1.txt", "texts/v2.srt"]
     for kind, name in (("txt", "v1"), ("srt", "v2")):
         paths = output_paths("texts/", {"txt": "text"}.get(kind, kind))
-        with pytest.raises(UsageError, match=rf"{name}\.{kind}: exists, and is not what"):
+        with pytest.raises(UsageError, match=rf"{name}\.{kind}: exists, and was not written"):
             run_batch(paths, planned(videos, model="another"), engine=inline)
     assert Path("texts/v1.txt").read_text() == "corrected by hand"
     assert Path("texts/v2.srt").read_text() == "mine"
@@ -404,7 +404,7 @@ def test_the_place_of_a_failure_may_be_taken(videos, folder):
     Path("fail-0.mp4").write_text("x")
     run_batch(folder, planned(["fail-0.mp4"]), engine=inline)
     Path("texts/fail-0.txt").write_text("my notes")
-    with pytest.raises(UsageError, match="exists, and is not what an earlier run wrote"):
+    with pytest.raises(UsageError, match="exists, and was not written by malmm"):
         run_batch(folder, planned(["fail-0.mp4"]), engine=inline)
     assert Path("texts/fail-0.txt").read_text() == "my notes"
 
@@ -443,7 +443,7 @@ def test_a_file_and_a_folder_are_not_mistaken(videos, folder):
     with pytest.raises(UsageError, match="was written as FOLDER/, with files"):
         run_batch(inside, planned(videos), engine=inline)
     run_batch(inside, planned(videos), engine=inline, overwrite=True)
-    with pytest.raises(UsageError, match="was written as a file, without others"):
+    with pytest.raises(UsageError, match="was written as a single file"):
         run_batch(folder, planned(videos), engine=inline)
 
 
@@ -460,7 +460,7 @@ def test_lines_that_make_no_sense_are_refused(videos, folder, change):
     folder.results.write_text(
         "\n".join([*raw[:-1], json.dumps({**json.loads(raw[-1]), **change})]) + "\n"
     )
-    with pytest.raises(UsageError, match="line 6 is no result of malmm batch"):
+    with pytest.raises(UsageError, match="line 6 is not a malmm batch result"):
         run_batch(folder, planned(videos), engine=inline)
     assert not Path("victim.txt").exists()
 

@@ -45,9 +45,9 @@ def test_a_crash_costs_one_item(paths):
     assert ids(paths.results) == names
     told = {name: error.message for name, error in tally.errors.items()}
     assert told == {
-        "kill-1.mp4": "kill-1.mp4: the worker crashed: its process was ended by SIGKILL, as a "
-        "system does that is short of memory",
-        "fault-1.mp4": "fault-1.mp4: the worker crashed: its process was ended by SIGSEGV",
+        "kill-1.mp4": "kill-1.mp4: the worker crashed: the process was killed by SIGKILL, perhaps "
+        "because the system ran out of memory",
+        "fault-1.mp4": "fault-1.mp4: the worker crashed: the process was killed by SIGSEGV",
     }
 
 
@@ -75,7 +75,7 @@ def test_workers_that_cannot_start_end_the_run(paths):
 
     with pytest.raises(MediaError, match="no worker today"):
         run(broken)
-    with pytest.raises(ModelError, match="the model could not be loaded: its process was ended"):
+    with pytest.raises(ModelError, match="the model could not be loaded: the process was killed"):
         run(killed)
 
 

@@ -159,7 +159,7 @@ def test_what_never_was_tried_comes_before_what_failed(malmm, folder, tmp_path):
 def test_the_output_is_no_input(refused, folder, tmp_path):
     (tmp_path / "tasks.jsonl").write_text('{"id": "1", "video": "videos/a.mp4"}\n')
     run = ("batch", "tasks.jsonl", *FAST, "-o", "tasks.jsonl", "--overwrite")
-    refused(*run, code=2, says="is the input itself")
+    refused(*run, code=2, says="is the input file")
     assert (tmp_path / "tasks.jsonl").read_text().startswith('{"id"')
 
 
@@ -201,19 +201,19 @@ def test_a_file_of_tasks(malmm, folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["videos", "-o", "out.json"], "results are JSON lines"),
-        (["videos", "-o", "-"], "results are JSON lines"),
+        (["videos", "-o", "out.json"], "must be a .jsonl file or a folder"),
+        (["videos", "-o", "-"], "must be a .jsonl file or a folder"),
         (["videos"], "-o"),
         (["empty", "-o", "out.jsonl"], "no videos in empty"),
         (["nothing/*.mp4", "-o", "out.jsonl"], "no videos in nothing/*.mp4"),
         (["videos", "-o", "out.jsonl", "--frames=0"], "--frames 0"),
-        (["videos", "-o", "out.jsonl", "--format=srt"], "out.jsonl is of JSON lines"),
+        (["videos", "-o", "out.jsonl", "--format=srt"], "out.jsonl holds JSON Lines"),
         (["videos", "-o", "out/", "--format=doc"], "unknown format 'doc'"),
-        (["videos", "-o", "no/out.jsonl"], "there is no folder no"),
+        (["videos", "-o", "no/out.jsonl"], "no such folder: no"),
         (["videos", "-o", "out.jsonl", "--ask", " "], "a question is empty"),
-        (["t.jsonl", "-o", "out.jsonl", "--ask", "what?"], "--ask is for videos"),
-        (["t.jsonl", "u.jsonl", "-o", "out.jsonl"], "the id '1' is another item's"),
-        (["videos", "-o", "strange.jsonl"], "strange.jsonl: line 1 is no result of malmm batch"),
+        (["t.jsonl", "-o", "out.jsonl", "--ask", "what?"], "--ask applies to videos"),
+        (["t.jsonl", "u.jsonl", "-o", "out.jsonl"], "the id '1' is already used"),
+        (["videos", "-o", "strange.jsonl"], "strange.jsonl: line 1 is not a malmm batch result"),
         (["videos", "-o", "out.jsonl", "--workers=0"], "'--workers'"),
     ],
 )
@@ -267,7 +267,7 @@ def test_other_settings_are_other_results(malmm, folder, tmp_path, looked_at, ch
     malmm(*command)
     (first,) = (tmp_path / "out.jsonl").read_text().splitlines()
     done = malmm(*command, *changes)
-    assert "results of other settings in out.jsonl, made anew: 1" in done.err
+    assert "results of other settings in out.jsonl, redone: 1" in done.err
     assert len(looked_at) == 2
     (second,) = lines(tmp_path / "out.jsonl")
     assert second["settings"] != json.loads(first)["settings"]
@@ -280,7 +280,7 @@ def test_another_file_of_the_same_name_is_another_item(malmm, folder, tmp_path, 
     malmm(*command)
     write_video(folder / "a.mp4", 7)
     done = malmm(*command)
-    assert "results of another file in out.jsonl, made anew: 1" in done.err
+    assert "results of another file in out.jsonl, redone: 1" in done.err
     (item,) = lines(tmp_path / "out.jsonl")
     assert item["frames"]["duration"] == 0.28
 
@@ -302,7 +302,7 @@ def test_the_result_of_a_video_that_is_gone_is_kept(malmm, folder, tmp_path):
     (folder / "a.mp4").unlink()
     done = malmm(*command)
     assert done.code == 1
-    assert done.err == "error: videos/a.mp4: no such file; its earlier result is kept\n"
+    assert done.err == "error: videos/a.mp4: no such file; earlier result kept\n"
     assert (tmp_path / "out.jsonl").read_bytes() == before
 
 
@@ -345,7 +345,7 @@ def test_a_limit(malmm, folder, tmp_path):
 def test_fail_fast(malmm, folder, tmp_path):
     done = malmm("batch", "videos", *LOUD, "--fail-fast", "-o", "out.jsonl")
     assert done.code == 1
-    assert "1 of 3 items done, 1 failed, 1 not begun" in done.err
+    assert "1 of 3 items done, 1 failed, 1 not started" in done.err
     assert ["error" in item for item in lines(tmp_path / "out.jsonl")] == [False, True]
 
 
@@ -373,14 +373,14 @@ def test_a_dry_run_changes_nothing(malmm, folder, tmp_path):
     done = malmm(*command, "--dry-run")
     assert (done.code, len(done.out.splitlines())) == (0, 3)
     assert "3 of 3 items to do, 0 done before" in done.err
-    assert "time: not known before the first run" in done.err
+    assert "time: unknown before the first run" in done.err
     assert sorted(tmp_path.rglob("*")) == before
     malmm(*command)
     content = (tmp_path / "out.jsonl").read_bytes()
     done = malmm(*command, "--dry-run", "--workers=2")
     assert done.out == "videos/deep/broken.mp4\tfailed before\n"
     assert "1 of 3 items to do, 2 done before" in done.err
-    assert "s an item of the latest run" in done.err
+    assert "s per item in the latest run" in done.err
     assert "memory: 2 × weights of" in done.err
     assert (tmp_path / "out.jsonl").read_bytes() == content
     assert malmm(*command, "--dry-run", "--memory=3").out.count("other settings") == 2
@@ -422,7 +422,7 @@ def test_ctrl_c_keeps_what_is_done(malmm, folder, tmp_path, monkeypatch):
     done = malmm("batch", "videos", *FAST, "-o", "out.jsonl")
     assert done.code == 130
     assert done.err.splitlines()[0] == (
-        "what is done is in out.jsonl; run the same command to resume"
+        "finished items are in out.jsonl; run the same command to resume"
     )
     assert [item["video"] for item in lines(tmp_path / "out.jsonl")] == [
         os.path.join("videos", "a.mp4")

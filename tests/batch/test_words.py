@@ -48,7 +48,7 @@ def test_a_failure_names_its_video_and_what_the_task_gave(malmm, videos, tmp_pat
 def test_too_little_memory_to_decode(videos, mebibytes):
     sandbox = Sandbox(Limits(memory=mebibytes * 2**20))
     try:
-        with pytest.raises(CapacityError, match="decoding takes more memory") as caught:
+        with pytest.raises(CapacityError, match="decoding needs more memory") as caught:
             sandbox.probe("a.mp4")
         assert "--max-memory" in caught.value.hint
     finally:
@@ -69,13 +69,13 @@ def test_a_dry_run_leaves_nothing_and_shows_what_is_gone(malmm, videos, tmp_path
     (tmp_path / "a.mp4").unlink()
     before = sorted(tmp_path.iterdir())
     done = malmm(*command, "--dry-run")
-    assert done.out == "a.mp4\tno such file, its earlier result is kept\n"
+    assert done.out == "a.mp4\tno such file, earlier result kept\n"
     assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_prompt_without_a_place_for_the_question(refused, videos):
     options = ["--ask", "what?", "--prompt", "a video of", "-o", "out.jsonl"]
-    refused("batch", *videos, *FAST, *options, code=2, says="has no {} for the question")
+    refused("batch", *videos, *FAST, *options, code=2, says="has no {} where the question goes")
 
 
 def test_inputs_that_add_nothing_are_named(videos, tmp_path):
@@ -99,14 +99,14 @@ def test_patterns_of_files_of_tasks(videos, tmp_path):
 
 def test_half_a_character_in_a_question(refused, videos, tmp_path):
     (tmp_path / "t.jsonl").write_text('{"id": 1, "video": "a.mp4", "question": "\\ud800?"}')
-    says = "t.jsonl: line 1: 'question' holds half a character"
+    says = "t.jsonl: line 1: 'question' contains an unpaired surrogate"
     refused("batch", "t.jsonl", *FAST, "-o", "out.jsonl", code=2, says=says)
 
 
 def test_a_refusal_leaves_nothing(refused, videos, tmp_path):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("mine")
-    says = "a.txt: exists, and is not what an earlier run wrote"
+    says = "a.txt: exists, and was not written by malmm"
     refused("batch", *videos, *FAST, "-o", "texts/", code=2, says=says)
 
 

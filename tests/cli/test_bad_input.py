@@ -40,8 +40,8 @@ def write_bad_files(folder, clip):
         ("empty.mp4", "empty", None),
         ("text.mp4", "not a video", None),
         ("cut.mp4", "moov", "cut off"),
-        ("sound.wav", "sound only", None),
-        ("cover.mp3", "only a cover picture", None),
+        ("sound.wav", "audio only", None),
+        ("cover.mp3", "has only a cover image", None),
         ("list.mp4", "playlist", None),
         ("broken.mp4", "no such file", None),
         ("circle.mp4", "no such file", None),
@@ -89,7 +89,7 @@ def test_a_video_damaged_in_the_middle_gives_what_is_there_and_one_warning(malmm
         (["--fps=0"], "--fps 0"),
         (["--fps=nan"], "--fps nan"),
         (["--fps=inf"], "--fps inf"),
-        (["--max-frames=3"], "--max-frames goes with --fps"),
+        (["--max-frames=3"], "--max-frames needs --fps"),
         (["--fps=1", "--max-frames=0"], "--max-frames 0"),
         (["--from=noon"], "--from noon"),
         (["--from=-5"], "--from -5"),
@@ -129,7 +129,7 @@ def test_options_of_all_commands(refused, options, says):
         (["--json", "--format=srt"], "exclude each other"),
         (["--prompt="], "the prompt is empty"),
         (["--prompt= \n"], "the prompt is empty"),
-        (["--prompt=" + os.fsdecode(b"\xff")], "not text"),
+        (["--prompt=" + os.fsdecode(b"\xff")], "is not valid in this system"),
     ],
 )
 def test_options_of_models(refused, options, says):
@@ -165,9 +165,9 @@ def test_a_device_that_is_not_here(refused, monkeypatch):
         (["frobnicate"], "frobnicate"),
         (["ask", SAMPLE, "", *FAST], "a question is empty"),
         (["ask", SAMPLE, "what?", " ", *FAST], "a question is empty"),
-        (["ask", SAMPLE, os.fsdecode(b"\xff?"), *FAST], "not text"),
-        (["ask", SAMPLE, "what?", *FAST, "--prompt", "Answer:"], "no {} for the question"),
-        (["caption", SAMPLE, SAMPLE, *FAST, "--format", "srt"], "subtitles are for one video"),
+        (["ask", SAMPLE, os.fsdecode(b"\xff?"), *FAST], "is not valid in this system"),
+        (["ask", SAMPLE, "what?", *FAST, "--prompt", "Answer:"], "no {} where the question goes"),
+        (["caption", SAMPLE, SAMPLE, *FAST, "--format", "srt"], "subtitles need exactly one video"),
         (["frames", SAMPLE, "--format", "srt"], "not as srt"),
     ],
 )
@@ -217,8 +217,8 @@ def test_too_little_memory_is_no_traceback(refused, monkeypatch):
     [
         ("here.txt", 2, "here.txt: exists"),
         (".", 2, "is a folder"),
-        ("no/such.txt", 2, "there is no folder no"),
-        ("here.txt/below.txt", 2, "there is no folder here.txt"),
+        ("no/such.txt", 2, "no such folder: no"),
+        ("here.txt/below.txt", 2, "no such folder: here.txt"),
         ("x" * 300, 1, "cannot be written"),
     ],
 )
@@ -239,9 +239,9 @@ def test_outputs(refused, tmp_path, command, output, code, says):
 @pytest.mark.parametrize(
     ("output", "code", "says"),
     [
-        ("here.jsonl", 2, "here.jsonl: line 1 is no result of malmm batch"),
-        ("no/such.jsonl", 2, "there is no folder no"),
-        ("here.jsonl/below.jsonl", 2, "there is no folder here.jsonl"),
+        ("here.jsonl", 2, "here.jsonl: line 1 is not a malmm batch result"),
+        ("no/such.jsonl", 2, "no such folder: no"),
+        ("here.jsonl/below.jsonl", 2, "no such folder: here.jsonl"),
         ("x" * 300 + ".jsonl", 1, "cannot be written"),
         ("", 2, "-o is empty"),
     ],
@@ -253,7 +253,7 @@ def test_outputs_of_a_batch(refused, tmp_path, output, code, says):
 
 def test_an_output_folder_that_may_not_be_written_to(refused, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
-    refused("caption", SAMPLE, *FAST, "-o", "out.txt", code=1, says="cannot be written to")
+    refused("caption", SAMPLE, *FAST, "-o", "out.txt", code=1, says="is not writable")
 
 
 def test_a_full_disk(refused, monkeypatch):
@@ -399,7 +399,7 @@ def sharded(write_model):
     ("damage", "says"),
     [
         (break_tokenizer, "tokenizer cannot be read: none of tokenizer.json"),
-        (break_instruction_tokenizer, "qformer_tokenizer: its tokenizer cannot be read"),
+        (break_instruction_tokenizer, "qformer_tokenizer: the tokenizer cannot be read"),
         (break_shape, "wrong shape: query_tokens is (1, 3, 96), not (1, 8, 96)"),
         (break_names, "unexpected surprise"),
         (lose_tensor, "missing query_tokens"),
@@ -418,23 +418,47 @@ def test_broken_model_folders(refused, sharded, tmp_path, damage, says):
     ("damage", "says", "hint"),
     [
         (break_config, "config.json is missing", "layout"),
-        (break_json, "config.json: cannot be read: not valid JSON", "copy it again"),
-        (write("config.json", b""), "config.json: cannot be read: it is empty", "copy it again"),
-        (write("config.json", b"[" * 10**5), "cannot be read: not valid JSON", "copy it again"),
-        (write("config.json", b"\xff\xfe"), "cannot be read: not valid UTF-8", "copy it again"),
-        (write("config.json", b"[]"), "config.json: does not hold a JSON object", "copy it again"),
+        (break_json, "config.json: cannot be read: not valid JSON", "copy the folder again"),
+        (
+            write("config.json", b""),
+            "config.json: cannot be read: the file is empty",
+            "copy the folder again",
+        ),
+        (
+            write("config.json", b"[" * 10**5),
+            "cannot be read: not valid JSON",
+            "copy the folder again",
+        ),
+        (
+            write("config.json", b"\xff\xfe"),
+            "cannot be read: not valid UTF-8",
+            "copy the folder again",
+        ),
+        (
+            write("config.json", b"[]"),
+            "config.json: does not hold a JSON object",
+            "copy the folder again",
+        ),
         (write("config.json", b"{}"), "a model of no type", "InstructBLIP"),
         (break_type, "'llava'", "InstructBLIP"),
         (break_shard, "weights are missing: model-00002-of-", "copy"),
-        (break_file, "model-00002-of-", "copy it again"),
-        (write(INDEX, b"xx"), f"{INDEX}: cannot be read: not valid JSON", "copy it again"),
-        (write(INDEX, b"[1]"), f"{INDEX}: does not hold a JSON object", "copy it again"),
-        (write(INDEX, b"{}"), f"{INDEX}: says of no tensor", "copy it again"),
-        (write(INDEX, b'{"weight_map": {}}'), f"{INDEX}: says of no tensor", "copy it again"),
-        (write(INDEX, b'{"weight_map": {"a": 3}}'), f"{INDEX}: says of no tensor", "copy it again"),
-        (write(INDEX, b'{"weight_map": {"a": "\\u0000"}}'), "no file of weights", "itself"),
+        (break_file, "model-00002-of-", "copy the folder again"),
+        (write(INDEX, b"xx"), f"{INDEX}: cannot be read: not valid JSON", "copy the folder again"),
+        (write(INDEX, b"[1]"), f"{INDEX}: does not hold a JSON object", "copy the folder again"),
+        (write(INDEX, b"{}"), f"{INDEX}: has no usable weight_map", "copy the folder again"),
+        (
+            write(INDEX, b'{"weight_map": {}}'),
+            f"{INDEX}: has no usable weight_map",
+            "copy the folder again",
+        ),
+        (
+            write(INDEX, b'{"weight_map": {"a": 3}}'),
+            f"{INDEX}: has no usable weight_map",
+            "copy the folder again",
+        ),
+        (write(INDEX, b'{"weight_map": {"a": "\\u0000"}}'), "not a weights file", "itself"),
         (point_outside, "'../model-00002-of-", "itself"),
-        (point_far_outside, "no file of weights in this folder", "itself"),
+        (point_far_outside, "not a weights file in this folder", "itself"),
         (pickle_weights, "only pickles (pytorch_model.bin)", "safetensors"),
         (round_numbers, "query_tokens as I32", "float16"),
     ],
@@ -459,7 +483,7 @@ def test_the_video_is_never_overwritten(refused, tmp_path):
     video = shutil.copy(SAMPLE, tmp_path / "mine.mp4")
     before = Path(video).read_bytes()
     for option in ([], ["--overwrite"]):
-        refused("caption", video, *FAST, "-o", video, *option, code=2, says="is the input itself")
+        refused("caption", video, *FAST, "-o", video, *option, code=2, says="is the input file")
     assert Path(video).read_bytes() == before
 
 

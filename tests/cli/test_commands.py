@@ -225,7 +225,7 @@ def test_results_alone_go_to_stdout(malmm):
     assert plain.out == quiet.out == wordy.out
     assert quiet.err == ""
     assert plain.err.startswith(
-        "tiny on cpu, float32\nnote: tiny is made for the small world of `malmm synth`"
+        "tiny on cpu, float32\nnote: tiny is trained on `malmm synth` videos only"
     )
     assert wordy.err.startswith(plain.err)
     for stage in ("open", "decode", "encode", "remember", "generate"):

@@ -90,7 +90,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
     (tmp_path / "a.mp4").symlink_to(SAMPLE)
     (tmp_path / "b.mp4").symlink_to(SAMPLE)
     done = start(AFTER_THE_FIRST, "batch", ".", *FAST, "-o", "out.jsonl", folder=tmp_path)
-    told = "what is done is in out.jsonl; run the same command to resume\ninterrupted\n"
+    told = "finished items are in out.jsonl; run the same command to resume\ninterrupted\n"
     assert (done.returncode, done.stdout, done.stderr) == (130, "", told)
     (line,) = (tmp_path / "out.jsonl").read_text().splitlines()
     assert json.loads(line)["video"] == "a.mp4"
@@ -131,7 +131,7 @@ def test_a_full_disk_behind_stdout(tmp_path):
     with open("/dev/full", "w") as full:
         done = start("", "frames", SAMPLE, "-q", folder=tmp_path, stdout=full)
     assert done.returncode == 1
-    assert done.stderr == "error: the result cannot be written: No space left on device\n"
+    assert done.stderr == "error: cannot write the result: No space left on device\n"
 
 
 TERMINATED = AFTER_THE_FIRST.replace("interrupt()", "os.kill(os.getpid(), signal.SIGTERM)")
@@ -141,7 +141,7 @@ def test_sigterm_keeps_what_is_done(tmp_path):
     (tmp_path / "a.mp4").symlink_to(SAMPLE)
     (tmp_path / "b.mp4").symlink_to(SAMPLE)
     done = start(TERMINATED, "batch", ".", *FAST, "-o", "out.jsonl", folder=tmp_path)
-    told = "what is done is in out.jsonl; run the same command to resume\nterminated\n"
+    told = "finished items are in out.jsonl; run the same command to resume\nterminated\n"
     assert (done.returncode, done.stdout, done.stderr) == (143, "", told)
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
     with sqlite3.connect(tmp_path / "out.sqlite") as base:
@@ -185,7 +185,7 @@ def test_ctrl_c_again_and_again(two, again):
     setup = AFTER_THE_FIRST + (again if "def" in again else "")
     setup = setup if "def" in again else setup.replace("    interrupt()", f"    {again}")
     done = start(setup, "batch", ".", *FAST, "-o", "out.jsonl", folder=two)
-    told = "what is done is in out.jsonl; run the same command to resume\ninterrupted\n"
+    told = "finished items are in out.jsonl; run the same command to resume\ninterrupted\n"
     assert (done.returncode, done.stderr) == (130, told)
     assert len((two / "out.jsonl").read_text().splitlines()) == 1
     assert not left_over(two)

@@ -64,7 +64,7 @@ def test_info_of_a_model_that_is_not_here(malmm):
     lines = malmm("models", "info", "vicuna-7b").out.splitlines()
     assert "revision    19103d0c5b5263c8a7891012e08573439fb6607f (pinned)" in lines
     assert "download    about 15.8 GB" in lines
-    assert "folder      not on this machine" in lines
+    assert "folder      not downloaded" in lines
 
 
 def test_info_of_what_nothing_is_known_of(malmm):
@@ -96,28 +96,30 @@ def test_info_reads_the_files_that_are_here(malmm, t5_folder, write_model):
     ("content", "says"),
     [
         (None, "weights are missing"),
-        (b"", "model.safetensors: cannot be read: it is empty"),
-        (b"\xff" * 100, "model.safetensors: cannot be read: it is no safetensors file"),
-        (b"\xff" * 7 + b"\0{}", "model.safetensors: cannot be read: it is no safetensors file"),
-        (b"\2" + bytes(7) + b"[]", "model.safetensors: cannot be read: it is no safetensors file"),
-        (b"\7" + bytes(7) + b'{"a":3}', "cannot be read: it is no safetensors file"),
-        (b"\x09" + bytes(7) + b'{"a":3}', "cannot be read: it is cut off"),
-        (b"\x13" + bytes(7) + b'{"a":{"dtype":"F16"', "it is no safetensors file"),
-        (b"\x02" + bytes(7) + b"{}more", "cannot be read: it has 4 bytes too many"),
+        (b"", "model.safetensors: cannot be read: the file is empty"),
+        (b"\xff" * 100, "model.safetensors: cannot be read: not a safetensors file"),
+        (b"\xff" * 7 + b"\0{}", "model.safetensors: cannot be read: not a safetensors file"),
+        (b"\2" + bytes(7) + b"[]", "model.safetensors: cannot be read: not a safetensors file"),
+        (b"\7" + bytes(7) + b'{"a":3}', "cannot be read: not a safetensors file"),
+        (b"\x09" + bytes(7) + b'{"a":3}', "cannot be read: the file is truncated"),
+        (b"\x13" + bytes(7) + b'{"a":{"dtype":"F16"', "not a safetensors file"),
+        (b"\x02" + bytes(7) + b"{}more", "cannot be read: 4 extra bytes at the end"),
     ],
 )
 def test_info_of_damaged_weights(refused, tmp_path, content, says):
     shutil.copytree(TINY, folder := tmp_path / "model")
     weights = folder / "model.safetensors"
     weights.unlink() if content is None else weights.write_bytes(content)
-    refused("models", "info", folder, code=1, says=says, hint="copy it again")
+    refused("models", "info", folder, code=1, says=says, hint="copy the folder again")
 
 
 def test_info_of_cut_weights(refused, tmp_path):
     shutil.copytree(TINY, folder := tmp_path / "model")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    refused("models", "info", folder, code=1, says="cannot be read: it is cut off", hint="copy")
+    refused(
+        "models", "info", folder, code=1, says="cannot be read: the file is truncated", hint="copy"
+    )
 
 
 def snapshot(cache, name="someone/model", commit="c" * 40):
@@ -134,7 +136,7 @@ def test_damaged_downloads_are_mended_by_pull(refused, tmp_path, command):
     weights.write_bytes(weights.read_bytes()[:-1])
     pull = "`malmm models pull someone/model` repairs it"
     command = ("models", command[0], "someone/model", *command[1:])
-    refused(*command, code=1, says="cannot be read: it is cut off", hint=pull)
+    refused(*command, code=1, says="cannot be read: the file is truncated", hint=pull)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_a_download_that_lacks_a_file_is_not_here(malmm, refused, tmp_path, lost
     about = json.loads(malmm("models", "info", "someone/model", "--json").out)
     assert not about["here"]
     options = ("someone/model", "--offline")
-    refused("models", "pull", *options, code=1, says="or not all of it", hint="without --offline")
+    refused("models", "pull", *options, code=1, says="not fully downloaded", hint="while online")
 
 
 def test_what_has_arrived_is_told(malmm, tmp_path):
@@ -162,7 +164,9 @@ def test_what_has_arrived_is_told(malmm, tmp_path):
     weights.unlink()
     about = json.loads(malmm("models", "info", "vicuna-13b", "--json").out)
     assert (about["here"], about["arrived"]) == (False, size)
-    assert "folder      partly here: 1.0 of 28.4 GB" in malmm("models", "info", "vicuna-13b").out
+    assert (
+        "folder      partly downloaded: 1.0 of 28.4 GB" in malmm("models", "info", "vicuna-13b").out
+    )
     rows = {line.split()[0]: line for line in malmm("models").out.splitlines()}
     assert rows["vicuna-13b"].endswith("  1.0 of 28.4 GB")
 
@@ -196,8 +200,8 @@ def test_names_of_nothing(refused, command):
 def test_what_would_fit_is_named(name, dtype, gigabytes, hint):
     with pytest.raises(CapacityError) as caught:
         hub.check_memory(name, KNOWN[name].parameters, dtype, gigabytes * 10**9)
-    assert f"{gigabytes}.0 GB are free: " in caught.value.message
-    assert caught.value.hint == f"what would fit: {hint}"
+    assert f"{gigabytes}.0 GB is free: " in caught.value.message
+    assert caught.value.hint == f"this would fit: {hint}"
 
 
 def test_what_fits_is_let_through():

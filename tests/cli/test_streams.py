@@ -96,7 +96,7 @@ def test_a_list_on_a_stdin_that_is_closed(tmp_path):
 def test_a_full_disk_behind_any_output(tmp_path, arguments):
     with open("/dev/full", "w") as full:
         done = run(*arguments, folder=tmp_path, capture_output=False, stdout=full, stderr=-1)
-    told = "error: the result cannot be written: No space left on device\n"
+    told = "error: cannot write the result: No space left on device\n"
     assert (done.returncode, done.stderr) == (1, told)
 
 

@@ -156,9 +156,9 @@ def test_coin(read):
 
 
 def test_another_split_than_the_papers_is_named(read, tmp_path):
-    with pytest.raises(UsageError, match="nothing in it is for coin, split test") as caught:
+    with pytest.raises(UsageError, match="no entries for coin, split test") as caught:
         read("coin", COIN, ["c1.mp4"], split="test")
-    assert caught.value.hint == "the splits in it: train, val"
+    assert caught.value.hint == "available splits: train, val"
     with pytest.raises(UsageError, match="No such file") as caught:
         read_set(tmp_path, "breakfast", split="train")
     assert caught.value.hint == "the paper's results are for --split val"
@@ -193,7 +193,7 @@ def test_a_video_is_found_in_whatever_form_its_name_is_written(read, tmp_path):
 
 def test_captions_that_were_never_published_are_none(read):
     empty = {"1": {**YOUCOOK2["v1_0047_0060"], "caption": ""}}
-    with pytest.raises(UsageError, match="nothing in it is for youcook2, split test") as caught:
+    with pytest.raises(UsageError, match="no entries for youcook2, split test") as caught:
         read("youcook2", empty, split="test")
     assert caught.value.hint == "the paper's results are for --split val"
 
@@ -264,11 +264,11 @@ def test_a_missing_video_is_left_to_be_found_missing(read, tmp_path):
         ("lvu", LVU, {}, "lvu has several tasks"),
         ("lvu", LVU, {"part": "colour"}, "unknown task 'colour'"),
         ("msvd-qa", QA, {"part": "director"}, "unknown task 'director'"),
-        ("lvu", LVU, {"part": "writer"}, "nothing in it is for writer"),
-        ("msvd-qa", CAPTIONS, {}, "is no annotation of msvd-qa: KeyError 'question'"),
-        ("msvd-qa", [QA], {}, "no object from id to record"),
+        ("lvu", LVU, {"part": "writer"}, "no entries for writer"),
+        ("msvd-qa", CAPTIONS, {}, "is not a msvd-qa annotation file: KeyError 'question'"),
+        ("msvd-qa", [QA], {}, "not a JSON object mapping ids to records"),
         ("msvd-qa", "{", {}, "is not valid JSON"),
-        ("msvd-qa", QA, {"videos": ["other.mp4"]}, "none of the videos is there"),
+        ("msvd-qa", QA, {"videos": ["other.mp4"]}, "none of the videos exist"),
     ],
 )
 def test_what_cannot_be_read(read, tmp_path, name, records, options, says):
@@ -308,13 +308,13 @@ def test_what_is_no_text_or_no_number_is_not_made_one(read, name, records, key, 
     first = next(iter(records))
     for wrong in NO_TEXTS:
         if wrong not in absent:
-            with pytest.raises(UsageError, match=f"is no annotation of {name}"):
+            with pytest.raises(UsageError, match=f"is not a {name} annotation file"):
                 read(name, records | {first: records[first] | {key: wrong}}, **options)
 
 
 def test_a_number_beyond_all_is_none(read):
     first = {"v1": LVU["v1"] | {"num_frames": 10**400}}
-    with pytest.raises(UsageError, match="is no annotation of lvu"):
+    with pytest.raises(UsageError, match="is not a lvu annotation file"):
         read("lvu", first, part="director")
 
 
@@ -327,5 +327,5 @@ def test_folders_that_are_not_there(tmp_path):
     with pytest.raises(UsageError, match="No such file"):
         read_set(tmp_path / "qa.json", "msvd-qa")
     (tmp_path / "qa_test.json").write_text(json.dumps(QA))
-    with pytest.raises(UsageError, match="there is no such folder"):
+    with pytest.raises(UsageError, match="no such folder"):
         read_set(tmp_path, "msvd-qa", videos=tmp_path / "nowhere")

@@ -86,7 +86,7 @@ class TestScenario:
             assert {(c[a], c[b]) for c in kept} >= set(product(lists[a], lists[b]))
 
     def test_what_does_not_fit_is_told(self):
-        with pytest.raises(UsageError, match="90 events in 60 s: 1 to 18 are possible"):
+        with pytest.raises(UsageError, match="90 events in 60 s: must be between 1 and 18"):
             scenario(0, 60, events=90)
         with pytest.raises(UsageError, match="a video of 5 s"):
             scenario(0, 5)
@@ -316,7 +316,7 @@ class TestDataSets:
         few = ("synth", "--videos=1", "--minutes=0.2", "--fps=2", "--no-progress")
         done = malmm(*few, tmp_path / "a", "--questions=500")
         count = len(read_tasks(tmp_path / "a" / "data.jsonl")) - 1
-        told = f"warning: --questions 500: some videos have {count}, no more fit what happens\n"
+        told = f"warning: --questions 500: some videos have {count}; their events allow no more\n"
         assert (done.code, done.err.startswith(told)) == (0, True)
         assert "warning" not in malmm(*few, tmp_path / "b", "--questions=2").err
 
@@ -344,7 +344,7 @@ class TestDataSets:
 
     def test_other_settings_and_foreign_folders_are_refused(self, tmp_path):
         write_dataset(self.WORLD, tmp_path / "world")
-        said = f"holds videos of other settings: --seed {self.WORLD.seed}, not 6$"
+        said = f"was made with other settings: --seed {self.WORLD.seed}, not 6$"
         with pytest.raises(UsageError, match=said):
             write_dataset(replace(self.WORLD, seed=6), tmp_path / "world")
         (tmp_path / "other").mkdir()

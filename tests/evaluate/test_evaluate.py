@@ -254,14 +254,14 @@ def test_other_tasks_or_weights_are_noticed(run, write, monkeypatch):
 
 def test_files_that_hold_no_predictions(run, write, tmp_path):
     data = write()
-    assert "is DATA itself" in run(data, "--predictions", data, "--overwrite", code=2).err
+    assert "is the DATA file" in run(data, "--predictions", data, "--overwrite", code=2).err
     other = tmp_path / "other.jsonl"
     for content in ("[1]\n", '{"id": "1"}\n', "text\n", '{"my": "results"}'):
         other.write_text(content)
-        assert "is no file of predictions" in run(data, "--predictions", other, code=2).err
+        assert "is not a predictions file" in run(data, "--predictions", other, code=2).err
         assert other.read_text() == content
     missing = tmp_path / "nowhere" / "p.jsonl"
-    assert "there is no folder" in run(data, "--predictions", missing, code=2).err
+    assert "no such folder" in run(data, "--predictions", missing, code=2).err
 
 
 def test_a_broken_video_hurts_no_other_and_is_tried_again(run, write, tmp_path):
@@ -318,10 +318,10 @@ def test_without_java_all_but_meteor_is_scored(run, write, monkeypatch, tmp_path
     done = run(write())
     lines = done.out.splitlines()
     assert ["METEOR", "–"] in [line.split() for line in lines]
-    assert lines[-1] == ("METEOR is not computed: java was not found; install Java 8 or newer")
+    assert lines[-1] == ("METEOR is not computed: java not found; install Java 8 or newer")
     captions = json.loads(run(write(), "--json").out)["scores"]["captions"]
     assert captions["meteor"] is None
-    assert captions["meteor_unscored"].startswith("java was not found")
+    assert captions["meteor_unscored"].startswith("java not found")
     assert captions["cider"] >= 0
 
 
@@ -360,17 +360,17 @@ def test_the_likeliest_choice_is_taken(run, write, tmp_path, monkeypatch):
 
 
 def test_choices_are_needed_to_choose(run, write):
-    assert "no task has choices" in run(write(), "--choices", code=2).err
+    assert "no task has 'choices'" in run(write(), "--choices", code=2).err
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         (("--format-in", "imagenet"), "unknown data set 'imagenet'"),
-        (("--videos", "."), "--videos is for the sets of --format-in"),
+        (("--videos", "."), "--videos is only for the data sets of --format-in"),
         (("--variants", "."), "--variants goes with --ablate"),
         (("--picture", "a.png"), "--picture goes with --ablate"),
-        (("--ablate", "--picture", "a.txt"), "--picture a.txt: a name that ends in .png"),
+        (("--ablate", "--picture", "a.txt"), "--picture a.txt: must end in .png"),
     ],
 )
 def test_options_that_make_no_sense(run, write, options, says):
@@ -487,7 +487,7 @@ def test_an_ablation(run, write, tmp_path, monkeypatch, vicuna_folder, few_swaps
         *("both, mbc, M = 3, 6 frames", "banks visual", "banks query", "banks none", "fifo"),
         *("average", "last", "M = 2", "M = 0", "5 frames", "last 4 frames", "fifo"),
     ]
-    assert done.out.count("swapped at inference") == 10
+    assert done.out.count("changed at inference") == 10
     assert done.out.splitlines()[-1].split()[1] == "trained"
     with Image.open(tmp_path / "tasks.ablation.png") as picture:
         assert picture.width > picture.height > 500
@@ -495,7 +495,7 @@ def test_an_ablation(run, write, tmp_path, monkeypatch, vicuna_folder, few_swaps
     assert encoded == [6, 5] * 2 + [6] * 2
     assert [row["how"] for row in again["rows"]] == [
         "given",
-        *["swapped at inference"] * 10,
+        *["changed at inference"] * 10,
         "trained",
     ]
     trained = kept(tmp_path / "tasks.ablation" / "trained-fifo.jsonl")[0]["predictions"]
@@ -507,7 +507,7 @@ def test_an_ablation_of_captions_has_a_table_alone(run, write, tmp_path, few_swa
     lines = done.out.splitlines()
     assert lines[1].startswith("both, mbc, M = 20, 6 frames"), "what captions have"
     assert len(lines) == 12
-    assert "no picture: no question was answered" in done.err
+    assert "no plot: no question was answered" in done.err
     assert not (tmp_path / "tasks.ablation.png").exists()
 
 

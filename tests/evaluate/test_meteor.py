@@ -68,7 +68,7 @@ def test_meteor_is_that_of_the_original_tools(monkeypatch, recwarn):
 
 def test_without_java_that_is_said(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match=r"^java was not found$") as caught:
+    with pytest.raises(UsageError, match=r"^java not found$") as caught:
         meteor(TEXTS, REFERENCES)
     assert caught.value.hint == "install Java 8 or newer"
 
@@ -84,15 +84,15 @@ def test_without_the_extra_its_name_is_told(monkeypatch):
 @pytest.mark.parametrize(
     ("script", "says"),
     [
-        ("#!/bin/sh\nexit 3", "java failed: it gave no score"),
+        ("#!/bin/sh\nexit 3", "java failed: no score returned"),
         (
             "#!/bin/sh\necho Unsupported class >&2; echo '\033[31mversion' >&2; exit 1",
             "java failed: Unsupported class [31mversion",
         ),
-        ("#!/bin/sh\nexec yes hello", "java failed: it gave no score"),
-        ("#!/bin/sh\nexec yes nan", "java failed: it gave no score"),
-        ("#!/bin/sh\nexec yes 7", "java failed: it gave no score"),
-        ("#!/bin/sh\nread line; echo 1; exit", "java failed: it gave no score"),
+        ("#!/bin/sh\nexec yes hello", "java failed: no score returned"),
+        ("#!/bin/sh\nexec yes nan", "java failed: no score returned"),
+        ("#!/bin/sh\nexec yes 7", "java failed: no score returned"),
+        ("#!/bin/sh\nread line; echo 1; exit", "java failed: no score returned"),
     ],
 )
 def test_a_java_that_fails_is_told_in_one_sentence(java, script, says, capfd):
@@ -120,7 +120,7 @@ HANGING = "#!/bin/sh\nsleep 1000 &\necho $$ $! > {told}.part; mv {told}.part {to
 def test_a_java_that_hangs_is_given_up_and_killed(java, monkeypatch, then):
     monkeypatch.setattr(module, "START", 5.0)
     told = java(HANGING.replace("{then}", then))
-    with pytest.raises(UsageError, match=r"^java took longer than 5 s$"):
+    with pytest.raises(UsageError, match=r"^java timed out after 5 s$"):
         meteor(TEXTS, REFERENCES)
     assert_nothing_is_left(told)
 

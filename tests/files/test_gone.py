@@ -86,11 +86,11 @@ def remove_state():
 @pytest.mark.parametrize(
     ("meddle", "says"),
     [
-        (lambda: os.unlink("out.jsonl"), "out.jsonl: was removed or replaced"),
-        (replaced, "out.jsonl: was removed or replaced"),
-        (truncated, "out.jsonl: was changed by others"),
-        (appended, "out.jsonl: was changed by others"),
-        (remove_state, "out.sqlite: was removed or replaced"),
+        (lambda: os.unlink("out.jsonl"), "out.jsonl: removed or replaced"),
+        (replaced, "out.jsonl: removed or replaced"),
+        (truncated, "out.jsonl: was changed by another program"),
+        (appended, "out.jsonl: was changed by another program"),
+        (remove_state, "out.sqlite: removed or replaced"),
     ],
 )
 def test_an_output_that_goes_in_mid_run(videos, meddle, says, after):
@@ -109,7 +109,7 @@ def test_an_output_that_goes_in_mid_run(videos, meddle, says, after):
 @pytest.mark.parametrize("after", [3, 6])
 def test_an_output_that_becomes_a_link(videos, after):
     engine = partial(meddling, to_a_link, after)
-    with pytest.raises(OutputError, match=r"out\.jsonl: was removed or replaced"):
+    with pytest.raises(OutputError, match=r"out\.jsonl: removed or replaced"):
         run_batch(OutputPaths(Path("out.jsonl")), planned(videos), engine=engine)
     assert not Path("nowhere").exists()
 
@@ -119,7 +119,7 @@ def test_an_output_that_becomes_a_link(videos, after):
 def test_an_output_folder_that_goes_in_mid_run(videos, after):
     paths = OutputPaths(Path("out/results.jsonl"), Path("out"), "text")
     engine = partial(meddling, lambda: shutil.rmtree("out"), after)
-    with pytest.raises(OutputError, match=r"was removed or replaced|cannot be written"):
+    with pytest.raises(OutputError, match=r"removed or replaced|cannot be written"):
         run_batch(paths, planned(videos), engine=engine)
     run_batch(paths, planned(videos), engine=inline)
     assert sorted(ids(paths.results)) == videos
@@ -179,7 +179,7 @@ def test_lines_that_go_at_the_end(tmp_path):
             write("one\n")
             path.unlink()
 
-    with pytest.raises(OutputError, match="was removed"):
+    with pytest.raises(OutputError, match="removed or replaced"):
         write_one()
 
 
@@ -247,7 +247,7 @@ def test_predictions_that_go(malmm, tmp_path, monkeypatch):
     done = malmm("eval", tasks, *quick, "--predictions", path)
     assert made
     assert (done.code, done.out) == (1, "")
-    assert "p.jsonl: was removed or replaced while it was written" in done.err
+    assert "p.jsonl: removed or replaced while being written" in done.err
 
 
 @posix
@@ -266,7 +266,7 @@ def test_what_synth_made_goes(malmm, tmp_path, monkeypatch, gone):
     command = ("synth", world, "--videos", "1", "--minutes", "0.4", "-q")
     done = malmm(*command)
     assert done.code == 1
-    assert f"error: {world / gone}: was removed or replaced while it was written" in done.err
+    assert f"error: {world / gone}: removed or replaced while being written" in done.err
     monkeypatch.setattr(dataset, "task_as_json", before)
     assert malmm(*command).code == 0
     assert (world / gone).exists()
@@ -290,7 +290,7 @@ def test_the_log_of_a_training_that_goes(malmm, tmp_path, monkeypatch, vicuna_fo
     command = ("train", tasks, "-o", tmp_path / "model", "--model", vicuna_folder, *how)
     done = malmm(*command)
     assert done.code == 1
-    assert "log.jsonl: was removed or replaced while it was written" in done.err
+    assert "log.jsonl: removed or replaced while being written" in done.err
     monkeypatch.setattr(learner.Learner, "step", before)
     assert malmm(*command).code == 0
     assert (tmp_path / "model" / "config.json").exists()

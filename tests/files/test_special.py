@@ -99,7 +99,7 @@ def test_a_pipe_that_nobody_reads_is_told(malmm, odd, monkeypatch):
     monkeypatch.setattr(special, "PATIENCE", 0.2)
     done = malmm("caption", SAMPLE, *FAST, "-o", odd("pipe", "out.txt"))
     assert done.code == 1
-    assert done.err.startswith("error: out.txt: cannot be written: nobody reads it")
+    assert done.err.startswith("error: out.txt: cannot be written: it has no reader")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "null", "zero", "loop", "dangling"])
@@ -139,7 +139,7 @@ def test_names_that_are_too_long(refused, tmp_path, monkeypatch, name):
         refused("frames", SAMPLE, "-q", "--dump", name, code=1, says="File name too long")
         refused("synth", name, "--videos", "1", code=1, says="File name too long")
     refused("batch", SAMPLE, *FAST, "-o", f"{name}/", code=1, says="File name too long")
-    refused("convert", name, "model", code=2, says="there is no such file")
+    refused("convert", name, "model", code=2, says="no such file")
     refused("train", "tasks.jsonl", "-o", name, code=1, says="File name too long")
     refused("train", name, "-o", "model", code=2, says="File name too long")
     refused("eval", "tasks.jsonl", "--predictions", f"{name}.jsonl", code=1, says="too long")
@@ -182,5 +182,5 @@ def test_a_folder_that_is_read_only(tmp_path):
     )
     tmp_path.chmod(stat.S_IRWXU)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: out.jsonl: the folder cannot be written to")
+    assert done.stderr.startswith("error: out.jsonl: the folder is not writable")
     assert not list(Path(tmp_path).iterdir())

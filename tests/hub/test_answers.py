@@ -66,7 +66,7 @@ def test_what_has_arrived_stays_when_nothing_more_comes(client, hub, root, part,
     hub.fail(WEIGHTS, kind, resumed=True)
     hub.fail(WEIGHTS, "error")
     _, hint = client.refused("models", "pull", SMALL)
-    assert "what has arrived is kept" in hint
+    assert "downloaded data is kept" in hint
     assert is_kept(part, root)
     hub.heal()
     hub.requests.clear()
@@ -80,7 +80,7 @@ def test_what_has_arrived_stays_when_nothing_more_comes(client, hub, root, part,
         ("short", "has 2500070 bytes, not 2500080"),
         ("long", "has 2500090 bytes, not 2500080"),
         ("html", "unexpected response (a proxy or login page?)"),
-        ("lost", "no bytes of model.safetensors came (status 302)"),
+        ("lost", "got no data for model.safetensors (HTTP 302)"),
         ("circle", "the Hub redirects in circles"),
     ],
 )
@@ -96,8 +96,8 @@ def test_a_file_that_changes_on_the_hub(client, hub, root, part):
     part.write_bytes((root / SMALL / WEIGHTS).read_bytes()[:CUT])
     hub.fail(f"{WEIGHTS} address", "changed")
     error, hint = client.refused("models", "pull", SMALL)
-    assert error == "someone/small: model.safetensors is another file than the Hub lists"
-    assert "something on the way changes files" in hint
+    assert error == "someone/small: model.safetensors is not the file listed on the Hub"
+    assert "a proxy may be altering files" in hint
     assert is_kept(part, root)
 
 
@@ -139,7 +139,7 @@ def test_more_is_here_than_the_file_has(client, hub, root, part, right):
         same(client.pull()[0].strip(), root / SMALL)
     else:
         error, _ = client.refused("models", "pull", SMALL)
-        assert error.endswith("does not have the hash that the Hub gives; it was deleted")
+        assert error.endswith("does not match the hash on the Hub; the file was deleted")
         assert not part.exists()
     assert content(hub) == []
 
@@ -174,9 +174,7 @@ def test_a_storage_that_refuses_every_address(client, hub, root, part, kind):
     hub.fail(WEIGHTS, kind)
     error, hint = client.refused("models", "pull", SMALL)
     status = {"forbidden": 403, "unauthorised": 401}[kind]
-    assert error == (
-        f"someone/small: localhost, where the Hub keeps its files, answers with error {status}"
-    )
+    assert error == (f"someone/small: localhost (the Hub's file storage) returned HTTP {status}")
     assert "log in" not in hint
     assert content(hub) == ["bytes=0-", AGAIN, AGAIN]
     assert is_kept(part, root)
@@ -195,7 +193,7 @@ def test_a_hub_that_asks_to_wait_is_waited_for(client, hub, root, file):
     assert waits[:5] == ["7 s"] * 5
     assert waits[5] in ("28 s", "29 s", "30 s", "31 s")
     assert waits[6:] == ["55 s"]
-    assert "someone/small: rate limited by the Hub (429), and asks to wait 7 s; trying" in err
+    assert "someone/small: rate limited by the Hub (429), retry after 7 s; trying" in err
     same(out.strip(), root / SMALL)
 
 
@@ -203,8 +201,8 @@ def test_a_hub_that_asks_to_wait_is_waited_for(client, hub, root, file):
 def test_a_hub_that_asks_to_wait_for_hours_is_not(client, hub, file):
     hub.fail(file, "limited", retry="7200")
     error, hint = client.refused("models", "pull", SMALL)
-    assert error == "someone/small: rate limited by the Hub (429), and asks to wait 7200 s"
-    assert hint == "what has arrived is kept, so run it again after that"
+    assert error == "someone/small: rate limited by the Hub (429), retry after 7200 s"
+    assert hint == "downloaded data is kept, so run the command again after that"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
@@ -320,7 +318,7 @@ def test_a_mirror_that_tells_no_hashes(client, hub):
     hub.tells = "nothing"
     error, hint = client.refused("models", "pull", SMALL)
     assert error.startswith("someone/small: ")
-    assert error.endswith(" comes without its size or without a hash, so it cannot be checked")
+    assert error.endswith(" has no size or hash on the Hub, so it cannot be verified")
     assert "mirror" in hint
     assert hub.url in hint
     assert not hub.sent()
@@ -332,7 +330,7 @@ def test_a_hash_is_not_taken_for_a_path(client, hub, root, tmp_path):
     files = [{"rfilename": n, "size": 3, "blobId": "../../../../../outside"} for n in names]
     hub.fail(METADATA, "text", text=listed(files, commit=hub.commit(SMALL)))
     error, _ = client.refused("models", "pull", SMALL)
-    assert "cannot be checked" in error
+    assert "cannot be verified" in error
     assert not list(tmp_path.rglob("outside*"))
 
 

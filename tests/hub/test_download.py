@@ -86,7 +86,7 @@ def test_a_first_use(client, hub, root, clip, capsys, name, repository):
 def test_main_is_taken_once(client, hub, root):
     out, err = client.pull()
     commit = hub.commit(SMALL)
-    assert DOWNLOADING + commit[:7] + " (now its main, and recorded)" in err
+    assert DOWNLOADING + commit[:7] + " (its main branch now, and recorded)" in err
     assert out.strip().endswith(commit)
     same(out.strip(), root / SMALL)
     hub.pins[SMALL] = "b" * 40  # main moves on, and another program takes the new one
@@ -146,16 +146,16 @@ def test_a_cut_for_good_is_resumed_by_the_next_run(client, hub, root):
     hub.fail(WEIGHTS, "cut", after=1_000_000, times=1)
     hub.fail(WEIGHTS, "error")
     error, hint = client.refused("models", "pull", SMALL)
-    assert "someone/small: the Hub answers with error 500" in error
-    assert "what has arrived is kept" in hint
+    assert "someone/small: the Hub returned HTTP 500" in error
+    assert "downloaded data is kept" in hint
     assert content(hub) == ["bytes=0-"] + ["bytes=1000000-"] * 3
     hub.heal()
     hub.requests.clear()
     out, err = client.pull()
     assert content(hub) == ["bytes=1000000-"]
     assert set(hub.sent().values()) == {1}
-    assert "downloading 1.5 MB of 2.5 MB, the rest is here," in err
-    assert f"revision {hub.commit(SMALL)[:7]} (its main at the first download);" in err
+    assert "downloading 1.5 MB of 2.5 MB, the rest is already downloaded," in err
+    assert f"revision {hub.commit(SMALL)[:7]} (its main branch at the first download);" in err
     same(out.strip(), root / SMALL)
 
 
@@ -189,7 +189,7 @@ def test_two_at_once_share_one_download(client, hub, root):
     second = client.start(before=use)
     outputs = [process.communicate(timeout=30) for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0)
-    assert outputs[1][1] == "someone/small: another process is downloading it; waiting\n"
+    assert outputs[1][1] == "someone/small: waiting for another process to finish downloading\n"
     assert set(hub.sent().values()) == {1}
     assert len([r for r in hub.requests if r.path.startswith("/api/models/")]) == 1
     same(outputs[0][0].strip(), root / SMALL)

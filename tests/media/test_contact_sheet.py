@@ -59,8 +59,10 @@ def test_sheet(malmm, tmp_path):
 
 def test_a_sheet_has_an_end(refused):
     options = ["--frames=401", "-o", "sheet.png"]
-    refused("frames", SAMPLE, *options, code=2, says="400 pictures", hint="--dump")
-    refused("frames", SAMPLE, "-o", "sheet.jpg", code=2, says="the sheet is a PNG")
+    refused("frames", SAMPLE, *options, code=2, says="400 frames", hint="--dump")
+    refused(
+        "frames", SAMPLE, "-o", "sheet.jpg", code=2, says="the contact sheet must be a .png file"
+    )
 
 
 def test_dump(malmm, tmp_path):
@@ -86,8 +88,8 @@ def test_dump_takes_an_empty_folder_and_no_other(malmm, refused, tmp_path):
     (tmp_path / "frames").mkdir()
     assert malmm("frames", SAMPLE, "--frames=2", "--dump", "frames").code == 0
     again = ["--frames=2", "--dump", "frames"]
-    refused("frames", SAMPLE, *again, code=2, says="not an empty folder", hint="new one")
-    refused("frames", SAMPLE, "--dump", "no/such", code=2, says="there is no folder no")
+    refused("frames", SAMPLE, *again, code=2, says="not an empty folder", hint="new folder")
+    refused("frames", SAMPLE, "--dump", "no/such", code=2, says="no such folder: no")
     refused("frames", SAMPLE, "--dump", SAMPLE, code=2, says="not an empty folder")
 
 

@@ -352,7 +352,7 @@ def test_a_file_cut_off_gives_what_is_there_and_says_so(tmp_path: Path) -> None:
     assert 20 < len(frames) < 80
     assert numbers(frames) == list(range(len(frames)))
     (warning,) = warnings
-    assert warning.startswith(f"damaged: pictures end at {len(frames) / 25:.1f} s of 4.0 s")
+    assert warning.startswith(f"damaged: frames end at {len(frames) / 25:.1f} s of 4.0 s")
 
 
 def test_matroska_cut_off_is_known_by_its_tag(tmp_path: Path) -> None:
@@ -378,7 +378,7 @@ def test_a_zeroed_tail_is_left_out_with_one_warning(tmp_path: Path) -> None:
     # of the last one, half may be there
     assert [round(frame.seconds * 25) for frame in frames][:-1] == numbers(frames)[:-1]
     (warning,) = warnings
-    assert warning.endswith("s of 4.0 s; using what is there")
+    assert warning.endswith("s of 4.0 s; using those")
 
 
 def test_a_hole_is_left_out_with_one_warning(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_what_is_not_for_it_stays_with_pyav(tmp_path: Path) -> None:
     assert media.probe(path).decoder == "pyav"
     info = media.probe(path, "nvdec")
     assert info.decoder == "pyav"
-    assert info.warnings == ("nvdec cannot decode this mjpeg; reading with pyav",)
+    assert info.warnings == ("nvdec cannot decode this mjpeg; using pyav",)
 
 
 def test_a_gpu_that_decodes_nothing_is_not_used(
@@ -88,7 +88,7 @@ def test_without_a_gpu_it_is_said_in_one_line(tmp_path: Path, malmm) -> None:
         pytest.skip("there is one")
     done = malmm("frames", path, "--frames", "4", "--decoder", "nvdec", "--json")
     assert done.code == 0
-    assert done.err.count("nvdec finds no NVIDIA GPU; reading with pyav") == 1
+    assert done.err.count("nvdec finds no NVIDIA GPU; using pyav") == 1
     assert media.probe(path).decoder == "pyav"
     assert media.decoders()["nvdec"] == ""
 

@@ -103,7 +103,7 @@ def test_a_hang_is_ended(sandbox, clip, monkeypatch):
     hung = child_of(sandbox)
     hung.suspend()
     monkeypatch.setattr(sandboxes, "QUIET", 0.5)
-    with pytest.raises(MediaError, match="decoding hangs") as caught:
+    with pytest.raises(MediaError, match="decoding hung") as caught:
         sandbox.probe(clip)
     assert caught.value.kind == "Hung"
     assert not hung.is_running()
@@ -115,7 +115,7 @@ def test_a_deadline(sandbox, clip):
     sandbox.probe(clip)
     sandbox.deadline = time.monotonic() + 0.3
     child_of(sandbox).suspend()
-    with pytest.raises(MediaError, match="the time for it is over") as caught:
+    with pytest.raises(MediaError, match="timed out while decoding") as caught:
         sandbox.probe(clip)
     assert caught.value.kind == "Timeout"
 
@@ -133,9 +133,9 @@ def test_pictures_not_taken_are_in_nobodys_way(sandbox, clip):
 @pytest.mark.parametrize(
     ("limits", "kind", "says"),
     [
-        (Limits(pixels=6000), "TooLarge", "96 × 64 is beyond the limit of 0.006 million pixels"),
-        (Limits(duration=1.0), "TooLong", "2 s is beyond the limit of 1 s"),
-        (Limits(decoded=50000), "TooLarge", "0.0 GiB is beyond the limit of 0.0 GiB"),
+        (Limits(pixels=6000), "TooLarge", "96 × 64 exceeds the limit of 0.006 million pixels"),
+        (Limits(duration=1.0), "TooLong", "2 s exceeds the limit of 1 s"),
+        (Limits(decoded=50000), "TooLarge", "0.0 GiB exceeds the limit of 0.0 GiB"),
     ],
 )
 def test_limits(sandbox, clip, limits, kind, says):

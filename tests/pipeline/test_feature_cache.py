@@ -226,7 +226,7 @@ def test_numbers_too_large_for_half_precision(model, video, cache, monkeypatch):
     encode = InstructBlip.encode_frames
     monkeypatch.setattr(InstructBlip, "encode_frames", lambda net, x: encode(net, x) * 1e5)
     (warning,) = caption(video, model).warnings
-    assert warning.endswith("numbers too large for half precision")
+    assert warning.endswith("values too large for half precision")
     assert cache.entries() == []
 
 
@@ -312,19 +312,19 @@ def test_the_command(malmm, refused, video, tmp_path, monkeypatch):
     done = malmm("cache", "ls")
     assert row["key"] in done.out
     assert done.err.startswith("entries: 1, ")
-    refused("cache", "rm", code=2, says="say what to remove")
-    refused("cache", "rm", "x", "--all", code=2, says="say what to remove")
+    refused("cache", "rm", code=2, says="nothing to remove was given")
+    refused("cache", "rm", "x", "--all", code=2, says="nothing to remove was given")
     refused("cache", "rm", "x.mp4", code=2, says="x.mp4: is not in")
     monkeypatch.chdir(video.parent)
     assert malmm("cache", "rm", f"./{video.name}").out == row["key"] + "\n"
     assert malmm("cache", "ls", "--json").out == "[]\n"
     for name in ("a" * 32, ".malmm-left", "of somebody else"):
         (folder / name).mkdir()
-    assert "damaged or in the making: 2" in malmm("cache", "ls").err
+    assert "damaged or unfinished entries: 2" in malmm("cache", "ls").err
     assert malmm("cache", "rm", "--all").out == ""
     assert [path.name for path in folder.iterdir()] == ["of somebody else"]
     assert malmm(*run, "--cache-size", "inf").code == 0
     refused(*run, "--cache-size", "nan", code=2, says="cache-size")
-    refused("cache", "ls", "--cache", "nope", code=2, says="nope: there is no such folder")
+    refused("cache", "ls", "--cache", "nope", code=2, says="nope: no such folder")
     monkeypatch.delenv("MALMM_CACHE")
-    refused("cache", "ls", code=2, says="which cache?", hint="MALMM_CACHE")
+    refused("cache", "ls", code=2, says="no cache folder given", hint="MALMM_CACHE")

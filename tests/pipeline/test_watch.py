@@ -148,7 +148,7 @@ def test_without_memory_the_language_model_sees_every_frame(model):
 
 def test_a_video_without_a_picture_that_can_be_decoded(model, monkeypatch):
     monkeypatch.setattr(media, "read", lambda *_: iter([]))
-    with pytest.raises(MediaError, match="no picture could be decoded"):
+    with pytest.raises(MediaError, match="no frame could be decoded"):
         malmm_cli.caption(SAMPLE, model=model)
 
 

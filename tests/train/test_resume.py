@@ -99,7 +99,7 @@ def test_after_a_kill_it_ends_the_same(run, command, undisturbed, tmp_path):
     assert not (out / "config.json").exists(), "it is no model yet"
     done = run(*command, "-o", out)
     assert done.code == 0, done.err
-    assert f"going on after step 4 of {STEPS}" in done.err
+    assert f"resuming after step 4 of {STEPS}" in done.err
     assert_equal(out, undisturbed)
 
 
@@ -112,7 +112,7 @@ def test_ctrl_c_saves_what_is_done(run, command, undisturbed, tmp_path, name, ti
     done = child(INTERRUPT.format(name, times), *command, "-o", out)
     assert done.returncode == code, done.stderr
     assert done.stderr.splitlines()[-1] == told
-    assert f"step 6 of {STEPS} is saved" in done.stderr
+    assert f"step 6 of {STEPS} saved" in done.stderr
     assert [path.name for path in (out / "training").glob("step-*")] == ["step-00000006"]
     assert run(*command, "-o", out).code == 0
     assert_equal(out, undisturbed)
@@ -158,17 +158,17 @@ def test_what_a_checkpoint_does_not_fit(run, command, undisturbed, t5_folder, da
     trained, optimizer = place / "trained.safetensors", place / "optimizer.safetensors"
     whole = trained.read_bytes()
     shutil.copy(optimizer, trained)
-    refused(code=1, says="weights do not fit")
+    refused(code=1, says="weights do not match")
     trained.write_bytes(whole[:5000])
     refused(code=1, says="trained.safetensors: cannot be read")
     trained.write_bytes(whole)
     (place / "state.json").write_text(json.dumps(state)[:-30])
     refused(code=1, says="state.json: cannot be read")
     (place / "state.json").write_text(json.dumps({"step": "x", "settings": 3}))
-    refused(code=1, says="state.json: cannot be read: not what was written")
+    refused(code=1, says="state.json: cannot be read: checksum mismatch")
     (place / "state.json").unlink()
     (place / "state.json").symlink_to("/dev/zero")
-    refused(code=1, says="it is not a regular file")
+    refused(code=1, says="not a regular file")
 
 
 def test_another_model_of_the_same_name_is_another_run(run, vicuna_folder, data, tmp_path):
@@ -223,4 +223,4 @@ def test_two_processes_learn_as_one(run, vicuna_folder, tmp_path):
     assert (tmp_path / "two" / "config.json").exists()
     again = run(*command, "-o", tmp_path / "two", "--device", "cpu", "--batch-size", "1")
     assert again.code == 2
-    assert "holds a run with other settings: processes 2, now 1" in again.err
+    assert "contains a run with other settings: processes 2, now 1" in again.err

@@ -364,7 +364,7 @@ def test_a_sample_that_gives_no_number_is_named(vicuna_folder, tmp_path):
     with pytest.raises(ModelError) as error:
         fit(registry.load(vicuna_folder), drawn, recipe, MEMORY, tmp_path, steps=2)
     assert error.value.message.startswith("step 1: the loss is NaN or infinite in the batch of ")
-    assert error.value.message.endswith("at fault: v1 0")
+    assert error.value.message.endswith("caused by v1 0")
     assert all(sample.id in error.value.message for sample in samples)
     assert not list(tmp_path.glob("step-*"))
 
@@ -396,7 +396,7 @@ def test_what_is_no_number_is_neither_saved_nor_made_a_model(run, data, tmp_path
         out = tmp_path / kind
         done = run("train", data, "-o", out, *options)
         assert done.code == 1, done.err
-        said = f"trained values are NaN or infinite in query_tokens, as torch.{kind}"
+        said = f"trained values in query_tokens are NaN or infinite as torch.{kind}"
         assert f"error: {said}" in done.err
         assert not (out / "config.json").exists()
         left = [path.name for path in (out / "training").glob("step-*")]
@@ -429,33 +429,36 @@ def test_a_folder_without_its_model_yet_says_so(run, data, tmp_path):
     (tmp_path / "out" / "training").mkdir(parents=True)
     done = run("caption", SAMPLE, "--model", tmp_path / "out")
     assert done.code == 1
-    assert "hint: a training there is not finished; the same `malmm train` goes on" in done.err
+    assert "hint: training is not finished; rerun the same `malmm train`" in done.err
 
 
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        ([{"id": "a", "video": "x.mp4", "answer": "y"}], "line 1: video 'x.mp4' is not there"),
+        ([{"id": "a", "video": "x.mp4", "answer": "y"}], "line 1: video 'x.mp4' does not exist"),
         (tasks(colour="red"), "line 1: unknown field 'colour'"),
-        (tasks(id="a"), "line 2: id 'a' is that of line 1 too"),
+        (tasks(id="a"), "line 2: id 'a' is already used on line 1"),
         ([*tasks()[:2], tasks(id="c", answer=" ")[2]], "line 3: 'answer' is empty"),
         ([tasks()[0], {**tasks()[1], "answer": None}], "line 2: no 'answer'"),
-        (tasks(video="v" * 300 + ".mp4"), "is not there, or no file"),
-        (tasks(video="."), "line 1: video '.' is not there, or no file"),
-        ([{**tasks()[0], "to": 10**400}], "line 1: 'to' is not a number of seconds"),
-        ([{**tasks()[0], "choices": ["red"]}], "line 1: no answer is among the 'choices'"),
+        (tasks(video="v" * 300 + ".mp4"), "does not exist or is not a file"),
+        (tasks(video="."), "line 1: video '.' does not exist or is not a file"),
+        ([{**tasks()[0], "to": 10**400}], "line 1: 'to' must be a number of seconds"),
+        ([{**tasks()[0], "choices": ["red"]}], "line 1: none of the answers is in 'choices'"),
         (
             [{**tasks()[0], "choices": ["A circle!", "red", "red"]}],
-            "line 1: 'choices' has a text twice",
+            "line 1: 'choices' contains a duplicate",
         ),
         (
             [{**tasks()[0], "choices": ["a circle", "caf\u00e9", "cafe\u0301"]}],
-            "line 1: 'choices' has a text twice",
+            "line 1: 'choices' contains a duplicate",
         ),
-        ([{**tasks()[0], "answer": None, "answers": ["\ud800"]}], "'answers' holds half a char"),
-        (b'{"id": "a", "video": "b", "id": "c"}\n', "line 1: 'id' comes twice"),
-        (b"[" * 100_000, "line 1: not valid JSON: brackets within brackets"),
-        ([], "no line in it"),
+        (
+            [{**tasks()[0], "answer": None, "answers": ["\ud800"]}],
+            "'answers' contains an unpaired surr",
+        ),
+        (b'{"id": "a", "video": "b", "id": "c"}\n', "line 1: duplicate key 'id'"),
+        (b"[" * 100_000, "line 1: not valid JSON: nested too deeply"),
+        ([], "the file is empty"),
         (b'{"id": "a"}\n\xff\n', "line 2 is not UTF-8"),
     ],
 )
@@ -471,18 +474,23 @@ def test_bad_data(refused, tmp_path, lines, says):
 @pytest.mark.parametrize(
     ("options", "code", "says", "hint"),
     [
-        (("--steps", "0"), 2, "--steps 0: at least 1", None),
+        (("--steps", "0"), 2, "--steps 0: must be at least 1", None),
         (("--epochs", "0"), 2, "--epochs 0", None),
         (("--batch-size", "0"), 2, "--batch-size 0", None),
         (("--lr", "nan"), 2, "--lr nan", None),
-        (("--lr", "1e38"), 2, "--lr 1e+38: a number above 0, at most 1", None),
+        (("--lr", "1e38"), 2, "--lr 1e+38: must be above 0 and at most 1", None),
         (("--weight-decay", "-1"), 2, "--weight-decay -1", None),
         (("--clip", "0"), 2, "--clip 0", None),
         (("--seed", "-1"), 2, "--seed -1", None),
         (("--save-every", "0"), 2, "--save-every 0", None),
         (("--position-gradient", "some"), 2, "position gradient 'some'", "all, last"),
         (("--cache", "c", "--no-cache"), 2, "exclude", None),
-        (("--dtype", "float16", "--device", "cpu"), 2, "float16 cannot be trained on cpu", "bf"),
+        (
+            ("--dtype", "float16", "--device", "cpu"),
+            2,
+            "training in float16 is not supported on cpu",
+            "bf",
+        ),
         (("--frames", "200", "--memory", "0"), 1, "the language model reads", "--memory 20"),
         (("-o", "nowhere/out"), 2, "no folder nowhere", None),
         (("-o", "tasks.jsonl"), 2, "not an empty folder", None),
@@ -528,7 +536,7 @@ def test_a_held_out_prompt_that_leaves_no_room_for_the_longest_answer(refused, d
 def test_a_disk_too_small(refused, data, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     command = ("train", data, "-o", "out", "--model", "tiny", "-q")
-    refused(*command, code=1, says="are needed, and 1.0 kB are free", hint="--no-cache")
+    refused(*command, code=1, says="needed, but only 1.0 kB free", hint="--no-cache")
 
 
 def test_a_folder_with_other_things(run, data, tmp_path):

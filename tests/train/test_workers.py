@@ -32,7 +32,7 @@ except MalmmError as error:
 COMMAND = "import malmm_cli.__main__ as program; program.main()"
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 FAIL = "raise ModelError('this is too much')"
-LOST = "ModelError another process of this training has ended, or cannot be reached"
+LOST = "ModelError another training process has ended or is unreachable"
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +100,7 @@ def test_the_one_that_fails_says_why():
     codes, told = together([program], [program])
     assert codes == [1, 1]
     assert told[1] == ["ModelError this is too much"]
-    assert told[0] == ["ToldElsewhereError another process says why the training ended"]
+    assert told[0] == ["ToldElsewhereError see the error of the other process"]
 
 
 def test_what_all_find_is_said_once(command, tmp_path):
@@ -126,7 +126,9 @@ def test_processes_with_settings_of_their_own(command, tmp_path):
     codes, told = together(own, (*own, "--lr", "0.01"))
     assert codes == [1, 2]
     (error,) = [line for line in told[0] + told[1] if line.startswith("error")]
-    assert error == "error: process 1 has other settings than the first: lr 0.0001, now 0.01"
+    assert (
+        error == "error: process 1's settings differ from those of process 0: lr 0.0001, now 0.01"
+    )
 
 
 # --- where each computes
@@ -154,7 +156,7 @@ def test_every_process_has_a_device(monkeypatch, device, found, count, expected)
     [
         ("mps", "mps", "--device mps: 3 processes cannot share it"),
         ("cuda:1", "cuda:1", "--device cuda:1: 3 processes cannot share it"),
-        ("auto", "cuda", "3 processes were started on this machine, which has 2 GPU"),
+        ("auto", "cuda", "3 processes were started on a machine with 2 GPU"),
     ],
 )
 def test_devices_that_do_not_go_round(monkeypatch, device, found, says):
@@ -177,8 +179,8 @@ def test_one_process_needs_no_other(monkeypatch):
 @pytest.mark.parametrize(
     ("environment", "says"),
     [
-        ({"WORLD_SIZE": "two"}, "WORLD_SIZE=two: the environment must hold a whole number"),
-        ({"WORLD_SIZE": "2", "RANK": "0"}, "the processes do not meet: .*MASTER_ADDR"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE=two: must be a whole number"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "the processes cannot connect: .*MASTER_ADDR"),
     ],
 )
 def test_an_environment_that_is_half_set(monkeypatch, environment, says):

@@ -22,7 +22,7 @@ from malmm_cli.types import Task
 
 __all__ = ["World", "write_dataset"]
 
-ABANDONED = 3600  # seconds in which nothing was written
+ABANDONED = 3600  # seconds without a write
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,15 @@ def write_dataset(world: World, folder: Path, events: Events = SILENT) -> list[T
     settings = folder / "world.json"
     due = json.dumps(asdict(world), indent=2) + "\n"
     if os.path.lexists(folder) and not os.path.isdir(folder):
-        raise UsageError(f"{folder} is not a folder", hint="name a folder that is new")
+        raise UsageError(f"{folder} is not a folder", hint="choose a new folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not settings.exists() and any(folder.iterdir()):
-            raise UsageError(f"{folder} is not empty", hint="name a folder that is new")
+            raise UsageError(f"{folder} is not empty", hint="choose a new folder")
         if settings.exists() and settings.read_text(encoding="utf-8") != due:
             raise UsageError(
-                f"{folder} holds videos of other settings: {_changed(settings, world)}",
-                hint="name another folder, or give the settings that it was made with",
+                f"{folder} was made with other settings: {_changed(settings, world)}",
+                hint="choose another folder, or use the original settings",
             )
         _write(settings, due)
         (folder / "videos").mkdir(exist_ok=True)
@@ -95,10 +95,10 @@ def write_dataset(world: World, folder: Path, events: Events = SILENT) -> list[T
 
 
 def _check_there(folder: Path, videos: Sequence[str]) -> None:
-    """Raise OutputError for what somebody removed since it was written."""
+    """Raise OutputError if a written file was removed or replaced."""
     for name in (*videos, "events.jsonl", "data.jsonl"):
         if not (path := folder / name).is_file():
-            raise OutputError(f"{path}: was removed or replaced while it was written", hint=RERUN)
+            raise OutputError(f"{path}: removed or replaced while being written", hint=RERUN)
 
 
 def _changed(settings: Path, world: World) -> str:
@@ -121,14 +121,14 @@ def _plain(value: Any) -> str:
 
 def _check(world: World) -> None:
     if world.videos < 1:
-        raise UsageError(f"--videos {world.videos}: at least 1 is needed")
+        raise UsageError(f"--videos {world.videos}: must be at least 1")
     if world.questions < 0:
-        raise UsageError(f"--questions {world.questions}: 0 or more are possible")
+        raise UsageError(f"--questions {world.questions}: must be 0 or more")
     if not 1 <= world.fps <= 60:
-        raise UsageError(f"--fps {world.fps:g}: 1 to 60 are possible")
+        raise UsageError(f"--fps {world.fps:g}: must be between 1 and 60")
     if not world.minutes[0] <= world.minutes[1]:
-        raise UsageError("--minutes: the shortest comes first, as in 1-2")
-    for minutes in world.minutes:  # tells before the first video what no video can be made of
+        raise UsageError("--minutes: put the shorter length first, as in 1-2")
+    for minutes in world.minutes:  # raises before the first video if the settings are impossible
         scenario(world.seed, minutes * 60, split=world.split, events=world.events)
     world.scene(0)
 

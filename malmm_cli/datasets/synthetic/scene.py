@@ -121,8 +121,8 @@ def scenario(
         events = min(room, chance.randint(max(low, 1), max(high, 1)))
     elif not 1 <= events <= room:
         raise UsageError(
-            f"{events} events in {seconds:g} s: 1 to {room} are possible",
-            hint=f"an event lasts {shortest:.1f} s or more, so that no sampling misses it",
+            f"{events} events in {seconds:g} s: must be between 1 and {room}",
+            hint=f"each event lasts at least {shortest:.1f} s, so that sampling cannot miss it",
         )
     lasting = [chance.uniform(*STEPS) / STEPS[0] * shortest for _ in range(events)]
     if sum(lasting) > FILLED * seconds:
@@ -150,7 +150,7 @@ def scenario(
 
 def _check(seconds: float, split: str, colours: Sequence[str]) -> None:
     if not 10 <= seconds <= 3600:
-        raise UsageError(f"a video of {seconds:g} s: 10 s to 60 min are possible")
+        raise UsageError(f"a video of {seconds:g} s: must be between 10 s and 60 min")
     if split not in SPLITS:
         raise UsageError(f"unknown split {split!r}", hint=f"one of {', '.join(SPLITS)}")
     for colour in colours:
@@ -158,7 +158,7 @@ def _check(seconds: float, split: str, colours: Sequence[str]) -> None:
             known = ", ".join((*COLOURS, SPARE_COLOUR))
             raise UsageError(f"unknown colour {colour!r}", hint=f"known: {known}")
     if len(set(colours)) < len(colours) or not colours:
-        raise UsageError("each colour once, and at least one")
+        raise UsageError("give at least one colour, each only once")
 
 
 def _number(*parts: object) -> int:

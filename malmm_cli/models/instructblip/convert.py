@@ -67,8 +67,8 @@ _PARTS = (
 )
 _TABLE = "position_embedding.weight"
 
-_BASE = "is --base the model that the checkpoint was trained from? nothing else is taken"
-_ANOTHER = "take another checkpoint, or save this one again"
+_BASE = "check that --base is the model the checkpoint was trained from"
+_ANOTHER = "use another checkpoint, or save this one again"
 _SMALL = 2**24  # bytes that a tensor may have though its file is smaller: a view repeats numbers
 _NUMBERS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -130,8 +130,8 @@ def _check_parts(laid: Mapping[str, Tensor], state: Mapping[str, Tensor], where:
             raise ModelError(
                 f"{where}: the checkpoint has {len(due - missing)} of the {len(due)} tensors of "
                 f"{part}; missing {names}",
-                hint="a checkpoint must hold a part whole or not at all; is this --base the model "
-                "that it was trained from?",
+                hint="a part must be complete or absent; check that --base is the model the "
+                "checkpoint was trained from",
             )
 
 
@@ -141,7 +141,7 @@ def _check_numbers(state: Mapping[str, Tensor], where: str) -> None:
         if value.dtype not in _NUMBERS:
             raise ModelError(
                 f"{where}: {name} is {str(value.dtype).removeprefix('torch.')}",
-                hint="weights are floating point numbers: take a checkpoint that is not quantised",
+                hint="weights must be floating point: use a checkpoint that is not quantized",
             )
     if broken := {name for name, value in state.items() if not value.float().isfinite().all()}:
         names = ", ".join(listed(_gathered(broken, state.keys())))
@@ -175,8 +175,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
         raise ModelError(
-            f"{path}: holds no state dict, neither bare nor under 'model'",
-            hint="take a file of the authors' training code: a .pth with {'model': {name: tensor}}",
+            f"{path}: has no state dict, at the top level or under 'model'",
+            hint="use a .pth of the authors' training code, with {'model': {name: tensor}}",
         )
     most = max(path.stat().st_size, _SMALL)
     for name, value in state.items():
@@ -184,21 +184,21 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             raise ModelError(f"{path}: {name} {fault}", hint=_ANOTHER)
     renamed = rename({name: value.detach() for name, value in state.items()}, where=str(path))
     if not renamed:
-        raise ModelError(f"{path}: holds no tensors", hint=_ANOTHER)
+        raise ModelError(f"{path}: contains no tensors", hint=_ANOTHER)
     return renamed
 
 
 def _fault(value: Tensor, most: int) -> str:
     """What is wrong with a tensor of a file that holds at most so many bytes of numbers."""
     if value.is_meta:
-        return "is on the meta device, without its numbers"
+        return "is on the meta device and has no data"
     if value.is_nested or value.layout != torch.strided:
         kind = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
-        return f"is a {kind} tensor; only dense ones are weights"
+        return f"is a {kind} tensor; weights must be dense"
     if value.is_quantized:
         return f"is quantized ({str(value.dtype).removeprefix('torch.')})"
     if value.nbytes > most:
-        return f"has the shape {tuple(value.shape)}, more numbers than the file holds"
+        return f"has the shape {tuple(value.shape)}, which is larger than the file"
     return ""
 
 
@@ -234,17 +234,17 @@ def _unpickled(path: Path) -> Any:
             "GLOBAL" in str(error) or start.startswith(b"\x80")
         ):
             raise ModelError(
-                f"{path}: holds more than tensors, and could run code",
-                hint="only files that torch.load reads with weights_only=True are taken",
+                f"{path}: contains more than tensors and could run code",
+                hint="only files that torch.load reads with weights_only=True are supported",
             ) from error
         if not start or (start == b"PK\3\4" and not mapped):
             raise ModelError(
                 f"{path}: is {'cut off or damaged' if start else 'empty'}",
-                hint="copy it again from where it came",
+                hint="copy the file again",
             ) from error
         raise ModelError(
             f"{path}: is not a checkpoint",
-            hint="take what torch.save or safetensors has written: a .pth or .safetensors file",
+            hint="use a .pth or .safetensors file written by torch.save or safetensors",
         ) from error
 
 
@@ -274,8 +274,8 @@ def rename(state: Mapping[str, Tensor], *, where: str = "state dict") -> dict[st
             raise ModelError(f"{where}: has {name} without {other}", hint=_ANOTHER)
         if value.dim() != 1 or value.shape != beside.shape or value.dtype not in _NUMBERS:
             raise ModelError(
-                f"{where}: {name} must be a vector of floating point numbers as long as {other}, "
-                f"and is {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}",
+                f"{where}: {name} must be a floating point vector as long as {other}, but "
+                f"is {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}",
                 hint=_ANOTHER,
             )
         if kind == "q_bias":

@@ -67,7 +67,7 @@ def load(
             language_options=options,
         )
     if not model.texts.ends:
-        raise ModelError(f"{folder}: its tokenizer has no end token", hint=remedy(folder))
+        raise ModelError(f"{folder}: the tokenizer has no end token", hint=remedy(folder))
     model.move_to(device)
     if not options:
         model.language_model.to(device)
@@ -178,7 +178,8 @@ def _check_vocabularies(config: Any, language: Any, instruction: Any, folder: Pa
         most = max([*words.get_vocab().values(), *words("a")["input_ids"]], default=-1) + 1
         if most > rows:
             raise ModelError(
-                f"{folder}: its {what} has {most} words, the model {rows}", hint=remedy(folder)
+                f"{folder}: its {what} has {most} tokens, but the model has {rows}",
+                hint=remedy(folder),
             )
 
 
@@ -186,7 +187,7 @@ def _read_tokenizer(folder: Path) -> Any:
     try:
         if not any((folder / name).is_file() for name in TOKENIZERS):
             # transformers would make up an empty tokenizer
-            raise FileNotFoundError(f"none of {', '.join(TOKENIZERS)} is there")
+            raise FileNotFoundError(f"none of {', '.join(TOKENIZERS)} found")
         check_regular(folder)
         with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -204,7 +205,7 @@ def _read_tokenizer(folder: Path) -> Any:
         if not isinstance(error, Exception) and type(error).__module__ != "pyo3_runtime":
             raise
         raise ModelError(
-            f"{folder}: its tokenizer cannot be read: {first_line(error)}",
-            hint="the language model's tokenizer lies in the model's folder, the Q-Former's in "
-            f"its subfolder qformer_tokenizer: {remedy(folder)}",
+            f"{folder}: the tokenizer cannot be read: {first_line(error)}",
+            hint="expected the language model's tokenizer in the folder, the Q-Former's in its "
+            f"subfolder qformer_tokenizer: {remedy(folder)}",
         ) from error

@@ -197,9 +197,9 @@ class InstructBlip(LanguagePart):
         Without a memory (length 0) those of all frames, (B, frames * n, D).
         """
         if memory.reads_apart:
-            assert memory.tokens is not None, "nothing was observed"
+            assert memory.tokens is not None, "no frame was observed"
             return Context(memory.tokens, memory.warnings)
-        assert memory.newest is not None, "nothing was observed"
+        assert memory.newest is not None, "no frame was observed"
         tokens = self.qformer.step(memory.newest, memory, self.num_queries)
         return Context(tokens, memory.warnings)
 

@@ -233,7 +233,7 @@ class _MultiHead(nn.Module):
         width = config.hidden_size
         self.heads = config.num_attention_heads
         if width % self.heads:
-            raise ValueError(f"a width of {width} cannot be shared among {self.heads} heads")
+            raise ValueError(f"a width of {width} is not divisible by {self.heads} heads")
         self.dropout = config.attention_probs_dropout_prob
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(context_width, width)

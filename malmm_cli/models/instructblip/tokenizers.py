@@ -78,8 +78,8 @@ class Texts:
         longest = max(map(len, read))
         if longest > limit:  # special tokens alone, which are never cut
             raise ModelError(
-                f"the Q-Former reads {limit} tokens, its tokenizer makes {longest} of a prompt",
-                hint="copy the model again from where it came, or give another folder",
+                f"the Q-Former reads {limit} tokens, but its tokenizer returned {longest}",
+                hint="copy the model folder again, or use another one",
             )
         return _pad(read, self.instruction.pad_token_id or 0, "right")
 
@@ -146,7 +146,7 @@ def _read(tokenizer: Any, text: str, **how: Any) -> list[int]:
     except Exception as error:  # the library raises nothing more special
         raise ModelError(
             f"the model's tokenizer cannot read {text[:80]!r}: {first_line(error)}",
-            hint="ask in other words, or take a model whose tokenizer has an unknown token",
+            hint="rephrase it, or use a model whose tokenizer has an unknown token",
         ) from error
     return ids
 

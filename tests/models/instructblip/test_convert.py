@@ -126,24 +126,24 @@ FIRST_ATTENTION = "visual_encoder.blocks.0.attn"
             ["position_embedding.weight is (120, 41), not (120, 40)"],
             "--base",
         ),
-        ("finetuned", dict.clear, ["holds no tensors"], "another checkpoint"),
+        ("finetuned", dict.clear, ["contains no tensors"], "another checkpoint"),
         (
             "finetuned",
             lambda s: [s.pop(name) for name in list(s) if name != QFORMER_BIAS],
             ["1 of the 112 tensors of qformer", "missing qformer.embeddings.layernorm.weight"],
-            "whole or not at all",
+            "complete or absent",
         ),
         (
             "base",
             without("Qformer.bert.encoder.layer.0."),
             ["80 of the 112 tensors of qformer", "missing qformer.encoder.layer.0 (32 tensors)"],
-            "whole or not at all",
+            "complete or absent",
         ),
         (
             "base",
             lambda s: s.pop("llm_model.lm_head.weight"),
             ["of language_model", "missing language_model.lm_head.weight"],
-            "whole or not at all",
+            "complete or absent",
         ),
         (
             "base",
@@ -157,7 +157,7 @@ FIRST_ATTENTION = "visual_encoder.blocks.0.attn"
             [f"{FIRST_ATTENTION}.q_bias without v_bias"],
             "another checkpoint",
         ),
-        ("finetuned", lambda s: s.update({1: torch.ones(2)}), ["holds no state dict"], "'model'"),
+        ("finetuned", lambda s: s.update({1: torch.ones(2)}), ["has no state dict"], "'model'"),
         (
             "finetuned",
             lambda s: s.update({k: v.double() + 1e300 for k, v in s.items() if "Qformer" in k}),
@@ -267,14 +267,14 @@ def write_bad_files(folder):
     ("name", "code", "says", "next_step"),
     [
         ("garbage.pth", 1, "is not a checkpoint", "torch.save"),
-        ("empty.pth", 1, "is empty", "copy it again"),
-        ("cut.pth", 1, "is cut off or damaged", "copy it again"),
+        ("empty.pth", 1, "is empty", "copy the folder again"),
+        ("cut.pth", 1, "is cut off or damaged", "copy the folder again"),
         ("zip.pth", 1, "is not a checkpoint", "torch.save"),
-        ("garbage.safetensors", 1, "is no safetensors file", "copy"),
-        ("number.pth", 1, "holds no state dict", "'model'"),
+        ("garbage.safetensors", 1, "not a safetensors file", "copy"),
+        ("number.pth", 1, "has no state dict", "'model'"),
         ("folder", 2, "is a folder", ".pth"),
-        ("missing.pth", 2, "there is no such file", "path"),
-        ("/dev/null", 2, "is no regular file", ".pth"),
+        ("missing.pth", 2, "no such file", "path"),
+        ("/dev/null", 2, "is not a regular file", ".pth"),
     ],
 )
 def test_bad_files(base, tmp_path, name, code, says, next_step, capsys):
@@ -291,7 +291,7 @@ def test_a_folder_that_is_there(base, tmp_path, name, capsys):
     path = reference.pickled("base")
     error, hint = refused(capsys, path, base, tmp_path / name, 2)
     assert "exists and is not an empty folder" in error
-    assert hint == "hint: name a new one"
+    assert hint == "hint: choose a new folder"
 
 
 def test_base_must_be_whole(tmp_path):
@@ -315,7 +315,7 @@ def quantized():
         (lambda: torch.zeros(8, 48).to_sparse_csr(), "query_tokens is a sparse_csr tensor"),
         (lambda: torch.nested.nested_tensor([torch.zeros(3)]), "query_tokens is a nested tensor"),
         (quantized, "query_tokens is quantized (qint8)"),
-        (lambda: torch.zeros(1).expand(10**6, 10**6), "more numbers than the file holds"),
+        (lambda: torch.zeros(1).expand(10**6, 10**6), "larger than the file"),
         (lambda: torch.zeros(SHAPE, dtype=torch.complex64), "query_tokens is complex64"),
         (lambda: torch.zeros(SHAPE, dtype=torch.bool), "query_tokens is bool"),
         (lambda: torch.zeros(SHAPE).to(torch.float8_e4m3fn), "query_tokens is float8_e4m3fn"),
@@ -356,7 +356,7 @@ def test_biases_that_cannot_be_joined(base, tmp_path, biases, capsys):
     path = tmp_path / "odd.pth"
     torch.save({f"{FIRST_ATTENTION}.{name}": value for name, value in biases.items()}, path)
     error, _ = refused(capsys, path, base, tmp_path / "out")
-    assert "must be a vector of floating point numbers as long as" in error
+    assert "must be a floating point vector as long as" in error
 
 
 def test_tensors_that_share_their_numbers_are_all_written(base, tmp_path):
@@ -426,7 +426,7 @@ def test_a_compressed_archive(base, tmp_path, capsys):
 def test_content_that_is_no_state_dict(base, tmp_path, content, capsys):
     torch.save(content, tmp_path / "odd.pth")
     error, _ = refused(capsys, tmp_path / "odd.pth", base, tmp_path / "out")
-    assert "holds no" in error
+    assert "has no state dict" in error or "contains no tensors" in error
 
 
 def test_a_nest_without_an_end(base, tmp_path, capsys):

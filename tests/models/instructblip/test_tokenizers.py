@@ -197,7 +197,7 @@ def test_special_tokens_that_the_q_former_has_no_place_for(folder):
     rewrite(path, change)
     own = {"tokenizer_class": "TokenizersBackend"}
     rewrite(path.with_name("tokenizer_config.json"), lambda content: content.update(own))
-    with pytest.raises(ModelError, match="reads 128 tokens, its tokenizer makes 2"):
+    with pytest.raises(ModelError, match="reads 128 tokens, but its tokenizer returned 2"):
         load(folder).texts.instructions([PROMPT])
 
 
@@ -221,7 +221,7 @@ def test_a_template_of_ids_beyond_the_vocabulary_is_refused(folder, part):
         folder / part / "tokenizer_config.json",
         lambda c: c.update(tokenizer_class="TokenizersBackend"),
     )
-    with pytest.raises(ModelError, match="has 1000001 words"):
+    with pytest.raises(ModelError, match="has 1000001 tokens"):
         load(folder)
 
 
