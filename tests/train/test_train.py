@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 
 from malmm_cli.checkpoints.state import read_state
 from malmm_cli.errors import MediaError, ModelError, UsageError
+from malmm_cli.events import SILENT
 from malmm_cli.models import registry
 from malmm_cli.pipeline import features, loading
 from malmm_cli.settings import ASK, CAPTION, changed
@@ -562,7 +563,7 @@ def test_features_that_are_kept_outlive_their_video(tmp_path, vicuna_folder):
     shutil.copy(SAMPLE, video)
     model = loading.load(str(vicuna_folder), device="cpu", dtype="float32")
     settings, clip = changed(ASK, frames=3), Clip(str(video))
-    chosen = choose_frames({clip: "1"}, settings, lambda _: None)
+    chosen = choose_frames({clip: "1"}, settings, SILENT)
     chosen[Clip(str(tmp_path / "b.mp4"))] = chosen[clip]
     features = ClipFeatures(model, settings, chosen, tmp_path / "features", print)
     before = features(Clip(str(video)))
