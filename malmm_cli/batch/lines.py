@@ -11,16 +11,19 @@ Each line is an item as `malmm_cli.formats` writes it, with
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from msgspec import Struct, structs
 
 from malmm_cli.batch.files import is_name
 from malmm_cli.errors import MalmmError, UsageError
 from malmm_cli.files.atomic import new_file
 from malmm_cli.files.escapes import to_json
+from malmm_cli.files.schema import checked
 from malmm_cli.formats import SCHEMA, Failure, Item, as_json
 from malmm_cli.types import Result, Segment
 
@@ -87,34 +90,81 @@ def read_lines(path: Path) -> Lines:
     return found
 
 
+class _Memory(Struct):
+    length: int
+    policy: str
+    banks: str
+
+
+class _Frames(Struct):
+    used: int
+    first: float
+    last: float
+    duration: float
+
+
+class _Error(Struct):
+    kind: str
+    message: str
+
+
+class _Stored(Struct):
+    """What every line says; the rest is that of a result or of a failure."""
+
+    schema: Literal["malmm/1"]
+    video: str
+    task: str
+
+
+class _Done(_Stored):
+    prompt: str
+    question: str | None
+    text: str
+    candidates: tuple[str, ...]
+    segments: tuple[Segment, ...]
+    model: str
+    revision: str | None
+    device: str
+    dtype: str
+    memory: _Memory
+    frames: _Frames
+    seconds: dict[str, float]
+    warnings: tuple[str, ...]
+
+
+class _Failed(_Stored):
+    error: _Error
+
+
+class _About(Struct):
+    """What a batch adds to each."""
+
+    id: str
+    identity: str | None
+    settings: str
+    name: str | None = None
+
+
 def _line(raw: bytes, start: int, stop: int) -> Line | None:
     """The item of a line; None for one that is not whole, not ours, or makes no sense."""
     if not raw.endswith(b"\n"):
         return None
     try:
         content = json.loads(raw)
-        if content["schema"] != SCHEMA or ("text" in content) == ("error" in content):
-            return None
-        _check_item(_item(content))
-        name, identity = content.get("name"), content["identity"]
-        texts = (content["id"], content["settings"], name or "", identity or "")
-        if all(isinstance(text, str) for text in texts) and (name is None or is_name(name)):
-            about = (content["id"], content["video"], start, stop, content["settings"])
-            return Line(*about, identity, name, "error" in content)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        pass
-    return None
+        item, about = _stored(content), checked(content, _About)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if "text" in content and "error" in content:
+        return None
+    if about.name is not None and not is_name(about.name):
+        return None
+    known = (about.id, item.video, start, stop, about.settings, about.identity, about.name)
+    return Line(*known, failed=isinstance(item, _Failed))
 
 
-def _check_item(item: Item) -> None:
-    """Raise TypeError for values that are written to files and are none."""
-    texts: list[object] = [item.video]
-    if isinstance(item, Result):
-        texts += [item.text, item.question or "", *(segment.text for segment in item.segments)]
-        for segment in item.segments:
-            float(segment.start), float(segment.end)
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError
+def _stored(content: Any) -> _Done | _Failed:
+    """What a line holds; raises ValueError or TypeError where that is no item."""
+    return checked(content, _Failed) if "error" in content else checked(content, _Done)
 
 
 def _check_ours(path: Path, number: int, raw: bytes, found: Lines) -> None:
@@ -173,30 +223,19 @@ def line_of(
 
 def item_of(raw: bytes) -> Item:
     """The item that a line was made of."""
-    return _item(json.loads(raw))
-
-
-def _item(content: dict[str, Any]) -> Item:
-    if "error" in content:
-        error = MalmmError(content["error"]["message"], kind=content["error"]["kind"])
-        return Failure(content["video"], content["task"], error)
-    frames, memory = content["frames"], content["memory"]
-    plain = ("video", "task", "prompt", "question", "text", "model", "revision", "device", "dtype")
+    line = _stored(json.loads(raw))
+    if isinstance(line, _Failed):
+        error = MalmmError(line.error.message, kind=line.error.kind)
+        return Failure(line.video, line.task, error)
+    nested = ("schema", "memory", "frames")
+    plain = {name: value for name, value in structs.asdict(line).items() if name not in nested}
     return Result(
-        **{name: content[name] for name in plain},
-        candidates=tuple(content["candidates"]),
-        segments=_segments(content["segments"]),
-        memory=memory["length"],
-        policy=memory["policy"],
-        banks=memory["banks"],
-        frames=frames["used"],
-        first=frames["first"],
-        last=frames["last"],
-        duration=frames["duration"],
-        seconds=content["seconds"],
-        warnings=tuple(content["warnings"]),
+        **plain,
+        memory=line.memory.length,
+        policy=line.memory.policy,
+        banks=line.memory.banks,
+        frames=line.frames.used,
+        first=line.frames.first,
+        last=line.frames.last,
+        duration=line.frames.duration,
     )
-
-
-def _segments(given: Sequence[dict[str, Any]]) -> tuple[Segment, ...]:
-    return tuple(Segment(one["start"], one["end"], one["text"]) for one in given)

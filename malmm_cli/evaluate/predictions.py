@@ -11,16 +11,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec import structs
+
 from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import to_json
+from malmm_cli.files.schema import checked
 from malmm_cli.formats import SCHEMA, check_own, check_writable, open_lines
 from malmm_cli.types import Task
 
 __all__ = ["Kept", "Prediction", "digest", "kept"]
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was said to the task `id`: `text`, or the `error` in its place, with kind and message.
 
     `likelihoods` are those of the task's choices, where it was to choose. `frames` pictures were
@@ -51,6 +54,12 @@ class Kept:
     add: Callable[[Prediction], None]
 
 
+class _Header(msgspec.Struct):
+    """The first line of a file."""
+
+    predictions: dict[str, Any]
+
+
 @contextmanager
 def kept(path: Path, about: dict[str, Any], *, overwrite: bool) -> Iterator[Kept]:
     """The predictions in a file and those to come, each written to the disk when it is added.
@@ -69,7 +78,9 @@ def kept(path: Path, about: dict[str, Any], *, overwrite: bool) -> Iterator[Kept
 
         def add(prediction: Prediction) -> None:
             content = {
-                name: value for name, value in asdict(prediction).items() if value is not None
+                name: value
+                for name, value in structs.asdict(prediction).items()
+                if value is not None
             }
             write(_line(content))
             found[prediction.id] = prediction
@@ -93,9 +104,9 @@ def _read(path: Path, about: dict[str, Any]) -> dict[str, Prediction]:
     try:
         if not lines and not _header(about).encode().startswith(content):
             raise ValueError("its only line is another one's")
-        header = json.loads(lines[0])["predictions"] if lines else about
-        found = [Prediction(**json.loads(line)) for line in lines[1:]]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        header = checked(json.loads(lines[0]), _Header).predictions if lines else about
+        found = [checked(json.loads(line), Prediction) for line in lines[1:]]
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{path}: is no file of predictions",
             hint="--overwrite replaces it, --predictions names another",
