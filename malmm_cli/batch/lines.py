@@ -11,7 +11,7 @@ Each line is an item as `malmm_cli.formats` writes it, with
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,17 +23,16 @@ from malmm_cli.batch.files import is_name
 from malmm_cli.errors import MalmmError, UsageError
 from malmm_cli.files.atomic import new_file
 from malmm_cli.files.escapes import to_json
+from malmm_cli.files.jsonl import StoredLine, lines_in
 from malmm_cli.files.schema import checked
 from malmm_cli.formats import SCHEMA, Failure, Item, as_json
 from malmm_cli.types import Result, Segment
 
 __all__ = [
-    *("AGAIN", "Line", "Lines", "item_of", "line_of", "read_lines", "without"),
-    "write_whole",
+    *("AGAIN", "Line", "Lines", "item_of", "line_of", "read_lines", "write_whole"),
 ]
 
 AGAIN = "fix that and run the same command to resume"
-PIECE = 2**20  # bytes copied at a time
 
 START = json.dumps({"schema": SCHEMA}).encode()[:-1]  # of every line
 
@@ -71,20 +70,17 @@ def read_lines(path: Path) -> Lines:
     Raises UsageError for a file that holds anything but results of a batch.
     """
     found = Lines()
-    start = stop = 0
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            start, stop = stop, stop + len(raw)
-            line = _line(raw, start, stop)
-            if line is None:
-                if raw.endswith(b"\n") and raw.strip(b"\0\r\n \t"):
-                    _check_ours(path, number, raw, found)
-                found.damaged.append((start, stop))
-                continue
-            before = found.kept.pop(line.id, None)
-            if before:
-                found.replaced.append(before)
-            found.kept[line.id] = line
+    for number, stored in enumerate(lines_in(path), start=1):
+        line = _line(stored)
+        if line is None:
+            if stored.is_whole and stored.raw.strip(b"\0\r\n \t"):
+                _check_ours(path, number, stored.raw, found)
+            found.damaged.append((stored.start, stored.stop))
+            continue
+        before = found.kept.pop(line.id, None)
+        if before:
+            found.replaced.append(before)
+        found.kept[line.id] = line
     if not found.kept and found.damaged and not _begins_as_ours(path):
         raise _stranger(path, 1)
     return found
@@ -145,12 +141,12 @@ class _About(Struct):
     name: str | None = None
 
 
-def _line(raw: bytes, start: int, stop: int) -> Line | None:
+def _line(stored: StoredLine) -> Line | None:
     """The item of a line; None for one that is not whole, not ours, or makes no sense."""
-    if not raw.endswith(b"\n"):
+    if not stored.is_whole:
         return None
     try:
-        content = json.loads(raw)
+        content = json.loads(stored.raw)
         item, about = _stored(content), checked(content, _About)
     except (ValueError, TypeError, RecursionError):
         return None
@@ -158,8 +154,9 @@ def _line(raw: bytes, start: int, stop: int) -> Line | None:
         return None
     if about.name is not None and not is_name(about.name):
         return None
-    known = (about.id, item.video, start, stop, about.settings, about.identity, about.name)
-    return Line(*known, failed=isinstance(item, _Failed))
+    known = (about.id, item.video, stored.start, stored.stop)
+    made_from = (about.settings, about.identity, about.name)
+    return Line(*known, *made_from, failed=isinstance(item, _Failed))
 
 
 def _stored(content: Any) -> _Done | _Failed:
@@ -188,22 +185,6 @@ def _stranger(path: Path, number: int) -> UsageError:
         hint="-o names another file, --overwrite replaces this one",
         kind="OutputExists",
     )
-
-
-def without(path: Path, ranges: Iterable[tuple[int, int]]) -> None:
-    """Write the file anew without some ranges of bytes, whole or not at all."""
-    cuts = [*sorted(ranges), (path.stat().st_size, 0)]
-
-    def parts() -> Iterator[bytes]:
-        with path.open("rb") as file:
-            begin = 0
-            for start, stop in cuts:
-                file.seek(begin)
-                for offset in range(begin, start, PIECE):
-                    yield file.read(min(PIECE, start - offset))
-                begin = stop
-
-    write_whole(path, parts())
 
 
 def write_whole(path: Path, parts: Iterable[bytes]) -> None:

@@ -13,6 +13,7 @@ import typer
 from malmm_cli.cli.console import complain, download_progress, emit, note, progress, warn
 from malmm_cli.cli.options import RunOptions
 from malmm_cli.errors import UsageError
+from malmm_cli.files.jsonl import encoded
 from malmm_cli.formats import (
     FORMATS,
     HEADERS,
@@ -21,7 +22,6 @@ from malmm_cli.formats import (
     Failure,
     Item,
     check_writable,
-    encoded,
     format_line,
     format_whole,
     open_whole,

@@ -16,8 +16,10 @@ from msgspec import structs
 
 from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import to_json
+from malmm_cli.files.jsonl import lines_in, open_lines, without
 from malmm_cli.files.schema import checked
-from malmm_cli.formats import SCHEMA, check_own, check_writable, open_lines
+from malmm_cli.files.special import check_own
+from malmm_cli.formats import SCHEMA, check_writable
 from malmm_cli.types import Task
 
 __all__ = ["Kept", "Prediction", "digest", "kept"]
@@ -96,13 +98,10 @@ def digest(tasks: Sequence[Task]) -> str:
 
 def _read(path: Path, about: dict[str, Any]) -> dict[str, Prediction]:
     """The predictions in a file; none where there is no file or nothing whole in it."""
-    if not path.exists():
-        return {}
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    lines = content[:whole].splitlines()
+    stored = list(lines_in(path))
+    lines = [line.raw for line in stored if line.is_whole]
     try:
-        if not lines and not _header(about).encode().startswith(content):
+        if not lines and not _header(about).encode().startswith(b"".join(x.raw for x in stored)):
             raise ValueError("its only line is another one's")
         header = checked(json.loads(lines[0]), _Header).predictions if lines else about
         found = [checked(json.loads(line), Prediction) for line in lines[1:]]
@@ -116,8 +115,8 @@ def _read(path: Path, about: dict[str, Any]) -> dict[str, Prediction]:
             f"{path}: holds predictions {_difference(header, about)}",
             hint="--overwrite replaces them, --predictions names another file",
         )
-    if whole < len(content):
-        os.truncate(path, whole)
+    if len(lines) < len(stored):
+        without(path, [(stored[-1].start, stored[-1].stop)])
     return {prediction.id: prediction for prediction in found}
 
 
