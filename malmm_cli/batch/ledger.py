@@ -221,7 +221,7 @@ def _make_room(place: Place, state: State, lines: Lines, todo: Sequence[Planned]
                 aside.append((line.id, raw.decode("utf-8", "backslashreplace")))
     state.set_aside(aside)
     useless = [*((line.start, line.stop) for line in dropped), *lines.damaged]
-    without(place.results, useless, hint=AGAIN)
+    without(place.results, useless, AGAIN)
 
 
 def _entries(planned: Sequence[Planned], kept: Mapping[str, Line]) -> Iterator[Entry]:
