@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from malmm_cli.errors import MalmmError, OutputError, UsageError
-from malmm_cli.files.atomic import RERUN, check_same, new_file, writing
+from malmm_cli.files.atomic import new_file, writing
 from malmm_cli.files.escapes import to_json
 from malmm_cli.files.special import STREAMS, kind_of, open_stream
 from malmm_cli.types import MediaInfo, Result, Segment
@@ -24,14 +24,11 @@ __all__ = [
     "as_json",
     "check_name",
     "check_new_folder",
-    "check_own",
     "check_writable",
-    "encoded",
     "format_line",
     "format_whole",
     "frames_as_json",
     "make_folder",
-    "open_lines",
     "open_whole",
     "target",
 ]
@@ -211,20 +208,6 @@ def check_writable(
     _check_place(path)
 
 
-def check_own(path: Path) -> None:
-    """Raise UsageError where a file of a name that malmm gives would not be one of its own.
-
-    A link would lead elsewhere, a pipe or a device cannot be read back.
-    """
-    kind = "a link" if os.path.islink(path) else kind_of(path)
-    if kind not in ("", "a file"):
-        raise UsageError(
-            f"{path}: is {kind}, which malmm would have to replace with a file",
-            hint="remove it, or choose another output",
-            kind="OutputExists",
-        )
-
-
 def check_new_folder(path: Path) -> None:
     """Raise before any work is done for a folder that is not empty or has no place."""
     with writing(path):
@@ -279,58 +262,6 @@ def make_folder(path: Path) -> None:
     """Make a folder, unless it is there."""
     with writing(path):
         path.mkdir(exist_ok=True)
-
-
-@contextmanager
-def open_lines(
-    path: Path, *, overwrite: bool = False, append: bool = False
-) -> Iterator[Callable[[str], None]]:
-    """Writes whole lines as they come, from the first on; those in the file are always complete.
-
-    A file that came up meanwhile, another run's perhaps, is not overwritten unless asked for;
-    `append` keeps what is in it. Raises OutputError, at the end at the latest, where the file was
-    removed, replaced or changed by somebody else meanwhile.
-    """
-    file: IO[bytes] | None = None
-    complete = 0
-
-    def check() -> None:
-        if file is not None:
-            check_same(path, found := os.fstat(file.fileno()))
-            if found.st_size != complete:
-                raise OutputError(
-                    f"{path}: was changed by another program while being written", hint=RERUN
-                )
-
-    def write(line: str) -> None:
-        nonlocal file, complete
-        with writing(path):
-            if file is None:
-                check_own(path)
-                file = path.open("ab" if append else "wb" if overwrite else "xb", buffering=0)
-                complete = file.tell()
-            check()
-            rest = encoded(line)
-            try:
-                while rest:
-                    rest = rest[file.write(rest) :]
-                os.fsync(file.fileno())
-                complete = file.tell()
-            except OSError:
-                file.truncate(complete)
-                raise
-
-    try:
-        yield write
-        check()
-    finally:
-        if file is not None:
-            file.close()
-
-
-def encoded(text: str) -> bytes:
-    """UTF-8; bytes in the name of a file that are no text are escaped, as JSON does it."""
-    return text.encode("utf-8", "backslashreplace")
 
 
 def _round(seconds: float) -> float:

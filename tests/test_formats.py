@@ -11,13 +11,13 @@ from helpers.commands import FAST, SAMPLE
 
 from malmm_cli.errors import OutputError, UsageError
 from malmm_cli.files.atomic import new_folder
+from malmm_cli.files.jsonl import open_lines
 from malmm_cli.formats import (
     FORMATS,
     Failure,
     check_new_folder,
     check_writable,
     format_whole,
-    open_lines,
     open_whole,
 )
 from malmm_cli.types import Result, Segment

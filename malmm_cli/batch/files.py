@@ -8,7 +8,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from malmm_cli.formats import Failure, Item, encoded, format_whole
+from malmm_cli.files.jsonl import encoded
+from malmm_cli.formats import Failure, Item, format_whole
 
 __all__ = ["Names", "content", "is_name"]
 

@@ -12,7 +12,7 @@ from malmm_cli.batch.files import content
 from malmm_cli.batch.lines import Line, item_of, write_whole
 from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.state import State
-from malmm_cli.formats import encoded
+from malmm_cli.files.jsonl import encoded
 
 __all__ = ["Files"]
 

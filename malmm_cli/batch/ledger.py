@@ -16,14 +16,15 @@ from malmm_cli.batch.files import Names
 from malmm_cli.batch.folder import Files
 from malmm_cli.batch.inputs import seen_from
 from malmm_cli.batch.job import Job, Outcome
-from malmm_cli.batch.lines import AGAIN, Line, Lines, line_of, read_lines, without
+from malmm_cli.batch.lines import AGAIN, Line, Lines, line_of, read_lines
 from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.plan import Planned
 from malmm_cli.batch.state import Entry, State, claimed, now
 from malmm_cli.errors import MalmmError, OutputError, UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.files.atomic import remove_leftovers, writing
-from malmm_cli.formats import Failure, encoded, open_lines
+from malmm_cli.files.jsonl import encoded, open_lines, without
+from malmm_cli.formats import Failure
 
 __all__ = ["Ledger", "check_folder", "open_ledger"]
 
@@ -219,7 +220,8 @@ def _make_room(paths: OutputPaths, state: State, lines: Lines, todo: Sequence[Pl
                 raw = file.read(line.stop - line.start)
                 aside.append((line.id, raw.decode("utf-8", "backslashreplace")))
     state.set_aside(aside)
-    without(paths.results, [*((line.start, line.stop) for line in dropped), *lines.damaged])
+    useless = [*((line.start, line.stop) for line in dropped), *lines.damaged]
+    without(paths.results, useless, AGAIN)
 
 
 def _entries(planned: Sequence[Planned], kept: Mapping[str, Line]) -> Iterator[Entry]:

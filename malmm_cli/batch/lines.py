@@ -11,26 +11,28 @@ Each line is an item as `malmm_cli.formats` writes it, with
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from msgspec import Struct, structs
 
 from malmm_cli.batch.files import is_name
 from malmm_cli.errors import MalmmError, UsageError
 from malmm_cli.files.atomic import new_file
 from malmm_cli.files.escapes import to_json
+from malmm_cli.files.jsonl import StoredLine, lines_in
+from malmm_cli.files.schema import checked
 from malmm_cli.formats import SCHEMA, Failure, Item, as_json
 from malmm_cli.types import Result, Segment
 
 __all__ = [
-    *("AGAIN", "Line", "Lines", "item_of", "line_of", "read_lines", "without"),
-    "write_whole",
+    *("AGAIN", "Line", "Lines", "item_of", "line_of", "read_lines", "write_whole"),
 ]
 
 AGAIN = "fix that and run the same command to resume"
-PIECE = 2**20  # bytes copied at a time
 
 START = json.dumps({"schema": SCHEMA}).encode()[:-1]  # of every line
 
@@ -68,53 +70,98 @@ def read_lines(path: Path) -> Lines:
     Raises UsageError for a file that holds anything but results of a batch.
     """
     found = Lines()
-    start = stop = 0
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            start, stop = stop, stop + len(raw)
-            line = _line(raw, start, stop)
-            if line is None:
-                if raw.endswith(b"\n") and raw.strip(b"\0\r\n \t"):
-                    _check_ours(path, number, raw, found)
-                found.damaged.append((start, stop))
-                continue
-            before = found.kept.pop(line.id, None)
-            if before:
-                found.replaced.append(before)
-            found.kept[line.id] = line
+    for number, stored in enumerate(lines_in(path), start=1):
+        line = _line(stored)
+        if line is None:
+            if stored.is_whole and stored.raw.strip(b"\0\r\n \t"):
+                _check_ours(path, number, stored.raw, found)
+            found.damaged.append((stored.start, stored.stop))
+            continue
+        before = found.kept.pop(line.id, None)
+        if before:
+            found.replaced.append(before)
+        found.kept[line.id] = line
     if not found.kept and found.damaged and not _begins_as_ours(path):
         raise _stranger(path, 1)
     return found
 
 
-def _line(raw: bytes, start: int, stop: int) -> Line | None:
+class _Memory(Struct):
+    length: int
+    policy: str
+    banks: str
+
+
+class _Frames(Struct):
+    used: int
+    first: float
+    last: float
+    duration: float
+
+
+class _Error(Struct):
+    kind: str
+    message: str
+
+
+class _Stored(Struct):
+    """What every line says; the rest is that of a result or of a failure."""
+
+    schema: Literal["malmm/1"]
+    video: str
+    task: str
+
+
+class _Done(_Stored):
+    prompt: str
+    question: str | None
+    text: str
+    candidates: tuple[str, ...]
+    segments: tuple[Segment, ...]
+    model: str
+    revision: str | None
+    device: str
+    dtype: str
+    memory: _Memory
+    frames: _Frames
+    seconds: dict[str, float]
+    warnings: tuple[str, ...]
+
+
+class _Failed(_Stored):
+    error: _Error
+
+
+class _About(Struct):
+    """What a batch adds to each."""
+
+    id: str
+    identity: str | None
+    settings: str
+    name: str | None = None
+
+
+def _line(stored: StoredLine) -> Line | None:
     """The item of a line; None for one that is not whole, not ours, or makes no sense."""
-    if not raw.endswith(b"\n"):
+    if not stored.is_whole:
         return None
     try:
-        content = json.loads(raw)
-        if content["schema"] != SCHEMA or ("text" in content) == ("error" in content):
-            return None
-        _check_item(_item(content))
-        name, identity = content.get("name"), content["identity"]
-        texts = (content["id"], content["settings"], name or "", identity or "")
-        if all(isinstance(text, str) for text in texts) and (name is None or is_name(name)):
-            about = (content["id"], content["video"], start, stop, content["settings"])
-            return Line(*about, identity, name, "error" in content)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        pass
-    return None
+        content = json.loads(stored.raw)
+        item, about = _stored(content), checked(content, _About)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if "text" in content and "error" in content:
+        return None
+    if about.name is not None and not is_name(about.name):
+        return None
+    known = (about.id, item.video, stored.start, stored.stop)
+    made_from = (about.settings, about.identity, about.name)
+    return Line(*known, *made_from, failed=isinstance(item, _Failed))
 
 
-def _check_item(item: Item) -> None:
-    """Raise TypeError for values that are written to files and are none."""
-    texts: list[object] = [item.video]
-    if isinstance(item, Result):
-        texts += [item.text, item.question or "", *(segment.text for segment in item.segments)]
-        for segment in item.segments:
-            float(segment.start), float(segment.end)
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError
+def _stored(content: Any) -> _Done | _Failed:
+    """What a line holds; raises ValueError or TypeError where that is no item."""
+    return checked(content, _Failed) if "error" in content else checked(content, _Done)
 
 
 def _check_ours(path: Path, number: int, raw: bytes, found: Lines) -> None:
@@ -140,22 +187,6 @@ def _stranger(path: Path, number: int) -> UsageError:
     )
 
 
-def without(path: Path, ranges: Iterable[tuple[int, int]]) -> None:
-    """Write the file anew without some ranges of bytes, whole or not at all."""
-    cuts = [*sorted(ranges), (path.stat().st_size, 0)]
-
-    def parts() -> Iterator[bytes]:
-        with path.open("rb") as file:
-            begin = 0
-            for start, stop in cuts:
-                file.seek(begin)
-                for offset in range(begin, start, PIECE):
-                    yield file.read(min(PIECE, start - offset))
-                begin = stop
-
-    write_whole(path, parts())
-
-
 def write_whole(path: Path, parts: Iterable[bytes]) -> None:
     """Have a file of these bytes on the disk under its name, whole or not at all."""
     with new_file(path, durable=True, hint=AGAIN) as file:
@@ -173,30 +204,19 @@ def line_of(
 
 def item_of(raw: bytes) -> Item:
     """The item that a line was made of."""
-    return _item(json.loads(raw))
-
-
-def _item(content: dict[str, Any]) -> Item:
-    if "error" in content:
-        error = MalmmError(content["error"]["message"], kind=content["error"]["kind"])
-        return Failure(content["video"], content["task"], error)
-    frames, memory = content["frames"], content["memory"]
-    plain = ("video", "task", "prompt", "question", "text", "model", "revision", "device", "dtype")
+    line = _stored(json.loads(raw))
+    if isinstance(line, _Failed):
+        error = MalmmError(line.error.message, kind=line.error.kind)
+        return Failure(line.video, line.task, error)
+    nested = ("schema", "memory", "frames")
+    plain = {name: value for name, value in structs.asdict(line).items() if name not in nested}
     return Result(
-        **{name: content[name] for name in plain},
-        candidates=tuple(content["candidates"]),
-        segments=_segments(content["segments"]),
-        memory=memory["length"],
-        policy=memory["policy"],
-        banks=memory["banks"],
-        frames=frames["used"],
-        first=frames["first"],
-        last=frames["last"],
-        duration=frames["duration"],
-        seconds=content["seconds"],
-        warnings=tuple(content["warnings"]),
+        **plain,
+        memory=line.memory.length,
+        policy=line.memory.policy,
+        banks=line.memory.banks,
+        frames=line.frames.used,
+        first=line.frames.first,
+        last=line.frames.last,
+        duration=line.frames.duration,
     )
-
-
-def _segments(given: Sequence[dict[str, Any]]) -> tuple[Segment, ...]:
-    return tuple(Segment(one["start"], one["end"], one["text"]) for one in given)

@@ -12,7 +12,14 @@ from filelock import FileLock, Timeout
 
 from malmm_cli.batch.state import holder
 from malmm_cli.errors import OutputError, UsageError
-from malmm_cli.formats import FORMATS, check_name, check_own, check_writable, make_folder, target
+from malmm_cli.files.special import check_own
+from malmm_cli.formats import (
+    FORMATS,
+    check_name,
+    check_writable,
+    make_folder,
+    target,
+)
 
 __all__ = ["OutputPaths", "output_paths"]
 

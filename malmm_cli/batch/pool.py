@@ -16,7 +16,7 @@ from typing import Any
 from malmm_cli.batch.job import Job, Outcome, Work, as_malmm_error, failed
 from malmm_cli.errors import MalmmError, MediaError, ModelError
 from malmm_cli.events import SILENT, Events
-from malmm_cli.processes.children import begin_apart, kill_tree, start_apart, told_exit
+from malmm_cli.processes.children import begin_apart, exit_of, kill_tree, start_apart
 
 __all__ = ["GRACE", "Start", "crashed", "late", "run"]
 
@@ -86,8 +86,7 @@ class _Slot:
         try:
             said: Any = self.talk.recv()
         except (EOFError, OSError):
-            self._process.join(5.0)
-            how = told_exit(self._process.exitcode)
+            how = exit_of(self._process)
             self.stop()
             if begun == math.inf:  # it had only started
                 raise ModelError(f"the model could not be loaded: {how}") from None

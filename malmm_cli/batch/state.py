@@ -31,7 +31,7 @@ from typing import Any
 from malmm_cli.batch.lines import AGAIN
 from malmm_cli.errors import OutputError, UsageError
 from malmm_cli.files.atomic import check_same
-from malmm_cli.formats import encoded
+from malmm_cli.files.jsonl import encoded
 
 __all__ = ["Entry", "Pace", "State", "claimed", "holder", "pace"]
 

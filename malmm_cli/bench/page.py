@@ -8,7 +8,8 @@ from typing import Any
 
 from malmm_cli.evaluate.plots import COLOURS
 from malmm_cli.files.atomic import new_file
-from malmm_cli.formats import encoded, open_whole
+from malmm_cli.files.jsonl import encoded
+from malmm_cli.formats import open_whole
 
 __all__ = ["HEADS", "draw", "page", "table", "video_cells", "write"]
 

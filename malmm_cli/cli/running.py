@@ -14,6 +14,7 @@ from malmm_cli.cli.console import emit
 from malmm_cli.cli.options import RunOptions
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
+from malmm_cli.files.jsonl import encoded
 from malmm_cli.formats import (
     FORMATS,
     HEADERS,
@@ -22,7 +23,6 @@ from malmm_cli.formats import (
     Failure,
     Item,
     check_writable,
-    encoded,
     format_line,
     format_whole,
     open_whole,

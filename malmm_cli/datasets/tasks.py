@@ -10,27 +10,29 @@ Paths are relative to the file. A task with neither question nor prompt is a cap
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from malmm_cli.datasets.metrics import is_right
 from malmm_cli.errors import UsageError
+from malmm_cli.files.schema import Text, checked, load
 from malmm_cli.files.special import kind_of
 from malmm_cli.types import Task
 
-__all__ = ["FIELDS", "read_tasks", "task_as_json"]
+__all__ = ["read_tasks", "task_as_json"]
 
-FIELDS = (
-    *("id", "video", "question", "prompt", "answer", "answers", "kind", "choices", "evidence"),
-    *("from", "to"),
-)
 SHOWN = 5  # problems told at once
 LONGEST = 1e9  # seconds, thirty years
+HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=LONGEST)]
+Texts = Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)]
 
 
 def read_tasks(
@@ -61,9 +63,10 @@ def read_tasks(
         tasks.append(task)
     if problems:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        known = ", ".join(_Line.__struct_encode_fields__)
         raise UsageError(
             f"{path}: {'; '.join(problems[:SHOWN])}{more}",
-            hint=f"each line must be a JSON object with these fields: {', '.join(FIELDS)}",
+            hint=f"each line must be a JSON object with these fields: {known}",
         )
     if not tasks:
         raise UsageError(
@@ -114,60 +117,65 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def _task(line: str, folder: Path, *, answered: bool, present: bool) -> Task:
+class _Line(msgspec.Struct, forbid_unknown_fields=True, rename={"start": "from", "end": "to"}):
+    """A line of the file; null is the same as no such field."""
+
+    id: int | Text
+    video: Text
+    question: Text | None = None
+    prompt: Text | None = None
+    answer: Text | None = None
+    answers: Texts | None = None
+    kind: Text | None = None
+    choices: Texts | None = None
+    evidence: tuple[Seconds, Seconds] | None = None
+    start: Seconds | None = None
+    end: Seconds | None = None
+
+    @property
+    def right(self) -> tuple[str, ...]:
+        """All right answers."""
+        return (self.answers or ()) if self.answer is None else (self.answer,)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for fields that do not go together."""
+        for one, other in (("question", "prompt"), ("answer", "answers")):
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                raise ValueError(f"both {one!r} and {other!r}")
+        for name in ("question", "prompt", "answer", "answers", "kind", "choices", "id"):
+            value = getattr(self, name) or ""
+            if HALF.search(str(value) if name == "id" else "".join(value)):
+                raise ValueError(f"{name!r} contains an unpaired surrogate")
+        choices, right = self.choices or (), self.right
+        if len({unicodedata.normalize("NFC", choice) for choice in choices}) < len(choices):
+            raise ValueError("'choices' contains a duplicate")
+        if choices and right and not any(is_right(choice, right) for choice in choices):
+            raise ValueError("none of the answers is in 'choices'")
+        if self.end is not None and self.end <= (self.start or 0.0):
+            raise ValueError(f"'to' {self.end:g} is not after 'from' {self.start or 0:g}")
+        if self.evidence and self.evidence[1] < self.evidence[0]:
+            raise ValueError("'evidence' ends before it starts")
+
+
+def _task(text: str, folder: Path, *, answered: bool, present: bool) -> Task:
     """The task of one line; ValueError says what is wrong with it."""
-    try:
-        content = json.loads(line, object_pairs_hook=_once)
-    except RecursionError as error:
-        raise ValueError("not valid JSON: nested too deeply") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError("not a JSON object")
-    unknown = sorted(set(content) - set(FIELDS))
-    if unknown:
-        raise ValueError(f"unknown field {', '.join(map(repr, unknown))}")
-    for one, other in (("question", "prompt"), ("answer", "answers")):
-        if content.get(one) is not None and content.get(other) is not None:
-            raise ValueError(f"both {one!r} and {other!r}")
-    answers = _texts(content, "answers")
-    single = _text(content, "answer")
-    if answered and not answers and single is None:
+    line = checked(load(text), _Line)
+    if answered and not line.right:
         raise ValueError("no 'answer'")
-    video = _text(content, "video", needed=True)
-    assert video is not None
-    if present and not _is_there(folder / video):
-        raise ValueError(f"video {video!r} does not exist or is not a file")
-    choices, right = _texts(content, "choices"), answers if single is None else (single,)
-    if len({unicodedata.normalize("NFC", choice) for choice in choices}) < len(choices):
-        raise ValueError("'choices' contains a duplicate")
-    if choices and right and not any(is_right(choice, right) for choice in choices):
-        raise ValueError("none of the answers is in 'choices'")
-    start, end = _seconds(content, "from"), _seconds(content, "to")
-    if end is not None and end <= (start or 0.0):
-        raise ValueError(f"'to' {end:g} is not after 'from' {start or 0:g}")
+    if present and not _is_there(folder / line.video):
+        raise ValueError(f"video {line.video!r} does not exist or is not a file")
     return Task(
-        id=_id(content),
-        video=os.path.normpath(folder / video),
-        question=_text(content, "question"),
-        prompt=_text(content, "prompt"),
-        answers=right,
-        kind=_text(content, "kind"),
-        choices=choices,
-        evidence=_span(content),
-        start=start,
-        end=end,
+        id=str(line.id),
+        video=os.path.normpath(folder / line.video),
+        question=line.question,
+        prompt=line.prompt,
+        answers=line.right,
+        kind=line.kind,
+        choices=line.choices or (),
+        evidence=line.evidence,
+        start=line.start,
+        end=line.end,
     )
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object, none of whose fields comes twice."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        counts = Counter(name for name, _ in pairs)
-        twice = next(name for name, count in counts.items() if count > 1)
-        raise ValueError(f"duplicate key {twice!r}")
-    return content
 
 
 def _is_there(path: Path) -> bool:
@@ -175,72 +183,3 @@ def _is_there(path: Path) -> bool:
         return path.exists() and not path.is_dir()  # a pipe or a device may be asked for
     except OSError:  # no such name is possible
         return False
-
-
-def _id(content: dict[str, Any]) -> str:
-    value = content.get("id")
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    text = _text(content, "id", needed=True)
-    assert text is not None
-    return text
-
-
-def _text(content: dict[str, Any], name: str, *, needed: bool = False) -> str | None:
-    value = content.get(name)
-    if value is None and not needed:
-        return None
-    if value is None:
-        raise ValueError(f"no {name!r}")
-    if not isinstance(value, str):
-        raise ValueError(f"{name!r} is not a string")
-    if not value.strip():
-        raise ValueError(f"{name!r} is empty")
-    if name != "video":
-        _check_whole(name, value)
-    return value
-
-
-def _texts(content: dict[str, Any], name: str) -> tuple[str, ...]:
-    value = content.get(name)
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"{name!r} is not a list of strings")
-    if not all(isinstance(text, str) for text in value):
-        raise ValueError(f"{name!r} contains an item that is not a string")
-    if not all(text.strip() for text in value):
-        raise ValueError(f"{name!r} contains an empty string")
-    for text in value:
-        _check_whole(name, text)
-    return tuple(value)
-
-
-def _check_whole(name: str, text: str) -> None:
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ValueError(f"{name!r} contains an unpaired surrogate")
-
-
-def _seconds(content: dict[str, Any], name: str) -> float | None:
-    value = content.get(name)
-    if value is None:
-        return None
-    if not _is_seconds(value):
-        raise ValueError(f"{name!r} must be a number of seconds")
-    return float(value)
-
-
-def _span(content: dict[str, Any]) -> tuple[float, float] | None:
-    value = content.get("evidence")
-    if value is None:
-        return None
-    if not isinstance(value, list) or len(value) != 2 or not all(map(_is_seconds, value)):
-        raise ValueError("'evidence' must be [start, end] in seconds")
-    if value[1] < value[0]:
-        raise ValueError("'evidence' ends before it starts")
-    return (float(value[0]), float(value[1]))
-
-
-def _is_seconds(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and 0 <= value <= LONGEST

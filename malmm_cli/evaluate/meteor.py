@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
@@ -19,7 +18,7 @@ from typing import Any
 
 from malmm_cli.datasets.metrics import words
 from malmm_cli.errors import UsageError
-from malmm_cli.processes.children import kill_below
+from malmm_cli.processes.children import kill_below, start_script
 
 __all__ = ["meteor"]
 
@@ -55,13 +54,7 @@ def meteor(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
 def _ask(request: Any, limit: float) -> dict[str, Any] | None:
     """What the child answers; None if that takes longer than the limit, in seconds."""
     child = Path(__file__).with_name("meteor_child.py")
-    process = subprocess.Popen(
-        [sys.executable, "-P", str(child)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for this process
-    )
+    process = start_script(child, own_session=True)  # Ctrl-C is for this process
     assert process.stdin is not None
     assert process.stdout is not None
     late = Event()

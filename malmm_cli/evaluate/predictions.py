@@ -11,16 +11,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec import structs
+
 from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import to_json
-from malmm_cli.formats import SCHEMA, check_own, check_writable, open_lines
+from malmm_cli.files.jsonl import lines_in, open_lines, without
+from malmm_cli.files.schema import checked
+from malmm_cli.files.special import check_own
+from malmm_cli.formats import SCHEMA, check_writable
 from malmm_cli.types import Task
 
 __all__ = ["Kept", "Prediction", "digest", "kept"]
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was said to the task `id`: `text`, or the `error` in its place, with kind and message.
 
     `likelihoods` are those of the task's choices, where it was to choose. `frames` pictures were
@@ -51,6 +56,12 @@ class Kept:
     add: Callable[[Prediction], None]
 
 
+class _Header(msgspec.Struct):
+    """The first line of a file."""
+
+    predictions: dict[str, Any]
+
+
 @contextmanager
 def kept(path: Path, about: dict[str, Any], *, overwrite: bool) -> Iterator[Kept]:
     """The predictions in a file and those to come, each written to the disk when it is added.
@@ -69,7 +80,9 @@ def kept(path: Path, about: dict[str, Any], *, overwrite: bool) -> Iterator[Kept
 
         def add(prediction: Prediction) -> None:
             content = {
-                name: value for name, value in asdict(prediction).items() if value is not None
+                name: value
+                for name, value in structs.asdict(prediction).items()
+                if value is not None
             }
             write(_line(content))
             found[prediction.id] = prediction
@@ -85,17 +98,14 @@ def digest(tasks: Sequence[Task]) -> str:
 
 def _read(path: Path, about: dict[str, Any]) -> dict[str, Prediction]:
     """The predictions in a file; none where there is no file or nothing whole in it."""
-    if not path.exists():
-        return {}
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    lines = content[:whole].splitlines()
+    stored = list(lines_in(path))
+    lines = [line.raw for line in stored if line.is_whole]
     try:
-        if not lines and not _header(about).encode().startswith(content):
+        if not lines and not _header(about).encode().startswith(b"".join(x.raw for x in stored)):
             raise ValueError("the only line is not a prediction header")
-        header = json.loads(lines[0])["predictions"] if lines else about
-        found = [Prediction(**json.loads(line)) for line in lines[1:]]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        header = checked(json.loads(lines[0]), _Header).predictions if lines else about
+        found = [checked(json.loads(line), Prediction) for line in lines[1:]]
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{path}: is not a predictions file",
             hint="use --overwrite, or choose another file with --predictions",
@@ -105,8 +115,8 @@ def _read(path: Path, about: dict[str, Any]) -> dict[str, Prediction]:
             f"{path}: holds predictions {_difference(header, about)}",
             hint="use --overwrite, or choose another file with --predictions",
         )
-    if whole < len(content):
-        os.truncate(path, whole)
+    if len(lines) < len(stored):
+        without(path, [(stored[-1].start, stored[-1].stop)])
     return {prediction.id: prediction for prediction in found}
 
 

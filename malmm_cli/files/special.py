@@ -8,7 +8,9 @@ import re
 import stat
 import time
 
-__all__ = ["STREAMS", "kind_of", "open_stream"]
+from malmm_cli.errors import UsageError
+
+__all__ = ["STREAMS", "check_own", "kind_of", "open_stream"]
 
 STREAMS = ("a pipe", "a device", "an open stream")  # what can be written to as it is
 PATIENCE = 10.0  # seconds in which somebody has to read a pipe
@@ -33,6 +35,20 @@ def kind_of(path: str | os.PathLike[str]) -> str:
     if kind == stat.S_IFREG and _OPEN.fullmatch(os.fspath(path)):  # any file may be behind it
         return "an open stream"
     return _KINDS.get(kind, "not a file")
+
+
+def check_own(path: str | os.PathLike[str]) -> None:
+    """Raise UsageError where a file of a name that malmm gives would not be one of its own.
+
+    A link would lead elsewhere, a pipe or a device cannot be read back.
+    """
+    kind = "a link" if os.path.islink(path) else kind_of(path)
+    if kind not in ("", "a file"):
+        raise UsageError(
+            f"{os.fspath(path)}: is {kind}, where malmm would write a file",
+            hint="remove it, or choose another output",
+            kind="OutputExists",
+        )
 
 
 def open_stream(path: str, flags: int) -> int:

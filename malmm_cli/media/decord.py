@@ -12,7 +12,6 @@ import json
 import os
 import struct
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -29,6 +28,7 @@ from malmm_cli.media.geometry import NO_MARGINS, Pixels
 from malmm_cli.media.limits import MAX_PIXELS
 from malmm_cli.media.packets import open_file, packets_of, stream_of
 from malmm_cli.media.track import Track
+from malmm_cli.processes.children import start_script
 
 __all__ = ["pictures", "probe"]
 
@@ -90,14 +90,7 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
         # more threads make its VP9 decoder fail
         "threads": 1 if "vp9" in track.codec else 0,
     }
-    child = Path(__file__).with_name("decord_child.py")
-    # -P: this folder holds a decord.py of its own
-    process = subprocess.Popen(
-        [sys.executable, "-P", str(child)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
+    process = start_script(Path(__file__).with_name("decord_child.py"))
     assert process.stdin is not None
     assert process.stdout is not None
     try:

@@ -25,7 +25,7 @@ from malmm_cli.errors import MalmmError, MediaError
 from malmm_cli.media.files import shown
 from malmm_cli.media.limits import MAX_PIXELS, beyond
 from malmm_cli.media.sandbox_child import serve
-from malmm_cli.processes.children import kill_tree, start_apart, told_exit
+from malmm_cli.processes.children import exit_of, kill_tree, start_apart
 from malmm_cli.types import Frame, MediaInfo
 
 __all__ = ["Limits", "Sandbox"]
@@ -147,8 +147,7 @@ class Sandbox:
 
     def _crashed(self, path: str) -> MediaError:
         assert self._child is not None
-        self._child.join(5.0)
-        how = told_exit(self._child.exitcode)
+        how = exit_of(self._child)
         self.close()
         return MediaError(f"{shown(path)}: decoding crashed: {how}", kind="Crashed")
 

@@ -20,16 +20,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from types import NoneType
-from typing import Any, Unpack
+from typing import Annotated, Any, Unpack
 
 import numpy as np
+from msgspec import Meta, Struct, structs, to_builtins
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from malmm_cli.errors import MediaError, ModelError, UsageError
 from malmm_cli.events import SILENT, Events
+from malmm_cli.files.schema import checked, load
 from malmm_cli.formats import open_whole
 from malmm_cli.memory.spans import Slots
 from malmm_cli.models.base import Context
@@ -59,6 +60,8 @@ MOST_SLOTS = 10_000
 LONGEST_HEADER = 2**20  # bytes
 MOST_WARNINGS = 20
 MOST = 2**31  # seconds, and frames
+
+Seconds = Annotated[float, Meta(gt=-MOST, lt=MOST)]
 
 # What the file decides of settings when it is asked.
 SAMPLING = (*(field.name for field in fields(Sampling)), "memory", "policy")
@@ -241,45 +244,45 @@ def _told(path: str | Path) -> Iterator[None]:
         ) from error
 
 
-# What kind of value stands under each name.
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("model", "reader", "video"), str),
-    **dict.fromkeys(("first", "last", "duration"), (int, float)),
-    "frames": int,
-    "sampling": dict,
-    "warnings": list,
-}
-_SAMPLING_KINDS: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("frames", "max_frames"), (int, NoneType)),
-    **dict.fromkeys(("fps", "start", "end"), (int, float, NoneType)),
-    "memory": int,
-    **dict.fromkeys(("decoder", "policy"), str),
-}
+class _Sampling(Struct, forbid_unknown_fields=True):
+    frames: int | None
+    fps: int | float | None
+    max_frames: int | None
+    start: int | float | None
+    end: int | float | None
+    decoder: str
+    memory: int
+    policy: str
+
+
+class _About(Struct, forbid_unknown_fields=True):
+    """What the file says of itself."""
+
+    model: str
+    reader: str
+    video: str
+    frames: Annotated[int, Meta(gt=0, lt=MOST)]
+    first: Seconds
+    last: Seconds
+    duration: Seconds
+    sampling: _Sampling
+    warnings: list[str]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for values that do not go together."""
+        try:
+            check(changed(CAPTION, **structs.asdict(self.sampling)))
+        except UsageError as error:
+            raise ValueError(f"inconsistent metadata: {error.message}") from error
+        if not self.first <= self.last or not (self.sampling.start or 0) <= self.duration:
+            raise ValueError("inconsistent metadata")
 
 
 def _about(text: str, version: str) -> dict[str, Any]:
     """What the file says of itself, checked; ValueError where it makes no sense."""
-    about: dict[str, Any] = json.loads(text)
-    about["reader"] = about.pop(VERSIONS[version][2])
-    for values, kinds in ((about, _KINDS), (about["sampling"], _SAMPLING_KINDS)):
-        if values.keys() != kinds.keys():
-            raise ValueError("a metadata field is missing or invalid")
-        for name, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, kinds[name]):
-                raise ValueError(f"its {name} is {value!r}")
-    first, last, duration, frames = (
-        about[name] for name in ("first", "last", "duration", "frames")
-    )
-    sampling = about["sampling"]
-    sensible = -MOST < first <= last < MOST and 0 < frames < MOST
-    try:
-        check(changed(CAPTION, **sampling))
-    except UsageError as error:
-        raise ValueError(f"inconsistent metadata: {error.message}") from error
-    sensible = sensible and (sampling["start"] or 0) <= duration < MOST
-    warnings = all(isinstance(warning, str) for warning in about["warnings"])
-    if not (sensible and warnings):
-        raise ValueError("inconsistent metadata")
+    content = load(text)
+    content["reader"] = content.pop(VERSIONS[version][2])
+    about: dict[str, Any] = to_builtins(checked(content, _About))
     return about
 
 

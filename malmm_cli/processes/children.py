@@ -5,16 +5,24 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
 from malmm_cli.processes.interrupts import held
 
-__all__ = ["begin_apart", "fill_streams", "kill_own", "kill_tree", "start_apart", "told_exit"]
+__all__ = [
+    *("begin_apart", "exit_of", "fill_streams", "kill_below", "kill_own", "kill_tree"),
+    *("start_apart", "start_script"),
+]
+
+ENDING = 5.0  # seconds until the exit code of a process that broke off is known
 
 _UNHEARD = {getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)}
 
@@ -48,6 +56,20 @@ def start_apart(
             process.start()
         other.close()
     return process, talk
+
+
+def start_script(path: Path, *, own_session: bool = False) -> subprocess.Popen[bytes]:
+    """Start a script that imports nothing of malmm; it is spoken to by stdin and stdout.
+
+    In a session of its own no Ctrl-C reaches it. Whoever started it ends it.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-P", str(path)],  # -P: modules beside it may have names of packages
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=own_session,
+    )
 
 
 @contextmanager
@@ -127,8 +149,10 @@ def kill_tree(process: BaseProcess) -> None:
     process.join()
 
 
-def told_exit(code: int | None) -> str:
-    """How a process ended, in words."""
+def exit_of(process: BaseProcess) -> str:
+    """How a process ended that broke its line off, in words."""
+    process.join(ENDING)
+    code = process.exitcode
     if code is None or code >= 0:
         return f"the process exited with code {code}"
     try:

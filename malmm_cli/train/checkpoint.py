@@ -13,7 +13,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from safetensors import SafetensorError
@@ -24,6 +24,7 @@ from malmm_cli.checkpoints.layout import open_regular
 from malmm_cli.checkpoints.state import fill
 from malmm_cli.errors import ModelError, OutputError, first_line
 from malmm_cli.files.atomic import new_folder, new_path, remove_leftovers
+from malmm_cli.files.schema import checked, load
 
 __all__ = [
     *("TRAINED", "check_finite", "latest", "read_state", "read_tensors", "restore", "save"),
@@ -34,6 +35,15 @@ TRAINED = "trained.safetensors"
 _LARGEST_STATE = 10**6  # bytes; it has some hundred
 _OPTIMIZER, _STATE = "optimizer.safetensors", "state.json"
 _DAMAGED = "the checkpoint is damaged; delete its folder to restart training"
+
+
+class State(TypedDict):
+    """What `state.json` holds."""
+
+    step: int
+    settings: dict[str, Any]
+    best: dict[str, float] | None
+    scaler: dict[str, Any]
 
 
 def latest(folder: Path) -> Path | None:
@@ -88,18 +98,14 @@ def restore(
         }
 
 
-def read_state(place: Path) -> dict[str, Any]:
+def read_state(place: Path) -> State:
     """What a checkpoint says of itself; ModelError where it is damaged."""
     path = place / _STATE
     try:
         with open_regular(path, _LARGEST_STATE) as file:
-            state: dict[str, Any] = json.loads(file.read())
-        whole = isinstance(state["step"], int) and isinstance(state["settings"], dict)
-        if not whole or not {"best", "scaler"} <= state.keys():
-            raise ValueError("checksum mismatch")
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            return checked(load(file.read()), State)
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read: {first_line(error)}", hint=_DAMAGED) from error
-    return state
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +15,7 @@ import torch
 
 from malmm_cli.errors import UsageError
 from malmm_cli.events import SILENT, Events
-from malmm_cli.files.atomic import new_file
-from malmm_cli.formats import open_lines
+from malmm_cli.files.jsonl import StoredLine, lines_in, open_lines, without
 from malmm_cli.models.base import Trainable
 from malmm_cli.processes.interrupts import Patience
 from malmm_cli.settings import Decoding, Settings
@@ -136,9 +136,7 @@ class _Kept:
             yield lambda _: None
             return
         path = self._folder / "log.jsonl"
-        lines = path.read_text("utf-8").splitlines(keepends=True) if path.is_file() else []
-        with new_file(path) as file:
-            file.writelines(x.encode() for x in lines if _step(x) <= done)
+        without(path, [(x.start, x.stop) for x in lines_in(path) if not _step(x) <= done])
         with open_lines(path, append=True) as write:
             yield lambda content: write(json.dumps(content) + "\n")
 
@@ -191,12 +189,12 @@ def longest_answer(net: Trainable[Any], samples: Sequence[Sample]) -> int:
     return max(map(net.answer_tokens, answers), default=1)
 
 
-def _step(line: str) -> float:
+def _step(line: StoredLine) -> float:
     """The step of a line of the log; infinity where it is cut off."""
     try:
-        return float(json.loads(line)["step"])
+        return float(json.loads(line.raw)["step"]) if line.is_whole else math.inf
     except (ValueError, LookupError, TypeError):
-        return float("inf")
+        return math.inf
 
 
 @contextmanager

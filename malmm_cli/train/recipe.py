@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+from msgspec import Meta
 
 from malmm_cli.errors import UsageError
+from malmm_cli.files.schema import SchemaError, checked
 
 __all__ = ["POSITION_GRADIENTS", "Recipe"]
 
@@ -28,39 +32,26 @@ class Recipe:
     `InstructBlip.remember_for_training` for `position_gradient`.
     """
 
-    steps: int | None = None
-    epochs: int = 5
-    batch_size: int = 32
-    accumulate: int = 1
-    together: int = 1
-    lr: float = 1e-4
-    warmup: int | None = None
-    weight_decay: float = 0.05
-    clip: float | None = None
-    positions: int = 120
+    steps: Annotated[int, Meta(ge=1)] | None = None
+    epochs: Annotated[int, Meta(ge=1)] = 5
+    batch_size: Annotated[int, Meta(ge=1)] = 32
+    accumulate: Annotated[int, Meta(ge=1)] = 1
+    together: Annotated[int, Meta(ge=1)] = 1
+    lr: Annotated[float, Meta(gt=0, le=1)] = 1e-4
+    warmup: Annotated[int, Meta(ge=0)] | None = None
+    weight_decay: Annotated[float, Meta(ge=0, le=1e300)] = 0.05
+    clip: Annotated[float, Meta(gt=0, le=1e300)] | None = None
+    positions: Annotated[int, Meta(ge=0)] = 120
     position_gradient: str = "all"
-    seed: int = 42
+    seed: Annotated[int, Meta(ge=0)] = 42
 
     def check(self) -> None:
         """Raise UsageError for a value that makes no sense."""
-        for name, number, least in (
-            ("steps", self.steps, 1),
-            ("epochs", self.epochs, 1),
-            ("batch-size", self.batch_size, 1),
-            ("accumulate", self.accumulate, 1),
-            ("together", self.together, 1),
-            ("warmup", self.warmup, 0),
-            ("positions", self.positions, 0),
-            ("seed", self.seed, 0),
-        ):
-            if number is not None and number < least:
-                raise UsageError(f"--{name} {number}: must be at least {least}")
-        if not 0 < self.lr <= 1:
-            raise UsageError(f"--lr {self.lr:g}: must be above 0 and at most 1")
-        if self.clip is not None and not 0 < self.clip < math.inf:
-            raise UsageError(f"--clip {self.clip:g}: must be a number above 0")
-        if not 0 <= self.weight_decay < math.inf:
-            raise UsageError(f"--weight-decay {self.weight_decay:g}: must be 0 or more")
+        try:
+            checked(asdict(self), Recipe)
+        except SchemaError as error:
+            option, value = error.field.replace("_", "-"), getattr(self, error.field)
+            raise UsageError(f"--{option} {value}: {error.reason}") from error
         if self.position_gradient not in POSITION_GRADIENTS:
             raise UsageError(
                 f"unknown position gradient {self.position_gradient!r}",

@@ -13,7 +13,8 @@ from helpers.commands import SAMPLE
 
 from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.errors import OutputError
-from malmm_cli.formats import open_lines, open_whole
+from malmm_cli.files.jsonl import open_lines
+from malmm_cli.formats import open_whole
 from malmm_cli.models.instructblip.model import InstructBlip
 
 posix = pytest.mark.skipif(os.name != "posix", reason="elsewhere open files stay")

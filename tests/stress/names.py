@@ -14,7 +14,8 @@ from pathlib import Path
 from helpers.media_files import write_video
 
 from malmm_cli.files.atomic import new_path
-from malmm_cli.formats import open_lines, open_whole
+from malmm_cli.files.jsonl import open_lines
+from malmm_cli.formats import open_whole
 from stress import QUICK, malmm
 
 PIECES = (

@@ -1,0 +1,86 @@
+"""JSON that was read, checked against a declared type: a msgspec struct, a dataclass, a TypedDict.
+
+An error is one line that names the field: "'evidence[1]': must be at least 0". Only structs
+with `forbid_unknown_fields=True` refuse fields that they do not declare.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+__all__ = ["SchemaError", "Text", "checked", "load"]
+
+T = TypeVar("T")
+
+Text = Annotated[str, msgspec.Meta(pattern=r"\S")]  # not empty
+
+# msgspec's messages → ours; it says where after " - at `$"
+_REASONS = (
+    (r"Object contains unknown field `(.+)`", r"unknown field '\1'"),
+    (r"Object missing required field `(.+)`", r"no '\1'"),
+    (r"Expected `str` matching regex .*", "is empty"),
+    (r"Integer value out of range", "number out of range"),
+    (r"Expected `\w+` of length >= 1", "is empty"),
+    (r"Expected `\w+` >= (.+?)(\.0)?", r"must be at least \1"),
+    (r"Expected `\w+` <= (.+?)(\.0)?", r"must be at most \1"),
+    (r"Expected `\w+` > (.+?)(\.0)?", r"must be above \1"),
+    (r"Expected `\w+` < (.+?)(\.0)?", r"must be below \1"),
+)
+_WORDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
+_WORDS |= {"array": "a list", "object": "a JSON object"}
+
+
+class SchemaError(ValueError):
+    """What is wrong with a value: the `field` at fault, "" for the whole, and the `reason`."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        is_verb = reason.startswith("is ")
+        super().__init__(f"{field!r}{'' if is_verb else ':'} {reason}" if field else reason)
+        self.field, self.reason = field, reason
+
+
+def checked(content: Any, kind: type[T]) -> T:
+    """`content`, as `json.loads` gives it, as a `kind`; raises SchemaError where it is none."""
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        said, _, place = str(error).partition(" - at `$")
+        raise SchemaError(place.strip("`."), _reason(said)) from error
+
+
+def load(text: str | bytes) -> Any:
+    """`json.loads`; raises ValueError also for a field given twice and brackets without end."""
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except RecursionError as error:
+        raise ValueError("not valid JSON: nested too deeply") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON: {error}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, none of whose fields comes twice."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"duplicate key {twice!r}")
+    return content
+
+
+def _reason(said: str) -> str:
+    """A message of msgspec's as ours."""
+    for pattern, reason in _REASONS:
+        if found := re.fullmatch(pattern, said):
+            return found.expand(reason)
+    words = re.sub(r"`(.+?)`", lambda kinds: _in_words(kinds[1]), said)
+    return words[:1].lower() + words[1:]
+
+
+def _in_words(kinds: str) -> str:
+    names = kinds.removeprefix("int | ") if "float" in kinds else kinds
+    return " or ".join(_WORDS.get(name, name) for name in names.split(" | "))
