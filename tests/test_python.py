@@ -147,7 +147,9 @@ def test_an_interrupted_batch_says_where_it_is(here, t5_folder):
     events, how = Stopping(), {"model": str(t5_folder), **FEW}
     with pytest.raises(KeyboardInterrupt):
         malmm_cli.batch.run(SAMPLE, "out.jsonl", events=events, **how)
-    assert events.interruptions == ["what is done is in out.jsonl; run the same command to resume"]
+    assert events.interruptions == [
+        "finished items are in out.jsonl; run the same command to resume"
+    ]
     assert malmm_cli.batch.run(SAMPLE, "out.jsonl", **how).done_before == 1
 
 
@@ -169,7 +171,7 @@ def test_nothing_is_loaded_for_data_that_will_not_do(here):
     def load():
         raise AssertionError
 
-    with pytest.raises(UsageError, match="no task has choices"):
+    with pytest.raises(UsageError, match="no task has 'choices'"):
         malmm_cli.evaluate.run(write_tasks(), model=load, choices=True)
 
 

@@ -208,7 +208,7 @@ def _job(data: Path, options: Options) -> _Job:
     if form == "jsonl":
         for option, value in place.items():
             if value is not None:
-                message = f"--{option} is for the sets of --format-in"
+                message = f"--{option} is only for the data sets of --format-in"
                 raise UsageError(message, hint="choose a data set with --format-in")
         tasks, known = read_tasks(data), None
     else:

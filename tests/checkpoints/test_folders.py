@@ -237,7 +237,7 @@ def test_many_keys_of_which_the_last_comes_twice(tmp_path, read):
     keys = ", ".join(f'"k{number}": 0' for number in range(200_000))
     path.write_text(f'{{{keys}, "k199999": 1}}')
     begun = time.process_time()
-    with pytest.raises(MalmmError, match="twice"):
+    with pytest.raises(MalmmError, match="duplicate key"):
         read(path)
     assert time.process_time() - begun < 20
 

@@ -39,7 +39,7 @@ def write_bad_files(folder, clip):
         ("folder.mp4", "is a folder", "malmm batch"),
         ("empty.mp4", "empty", None),
         ("text.mp4", "not a video", None),
-        ("cut.mp4", "moov", "cut off"),
+        ("cut.mp4", "moov", "interrupted"),
         ("sound.wav", "audio only", None),
         ("cover.mp3", "has only a cover image", None),
         ("list.mp4", "playlist", None),
@@ -168,7 +168,7 @@ def test_a_device_that_is_not_here(refused, monkeypatch):
         (["ask", SAMPLE, os.fsdecode(b"\xff?"), *FAST], "is not valid in this system"),
         (["ask", SAMPLE, "what?", *FAST, "--prompt", "Answer:"], "no {} where the question goes"),
         (["caption", SAMPLE, SAMPLE, *FAST, "--format", "srt"], "subtitles need exactly one video"),
-        (["frames", SAMPLE, "--format", "srt"], "not as srt"),
+        (["frames", SAMPLE, "--format", "srt"], "not srt"),
     ],
 )
 def test_arguments(refused, arguments, says):
@@ -287,7 +287,7 @@ def test_a_model_that_is_a_file(refused):
 @pytest.mark.parametrize("offline", [[], ["--offline"]])
 def test_a_hub_model_that_is_not_here(refused, offline):
     options = ["--model", "nobody/nothing", "-q", *offline]
-    refused("caption", SAMPLE, *options, code=1, says="nobody/nothing", hint="--model tiny")
+    refused("caption", SAMPLE, *options, code=1, says="nobody/nothing", hint="--model FOLDER")
 
 
 def break_config(folder):

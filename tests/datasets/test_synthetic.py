@@ -316,7 +316,7 @@ class TestDataSets:
         few = ("synth", "--videos=1", "--minutes=0.2", "--fps=2", "--no-progress")
         done = malmm(*few, tmp_path / "a", "--questions=500")
         count = len(read_tasks(tmp_path / "a" / "data.jsonl")) - 1
-        told = f"warning: --questions 500: some videos have {count}; their events allow no more\n"
+        told = f"warning: --questions 500: some videos have only {count}; "
         assert (done.code, done.err.startswith(told)) == (0, True)
         assert "warning" not in malmm(*few, tmp_path / "b", "--questions=2").err
 

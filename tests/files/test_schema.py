@@ -56,7 +56,7 @@ def test_wrong_values_are_named(content, says):
     [
         ('{"a": 1, "b": 2, "a": 3}', "duplicate key 'a'"),
         ('{"b": {"a": 1, "a": 1}}', "duplicate key 'a'"),
-        ("[" * 100_000, "not valid JSON: brackets within brackets"),
+        ("[" * 100_000, "not valid JSON: nested too deeply"),
         ("{", "not valid JSON: "),
         ("9" * 5000, "Exceeds the limit"),
     ],

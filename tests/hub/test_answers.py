@@ -15,6 +15,7 @@ from helpers.hub_models import SMALL
 from helpers.hub_server import METADATA, HubServer, Repository
 
 from malmm_cli.errors import ModelError
+from malmm_cli.events import SILENT
 from malmm_cli.hub import errors, patience
 from malmm_cli.hub.errors import asked_to_wait
 
@@ -261,7 +262,7 @@ def test_patience_has_an_end(monkeypatch):
     """However short the waits that are asked for; and what arrives starts it anew."""
     slept = []
     monkeypatch.setattr(patience.time, "sleep", slept.append)
-    waiting = patience.Patience(lambda e: ModelError(str(e)), lambda _: None, started=True)
+    waiting = patience.Patience(lambda e: ModelError(str(e)), SILENT, started=True)
     for arrived in (False, True):
         slept.clear()
         errors = (answer(Retry_After="1") for _ in range(10**6))

@@ -51,7 +51,7 @@ def test_answers_that_are_refusals(client, hub, file, faults):
 
 def test_a_repository_that_is_not_there(client):
     error, hint = client.refused("models", "pull", "someone/nothing", code=2)
-    assert error == "repository someone/nothing not found on the Hub"
+    assert error == "repository someone/nothing not found on the Hub, or no access"
     assert hint.startswith("check the spelling")
     _, hint = client.refused("models", "pull", "Salesforce/instructblip-vicuna7b", code=2)
     assert hint.startswith(f"did you mean {VICUNA}? ")
@@ -134,7 +134,7 @@ def test_a_hub_that_cannot_be_reached(client, hub):
     _, err = client("models", "pull", SMALL, code=1, HF_ENDPOINT=address)
     error, hint = err.splitlines()  # and nothing that it was waited for
     assert error.startswith("error: someone/small: the Hub is unreachable: ")
-    assert "--model tiny" in hint
+    assert "local model folder" in hint
 
 
 def test_a_hub_that_goes_away_is_waited_for(client, hub):
@@ -151,7 +151,7 @@ def test_somebody_else_who_answers(client, hub):
     hub.fail(METADATA, "html")
     error, hint = client.refused("models", "pull", SMALL)
     assert error == "someone/small: unexpected response (a proxy or login page?)"
-    assert "login page" in hint
+    assert "HF_ENDPOINT" in hint
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_file_that_is_another(client, hub, root, fault, says):
     size = (root / SMALL / WEIGHTS).stat().st_size
     assert says.format(size=size, less=size - 10) in error
     assert error.endswith("; the file was deleted") == (fault == "flipped"), "only what is wrong is"
-    assert "try again" in hint
+    assert "again" in hint
     assert not list(client.storage.rglob("*.incomplete"))
     assert not list((client.storage / "snapshots").rglob(WEIGHTS))
     if fault == "flipped":
@@ -224,8 +224,8 @@ def test_too_little_memory_is_told_before_the_first_byte(client, hub, clip):
 def test_offline(client, hub):
     for options, environment in ((("--offline",), {}), ((), {"HF_HUB_OFFLINE": "1"})):
         error, hint = client.refused("models", "pull", SMALL, *options, **environment)
-        assert "is not downloaded" in error
-        assert "--model tiny" in hint
+        assert "is not fully downloaded" in error
+        assert "--model FOLDER" in hint
     assert not hub.requests
 
 

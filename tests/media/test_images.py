@@ -738,7 +738,7 @@ def test_what_matroska_says_of_the_display(
 @needs_decord
 def test_decord_refuses_what_is_cut_off(tmp_path: Path) -> None:
     path = set_clap(write_video(tmp_path / "a.mp4", 3), (60, 40))
-    assert "cut off" in failure(path, "decord").message
+    assert "cropping" in failure(path, "decord").message
 
 
 @pytest.mark.parametrize("size", [(0, 40), (97, 64), (-1, 5)])

@@ -165,7 +165,7 @@ def rewrite(path, tensors=None, about=None, **metadata):
         ({"counts": torch.zeros(5, 65).int()}, {}, "counts or times are inconsistent"),
         ({}, {"frames": 4}, "it holds"),
         ({}, {"frames": "12"}, "'frames': expected a whole number, got text"),
-        ({}, {"duration": float("nan")}, "'duration': a number above -"),
+        ({}, {"duration": float("nan")}, "'duration': must be above -"),
         ({}, {"duration": -5}, "inconsistent metadata"),
         ({}, {"duration": 10**400}, "'duration': number out of range"),
         ({}, {"frames": 2**70}, "'frames': "),

@@ -493,7 +493,7 @@ def test_bad_data(refused, tmp_path, lines, says):
             "bf",
         ),
         (("--frames", "200", "--memory", "0"), 1, "the language model reads", "--memory 20"),
-        (("-o", "nowhere/out"), 2, "no folder nowhere", None),
+        (("-o", "nowhere/out"), 2, "no such folder: nowhere", None),
         (("-o", "tasks.jsonl"), 2, "not an empty folder", None),
         (("--validation", "absent.jsonl"), 2, "absent.jsonl: No such file", None),
     ],

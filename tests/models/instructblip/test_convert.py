@@ -267,8 +267,8 @@ def write_bad_files(folder):
     ("name", "code", "says", "next_step"),
     [
         ("garbage.pth", 1, "is not a checkpoint", "torch.save"),
-        ("empty.pth", 1, "is empty", "copy the folder again"),
-        ("cut.pth", 1, "is cut off or damaged", "copy the folder again"),
+        ("empty.pth", 1, "is empty", "copy the file again"),
+        ("cut.pth", 1, "is cut off or damaged", "copy the file again"),
         ("zip.pth", 1, "is not a checkpoint", "torch.save"),
         ("garbage.safetensors", 1, "not a safetensors file", "copy"),
         ("number.pth", 1, "has no state dict", "'model'"),
