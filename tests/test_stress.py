@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from stress import containers, environment, kept, many, mutate, names, soak
+from stress import calls, containers, environment, kept, many, mutate, names, soak
 
 
 def test_containers():
@@ -47,3 +47,11 @@ def test_many_small_items(capsys):
 
 def test_memory_is_flat(one_thread):
     assert soak.run(60, window=15) < 2 * soak.GROWTH
+
+
+def test_the_way_to_the_layers_is_short(one_thread):
+    found = calls.count()
+    assert found.without_loading < found.entered
+    assert (calls.LAYERS, calls.LOOP) in found.without_loading
+    own, whole = max(found.at_layers)
+    assert own <= 9 <= whole

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from malmm_cli.cli.options import RunOptions, with_options
-from malmm_cli.cli.running import load_model, results, streams_words
+from malmm_cli.cli.running import load_model, probed, results, streams_words
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.settings import ASK, prompts_for
 
@@ -34,10 +34,11 @@ def ask(
     settings = options.settings(ASK)
     prompts_for(questions, settings)  # what is wrong with them is told before the model is loaded
     with results(options, [video], questions=len(questions)) as add:
-        model = load_model(options, [video], settings)
+        (opened,) = probed(options, [video], settings)
+        model = load_model(options)
         from malmm_cli.pipeline.answer import ask
 
         streams = len(questions) == 1 and streams_words(options, settings)
         events = Terminal.of(options, streams=streams)
-        for answer in ask(video, questions, model=model, settings=settings, events=events):
+        for answer in ask(opened, questions, model=model, settings=settings, events=events):
             add(answer, streamed=streams)

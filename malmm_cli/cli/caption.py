@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from malmm_cli.cli.options import RunOptions, with_options
-from malmm_cli.cli.running import load_model, results, streams_words
+from malmm_cli.cli.running import load_model, probed, results, streams_words
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.settings import CAPTION
 
@@ -31,7 +31,8 @@ def caption(
     """
     settings = options.settings(CAPTION)
     with results(options, videos) as add:
-        model = load_model(options, videos, settings)
+        opened = probed(options, videos, settings)
+        model = load_model(options)
         from malmm_cli.batch.job import attempt
         from malmm_cli.pipeline.answer import caption
 
@@ -39,6 +40,6 @@ def caption(
         events = Terminal.of(options, streams=streams)
         work = partial(caption, model=model, settings=settings, events=events)
         if len(videos) == 1:
-            add(work(videos[0]), streamed=streams)
+            add(work(opened[0]), streamed=streams)
         for video in videos if len(videos) > 1 else ():
             add(attempt(video, work, "caption"))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from malmm_cli.cli.options import RunOptions, with_options
-from malmm_cli.cli.running import load_model
+from malmm_cli.cli.running import load_model, probed
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 from malmm_cli.formats import check_writable
@@ -49,9 +49,10 @@ def remember(
     if memory_file.is_memory_file(video):
         raise UsageError(f"{video}: is already a memory file", hint="give the video")
     memory_file.check(settings)
-    model = load_model(options, [video], settings)
+    (opened,) = probed(options, [video], settings)
+    model = load_model(options)
     events = Terminal.of(options)
-    kept = memory_file.remember(video, model, settings, events)
+    kept = memory_file.remember(opened, model, settings, events)
     size = kept.write(output)
     for warning in kept.warnings:
         events.warn(f"{video}: {warning}")

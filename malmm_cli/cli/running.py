@@ -31,33 +31,39 @@ from malmm_cli.processes.interrupts import held
 from malmm_cli.settings import Settings
 
 if TYPE_CHECKING:
+    from malmm_cli.pipeline.features import Video
     from malmm_cli.pipeline.loading import Model
 
 __all__ = [
     "load_model",
+    "probed",
     "results",
     "streams_words",
 ]
 
 
-def load_model(
-    options: RunOptions, videos: Sequence[str] = (), settings: Settings | None = None
-) -> Model:
-    """Load the model that was asked for, and say once what runs where.
+def probed(options: RunOptions, videos: Sequence[str], settings: Settings) -> list[Video]:
+    """Probe a video that is given alone: what is wrong with it is said before the model is loaded.
 
-    A video that is alone and cannot be used as settings say is told before, since loading may be a
-    long download.
+    Several are probed one by one when it is their turn, so that one cannot hide the others.
     """
     from malmm_cli import media
     from malmm_cli.media.sampling import choose_for
-    from malmm_cli.pipeline import loading
     from malmm_cli.pipeline.memory_file import is_memory_file
 
     files = [video for video in videos if is_memory_file(video)]
     if files:
         _check_free(options, files[0])
-    elif len(videos) == 1 and settings is not None:
-        choose_for(media.probe(videos[0], settings.sampling.decoder), settings.sampling)
+    elif len(videos) == 1:
+        info = media.probe(videos[0], settings.sampling.decoder)
+        choose_for(info, settings.sampling)
+        return [info]
+    return list(videos)
+
+
+def load_model(options: RunOptions) -> Model:
+    """Load the model that was asked for, and say once what runs where."""
+    from malmm_cli.pipeline import loading
 
     events = Terminal.of(options)
     model = loading.load(

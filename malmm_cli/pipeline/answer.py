@@ -9,12 +9,12 @@ from malmm_cli.events import SILENT, Events
 from malmm_cli.models.base import Context, VideoModel
 from malmm_cli.models.capacity import answers_at_once
 from malmm_cli.models.device import Clock
-from malmm_cli.pipeline.features import Video
+from malmm_cli.pipeline.features import Video, path_of
 from malmm_cli.pipeline.loading import Model, capacity, check_model
 from malmm_cli.pipeline.memory_file import is_memory_file, read_memory_file, recall
 from malmm_cli.pipeline.watch import Watched, check_video, watch_whole
 from malmm_cli.settings import ASK, CAPTION, Changes, Decoding, Settings, changed, prompts_for
-from malmm_cli.types import MediaInfo, Result, Segment
+from malmm_cli.types import Result, Segment
 
 __all__ = ["answered", "ask", "caption"]
 
@@ -96,9 +96,9 @@ def _results(
     settings: Settings,
     events: Events,
 ) -> list[Result]:
-    path = video.path if isinstance(video, MediaInfo) else video
+    path = path_of(video)
     kept = read_memory_file(path, model) if is_memory_file(path) else None
-    with events.stage(str(path), "frames"):
+    with events.stage(path, "frames"):
         if kept:
             settings = kept.settings(settings)
             seen, context = recall(kept, prompts, model, settings)
@@ -107,7 +107,7 @@ def _results(
         with Clock(model.net.device, seen.seconds)("generate"):
             found = answered(model.net, context, prompts, settings.decoding, events)
     return [
-        _result(str(path), prompt, question, candidates, cut, model, settings, seen)
+        _result(path, prompt, question, candidates, cut, model, settings, seen)
         for prompt, question, candidates, cut in zip(
             prompts, questions, found, context.warnings, strict=True
         )

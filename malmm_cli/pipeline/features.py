@@ -28,7 +28,20 @@ from malmm_cli.types import MediaInfo
 # A file by its path, or what was found when it was probed: nothing is then probed again.
 Video = str | Path | MediaInfo
 
-__all__ = ["Video", "VideoFeatures", "encode", "feature_key", "open_features", "replayed"]
+__all__ = [
+    "Video",
+    "VideoFeatures",
+    "encode",
+    "feature_key",
+    "open_features",
+    "path_of",
+    "replayed",
+]
+
+
+def path_of(video: Video) -> str:
+    """Return the path of a video."""
+    return video.path if isinstance(video, MediaInfo) else str(video)
 
 
 @dataclass(frozen=True)

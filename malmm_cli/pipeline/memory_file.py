@@ -37,6 +37,7 @@ from malmm_cli.models.base import Context
 from malmm_cli.models.capacity import prompts_at_once
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline.feature_cache import checksum
+from malmm_cli.pipeline.features import Video, path_of
 from malmm_cli.pipeline.loading import Model, capacity, check_model
 from malmm_cli.pipeline.watch import Watched, check_video, read_context, watch
 from malmm_cli.settings import BANK_POLICIES, CAPTION, Changes, Sampling, Settings, changed
@@ -110,7 +111,7 @@ class MemoryFile:
 
 @capacity()
 def remember(
-    video: str | Path,
+    video: Video,
     model: Model,
     settings: Settings = CAPTION,
     events: Events = SILENT,
@@ -125,7 +126,7 @@ def remember(
     settings = changed(settings, **changes)
     check(settings)
     visual = replace(settings, memory=replace(settings.memory, banks="visual"))
-    with events.stage(str(video), "frames"):
+    with events.stage(path_of(video), "frames"):
         (seen,) = deque(watch(video, (), model, visual, events), maxlen=1)
     slots = seen.memory.slots()
     if not (half := slots.rows.half().cpu()).isfinite().all():
@@ -139,7 +140,7 @@ def remember(
         seconds=slots.seconds.cpu(),
         model=model.name,
         reader=model.fingerprints.reader,
-        video=os.path.basename(video),
+        video=os.path.basename(path_of(video)),
         frames=seen.frames,
         first=seen.first,
         last=seen.last,

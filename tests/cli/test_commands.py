@@ -9,6 +9,7 @@ import pytest
 from helpers.commands import FAST, SAMPLE
 
 import malmm_cli
+from malmm_cli import media
 from malmm_cli.settings import ASK, CAPTION
 
 RESULT = {
@@ -230,6 +231,19 @@ def test_results_alone_go_to_stdout(malmm):
     assert wordy.err.startswith(plain.err)
     for stage in ("open", "decode", "encode", "remember", "generate"):
         assert re.search(rf"{stage} \d+\.\d\d s", wordy.err)
+
+
+def test_a_video_is_probed_once(malmm, monkeypatch, tmp_path):
+    probed, probe = [], media.probe
+    monkeypatch.setattr(media, "probe", lambda *a, **k: probed.append(a[0]) or probe(*a, **k))
+    for command in (
+        ("ask", SAMPLE, "what moves?", *FAST),
+        ("caption", SAMPLE, *FAST),
+        ("remember", SAMPLE, "-o", tmp_path / "a.malmm", "--model", "tiny", "--frames", "4", "-q"),
+    ):
+        assert malmm(*command).code == 0
+        assert len(probed) == 1
+        probed.clear()
 
 
 def test_a_long_question_is_answered_with_a_warning(malmm):

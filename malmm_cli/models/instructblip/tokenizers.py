@@ -127,13 +127,14 @@ class Texts:
 
         An end that the tokenizer puts there is taken off.
         """
-        ids = _read(self.language, prompt)
+        read = _encode(self.language, prompt, return_special_tokens_mask=True)
+        ids, added = read["input_ids"], read["special_tokens_mask"]
         if not self.decoder_only:
             return ids
-        plain, start = self._plain(prompt), self.language.bos_token_id
-        if len(ids) > len(plain) and ids[-1] in self.ends:
-            ids = ids[:-1]
-        return [int(start), *plain] if ids == plain and start is not None else ids
+        if added and added[-1] and ids[-1] in self.ends:
+            ids, added = ids[:-1], added[:-1]
+        start = self.language.bos_token_id
+        return ids if any(added) or start is None else [int(start), *ids]
 
     def _plain(self, text: str) -> list[int]:
         return _read(self.language, text, add_special_tokens=False)
@@ -141,14 +142,18 @@ class Texts:
 
 def _read(tokenizer: Any, text: str, **how: Any) -> list[int]:
     """A text's ids; ModelError where a tokenizer has no token for what is in it."""
+    return _encode(tokenizer, text, **how)["input_ids"]
+
+
+def _encode(tokenizer: Any, text: str, **how: Any) -> dict[str, list[int]]:
+    """What a tokenizer returns for a text; ModelError where it has no token for what is in it."""
     try:
-        ids: list[int] = tokenizer(text, verbose=False, **how)["input_ids"]
+        return dict(tokenizer(text, verbose=False, **how))
     except Exception as error:  # the library raises nothing more special
         raise ModelError(
             f"the model's tokenizer cannot read {text[:80]!r}: {first_line(error)}",
             hint="rephrase it, or use a model whose tokenizer has an unknown token",
         ) from error
-    return ids
 
 
 def _special_ids(tokenizer: Any) -> set[int]:

@@ -6,11 +6,14 @@ import shutil
 import pytest
 import torch
 import transformers
+from helpers.commands import SAMPLE
 from helpers.memories import remember, start
 from safetensors.torch import load_file, save_file
 
+import malmm_cli
 from malmm_cli.errors import ModelError
 from malmm_cli.models.generation import generate
+from malmm_cli.models.instructblip import tokenizers
 from malmm_cli.models.instructblip.load import load
 from malmm_cli.settings import Decoding
 
@@ -300,3 +303,19 @@ def test_another_kind_of_language_model_says_what_transformers_does(vicuna_folde
             do_sample=False,
         )
     assert ours == [net.texts.language.batch_decode(due, skip_special_tokens=True)]
+
+
+@pytest.mark.parametrize("folder", ["t5_folder", "vicuna_folder"])
+def test_each_tokenizer_reads_a_prompt_once(folder, request, monkeypatch):
+    read, encode = [], tokenizers._encode
+
+    def noted(tokenizer, text, **how):
+        read.append(text)
+        return encode(tokenizer, text, **how)
+
+    monkeypatch.setattr(tokenizers, "_encode", noted)
+    model = malmm_cli.load(str(request.getfixturevalue(folder)))
+    read.clear()
+    few = {"frames": 3, "beams": 1, "max_new_tokens": 2}
+    malmm_cli.ask(SAMPLE, ["what moves?"], model=model, **few)
+    assert read == ["Question: what moves? Short answer:"] * 2
