@@ -13,7 +13,7 @@ from malmm_cli.pipeline.features import Video, path_of
 from malmm_cli.pipeline.loading import Model, capacity, check_model
 from malmm_cli.pipeline.memory_file import is_memory_file, read_memory_file, recall
 from malmm_cli.pipeline.watch import Watched, check_video, watch_whole
-from malmm_cli.settings import ASK, CAPTION, Changes, Decoding, Settings, changed, prompts_for
+from malmm_cli.settings import Changes, Decoding, Settings, changed, prompts_for
 from malmm_cli.types import Result, Segment
 
 __all__ = ["answered", "ask", "caption"]
@@ -23,7 +23,7 @@ def caption(
     video: Video,
     *,
     model: Model,
-    settings: Settings = CAPTION,
+    settings: Settings | None = None,
     events: Events = SILENT,
     **changes: Unpack[Changes],
 ) -> Result:
@@ -31,7 +31,7 @@ def caption(
 
     With one beam, `events.text` gets the text piece by piece as it is generated.
     """
-    settings = _checked(video, model, settings, changes)
+    settings = _checked(video, model, "caption", settings, changes)
     prompts = [settings.prompt]
     return _results(video, prompts, [None], model, settings, events)[0]
 
@@ -41,7 +41,7 @@ def ask(
     questions: Sequence[str],
     *,
     model: Model,
-    settings: Settings = ASK,
+    settings: Settings | None = None,
     events: Events = SILENT,
     **changes: Unpack[Changes],
 ) -> list[Result]:
@@ -50,16 +50,21 @@ def ask(
     For a single question, `events.text` is as that of `caption`.
     """
     questions = [questions] if isinstance(questions, str) else questions
-    settings = _checked(video, model, settings, changes)
+    settings = _checked(video, model, "ask", settings, changes)
     prompts = prompts_for(questions, settings)
     return _results(video, prompts, list(questions), model, settings, events)
 
 
-def _checked(video: object, model: object, settings: Settings, changes: Changes) -> Settings:
-    """Settings with their changes; UsageError for arguments of another type."""
+def _checked(
+    video: object, model: Model, task: str, settings: Settings | None, changes: Changes
+) -> Settings:
+    """Settings, or those of the model's family for a task, with their changes.
+
+    Raises UsageError for arguments of another type.
+    """
     check_video(video)
     check_model(model)
-    return changed(settings, **changes)
+    return changed(settings or model.net.spec.defaults[task], **changes)
 
 
 def answered(

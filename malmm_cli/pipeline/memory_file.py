@@ -113,7 +113,7 @@ class MemoryFile:
 def remember(
     video: Video,
     model: Model,
-    settings: Settings = CAPTION,
+    settings: Settings | None = None,
     events: Events = SILENT,
     **changes: Unpack[Changes],
 ) -> MemoryFile:
@@ -123,7 +123,7 @@ def remember(
     """
     check_video(video)
     check_model(model)
-    settings = changed(settings, **changes)
+    settings = changed(settings or model.net.spec.defaults["caption"], **changes)
     check(settings)
     visual = replace(settings, memory=replace(settings.memory, banks="visual"))
     with events.stage(path_of(video), "frames"):
