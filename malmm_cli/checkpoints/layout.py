@@ -27,7 +27,7 @@ from malmm_cli.errors import ModelError
 __all__ = [
     *("DERIVED", "FAMILIES", "INDEX", "QFORMER_TOKENIZER", "TOKENIZERS", "WHOLE", "Stored"),
     *("check_regular", "copy_beside_weights", "open_regular"),
-    *("read_config", "read_header", "read_json", "remedy", "shards"),
+    *("layout_of", "read_config", "read_header", "read_json", "remedy", "shards"),
 ]
 
 INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
@@ -35,11 +35,24 @@ INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
 # The folder of the Q-Former's tokenizer.
 QFORMER_TOKENIZER = "qformer_tokenizer"
 
-# The `model_type`s that can be loaded, with the folders that belong to each inside a model's own.
-# The published Vicuna processors name the video classes by mistake; weights are the same.
+
+class Layout(NamedTuple):
+    """What belongs to a model besides its own folder's files, and how it takes frames.
+
+    `folders` are those inside its own; `video_processor` is the class of transformers that scales
+    the pixels of videos, and `reads_videos` says whether it does where no class is named.
+    """
+
+    folders: tuple[str, ...]
+    video_processor: str
+    reads_videos: bool
+
+
+# The `model_type`s that can be loaded. The published Vicuna processors name the video classes by
+# mistake; weights are the same.
 FAMILIES = {
-    "instructblip": (QFORMER_TOKENIZER,),
-    "instructblipvideo": (QFORMER_TOKENIZER,),
+    "instructblip": Layout((QFORMER_TOKENIZER,), "InstructBlipVideoProcessor", False),
+    "instructblipvideo": Layout((QFORMER_TOKENIZER,), "InstructBlipVideoProcessor", True),
 }
 
 # A tokenizer needs one of these.
@@ -99,6 +112,11 @@ def read_config(folder: Path) -> dict[str, Any]:
             hint="use an InstructBLIP model; `malmm models` lists some",
         )
     return content
+
+
+def layout_of(folder: Path) -> Layout:
+    """The row of a folder's family; raises ModelError as `read_config` does."""
+    return FAMILIES[read_config(folder)["model_type"]]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -228,7 +246,7 @@ def _listed(folder: Path) -> list[str]:
 
 def copy_beside_weights(base: Path, folder: Path) -> None:
     """Copy a model's configuration and tokenizers, without its weights."""
-    inside = FAMILIES[read_config(base)["model_type"]]
+    inside = layout_of(base).folders
     for path in (*base.iterdir(), *(path for name in inside for path in base.glob(f"{name}/*"))):
         # pickles of weights, links to devices and the like stay where they are
         if path.is_file() and not path.name.startswith("model") and path.stat().st_size <= _LARGEST:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from malmm_cli.checkpoints.layout import read_config, read_json, remedy
+from malmm_cli.checkpoints.layout import layout_of, read_config, read_json, remedy
 from malmm_cli.errors import ModelError
 
 __all__ = ["Pixels", "read_pixels"]
@@ -76,9 +76,8 @@ def _inside(content: dict[str, Any], *names: str) -> Any:
 def _is_for_videos(folder: Path, *known: dict[str, Any]) -> bool:
     """Whether transformers would load the video processor for this folder."""
     kind = next((one["processor_class"] for one in known if one.get("processor_class")), None)
-    if kind is None:
-        return bool(read_config(folder)["model_type"] == "instructblipvideo")
-    return bool(kind == "InstructBlipVideoProcessor")
+    layout = layout_of(folder)
+    return layout.reads_videos if kind is None else bool(kind == layout.video_processor)
 
 
 def _content(folder: Path, name: str) -> dict[str, Any]:

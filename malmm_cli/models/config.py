@@ -1,4 +1,4 @@
-"""config.json → transformers' configuration, with its sizes checked against the weights.
+"""config.json, with its sizes checked against the weights.
 
 Whatever a configuration asks for, nothing larger than the weights is built for it: building 10^9
 layers would take all memory, even without their numbers.
@@ -6,10 +6,9 @@ layers would take all memory, even without their numbers.
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,10 @@ import transformers
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from malmm_cli.checkpoints.layout import read_config, read_json, remedy
+from malmm_cli.checkpoints.layout import read_config, remedy
 from malmm_cli.errors import MalmmError, ModelError, first_line
 
-__all__ = ["bounded", "configuration", "quiet", "token_ids", "told"]
-
-# The parts of a configuration, and where the names of their tensors begin.
-_PARTS = {
-    "vision_config": "vision_model.",
-    "qformer_config": "qformer.",
-    "text_config": "language_model.",
-}
+__all__ = ["bounded", "checked_config", "quiet", "token_ids", "valid_config"]
 
 # Keys that count layers, in any family of language models.
 _COUNTS = {
@@ -49,50 +41,34 @@ _SIZES = {
 
 # What is no part of a model: which packages to compute with is for the machine to decide, what
 # comes out for malmm, special tokens for the tokenizers, and the rest for the family.
-_PASSED_OVER = (
+_IGNORED = (
     *("_attn_implementation", "attn_implementation", "experts_implementation"),
     *("output_attentions", "output_hidden_states", "return_dict", "is_encoder_decoder"),
     "bos_token_id",
 )
 
 
-def configuration(folder: Path, names: Iterable[str]) -> Any:
-    """The configuration of a folder whose weights have these names; raises ModelError."""
-    content = {**read_config(folder), "model_type": "instructblip"}
+def checked_config(folder: Path, names: Iterable[str], parts: Mapping[str, str]) -> dict[str, Any]:
+    """The content of config.json, for weights that have these names; raises ModelError.
+
+    `parts` are the parts of a configuration, by how the names of their tensors begin.
+    """
+    content = read_config(folder)
     path = folder / "config.json"
-    _check_layers(content, list(names), path)
-    for part in (content, *(content.get(part) for part in _PARTS)):
+    _check_layers(content, parts, list(names), path)
+    for part in (content, *(content.get(part) for part in parts)):
         if isinstance(part, dict):
             if part.get("quantization_config") is not None:
                 raise ModelError(
                     f"{path}: quantization_config: quantized weights are not supported",
                     hint="use float16, bfloat16 or float32 weights; --quantize makes them smaller",
                 )
-            for key in _PASSED_OVER:
+            for key in _IGNORED:
                 part.pop(key, None)
-    with told(folder):
-        for name in _PARTS:
+    with valid_config(folder):
+        for name in parts:
             _check_sizes(name, content.get(name))
-        config: Any = transformers.InstructBlipConfig.from_dict(content)
-        _take_ids(config, folder)
-        return config
-
-
-def _take_ids(config: Any, folder: Path) -> None:
-    """Let the language model's configuration have the ids that generation_config.json adds."""
-    path, text = folder / "generation_config.json", config.text_config
-    more = read_json(path) if os.path.lexists(path) else {}
-    text.eos_token_id = [*token_ids(text.eos_token_id), *token_ids(more.get("eos_token_id"))]
-    if config.use_decoder_only_language_model:
-        text.decoder_start_token_id = None
-    else:
-        known = [more.get("decoder_start_token_id"), getattr(text, "decoder_start_token_id", None)]
-        start = next((value for value in known if value is not None), text.pad_token_id)
-        if type(start) is not int or not 0 <= start < text.vocab_size:
-            raise ValueError(
-                f"decoder_start_token_id is {str(start)[:80]}, which is not a token id"
-            )
-        text.decoder_start_token_id = start
+    return content
 
 
 def token_ids(value: Any) -> list[int]:
@@ -103,9 +79,11 @@ def token_ids(value: Any) -> list[int]:
     return ids
 
 
-def _check_layers(content: dict[str, Any], names: list[str], path: Path) -> None:
+def _check_layers(
+    content: dict[str, Any], parts: Mapping[str, str], names: list[str], path: Path
+) -> None:
     """Raise ModelError where a part has more layers than the weights have names for."""
-    for part, prefix in _PARTS.items():
+    for part, prefix in parts.items():
         about = content.get(part)
         about = about if isinstance(about, dict) else {}
         mine = [name for name in names if name.startswith(prefix)]
@@ -126,8 +104,8 @@ def _check_sizes(name: str, part: Any) -> None:
 
 
 @contextmanager
-def told(folder: Path) -> Iterator[None]:
-    """Tell by ModelError of configurations that nothing can be built from."""
+def valid_config(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong while something is built from a configuration into ModelError."""
     try:
         with quiet():
             yield

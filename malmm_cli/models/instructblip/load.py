@@ -22,9 +22,10 @@ from malmm_cli.checkpoints.layout import (
 from malmm_cli.checkpoints.preprocessor import Pixels, read_pixels
 from malmm_cli.checkpoints.state import check, fill, read_state, subset, wrong_shapes
 from malmm_cli.errors import ModelError, first_line
-from malmm_cli.models.config import bounded, configuration, quiet, token_ids, told
+from malmm_cli.models.config import bounded, quiet, token_ids, valid_config
 from malmm_cli.models.device import language_options
 from malmm_cli.models.instructblip import random_init
+from malmm_cli.models.instructblip.config import configuration
 from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.models.instructblip.tokenizers import Texts
 
@@ -55,7 +56,7 @@ def load(
     config = check_state(state, folder, where=str(folder))
     language, instruction = _read_tokenizer(folder), _read_tokenizer(folder / QFORMER_TOKENIZER)
     _check_vocabularies(config, language, instruction, folder)
-    with told(folder):
+    with valid_config(folder):
         model = build(
             config,
             state,
@@ -81,7 +82,7 @@ def check_state(state: Mapping[str, Tensor], folder: Path, *, where: str, **how:
     """
     config = configuration(folder, state)
     table = state.get("position_embedding.weight")
-    with told(folder), bounded(len(state)):
+    with valid_config(folder), bounded(len(state)):
         rows = 0 if table is None else [*table.shape, 1][0]
         due = dict(random_init.shapes(config, rows))
     tied = {"language_model.lm_head.weight"} if config.text_config.tie_word_embeddings else set()
