@@ -38,15 +38,17 @@ QUICK := test_layout.py memory/test_bank.py models/instructblip/test_reference_m
 quick: $(READY) ## only the most valuable tests; ARGS goes to pytest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(addprefix tests/,$(QUICK)) $(ARGS)
 
-# subprocesses are measured too; fail_under of pyproject.toml decides
-coverage: $(READY) ## all tests with their coverage, which fails below the threshold
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --cov --cov-report term:skip-covered $(ARGS)
+# Subprocesses are measured too, which slows them down: tests that count seconds may fail here, so that
+# only the coverage is judged, by fail_under of pyproject.toml.
+coverage: $(READY) ## all tests again with their coverage, which fails below the threshold
+	-OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --cov --cov-report= --cov-fail-under=0 $(ARGS)
+	$(BIN)/python -m coverage report --skip-covered
 
 stress: $(READY) ## kill, damage, soak and scale batches, for an hour and more
 	for run in kill signals mutate containers names kept models many soak cluster; do \
 	  echo "stress.$$run:"; PYTHONPATH=tests $(BIN)/python -m stress.$$run || exit 1; done
 
-check: ## all that continuous integration runs: lint, types, coverage, wheel
+check: ## all that continuous integration runs: lint, types, test, wheel, coverage
 	+@.ci/run
 
 lint: $(READY) ## formatting, ruff's rules, shell scripts, workflows, the Dockerfile

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from statistics import mean
 
@@ -17,6 +18,14 @@ from malmm_cli.types import Task
 
 GROWTH = 0.05
 FORMS = (("mp4", {}), ("mkv", {}), ("avi", {"codec": "mpeg4"}), ("ts", {}))
+
+
+def decoder_memory(process: psutil.Process) -> int:
+    """Bytes that a child holds, if it is one that decodes; others may be ending just now."""
+    with suppress(psutil.Error):
+        if "spawn_main" in " ".join(process.cmdline()):
+            return int(process.memory_info().rss)
+    return 0
 
 
 def run(number: int, window: int) -> float:
@@ -35,8 +44,7 @@ def run(number: int, window: int) -> float:
             assert outcome.error is None, outcome.error
             own = psutil.Process()
             held["worker"].append(own.memory_info().rss)
-            decoders = [p for p in own.children() if "spawn_main" in " ".join(p.cmdline())]
-            held["decoder"].append(sum(p.memory_info().rss for p in decoders))
+            held["decoder"].append(sum(map(decoder_memory, own.children())))
     growths = []
     for name, sizes in held.items():
         second, last = mean(sizes[window : 2 * window]), mean(sizes[-window:])
