@@ -19,7 +19,7 @@ FORBIDDEN = str.maketrans(dict.fromkeys('/\\:*?"<>|' + "".join(map(chr, range(32
 
 
 class Names:
-    """Gives each video a name of its own: the `known` one, or one that nobody has."""
+    """Gives each video a name of its own: the `known` one, or an unused one."""
 
     def __init__(self, known: Mapping[str, str], taken: Iterable[str]) -> None:
         self._names = dict(known)
@@ -46,7 +46,7 @@ class Names:
 
 
 def _key(name: str) -> str:
-    """What two names share that are one on some disk: case and é, as a letter or as two, differ."""
+    """The key under which names collide on file systems that ignore case or normalise Unicode."""
     return unicodedata.normalize("NFC", name.casefold())
 
 
@@ -67,6 +67,6 @@ def is_name(name: str) -> bool:
 
 
 def content(items: Iterable[Item], form: str) -> bytes | None:
-    """What is in the file of a video; None where there is no result."""
+    """The content of a video's file, or None without a result."""
     found = [item for item in items if not isinstance(item, Failure)]
     return encoded(format_whole(found, form, several=len(found) > 1)) if found else None

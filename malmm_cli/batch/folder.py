@@ -43,7 +43,7 @@ class Files:
         return found
 
     def mend(self, state: State, leave: Iterable[Path]) -> None:
-        """Write what is not as the lines have it, and nothing that is to be left."""
+        """Rewrite files that differ from the lines, but not those in `leave`."""
         left = set(leave)
         names = [n for n in self._lines if self._paths.file(n) not in left and not self._is_due(n)]
         self.write(state, names)

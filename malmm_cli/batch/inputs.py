@@ -90,7 +90,7 @@ def _is_tasks(given: str) -> bool:
 
 
 def _each(given: str) -> list[str]:
-    """The files of tasks that a pattern stands for; one that fits none is told of by its reader."""
+    """The task files that match a pattern; one without matches fails when it is read."""
     if not glob.has_magic(given) or os.path.lexists(given):
         return [given]
     return list(_matching(given)) or [given]

@@ -73,7 +73,7 @@ Engine = Callable[[Callable[[], Job | None]], Iterator[tuple[Job, Outcome]]]
 
 
 def attempt(video: str, work: Callable[[str], Result], task: str) -> Item:
-    """The result of a video or, where it has none, the failure; one bad video hurts no other."""
+    """The result of a video, or its failure: a bad video never stops the rest."""
     try:
         return work(video)
     except Exception as error:

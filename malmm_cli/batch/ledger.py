@@ -78,10 +78,10 @@ def open_ledger(
 def check_folder(
     paths: OutputPaths, lines: Lines, planned: Sequence[Planned], todo: Sequence[Planned]
 ) -> list[Path]:
-    """The files of others that stand where those of earlier results would.
+    """The files that malmm did not write at the paths of earlier results.
 
-    Raises UsageError for those that stand in the way of what is to be done, and for lines that were
-    written with files where there are none now, or the other way round.
+    Raises UsageError for those at the paths of results to come, and for lines that were written
+    with files where there are none now, or the other way round.
     """
     if any((line.name is not None) != (paths.folder is not None) for line in lines.kept.values()):
         other = "as FOLDER/, with files" if paths.folder is None else "as a single file"
@@ -200,7 +200,7 @@ def _key(paths: OutputPaths, video: str) -> str:
 
 
 def _make_room(paths: OutputPaths, state: State, lines: Lines, todo: Sequence[Planned]) -> None:
-    """Take the lines of items that are done anew out of the output, and damaged ones.
+    """Remove damaged lines and those of items that are redone from the output.
 
     A file that has another name too, by a hard link, becomes one of its own: only that will grow.
     """

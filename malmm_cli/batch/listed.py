@@ -20,7 +20,7 @@ def listed(lines: Iterable[str]) -> list[str]:
     """The names of a list; some editors put a mark of the encoding before the first.
 
     Raises UsageError for a list in UTF-16, for one whose names are separated by something else
-    than line feeds, and for what is no text.
+    than line feeds, and for input that is not text.
     """
     names: list[str] = []
     for line in _bounded(lines):

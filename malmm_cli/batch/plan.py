@@ -60,7 +60,7 @@ def plan(
 
 
 def sort_out(planned: Sequence[Planned], kept: Mapping[str, Line]) -> Sorted:
-    """Compare what is to be done with what stands in the output, and with the files as they are."""
+    """Compare the requested items with the existing output and with the files as they are."""
     found = Sorted([], [], [])
 
     @cache  # several tasks about one video

@@ -121,7 +121,7 @@ class _Slot:
 
 
 def crashed(job: Job, how: str) -> MalmmError:
-    """The error of a job whose worker did not live to tell."""
+    """The error of a job whose worker died."""
     return MediaError(f"{job.video}: the worker crashed: {how}", kind="Crashed")
 
 

@@ -118,7 +118,7 @@ def _results(job: Job, model: Model) -> Sequence[Result]:
 
 
 def _identity(video: str, *, full: bool = False) -> str | None:
-    """None where the file cannot be read: decoding tells that better."""
+    """None if the file cannot be read: decoding reports a better error."""
     try:
         return identity(video, full=full)
     except (OSError, ValueError):

@@ -4,7 +4,7 @@
     model.safetensors             weights, or, where they are in several files,
     model.safetensors.index.json  the names of those files
 
-Every fault is told in one line with the next step, which is another for what came from the Hub.
+Each error is one line and a hint, which depends on whether the folder came from the Hub.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def layout_of(folder: Path) -> Layout:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in path; ModelError where there is none.
 
-    Only a regular file of some MB is read. Numbers are finite, and no key stands there twice.
+    Only a regular file of some MB is read. Numbers are finite, and duplicate keys are rejected.
     """
     text = ""
     try:

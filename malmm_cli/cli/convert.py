@@ -26,8 +26,8 @@ def convert(
 
     The result is a folder for --model.
 
-    Whole checkpoints and those of trained parameters alone (a .pth with {"model": ...}) are laid
-    over a base model, which gives configuration, tokenizers and everything that was frozen.
+    Full and trained-only checkpoints (a .pth with {"model": ...}) are merged onto a base model,
+    which supplies configuration, tokenizers and everything that was frozen.
 
     \b
     malmm convert checkpoint_best.pth my-model

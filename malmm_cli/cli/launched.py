@@ -1,7 +1,7 @@
 """Several processes started by torchrun or accelerate: which of them prints.
 
-What every process finds by itself, such as a wrong option, the first one says; the others end well,
-since a launcher ends all as soon as one fails.
+Only the first process reports an error that all of them find, such as a wrong option; the others
+exit with 0, since a launcher ends all as soon as one fails.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ __all__ = [
 
 
 def probed(options: RunOptions, videos: Sequence[str], settings: Settings) -> list[Video]:
-    """Probe a video that is given alone: what is wrong with it is said before the model is loaded.
+    """Probe a single video, so that errors appear before the model is loaded.
 
     Several are probed one by one when it is their turn, so that one cannot hide the others.
     """

@@ -100,7 +100,7 @@ class _Results(_Raw):
 
 
 class _Messages(_Raw):
-    """Standard error. What cannot be told to anyone stops no work."""
+    """Standard error, whose own write errors are ignored."""
 
     def write(self, data: Any) -> int:
         """Write something, if that can be."""

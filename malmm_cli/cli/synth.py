@@ -47,7 +47,7 @@ def synth(
     Its videos show coloured shapes; captions, events and questions come with them.
 
     OUT gets videos/*.mp4; data.jsonl, which train and eval read; and events.jsonl, what happens
-    when. What an interrupted run left is finished by the same command.
+    when. Rerun the same command to resume an interrupted run.
 
     \b
     malmm synth world/ --videos 20 --seed 7

@@ -230,7 +230,7 @@ def _captions(records: Records, find: Videos, split: str, part: str) -> Iterator
 
 
 def _text(record: Mapping[str, Any], name: str) -> str:
-    """A text, or a number as one; TypeError for what would only look like a text."""
+    """A text, or a number as one; raises TypeError for any other type."""
     value = record[name]
     is_number = type(value) is int or (isinstance(value, float) and math.isfinite(value))
     if isinstance(value, str) or is_number:

@@ -27,7 +27,7 @@ from malmm_cli.types import Task
 
 __all__ = ["read_tasks", "task_as_json"]
 
-SHOWN = 5  # problems told at once
+SHOWN = 5  # problems reported at once
 LONGEST = 1e9  # seconds, thirty years
 HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair
 

@@ -1,7 +1,7 @@
 """METEOR of captions, by its authors' Java program from pycocoevalcap.
 
-The package waits for Java without limit, and for itself where that is cut short; so it does that in
-a process of its own, which can be killed and ends with this one.
+The package waits for Java without limit and can hang after a timeout, so it runs in a separate
+process, which can be killed and ends with this one.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def _groups(tasks: Sequence[Task]) -> list[list[Task]]:
 def _alike(tasks: Sequence[Task], plan: Plan) -> list[list[Task]]:
     """Tasks of a group that look at the same frames with the same memory.
 
-    Those that may answer at another length are apart: for them there may be no room.
+    Those with another maximum length of answers are separate: they may exceed the context.
     """
     groups: dict[Settings, list[Task]] = {}
     for task in tasks:
@@ -154,7 +154,7 @@ def _answer(
     encoded: Encoded | None,
     events: Events,
 ) -> None:
-    """Add to the file what it lacks of a group, `encoded` of which may be there from before."""
+    """Add a group's missing predictions to the file; `encoded` holds features from before."""
     rest = [task for task in group if task.id not in file.found or file.found[task.id].error]
     for tasks in _alike(rest, plan):
         try:

@@ -91,7 +91,7 @@ def kept(path: Path, about: dict[str, Any], *, overwrite: bool) -> Iterator[Kept
 
 
 def digest(tasks: Sequence[Task]) -> str:
-    """A short name for what tasks ask, wherever their videos lie."""
+    """A digest of the tasks, independent of their videos' folders."""
     content = [{**asdict(task), "video": os.path.basename(task.video)} for task in tasks]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 

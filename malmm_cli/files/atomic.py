@@ -1,7 +1,7 @@
 """Files and folders that appear under their names whole or not at all.
 
-Until then they have names beside these that nobody can foresee, and are made so that no link is
-followed. What a kill leaves is known by its name:
+Until then they have unpredictable temporary names in the same folder, and are created so that no
+link is followed. What a kill leaves can be recognised:
 
     .malmm-<hash of the name that it was to get>-<random>
 

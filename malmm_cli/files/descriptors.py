@@ -35,7 +35,7 @@ def allow(number: int, what: str) -> None:
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error is of too many open files; torch tells it in words, as a RuntimeError."""
+    """Whether an error is of too many open files; torch raises it as a RuntimeError."""
     if isinstance(error, OSError):
         return error.errno in TOO_MANY
     told = str(error)

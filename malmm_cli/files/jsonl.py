@@ -69,8 +69,8 @@ def open_lines(
 ) -> Iterator[Callable[[str], None]]:
     """Writes whole lines as they come, from the first on; those in the file are always complete.
 
-    A file that came up meanwhile, another run's perhaps, is not overwritten unless asked for;
-    `append` keeps what is in it. Raises OutputError, at the end at the latest, where the file was
+    A file created in the meantime, for example by another run, is not overwritten unless asked for;
+    `append` keeps its content. Raises OutputError, at the end at the latest, where the file was
     removed, replaced or changed by somebody else meanwhile.
     """
     file: IO[bytes] | None = None

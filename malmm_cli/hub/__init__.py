@@ -87,7 +87,7 @@ def locate(
 def describe(name: str, *, files: bool = True) -> dict[str, Any]:
     """Describe a model without the network, including its `files` if downloaded.
 
-    Sizes are in bytes; those of a model that is not here are about right, or None if unknown.
+    Sizes are in bytes; those of models that are not downloaded are approximate, or None if unknown.
     Raises ModelError for files that are those of no model.
     """
     named = _find(name)

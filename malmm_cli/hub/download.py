@@ -1,7 +1,7 @@
 """A repository of the Hugging Face Hub → a folder in the Hub client's own cache.
 
 Tokens, addresses, locks and the layout of the cache are the client's; list and bytes are fetched
-here. The client's own download throws away what a broken line has left (in 2.4 too) and
+here. The client's own download discards partial downloads (in 2.4 too) and
 compares no hash.
 
     blobs/<hash>.incomplete  → whole, hash compared →  blobs/<hash>  ←  snapshots/<commit>/<file>

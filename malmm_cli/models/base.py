@@ -37,7 +37,7 @@ OnText = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Spec:
-    """What never changes about a model, and what its family does where nothing is asked for.
+    """What never changes about a model, and its family's defaults.
 
     A feature has `patches` positions of `width`, stands for `frames_per_feature` frames and depends
     on `halo` frames before and after them. The language model reads `context` tokens, None for any

@@ -64,5 +64,5 @@ def is_kept(model: VideoModel[Any], frames: int) -> bool:
 
 
 def _fitting(each: int, device: torch.device) -> int:
-    """How many of so many bytes each have room in their share of what is free."""
+    """The number of items of `each` bytes that fit."""
     return max(int(SHARE * free_memory(device)) // each, 1)

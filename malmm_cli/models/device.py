@@ -88,7 +88,7 @@ def language_options(
     quantize: str | None = None,
     spread: bool = False,
 ) -> dict[str, Any]:
-    """What transformers is to be told when it loads the language model; mostly nothing.
+    """Keyword arguments for loading the language model with transformers; usually none.
 
     `quantize` stores its linear layers in 8 or 4 bits (bitsandbytes: LLM.int8(); NF4 with a
     computation in `dtype`). `spread` puts its layers on all GPUs and, where they are full, on the

@@ -71,8 +71,8 @@ def generate(
 ) -> list[list[str]]:
     """Candidates for each prompt, the best first; as many as there are beams.
 
-    tokens (B, n, D) are the Q-Former's for B prompts. `on_text`, for one prompt and one beam alone,
-    is told the text piece by piece, as soon as words are whole. Raises CapacityError where tokens,
+    tokens (B, n, D) are the Q-Former's for B prompts. `on_text` receives complete words as they
+    come, only for one prompt and one beam. Raises CapacityError where tokens,
     prompt and answer together are more than the language model reads.
     """
     embeds, mask = model.embed(tokens, prompts)

@@ -130,7 +130,7 @@ def watch_whole(
 ) -> tuple[Watched, Context]:
     """What was seen of a video when all of it was watched, and what the language model is given.
 
-    Prompts for whose query banks there is no room side by side are remembered part by part. Their
+    Prompts are processed in groups if their query banks do not fit in memory together. Their
     features come from the cache, if there is one, or are held in the machine's memory; the video is
     decoded once more for each part where they do not fit there.
     """

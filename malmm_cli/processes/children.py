@@ -102,8 +102,8 @@ def _silence() -> Iterator[None]:
 def begin_apart() -> None:
     """What a process that was started apart does first: it lives as long as its parent does.
 
-    Signals of the terminal are the parent's. That the parent is gone a pipe tells only to who reads
-    it, and a process at work does not: it is killed then, with all it started.
+    Signals of the terminal are the parent's. A process at work would not notice a closed pipe,
+    so it is killed when the parent exits, with all it started.
     """
     import psutil  # before there is a limit on memory
 

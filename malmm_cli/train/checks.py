@@ -72,7 +72,7 @@ def choose_frames(
 ) -> dict[Clip, Chosen]:
     """The frames to look at of each clip, which comes with the id of a task about it.
 
-    MediaError names the tasks whose videos are none, or have nothing from where they begin.
+    MediaError names the tasks whose videos are unreadable or shorter than the task's start.
     """
     found: dict[Clip, Chosen] = {}
     problems: list[MediaError] = []

@@ -15,7 +15,7 @@ __all__ = ["export"]
 
 
 def export(learnt: Path, base: Path, folder: Path) -> None:
-    """Put the model in `base`, with what was learnt laid over in base's dtypes, into `folder`.
+    """Put the model in `base`, with the trained parameters cast to its dtypes, into `folder`.
 
     It is put together in the folder of `learnt`; the configuration comes last, since without it
     nothing takes a folder for a model. Raises OutputError where that fails, ModelError where what

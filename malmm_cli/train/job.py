@@ -66,7 +66,7 @@ class Training:
         """Check everything, train, and leave the whole model in the folder.
 
         A run that was interrupted goes on; see `fit` for that and for what is raised besides
-        UsageError, MediaError and CapacityError for data, videos and disks that will not do, and
+        UsageError, MediaError and CapacityError for wrong data, unusable videos and full disks, and
         ToldElsewhereError in a process beside one that raises any of these.
         """
         with joined(self.device) as workers:
