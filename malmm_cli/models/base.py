@@ -108,7 +108,7 @@ class Features(NamedTuple):
 class Context:
     """What the language model is given of a video, for B prompts: `tokens` (B, n, D).
 
-    `warnings` has those about each prompt.
+    `warnings` has those about each prompt, or is empty.
     """
 
     tokens: Tensor = field(repr=False)
@@ -119,7 +119,8 @@ class Context:
 
     def chosen(self, prompts: Sequence[int]) -> Context:
         """Return the same for some of the prompts."""
-        return Context(self.tokens[list(prompts)], [self.warnings[k] for k in prompts])
+        warnings = [self.warnings[k] for k in prompts] if self.warnings else ()
+        return Context(self.tokens[list(prompts)], warnings)
 
     @staticmethod
     def joined(parts: Sequence[Context]) -> Context:
@@ -243,6 +244,12 @@ class Trainable(VideoModel[M], Protocol[M]):
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return the parameters that learn, by their names in the folder of weights."""
+
+    def requires_grad_(self, requires_grad: bool) -> object:
+        """Switch the gradient of all parameters, as `torch.nn.Module` does."""
+
+    def eval(self) -> object:
+        """Switch dropout off everywhere, as `torch.nn.Module` does."""
 
     def add_positions(self, rows: int) -> None:
         """Give the model a table of `rows` frame positions, all zero, if it has none."""

@@ -67,6 +67,8 @@ class Learner:
         self._settings = settings
         self._dtype = dtype
         self._workers = workers or Workers()
+        net.requires_grad_(False)
+        net.eval()
         for parameter in self.parameters.values():
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)

@@ -181,6 +181,13 @@ def test_many_prompts_are_one_by_one(model, features):
     close(scores, torch.cat(single))
 
 
+def test_some_prompts_of_a_context():
+    plain = Context(torch.arange(6.0).view(3, 2, 1))
+    assert torch.equal(plain.chosen([2, 0]).tokens, plain.tokens[[2, 0]])
+    warned = Context(plain.tokens, [("a",), (), ("c",)])
+    assert warned.chosen([2, 1]).warnings == [("c",), ()]
+
+
 def test_a_restored_memory_holds_the_same(model, features):
     how = MemoryOptions(3, banks="visual")
     memory = seen(model, features, (), how, (0, 6))

@@ -7,7 +7,11 @@ from helpers.memories import remember, start
 from malmm_cli.memory.bank import merge_most_similar
 from malmm_cli.models import registry
 from malmm_cli.models.instructblip import random_init
+from malmm_cli.models.instructblip.load import load
 from malmm_cli.models.instructblip.positions import position
+from malmm_cli.settings import ASK
+from malmm_cli.train import Recipe
+from malmm_cli.train.learner import Learner
 
 PROMPTS = ["what moves", "which colour left"]
 FRAMES = 9
@@ -120,3 +124,12 @@ def test_without_dropout_layer_0_has_no_bank_and_nothing_changes(net):
     _, tokens = learn(net, seen, length=3)
     memory = start(net, PROMPTS, length=3, total=FRAMES)
     torch.testing.assert_close(tokens, remember(net, seen, memory)[0], atol=2e-5, rtol=0)
+
+
+def test_a_learner_freezes_all_that_does_not_learn(vicuna_folder):
+    net = load(vicuna_folder)
+    net.train().requires_grad_(True)
+    learner = Learner(net, Recipe(), ASK, steps=1)
+    learning = {name for name, value in net.named_parameters() if value.requires_grad}
+    assert learning == learner.parameters.keys() == net.trainable().keys()
+    assert not any(module.training for module in net.modules())

@@ -21,6 +21,7 @@ from transformers import InstructBlipQFormerConfig
 
 from malmm_cli.memory.bank import Bank, MemoryBank, Project
 from malmm_cli.models.instructblip.memory import Memory
+from malmm_cli.settings import MemoryOptions
 
 __all__ = ["QFormer", "no_projections"]
 
@@ -53,15 +54,15 @@ class QFormer(nn.Module):
         """
         hidden = self.embeddings(queries, ids)
         padding = torch.cat([mask.new_ones(len(ids), queries.shape[1]), mask], dim=1).bool()
-        remembers = length > 0 and policy in ("mbc", "fifo")
-        by_query = remembers and banks in ("both", "query") and len(ids) > 0
+        options = MemoryOptions(length, policy, banks)
+        by_query = options.keeps_queries and len(ids) > 0
         return Memory(
             length=length,
             policy=policy,
             banks=banks,
             hidden=hidden,
             mask=None if padding.all() else padding,
-            visual=_bank(remembers and banks in ("both", "visual"), length, policy),
+            visual=_bank(options.keeps_visual, length, policy),
             queries=[
                 _bank(by_query and (index > 0 or first_layer), length, policy)
                 for index, _ in enumerate(self.encoder)
