@@ -83,7 +83,7 @@ def _extra(package: str) -> Finding:
 
 
 def _cache() -> Finding:
-    folder, place = hub.cache_folder(), hub.cache_place()
+    folder, place = hub.cache_folder(), hub.nearest_folder()
     elsewhere = "set HF_HOME to another folder to download models"
     if not place.is_dir():
         return Finding("cache", f"{folder}, but {place} is a file", False, elsewhere)
@@ -101,25 +101,25 @@ def _cache() -> Finding:
 
 
 def _model(name: str) -> Finding:
-    """Whether a model is here or there is room for it, and in what numbers it would fit."""
+    """Whether a model is here or there is space for it, and in what numbers it would fit."""
     try:
-        about = hub.describe(name)
+        info = hub.describe(name)
     except ModelError as error:
         return Finding(name, error.message, good=False, advice=error.hint or "")
-    due = 0 if about["here"] else about["download"] - about["arrived"]
-    here = "here" if about["here"] else f"not downloaded ({hub.size_text(due)})"
-    room = shutil.disk_usage(hub.cache_place()).free
+    missing = 0 if info["here"] else info["download"] - info["arrived"]
+    here = "here" if info["here"] else f"not downloaded ({hub.size_text(missing)})"
+    space = shutil.disk_usage(hub.nearest_folder()).free
     free = free_memory(pick_device())
-    fits = [dtype for dtype, size in about["memory"].items() if size <= free]
-    if due > room:
-        found = f"{here}, but only {hub.size_text(room)} of disk space is free"
+    fits = [dtype for dtype, size in info["memory"].items() if size <= free]
+    if missing > space:
+        found = f"{here}, but only {hub.size_text(space)} of disk space is free"
         return Finding(
             name, found, False, "free up disk space, or set HF_HOME to a folder on a larger disk"
         )
     if fits:
         return Finding(name, f"{here}; fits in {', '.join(fits)}")
     try:
-        hub.check_memory(name, about["parameters"], "float16", free)
+        hub.check_memory(name, info["parameters"], "float16", free)
     except CapacityError as error:
         return Finding(name, f"{here}; does not fit", good=False, advice=error.hint or "")
     return Finding(name, here)

@@ -48,8 +48,8 @@ def model(
     dtype = str(number).removeprefix("torch.")
     try:
         # it is built in the machine's own memory, whatever the device
-        for room in (free,) if there else (free, machine.free_memory()):
-            hub.check_memory(name, parameters, dtype, room)
+        for memory in (free,) if there else (free, machine.free_memory()):
+            hub.check_memory(name, parameters, dtype, memory)
     except CapacityError as error:
         raise CapacityError(
             error.message,

@@ -115,12 +115,12 @@ def check(
         )
 
 
-def wrong_shapes(state: Mapping[str, Tensor], due: Mapping[str, torch.Size]) -> list[str]:
+def wrong_shapes(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> list[str]:
     """Describe each tensor with an unexpected shape."""
     return [
-        f"{name} is {tuple(value.shape)}, not {tuple(due[name])}"
+        f"{name} is {tuple(value.shape)}, not {tuple(expected[name])}"
         for name, value in state.items()
-        if value.shape != due.get(name, value.shape)
+        if value.shape != expected.get(name, value.shape)
     ]
 
 

@@ -128,12 +128,12 @@ def caption_scores(texts: Sequence[str], references: Sequence[Sequence[str]]) ->
         raise UsageError(
             f"captions cannot be scored: {error}", hint="pip install 'malmm[eval]'"
         ) from error
-    told = {number: [" ".join(words(text))] for number, text in enumerate(texts)}
-    due = {n: [" ".join(words(text)) for text in given] for n, given in enumerate(references)}
+    candidates = {number: [" ".join(words(text))] for number, text in enumerate(texts)}
+    targets = {n: [" ".join(words(text)) for text in given] for n, given in enumerate(references)}
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # Bleu prints
-        bleu = Bleu(4).compute_score(due, told)[0][3]
-    cider = Cider().compute_score(due, told)[0]
-    rouge = Rouge().compute_score(due, told)[0]
+        bleu = Bleu(4).compute_score(targets, candidates)[0][3]
+    cider = Cider().compute_score(targets, candidates)[0]
+    rouge = Rouge().compute_score(targets, candidates)[0]
     return {"cider": float(cider), "bleu4": float(bleu), "rouge_l": float(rouge)}
 
 

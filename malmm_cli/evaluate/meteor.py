@@ -37,10 +37,10 @@ def meteor(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
         raise UsageError("pycocoevalcap is not installed", hint="pip install 'malmm[eval]'")
     if shutil.which("java") is None:
         raise UsageError("java not found", hint=INSTALL)
-    told = [[" ".join(words(text))] for text in texts]
-    due = [[" ".join(words(text)) for text in given] for given in references]
+    candidates = [[" ".join(words(text))] for text in texts]
+    targets = [[" ".join(words(text)) for text in given] for given in references]
     limit = START + EACH * sum(1 + len(given) for given in references)
-    answer = _ask((told, due), limit)
+    answer = _ask((candidates, targets), limit)
     if answer is None:
         raise UsageError(f"java timed out after {limit:.0f} s", hint=INSTALL)
     score = answer.get("score")

@@ -20,10 +20,10 @@ GONE = 5.0  # seconds until the pipes of a process that was killed are at their 
 
 def main() -> None:
     """Answer the request, and wait to be killed."""
-    told, due = json.loads(sys.stdin.buffer.readline())
+    candidates, targets = json.loads(sys.stdin.buffer.readline())
     watch = Thread(target=end_with_parent)
     watch.start()
-    answer = json.dumps(scored(dict(enumerate(told)), dict(enumerate(due))))
+    answer = json.dumps(scored(dict(enumerate(candidates)), dict(enumerate(targets))))
     os.write(1, f"{answer}\n".encode())
     watch.join()
 
@@ -42,14 +42,14 @@ def kill_below() -> None:
             process.kill()
 
 
-def scored(told: dict[int, list[str]], due: dict[int, list[str]]) -> dict[str, Any]:
+def scored(candidates: dict[int, list[str]], targets: dict[int, list[str]]) -> dict[str, Any]:
     """The score, or what is wrong with Java."""
     try:
         scorer = Meteor()
     except OSError as error:
         return {"wrong": f"cannot be run: {error.strerror or error}"}
     try:
-        return {"score": float(scorer.compute_score(due, told)[0])}
+        return {"score": float(scorer.compute_score(targets, candidates)[0])}
     except (OSError, ValueError):  # Java is gone, or what it says is not a number
         scorer.lock.release()  # its own end waits for it
         kill_below()

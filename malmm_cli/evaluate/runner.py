@@ -14,7 +14,7 @@ from malmm_cli.datasets.papers import SETS, Set, read_set
 from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.errors import UsageError
 from malmm_cli.evaluate import ablation
-from malmm_cli.evaluate.picture import draw
+from malmm_cli.evaluate.ablation_plot import draw
 from malmm_cli.evaluate.plots import require_matplotlib
 from malmm_cli.evaluate.predict import Plan, Run, about, predict
 from malmm_cli.evaluate.predictions import Prediction

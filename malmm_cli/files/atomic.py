@@ -89,17 +89,17 @@ def new_file(path: Path, *, durable: bool = False, hint: str = ROOM) -> Iterator
 def new_path(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """`new_file` for writers that want a name: a path of the same name in a folder of its own."""
     mode = _permissions(path, stat.S_ISREG)
-    place = temporary(path)
+    folder = temporary(path)
     with writing(path):
         try:
-            place.mkdir(0o777 if mode is None else 0o700)
-            yield (new := place / path.name)
-            new.chmod(place.stat().st_mode & 0o666 if mode is None else mode)
+            folder.mkdir(0o777 if mode is None else 0o700)
+            yield (new := folder / path.name)
+            new.chmod(folder.stat().st_mode & 0o666 if mode is None else mode)
             if durable:
                 sync(new)
             os.replace(new, path)
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
     if durable:
         sync(path.parent)
 
@@ -108,22 +108,22 @@ def new_path(path: Path, *, durable: bool = False) -> Iterator[Path]:
 def new_folder(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """A folder that gets its name when all is in it; an empty one of that name is replaced."""
     mode = _permissions(path, stat.S_ISDIR)
-    place = temporary(path)
+    folder = temporary(path)
     with writing(path):
         try:
-            place.mkdir(0o777 if mode is None else 0o700)
-            yield place
+            folder.mkdir(0o777 if mode is None else 0o700)
+            yield folder
             if mode is not None:
-                place.chmod(mode)
-            permit(place)
+                folder.chmod(mode)
+            permit(folder)
             if durable:
-                for inside in (*place.rglob("*"), place):
+                for inside in (*folder.rglob("*"), folder):
                     sync(inside)
             if path.is_dir():
                 path.rmdir()
-            os.replace(place, path)
+            os.replace(folder, path)
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
     if durable:
         sync(path.parent)
 

@@ -38,5 +38,5 @@ def ran_out(error: BaseException) -> bool:
     """Whether an error is of too many open files; torch raises it as a RuntimeError."""
     if isinstance(error, OSError):
         return error.errno in TOO_MANY
-    told = str(error)
-    return isinstance(error, RuntimeError) and any(os.strerror(n) in told for n in TOO_MANY)
+    message = str(error)
+    return isinstance(error, RuntimeError) and any(os.strerror(n) in message for n in TOO_MANY)

@@ -31,5 +31,5 @@ def on_one_line(text: str) -> str:
 
 def to_json(content: Any, indent: int | None = None) -> str:
     """JSON whose text is readable, but holds nothing that a terminal would obey."""
-    told = json.dumps(content, indent=indent, ensure_ascii=False)
-    return OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", told)
+    text = json.dumps(content, indent=indent, ensure_ascii=False)
+    return OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -34,8 +34,8 @@ def is_same(path: str | os.PathLike[str], known: str) -> bool:
 def folder_identity(folder: Path, patterns: Iterable[str]) -> str:
     """A hash over names, sizes and ends of the files in a folder, wherever and whenever copied."""
     found = sorted({p for pattern in patterns for p in folder.glob(pattern) if p.is_file()})
-    told = [(path.name, *_read(path)) for path in found]
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    parts = [(path.name, *_read(path)) for path in found]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def _read(path: str | os.PathLike[str], *, whole: bool = False) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from malmm_cli.errors import CapacityError, UsageError
 from malmm_cli.events import SILENT, Events
-from malmm_cli.hub.download import Download, arrived, cache_folder, cache_place, cached
+from malmm_cli.hub.download import Download, arrived, cache_folder, cached, nearest_folder
 from malmm_cli.hub.registry import DTYPE_BYTES, KNOWN, Known, memory_needed, nearest
 from malmm_cli.hub.snapshot import read_weights, size_text
 
@@ -19,10 +19,10 @@ __all__ = [
     "KNOWN",
     "Located",
     "cache_folder",
-    "cache_place",
     "check_memory",
     "describe",
     "locate",
+    "nearest_folder",
     "size_text",
 ]
 

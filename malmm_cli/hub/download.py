@@ -28,7 +28,7 @@ from malmm_cli.hub.patience import Patience
 from malmm_cli.hub.snapshot import File, file_of, is_complete, size_text, wanted
 from malmm_cli.hub.transfer import receive
 
-__all__ = ["Download", "arrived", "cache_folder", "cache_place", "cached"]
+__all__ = ["Download", "arrived", "cache_folder", "cached", "nearest_folder"]
 
 # Cache ref that records the commit of `main` at the first download.
 _RECORD = "malmm"
@@ -43,10 +43,10 @@ def cache_folder() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
-def cache_place() -> Path:
+def nearest_folder() -> Path:
     """Return the cache folder or, if it does not exist, its nearest existing parent."""
     folder = cache_folder()
-    return next(place for place in (folder, *folder.parents) if place.exists())
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def arrived(repository: str, revision: str | None) -> int:
@@ -74,7 +74,7 @@ def cached(repository: str, revision: str | None) -> Path | None:
 class Download:
     """A repository to be had, at a commit or, without one, at what `main` was the first time.
 
-    `events` gets notes, and the progress of each file in bytes: once for each file that is due,
+    `events` gets notes, and the progress of each file in bytes: once for each file to download,
     then as they arrive. `check_memory` is given the number of parameters before the first byte,
     where it is known, and may raise.
     """
@@ -139,12 +139,12 @@ class Download:
         commit = listing.commit
         folder = storage / "snapshots" / commit
         files = wanted(listing.files, self.repository, partial(self._ask, commit))
-        due = [file for file in files if not file.is_at(folder / file.name, verify=verify)]
-        blobs = {file: storage / "blobs" / file.hash for file in due}
+        missing = [file for file in files if not file.is_at(folder / file.name, verify=verify)]
+        blobs = {file: storage / "blobs" / file.hash for file in missing}
         there = {file: file.is_at(blob, verify=verify) for file, blob in blobs.items()}
-        if due:
-            here = {f: f.size if there[f] else _size(_part(blobs[f])) for f in due}
-            self._check(sum(f.size - here[f] for f in due), listing)
+        if missing:
+            here = {f: f.size if there[f] else _size(_part(blobs[f])) for f in missing}
+            self._check(sum(f.size - here[f] for f in missing), listing)
             self._announce(here, listing)
         if not self.revision:
             _record(storage, commit)
@@ -177,16 +177,16 @@ class Download:
             )
         return file
 
-    def _check(self, due: int, listing: Listing) -> None:
+    def _check(self, size: int, listing: Listing) -> None:
         """Raise CapacityError before the download if disk or memory is too small."""
         parameters = self.parameters or listing.parameters
-        if due and parameters:
+        if size and parameters:
             self.check_memory(parameters)
         cache = cache_folder()
-        free = shutil.disk_usage(cache_place()).free
-        if free < due:
+        free = shutil.disk_usage(nearest_folder()).free
+        if free < size:
             raise CapacityError(
-                f"{self.name}: the download takes {size_text(due)}, but {cache} has only "
+                f"{self.name}: the download takes {size_text(size)}, but {cache} has only "
                 f"{size_text(free)} free",
                 hint="free up disk space, or set HF_HOME to a folder on a larger disk",
             )
@@ -305,11 +305,11 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _link(place: Path, blob: Path) -> None:
-    """Let place name the blob; where there are no links it moves there, as the client has it."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.unlink(missing_ok=True)
+def _link(path: Path, blob: Path) -> None:
+    """Let path name the blob; where there are no links it moves there, as the client has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
     try:
-        place.symlink_to(os.path.relpath(blob, place.parent))
+        path.symlink_to(os.path.relpath(blob, path.parent))
     except OSError:
-        os.replace(blob, place)
+        os.replace(blob, path)

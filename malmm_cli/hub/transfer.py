@@ -20,17 +20,18 @@ _PART = re.compile(r"bytes (?:([0-9]+)-([0-9]+)|\*)/([0-9]+|\*)")
 
 
 def receive(
-    url: str, file: File, place: Path, *, whole: bool, on_progress: Callable[[int], None]
+    url: str, file: File, path: Path, *, whole: bool, on_progress: Callable[[int], None]
 ) -> None:
-    """Download the missing bytes of a file and append them to place.
+    """Download the missing bytes of a file and append them to path.
 
-    `whole` asks for the file from its beginning, of which the bytes that are here are passed over.
-    Raises WrongAnswerError, or what the client raises when there is no answer or the line breaks.
+    `whole` asks for the file from its beginning; bytes that `path` already holds are skipped.
+    Raises WrongAnswerError, or what the client raises when there is no answer or the connection is
+    lost.
     """
     from huggingface_hub import constants, utils
 
     client: Any = utils
-    done = place.stat().st_size if place.exists() else 0
+    done = path.stat().st_size if path.exists() else 0
     headers = {**client.build_hf_headers(), "Accept-Encoding": "identity"}
     if not whole:
         headers["Range"] = f"bytes={done}-"
@@ -39,7 +40,7 @@ def receive(
     ) as response:
         known = done - _start(response, file, 0 if whole else done)
         before = done
-        with place.open("ab") as out:
+        with path.open("ab") as out:
             for chunk in response.iter_bytes():
                 new = chunk[known : known + file.size - done]
                 known = max(known - len(chunk), 0)
@@ -50,7 +51,7 @@ def receive(
                 if done == file.size:
                     break
     if before < done < file.size and response.status_code == 200:
-        os.truncate(place, before)
+        os.truncate(path, before)
         on_progress(before)
         _compare(file, str(done))
     if done == before < file.size:

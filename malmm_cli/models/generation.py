@@ -152,8 +152,8 @@ def likelihoods(
     if model.texts.decoder_only:  # a decoder's position tells the token after it
         logits, labels = logits[:, :-1], labels[:, 1:]
     given = labels != -100
-    told = logits.float().log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-    return torch.where(given, told, 0.0).sum(1)
+    likelihoods = logits.float().log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+    return torch.where(given, likelihoods, 0.0).sum(1)
 
 
 def check_context(model: Speaker, visual: int, prompts: Sequence[str], new: int) -> None:
@@ -162,18 +162,18 @@ def check_context(model: Speaker, visual: int, prompts: Sequence[str], new: int)
     given = model.texts.prompts(prompts, side="left")[0].shape[1]
     if not model.texts.decoder_only or limit is None or visual + given + new <= limit:
         return  # encoder-decoders have relative positions, without a limit
-    told = f"{visual} visual tokens, {given} prompt tokens and {new} new tokens"
+    parts = f"{visual} visual tokens, {given} prompt tokens and {new} new tokens"
     raise CapacityError(
-        f"{told} make {visual + given + new}; the language model reads {limit}",
-        hint=_way_out(model.num_queries, visual, limit - given - new),
+        f"{parts} make {visual + given + new}; the language model reads {limit}",
+        hint=_remedy(model.num_queries, visual, limit - given - new),
     )
 
 
-def _way_out(one_frame: int, visual: int, room: int) -> str:
-    """What to do where `visual` tokens do not fit into `room`."""
+def _remedy(one_frame: int, visual: int, left: int) -> str:
+    """What to do where `visual` tokens do not fit into the `left` ones."""
     if visual == one_frame:
         return "shorten the prompt, or lower --max-new-tokens"
-    frames = max(room // one_frame, 0)
+    frames = max(left // one_frame, 0)
     less = f", or use at most {frames} frames without a memory" if frames else ""
     return f"use a memory: --memory 20 gives {one_frame} visual tokens for any length{less}"
 

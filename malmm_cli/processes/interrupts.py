@@ -29,7 +29,7 @@ DEADLINE = 8.0  # seconds to clean up in
 
 SIGNALS = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n))
 
-_OVER, _AGAIN = 0, 255  # what the thread is told, besides signals
+_OVER, _AGAIN = 0, 255  # what the thread gets, besides signals
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -155,16 +155,16 @@ def _handle(number: int, _frame: FrameType | None) -> None:
 
 def _watch(heard: socket.socket, end: Callable[[int], NoReturn]) -> None:
     """See signals as bytes that arrive whatever the main thread does, and what `_tell` tells."""
-    due, since, first = math.inf, -math.inf, 0
+    deadline, since, first = math.inf, -math.inf, 0
     forgiven: Patience | None = None
     while True:
-        left = None if due == math.inf else max(due - time.monotonic(), 0.0)
+        left = None if deadline == math.inf else max(deadline - time.monotonic(), 0.0)
         if not select.select([heard], [], [], left)[0]:
             end(128 + first if first else _state.code or 0)
         for number in heard.recv(512):
             now = time.monotonic()
             if number == _OVER:
-                due = min(due, now + DEADLINE)
+                deadline = min(deadline, now + DEADLINE)
             elif number == _AGAIN:
                 time.sleep(0.05)  # until the main thread has left what swallows exceptions
                 _state.again = True
@@ -176,7 +176,7 @@ def _watch(heard: socket.socket, end: Callable[[int], NoReturn]) -> None:
             elif first:
                 end(128 + first)
             else:
-                since, due, first = now, now + DEADLINE, number
+                since, deadline, first = now, now + DEADLINE, number
 
 
 def _tell(word: int) -> None:

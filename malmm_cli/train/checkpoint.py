@@ -87,13 +87,13 @@ def restore(
     fill(parameters, read_tensors(place / TRAINED), str(place))
     known: dict[str, dict[str, Tensor]] = {}
     for name, value in read_tensors(place / _OPTIMIZER).items():
-        what, _, parameter = name.partition(".")
-        known.setdefault(parameter, {})[what] = value
+        what, _, owner = name.partition(".")
+        known.setdefault(owner, {})[what] = value
     for name, values in known.items():
-        due = parameters[name]
-        optimizer.state[due] = {
+        parameter = parameters[name]
+        optimizer.state[parameter] = {
             # the number of steps is a number; on a GPU too it stays where it is
-            what: value.to(due.device) if value.dim() else value
+            what: value.to(parameter.device) if value.dim() else value
             for what, value in values.items()
         }
 

@@ -124,8 +124,8 @@ class LanguagePart(nn.Module):
             labels = torch.cat([nothing, labels], dim=1)
         else:
             ids, mask = self.texts.prompts(prompts, side="right")
-            labels, told = self.texts.prompts(answers, side="right")
-            labels = labels.masked_fill(told == 0, -100)
+            labels, kept = self.texts.prompts(answers, side="right")
+            labels = labels.masked_fill(kept == 0, -100)
         embeds, attention = self._join(tokens, ids, mask)
         return embeds, attention, labels.to(embeds.device)
 

@@ -101,12 +101,12 @@ class Texts:
 
         Labels are -100 everywhere but on the answer and its end.
         """
-        asked = [self._prompt_ids(prompt) for prompt in prompts]
-        told = [[*self._plain(answer), self.end] for answer in answers]
-        rows = [a + b for a, b in zip(asked, told, strict=True)]
+        given = [self._prompt_ids(prompt) for prompt in prompts]
+        target = [[*self._plain(answer), self.end] for answer in answers]
+        rows = [a + b for a, b in zip(given, target, strict=True)]
         ids, mask = _pad(rows, self.padding, "right")
         labels = ids.masked_fill(mask == 0, -100)
-        for row, prompt in zip(labels, asked, strict=True):
+        for row, prompt in zip(labels, given, strict=True):
             row[: len(prompt)] = -100
         return ids, mask, labels
 
