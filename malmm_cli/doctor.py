@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -43,6 +44,7 @@ def examine() -> Iterator[Finding]:
     yield _cache()
     for known in hub.KNOWN.values():
         yield _model(known.name)
+    yield _next()
 
 
 _DECODER_ADVICE = {
@@ -98,6 +100,20 @@ def _cache() -> Finding:
         )
         return Finding("cache", found, False, advice)
     return Finding("cache", found)
+
+
+def _next() -> Finding:
+    """What to run for a first caption of a real video."""
+    free = free_memory(pick_device())
+    for known in filter(lambda known: known.repository, hub.KNOWN.values()):
+        with suppress(ModelError):
+            sizes = hub.describe(known.name, files=False)
+            fits = [dtype for dtype, size in sizes["memory"].items() if size <= free]
+            if sizes["here"] and fits:
+                return Finding(
+                    "next", f"malmm caption VIDEO --model {known.name} --dtype {fits[0]}"
+                )
+    return Finding("next", hub.recommended(free))
 
 
 def _model(name: str) -> Finding:

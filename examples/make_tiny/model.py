@@ -132,9 +132,17 @@ def timeline(frames: Tensor, number: dict[str, int]) -> Tensor:
     return torch.where(total > 0, share @ frames / total.clamp(min=1e-6), idle)
 
 
+ORIGIN = """\
+# Where the model comes from; copied to every model trained from this one.
+note = "trained on `malmm synth` videos only; it knows nothing else"
+world = "drawings"
+"""
+
+
 def export(model: InstructBlip, untrained: Path, folder: Path) -> None:
     """Write the model's folder: the untrained one's files, and what was learnt in float16."""
     with new_folder(folder) as place:
         shutil.copytree(untrained, place, dirs_exist_ok=True)
+        (place / "malmm.toml").write_text(ORIGIN, encoding="utf-8")
         state = {name: value.half() for name, value in model.state_dict().items()}
         write_state(place, {name: value.contiguous() for name, value in state.items()})

@@ -250,8 +250,8 @@ class _Batch:
             located = hub.locate(
                 self.model, offline=self.offline, check_memory=check, events=events
             )
-        if located.note:
-            events.note(f"note: {located.name} is {located.note}")
+        if located.origin.note:
+            events.note(f"note: {located.name} is {located.origin.note}")
         return self._identity(located.name, located.revision, located.folder)
 
     def _identity(self, name: str, revision: str | None, folder: Path | None) -> dict[str, Any]:

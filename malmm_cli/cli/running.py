@@ -75,8 +75,8 @@ def load_model(options: RunOptions) -> Model:
         events=events,
     )
     events.note(f"{model.name} on {model.device}, {model.dtype}")
-    if model.note:
-        events.note(f"note: {model.name} is {model.note}")
+    if model.origin.note:
+        events.note(f"note: {model.name} is {model.origin.note}")
     return replace(model, cache=options.feature_cache())
 
 

@@ -5,24 +5,28 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from malmm_cli.errors import CapacityError, UsageError
 from malmm_cli.events import SILENT, Events
+from malmm_cli.hub.advice import fitting, recommended
 from malmm_cli.hub.download import Download, arrived, cache_folder, cached, nearest_folder
+from malmm_cli.hub.origin import Origin, origin_of
 from malmm_cli.hub.registry import DTYPE_BYTES, KNOWN, Known, memory_needed, nearest
 from malmm_cli.hub.snapshot import read_weights, size_text
 
 __all__ = [
     "KNOWN",
     "Located",
+    "Origin",
     "cache_folder",
     "check_memory",
     "describe",
     "locate",
     "nearest_folder",
+    "recommended",
     "size_text",
 ]
 
@@ -37,7 +41,7 @@ class Located:
     name: str
     folder: Path
     revision: str | None = None
-    note: str = ""
+    origin: Origin = field(default_factory=Origin)
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,8 @@ def locate(
     CapacityError where there is no room for it.
     """
     named = _find(name)
-    note = named.known.note if named.known else ""
     if named.folder:
-        return Located(name, named.folder, note=note)
+        return Located(name, named.folder, origin=origin_of(named.folder))
     folder = Download(
         name=name,
         repository=named.repository,
@@ -81,7 +84,7 @@ def locate(
         check_memory=check_memory or _ignore,
         events=events,
     ).run(offline=offline, verify=verify)
-    return Located(name, folder, revision=folder.name, note=note)
+    return Located(name, folder, revision=folder.name, origin=origin_of(folder))
 
 
 def describe(name: str, *, files: bool = True) -> dict[str, Any]:
@@ -92,7 +95,7 @@ def describe(name: str, *, files: bool = True) -> dict[str, Any]:
     """
     named = _find(name)
     known = named.known
-    folder = named.folder or cached(named.repository, named.revision)
+    folder = _folder(named)
     weights = read_weights(folder) if folder and (files or not named.repository) else None
     parameters = weights.parameters if weights else known.parameters if known else None
     return {
@@ -111,7 +114,7 @@ def describe(name: str, *, files: bool = True) -> dict[str, Any]:
         "folder": str(folder) if folder else None,
         "shards": weights.shards if weights else None,
         "stored": weights.dtypes if weights else None,
-        "note": known.note if known else "",
+        "note": origin_of(folder).note if folder else "",
         "arrived": 0 if folder else arrived(named.repository, named.revision),
     }
 
@@ -123,23 +126,11 @@ def check_memory(
     need = memory_needed(parameters, dtype, quantize)
     if memory is None or need <= memory:
         return
-    choices = [(f"--dtype {other}", memory_needed(parameters, other)) for other in DTYPE_BYTES]
-    choices += [
-        (f"--quantize {bits} --dtype float16", memory_needed(parameters, "float16", bits))
-        for bits in ("8bit", "4bit")
-    ]
-    choices += [
-        (f"--model {known.name} --dtype {other}", memory_needed(known.parameters, other))
-        for known in KNOWN.values()
-        if known.parameters
-        for other in DTYPE_BYTES
-    ]
-    fits = [choice for choice, takes in choices if takes <= memory]
     form = dtype if quantize is None else f"{dtype} and {quantize}"
     raise CapacityError(
         f"{name} in {form} needs {size_text(need)} of memory, but only {size_text(memory)} is "
         f"free: {size_text(need - memory)} too little",
-        hint=f"this would fit: {fits[0] if fits else '--model tiny'}",
+        hint=fitting(name, parameters, memory, here=name not in KNOWN or _is_here(name)),
     )
 
 
@@ -164,6 +155,15 @@ def _find(name: str) -> _Named:
     elif known.repository is None:
         return _Named(known, _ASSETS / name)
     return _Named(known, repository=known.repository or name if known else name)
+
+
+def _folder(named: _Named) -> Path | None:
+    """The folder of a model that is on this machine."""
+    return named.folder or cached(named.repository, named.revision)
+
+
+def _is_here(name: str) -> bool:
+    return _folder(_find(name)) is not None
 
 
 def _is_repository(name: str) -> bool:

@@ -22,6 +22,7 @@ from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.errors import CapacityError, MalmmError, ModelError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.files.atomic import new_file
+from malmm_cli.hub.advice import pulling
 from malmm_cli.hub.errors import WrongAnswerError, endpoint, explained, http_error, is_refused_part
 from malmm_cli.hub.listing import Listing, list_of
 from malmm_cli.hub.patience import Patience
@@ -101,7 +102,7 @@ class Download:
         if offline:
             raise ModelError(
                 f"{self.name}: {self.repository} is not fully downloaded, and offline mode is on",
-                hint=f"run `malmm models pull {self.name}` while online, or pass --model FOLDER",
+                hint=pulling(self.name),
                 kind="NotCached",
             )
         try:

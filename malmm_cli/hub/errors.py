@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from malmm_cli.errors import CapacityError, MalmmError, ModelError, UsageError
+from malmm_cli.hub.advice import pulling
 from malmm_cli.hub.registry import KNOWN, nearest
 
 __all__ = [
@@ -235,8 +236,8 @@ def _unreached(error: Exception, repository: str) -> MalmmError:
         broken = f"connection to the Hub lost{reason}"
     return ModelError(
         f"{repository}: {broken}",
-        hint=f"check the connection{'' if other else endpoint()}; {_KEPT}. A local model "
-        "folder needs no network",
+        hint=f"check the connection{'' if other else endpoint()}; downloaded data is kept. "
+        f"{pulling(repository)}",
         kind="NoNetwork",
     )
 

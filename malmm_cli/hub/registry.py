@@ -33,7 +33,6 @@ class Known:
     parameters: int | None
     stored: str
     revision: str | None = None
-    note: str = ""
 
     @property
     def download(self) -> int:
@@ -43,7 +42,8 @@ class Known:
 
 _RESEARCH = "research only (LLaMA licence)"
 
-# Parameters were counted on models built without weights from the published configurations.
+# In order of preference: the first that fits a machine is recommended. Parameters were counted
+# on models built without weights from the published configurations.
 KNOWN = {
     known.name: known
     for known in (
@@ -83,7 +83,6 @@ KNOWN = {
             "MIT",
             None,
             "float16",
-            note="trained on `malmm synth` videos only; it knows nothing else",
         ),
     )
 }

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from malmm_cli.datasets.likeness import background_share, looks_drawn
 from malmm_cli.files.fingerprint import identity
 from malmm_cli.media.prefetch import ahead
 from malmm_cli.media.sampling import choose_for
@@ -157,18 +158,31 @@ class _Frames:
         net, size = self.model.net, self.model.chunk
         times = self.times[self.times > after].tolist()
         side = net.frame_size(self.info.width, self.info.height)
+        shares: list[NDArray[np.float64]] = []
         read = self.model.reader.read(self.info, times, side, self.warnings.append)
         with closing(ahead(read, 2 * size)) as frames:
             while True:
                 with self.clock("decode"):
                     chunk = list(islice(frames, size))
                 if not chunk:
+                    self._compare(shares)
                     return
                 with self.clock("encode"):
-                    pixels = torch.from_numpy(np.stack([frame.pixels for frame in chunk]))
+                    stacked = np.stack([frame.pixels for frame in chunk])
+                    if self.model.origin.world:
+                        shares.append(background_share(stacked))
+                    pixels = torch.from_numpy(stacked)
                     seconds = [frame.seconds for frame in chunk]
                     features = net.encode(pixels, torch.tensor(seconds, dtype=torch.float64))
                 yield features
+
+    def _compare(self, shares: list[NDArray[np.float64]]) -> None:
+        """Warn about a video that is unlike all that the model was trained on."""
+        if shares and not looks_drawn(np.concatenate(shares)):
+            self.warnings.append(
+                f"unlike the drawn videos that {self.model.name} was trained on; "
+                "texts about it mean nothing"
+            )
 
     def cached(self, cache: FeatureCache, file: str) -> Generator[Features]:
         """What `encoded` gives, in half precision: from the cache, or stored there.

@@ -37,7 +37,7 @@ class Model:
     revision: str | None
     device: str
     dtype: str
-    note: str = ""
+    origin: hub.Origin = field(default_factory=hub.Origin)
     reader: media.Reader = field(default=media, repr=False)
     chunk: int = 16
     folder: Path = Path()
@@ -91,6 +91,8 @@ def load(
     def spread(parameters: int) -> bool:
         return must_spread(name, parameters, device=str(where), dtype=dtype, quantize=quantize)
 
+    if known:  # what cannot fit is not downloaded
+        spread(known)
     with events.stage("download", "bytes"):
         located = hub.locate(name, offline=offline, check_memory=spread, events=events)
         net = registry.load(
@@ -106,7 +108,7 @@ def load(
         revision=located.revision,
         device=str(where),
         dtype=dtype,
-        note=located.note,
+        origin=located.origin,
         chunk=frames_at_once(net),
         folder=located.folder,
     )

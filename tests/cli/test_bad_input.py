@@ -287,7 +287,14 @@ def test_a_model_that_is_a_file(refused):
 @pytest.mark.parametrize("offline", [[], ["--offline"]])
 def test_a_hub_model_that_is_not_here(refused, offline):
     options = ["--model", "nobody/nothing", "-q", *offline]
-    refused("caption", SAMPLE, *options, code=1, says="nobody/nothing", hint="--model FOLDER")
+    refused(
+        "caption",
+        SAMPLE,
+        *options,
+        code=1,
+        says="nobody/nothing",
+        hint="models pull nobody/nothing",
+    )
 
 
 def break_config(folder):

@@ -1,0 +1,73 @@
+"""What is recommended on a machine with so much memory, and the command that gets it."""
+
+import pytest
+
+from malmm_cli import hub
+from malmm_cli.errors import CapacityError, UsageError
+from malmm_cli.hub import advice
+from malmm_cli.processes import machine
+
+GB = 10**9
+
+
+@pytest.fixture(autouse=True)
+def bitsandbytes(monkeypatch):
+    monkeypatch.setattr(advice, "find_spec", lambda name: object())
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"),
+    [
+        (64, "vicuna-7b (15.8 GB, research only) fits with --dtype float32"),
+        (24, "vicuna-7b (15.8 GB, research only) fits with --dtype bfloat16"),
+        (9, "flan-t5-xl (16.1 GB, MIT) fits with --dtype bfloat16"),
+        (8, "vicuna-7b (15.8 GB, research only) fits with --quantize 4bit --dtype float16"),
+        (6, "flan-t5-xl (16.1 GB, MIT) fits with --quantize 8bit --dtype float16"),
+    ],
+)
+def test_the_first_model_that_fits_is_recommended_by_a_whole_command(memory, expected):
+    name = expected.split()[0]
+    assert hub.recommended(memory * GB) == (
+        f"{expected}; while online, run: malmm models pull {name}"
+    )
+
+
+def test_where_nothing_fits_no_command_is_given():
+    assert hub.recommended(2 * GB) == (
+        "use a machine with more memory: flan-t5-xl, the smallest, needs 4.3 GB"
+    )
+
+
+def test_a_missing_extra_is_installed_first(monkeypatch):
+    monkeypatch.setattr(advice, "find_spec", lambda name: None)
+    assert hub.recommended(6 * GB).endswith(
+        "run: pip install 'malmm[quantize]' && malmm models pull flan-t5-xl"
+    )
+
+
+def test_the_toy_is_never_recommended():
+    for memory in range(1, 80):
+        assert "tiny" not in hub.recommended(memory * GB)
+        with pytest.raises(CapacityError) as error:
+            hub.check_memory("vicuna-7b", 10**11, "float16", memory * GB)
+        assert "tiny" not in error.value.hint
+
+
+def test_another_form_of_the_same_model_comes_first(monkeypatch):
+    monkeypatch.setattr("malmm_cli.hub.cached", lambda *_: "a folder")
+    with pytest.raises(CapacityError) as error:
+        hub.check_memory("flan-t5-xl", 4_022_969_088, "float32", 9 * GB)
+    assert error.value.hint == "this would fit: --dtype bfloat16"
+
+
+@pytest.mark.parametrize(("text", "size"), [("8GB", 8 * GB), ("1.5 GB", 1.5 * GB), ("1MB", 1e6)])
+def test_the_memory_of_another_machine_can_be_assumed(monkeypatch, text, size):
+    monkeypatch.setenv("MALMM_FAKE_MEMORY", text)
+    assert machine.free_memory() == size
+
+
+@pytest.mark.parametrize("text", ["8", "GB", "-1GB", "8 TB", "1e3GB"])
+def test_memory_that_is_no_size_is_refused(monkeypatch, text):
+    monkeypatch.setenv("MALMM_FAKE_MEMORY", text)
+    with pytest.raises(UsageError, match="must be a size such as 8GB"):
+        machine.free_memory()
