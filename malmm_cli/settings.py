@@ -8,19 +8,18 @@ from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, TypedDict, get_args, get_type_hints
+from typing import Any, TypedDict, Unpack, get_args, get_type_hints
 
 from malmm_cli.errors import UsageError
 
 __all__ = [
-    "ASK",
     "BANKS",
     "BANK_POLICIES",
-    "CAPTION",
     "DECODERS",
     "POLICIES",
     "Changes",
     "Decoding",
+    "Defaults",
     "MemoryOptions",
     "Sampling",
     "Settings",
@@ -159,14 +158,34 @@ class Changes(TypedDict, total=False):
     seed: int | None
 
 
-# The reference's prompts and numbers (MA-LMM, run_scripts and default configuration).
-CAPTION = Settings(prompt="what does the video describe?")
-ASK = Settings(
-    prompt="Question: {} Short answer:",
-    sampling=Sampling(frames=20),
-    memory=MemoryOptions(length=10),
-    decoding=Decoding(max_new_tokens=9, length_penalty=0.0),
-)
+@dataclass(frozen=True)
+class Defaults:
+    """What a model family does unless told otherwise: its settings by task, "caption" and "ask".
+
+    `policies` and `banks` are those that its memory has.
+    """
+
+    tasks: Mapping[str, Settings]
+    policies: tuple[str, ...]
+    banks: tuple[str, ...]
+
+    def settings(self, task: str, **changes: Unpack[Changes]) -> Settings:
+        """Return the settings of a task, changed; UsageError for what the family lacks."""
+        return self.checked(changed(self.tasks[task], **changes))
+
+    def checked(self, settings: Settings) -> Settings:
+        """Return settings that the family has; UsageError for others."""
+        memory = settings.memory
+        for option, value, allowed in (
+            ("policy", memory.policy, self.policies),
+            ("banks", memory.banks, self.banks),
+        ):
+            if value not in allowed:
+                raise UsageError(
+                    f"--{option} {value}: not available for this model",
+                    hint=f"use one of {', '.join(allowed)}",
+                )
+        return settings
 
 
 def changed(settings: Settings, **changes: Any) -> Settings:

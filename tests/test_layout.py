@@ -7,12 +7,15 @@ line of each kind to see that it notices.
 import ast
 import fnmatch
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from malmm_cli.models import registry
 
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "malmm_cli"
@@ -46,6 +49,16 @@ FAMILIES = {
     if folder.is_dir() and not folder.name.startswith("_")
 }
 
+# What only a family's own files may name in code, and the rows of the tables that lead to families.
+FAMILY_NAMES = {*FAMILIES, *registry.FAMILIES}
+FAMILY_PARTS = ("instructblip", "qformer", "query_tokens")
+ROWS = {
+    "checkpoints/layout.py": {"FAMILIES"},
+    "hub/registry.py": {"KNOWN"},
+    "models/registry.py": {"FAMILIES", "REFERENCE"},
+}
+PROSE = {"bench/page.py"}  # the text of a report
+
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60
 
 
@@ -62,6 +75,8 @@ def complaints(path: str, source: str) -> Iterator[str]:
             yield from import_complaints(path, module, name)
     if module not in ("cli", "__main__"):
         yield from output_complaints(tree)
+    if Path(path).parts[:1] != ("models",) or Path(path).parts[1] not in FAMILIES:
+        yield from name_complaints(path, tree)
     yield from length_complaints(source, tree)
 
 
@@ -108,6 +123,34 @@ def family_complaints(path: Path, rest: list[str]) -> Iterator[str]:
         yield f"imports the family {other}: the registry finds families by their names"
     if own in BELOW_FAMILIES and other not in BELOW_FAMILIES:
         yield f"imports models/{other}, which stands above {own}"
+
+
+def name_complaints(path: str, tree: ast.Module) -> Iterator[str]:
+    """What only a family may know, in a file of no family; docstrings and comments are free."""
+    if path in PROSE:
+        return
+    rows = ROWS.get(path, set())
+    for statement in tree.body:
+        targets = getattr(statement, "targets", ())
+        if any(isinstance(target, ast.Name) and target.id in rows for target in targets):
+            continue
+        for line, text in names_and_texts(statement):
+            words = re.findall(r"\w+", text.lower())
+            if FAMILY_NAMES & {*words} or any(part in w for part in FAMILY_PARTS for w in words):
+                yield f"line {line} knows of a family: {text[:40]!r}"
+
+
+def names_and_texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield the names and texts in code, docstrings left out, with their lines."""
+    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) not in told:
+                yield node.lineno, node.value
+        else:
+            for field in ("id", "attr", "arg", "name", "module"):
+                if isinstance(name := getattr(node, field, None), str):
+                    yield getattr(node, "lineno", 0), name
 
 
 def output_complaints(tree: ast.Module) -> Iterator[str]:
@@ -166,6 +209,11 @@ def test_the_package_keeps_the_rules():
         ("pipeline/watch.py", "from malmm_cli.models.instructblip.load import x", "by their names"),
         ("models/instructblip/model.py", "from malmm_cli.models import registry", "beside"),
         ("models/instructblip/model.py", "from malmm_cli.models.vlm import x", "beside"),
+        ("hub/snapshot.py", "X = 'qformer_tokenizer/vocab.txt'", "knows of a family"),
+        ("hub/registry.py", "OTHER = 'instructblip'", "knows of a family"),
+        ("train/export.py", "def f(state):\n    return state.query_tokens", "knows of a family"),
+        ("models/generation.py", "def f(qformer_config): ...", "knows of a family"),
+        ("cli/ask.py", "f'use an InstructBLIP model, not {x}'", "knows of a family"),
         ("pipeline.py", "import av.container", "only datasets/synthetic/video.py and media"),
         ("pipeline.py", "import ffmpeg", "only media"),
         ("train/job.py", "from huggingface_hub import snapshot_download", "and hub may"),
@@ -200,6 +248,10 @@ def test_a_broken_rule_is_noticed(path, source, expected):
         ("formats.py", "def write(file):\n    print('text', file=file)"),
         ("bench.py", "import sys\nif __name__ == '__main__':\n    sys.stdout.write('1')"),
         ("memory.py", "import math, torch\nfrom torch.nn import functional as F"),
+        ("hub/registry.py", "KNOWN = {'instructblip': 1}"),
+        ("models/registry.py", "FAMILIES = {'instructblip': 'instructblip'}"),
+        ("models/instructblip/load.py", "x = 'qformer_tokenizer'"),
+        ("train/loop.py", 'def f():\n    """As InstructBLIP does it."""  # instructblip'),
         ("types.py", "x = 1\n" * 350),
         ("types.py", "def f():\n" + "    x = 1\n" * 59),
     ],

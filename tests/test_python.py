@@ -14,7 +14,8 @@ from helpers.events import Recorded
 import malmm_cli
 from malmm_cli.batch import runner
 from malmm_cli.errors import MediaError, UsageError
-from malmm_cli.settings import ASK, Changes, Settings, changed
+from malmm_cli.models.instructblip.defaults import ASK
+from malmm_cli.settings import Changes, Settings, changed
 
 FEW = {"frames": 2, "memory": 1, "beams": 1, "max_new_tokens": 3}
 

@@ -23,12 +23,14 @@ from malmm_cli.batch.plan import Planned, Sorted, jobs, plan, sort_out
 from malmm_cli.batch.state import pace
 from malmm_cli.batch.summary import DryRun, Summary
 from malmm_cli.batch.worker import Setup
+from malmm_cli.checkpoints.layout import deciding
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.files.descriptors import allow
 from malmm_cli.files.fingerprint import folder_identity
 from malmm_cli.media.sandbox import Limits
-from malmm_cli.settings import ASK, CAPTION, Changes, Settings, by_kind, changed, check_types
+from malmm_cli.pipeline.defaults import defaults_of
+from malmm_cli.settings import Changes, Settings, by_kind, check_types
 from malmm_cli.types import Task
 
 if TYPE_CHECKING:
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["Options", "dry_run", "run"]
 
 FILES, FILES_EACH = 16, 4  # open at once, besides for each worker
-WEIGHTS = ("*.safetensors", "*.json", "qformer_tokenizer/*", "tokenizer.model", "spiece.model")
 RESUME = "run the same command to resume"
 REDONE = ("other settings", "another file")  # why an item that has a result is done again
 
@@ -146,7 +147,7 @@ class _Batch:
         request, setup = self._request(events), self._setup()
         paths = request.paths
         allow(FILES + FILES_EACH * setup.workers, f"a batch with --workers {setup.workers}")
-        planned = request.planned(self._locate(events))
+        planned = self._planned(request.tasks, self._locate(events))
         with self._locked(paths, planned) as lines:
             found = sort_out(planned, lines.kept)
             todo = [item for item, _ in found.todo[: self.limit]]
@@ -192,7 +193,8 @@ class _Batch:
         request = self._request(events)
         model = hub.describe(self.model)
         folder = Path(model["folder"]) if model["folder"] else None
-        planned = request.planned(self._identity(model["name"], model["revision"], folder))
+        about = self._identity(model["name"], model["revision"], folder)
+        planned = self._planned(request.tasks, about)
         found = sort_out(planned, self._kept(request.paths).kept)
         todo = found.todo[: self.limit]
         return DryRun(
@@ -207,14 +209,25 @@ class _Batch:
         )
 
     def _request(self, events: Events) -> _Request:
-        """Find the items and give each kind its settings."""
-        for_questions, for_captions = by_kind(self.changes)
-        captions = changed(CAPTION, **for_captions)
+        """Find the items; refuses wrong settings, as far as the model is known."""
+        self._settings(())
         paths = output_paths(self.output, self.format, self.inputs)
         tasks = find_tasks(self.inputs, self.listed, self.questions, paths.base, events)
-        only_questions = all(task.question is not None for task in tasks)
-        questions = changed(ASK, **(self.changes if only_questions else for_questions))
-        return _Request(paths, tasks, captions, questions)
+        self._settings(tasks)
+        return _Request(paths, tasks)
+
+    def _settings(self, tasks: Sequence[Task]) -> tuple[Settings, Settings]:
+        """Settings for captions and for questions: the model's defaults with the changes."""
+        defaults = defaults_of(self.model)
+        for_questions, for_captions = by_kind(self.changes)
+        if tasks and all(task.question is not None for task in tasks):
+            for_questions = self.changes
+        captions = defaults.settings("caption", **for_captions)
+        return captions, defaults.settings("ask", **for_questions)
+
+    def _planned(self, tasks: Sequence[Task], about: dict[str, Any]) -> list[Planned]:
+        """The items with their settings and digests; `about` says which model, now on this disk."""
+        return plan(tasks, *self._settings(tasks), about)
 
     def _setup(self) -> Setup:
         return Setup(
@@ -257,7 +270,7 @@ class _Batch:
     def _identity(self, name: str, revision: str | None, folder: Path | None) -> dict[str, Any]:
         """What decides a result besides video and settings."""
         if revision is None and folder is not None:
-            revision = folder_identity(folder, WEIGHTS)
+            revision = folder_identity(folder, deciding(folder))
         numbers = {"dtype": self.dtype, "quantize": self.quantize}
         return {"model": name, "revision": revision, **numbers}
 
@@ -286,16 +299,10 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Request:
-    """The items that were asked for, the settings of each kind, and where results go."""
+    """The items that were asked for, and where results go."""
 
     paths: OutputPaths
     tasks: list[Task]
-    captions: Settings
-    questions: Settings
-
-    def planned(self, model: dict[str, Any]) -> list[Planned]:
-        """The items with their settings and digests."""
-        return plan(self.tasks, self.captions, self.questions, model)
 
 
 class _Once(Events):

@@ -32,8 +32,9 @@ from malmm_cli.models import registry
 from malmm_cli.models.base import Context
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline import answer, memory_file, watch
+from malmm_cli.pipeline.defaults import defaults_of
 from malmm_cli.pipeline.loading import Model, load
-from malmm_cli.settings import ASK, MemoryOptions, Settings, changed, prompts_for
+from malmm_cli.settings import Changes, MemoryOptions, Settings, changed, prompts_for
 from malmm_cli.types import Frame, MediaInfo
 
 __all__ = ["FORMS", "Run", "questions", "videos"]
@@ -65,8 +66,9 @@ class Run:
 
     def settings(self) -> Settings:
         """Greedy search, so that generation takes as long for all."""
-        about = {"frames": self.frames} if self.fps is None else {"fps": self.fps}
-        return changed(ASK, memory=self.memory, beams=1, **about)
+        changes: Changes = {"memory": self.memory, "beams": 1}
+        changes |= {"frames": self.frames} if self.fps is None else {"fps": self.fps}
+        return defaults_of(self.model).settings("ask", **changes)
 
     def prompts(self) -> list[str]:
         """As many different prompts as there are questions."""

@@ -25,22 +25,20 @@ from typing import Any, BinaryIO, NamedTuple
 from malmm_cli.errors import ModelError
 
 __all__ = [
-    *("DERIVED", "FAMILIES", "INDEX", "QFORMER_TOKENIZER", "TOKENIZERS", "WHOLE", "Stored"),
-    *("check_regular", "copy_beside_weights", "open_regular"),
+    *("DERIVED", "FAMILIES", "INDEX", "TOKENIZERS", "WHOLE", "Stored"),
+    *("check_regular", "copy_beside_weights", "deciding", "open_regular"),
     *("layout_of", "read_config", "read_header", "read_json", "remedy", "shards"),
 ]
 
 INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
 
-# The folder of the Q-Former's tokenizer.
-QFORMER_TOKENIZER = "qformer_tokenizer"
-
 
 class Layout(NamedTuple):
     """What belongs to a model besides its own folder's files, and how it takes frames.
 
-    `folders` are those inside its own; `video_processor` is the class of transformers that scales
-    the pixels of videos, and `reads_videos` says whether it does where no class is named.
+    `folders` are those inside its own, each with a tokenizer; `video_processor` is the class of
+    transformers that scales the pixels of videos, and `reads_videos` says whether it does where no
+    class is named.
     """
 
     folders: tuple[str, ...]
@@ -51,8 +49,8 @@ class Layout(NamedTuple):
 # The `model_type`s that can be loaded. The published Vicuna processors name the video classes by
 # mistake; weights are the same.
 FAMILIES = {
-    "instructblip": Layout((QFORMER_TOKENIZER,), "InstructBlipVideoProcessor", False),
-    "instructblipvideo": Layout((QFORMER_TOKENIZER,), "InstructBlipVideoProcessor", True),
+    "instructblip": Layout(("qformer_tokenizer",), "InstructBlipVideoProcessor", False),
+    "instructblipvideo": Layout(("qformer_tokenizer",), "InstructBlipVideoProcessor", True),
 }
 
 # A tokenizer needs one of these.
@@ -62,7 +60,7 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt")
 DERIVED = ("position_ids", "rotary_emb.inv_freq")
 
 _SHARD = re.compile(r"[\w. -]+\.safetensors")
-_CACHED = re.compile(r"/models--([^/]+)/snapshots/[^/]+(?:/qformer_tokenizer)?$")
+_CACHED = re.compile(r"/models--([^/]+)/snapshots/[^/]+(?:/[^/]+)?$")
 # Bytes of JSON that are parsed: configurations, an index, the header of a file of weights. The
 # largest published are a tenth of that.
 _LARGEST_JSON = 16_000_000
@@ -109,7 +107,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"{_repository(folder) or folder}: a model of {f'type {kind!r}' if kind else 'no type'}"
             f" cannot be used; known: {', '.join(FAMILIES)}",
-            hint="use an InstructBLIP model; `malmm models` lists some",
+            hint="use a model of a known type; `malmm models` lists some",
         )
     return content
 
@@ -117,6 +115,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 def layout_of(folder: Path) -> Layout:
     """The row of a folder's family; raises ModelError as `read_config` does."""
     return FAMILIES[read_config(folder)["model_type"]]
+
+
+def deciding(folder: Path) -> list[str]:
+    """Patterns of the files in a folder that decide what its model says."""
+    inside = [f"{name}/*" for name in layout_of(folder).folders]
+    return ["*.safetensors", "*.json", *inside, "tokenizer.model", "spiece.model", "merges.txt"]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -130,7 +134,7 @@ def read_json(path: Path) -> dict[str, Any]:
             text = file.read(_LARGEST_JSON).decode("utf-8")
         content = _parse(text)
     except FileNotFoundError:
-        hint = "give a folder in the layout of a published InstructBLIP repository"
+        hint = "give a folder with the files of a published model; `malmm models` lists some"
         if _repository(path.parent):
             hint = remedy(path.parent)
         elif (path.parent / "training").is_dir():

@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from malmm_cli.checkpoints.layout import layout_of, read_config, read_json, remedy
+from malmm_cli.checkpoints.layout import layout_of, read_json, remedy
 from malmm_cli.errors import ModelError
 
 __all__ = ["Pixels", "read_pixels"]
 
-# What CLIP was trained with; every published InstructBLIP repeats it.
+# What CLIP was trained with.
 _MEAN = [0.48145466, 0.4578275, 0.40821073]
 _STD = [0.26862954, 0.26130258, 0.27577711]
 
@@ -42,15 +42,20 @@ class Pixels(NamedTuple):
     std: list[float] = _STD
 
 
-def read_pixels(folder: Path) -> Pixels:
-    """Read a folder's pixel scaling; ModelError if it is not supported."""
+def read_pixels(folder: Path, size: tuple[Any, Any] | None = None) -> Pixels:
+    """Read a folder's pixel scaling; ModelError if it is not supported.
+
+    With `size`, (height, width) of the pictures that the image encoder takes, any other step than
+    a resize to it is refused too.
+    """
     where, settings = next(_found(folder), ("", {}))
     if not where:
         return Pixels()
     try:
         if not isinstance(settings, dict):
             raise ValueError("image_processor and video_processor must be JSON objects")
-        _refuse_other_steps(settings, read_config(folder))
+        if size is not None:
+            _refuse_other_steps(settings, size)
         return _scaled(settings)
     except ValueError as error:
         raise ModelError(f"{folder / where}: {error}", hint=remedy(folder)) from error
@@ -84,8 +89,8 @@ def _content(folder: Path, name: str) -> dict[str, Any]:
     return read_json(folder / name) if os.path.lexists(folder / name) else {}
 
 
-def _refuse_other_steps(settings: dict[str, Any], config: dict[str, Any]) -> None:
-    """Raise ValueError for anything but one bicubic resize to the encoder's size."""
+def _refuse_other_steps(settings: dict[str, Any], due: tuple[Any, Any]) -> None:
+    """Raise ValueError for anything but one bicubic resize to (height, width) `due`."""
     if not _flag(settings, "do_resize", True):
         raise ValueError("do_resize is false, but the image encoder takes only one size")
     if settings.get("resample") not in (None, _BICUBIC):
@@ -97,15 +102,13 @@ def _refuse_other_steps(settings: dict[str, Any], config: dict[str, Any]) -> Non
             raise ValueError(f"{step} is not supported")
     _flag(settings, "do_convert_rgb", True)  # frames always are RGB
     sizes = ["size", *(["crop_size"] if _flag(settings, "do_center_crop", False) else [])]
-    vision = config.get("vision_config")
-    due = vision.get("image_size", 224) if isinstance(vision, dict) else 224
     for name in sizes:
         size = settings.get(name)
-        sides = [size.get("height"), size.get("width")] if isinstance(size, dict) else [size]
-        sides = size if isinstance(size, list) else sides
-        if size is not None and any(side != due for side in sides):
+        sides = [size.get("height"), size.get("width")] if isinstance(size, dict) else size
+        sides = sides if isinstance(sides, list) else [sides, sides]
+        if size is not None and sides != list(due):
             raise ValueError(
-                f"{name} is {str(size)[:80]}, but the image encoder takes {due} × {due}"
+                f"{name} is {str(size)[:80]}, but the image encoder takes {due[0]} × {due[1]}"
             )
 
 

@@ -9,10 +9,10 @@ import typer
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import load_model, probed, results, streams_words
 from malmm_cli.cli.terminal import Terminal
-from malmm_cli.settings import ASK, prompts_for
+from malmm_cli.settings import prompts_for
 
 
-@with_options(ASK)
+@with_options("ask")
 def ask(
     video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False)],
     questions: Annotated[list[str], typer.Argument(metavar="QUESTION", show_default=False)],
@@ -31,11 +31,12 @@ def ask(
     malmm ask cooking.malmm "What is fried first?"
     malmm ask match.mp4 "Who scores?" --fps 2 --from 44:00 --to 46:30
     """
-    settings = options.settings(ASK)
+    settings = options.settings("ask")
     prompts_for(questions, settings)  # what is wrong with them is told before the model is loaded
     with results(options, [video], questions=len(questions)) as add:
         (opened,) = probed(options, [video], settings)
         model = load_model(options)
+        settings = model.settings("ask", **options.changes())
         from malmm_cli.pipeline.answer import ask
 
         streams = len(questions) == 1 and streams_words(options, settings)

@@ -12,7 +12,6 @@ from malmm_cli.cli.console import emit, note
 from malmm_cli.cli.options import RunOptions, seconds, with_options
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.files.escapes import on_one_line
-from malmm_cli.settings import CAPTION
 
 if TYPE_CHECKING:
     from malmm_cli.batch import DryRun, Options, Summary
@@ -94,7 +93,7 @@ class BatchOptions(RunOptions):
         }
 
 
-@with_options(CAPTION, without=("output", "json"), kind=BatchOptions)
+@with_options("caption", without=("output", "json"), kind=BatchOptions)
 def batch(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", show_default=False)],
     output: Annotated[

@@ -17,7 +17,6 @@ from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import on_one_line
 from malmm_cli.formats import check_writable
-from malmm_cli.settings import ASK
 
 if TYPE_CHECKING:
     from malmm_cli.bench import Run
@@ -142,7 +141,7 @@ def drift(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = Fa
 
 
 @app.command()
-@with_options(ASK, only=("frames", "fps", "json"))
+@with_options("ask", only=("frames", "fps", "json"))
 def decode(videos: _Videos, *, options: RunOptions) -> None:
     """Compare the decoders with decord on the same frames, at 224 × 224.
 
@@ -154,7 +153,7 @@ def decode(videos: _Videos, *, options: RunOptions) -> None:
     """
     from malmm_cli import bench as benches
 
-    rows, settings = [], options.settings(ASK)
+    rows, settings = [], options.settings("ask")
     for path in videos:
         for row in benches.decoding(path, settings):
             rows.append(row)
@@ -172,7 +171,7 @@ def decode(videos: _Videos, *, options: RunOptions) -> None:
 
 
 @app.command()
-@with_options(ASK, only=_OPTIONS)
+@with_options("ask", only=_OPTIONS)
 def video(
     videos: _Videos,
     *,
@@ -228,7 +227,7 @@ def video(
 
 
 @app.command("all")
-@with_options(ASK, only=(*_OPTIONS, "overwrite", "no_progress"))
+@with_options("ask", only=(*_OPTIONS, "overwrite", "no_progress"))
 def everything(
     videos: _Videos,
     output: Annotated[
@@ -294,7 +293,7 @@ def _runs(options: RunOptions, videos: Sequence[str], compare: int) -> list[Run]
     from malmm_cli.media.sampling import choose_for
     from malmm_cli.models.device import pick_device
 
-    settings = options.settings(ASK)
+    settings = options.settings("ask")
     pick_device(options.device)
     hub.describe(options.model, files=False)
     for path in videos:

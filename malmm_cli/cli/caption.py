@@ -10,10 +10,9 @@ import typer
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import load_model, probed, results, streams_words
 from malmm_cli.cli.terminal import Terminal
-from malmm_cli.settings import CAPTION
 
 
-@with_options(CAPTION)
+@with_options("caption")
 def caption(
     videos: Annotated[list[str], typer.Argument(metavar="VIDEO", show_default=False)],
     *,
@@ -29,10 +28,11 @@ def caption(
     malmm caption *.mp4 --format jsonl -o captions.jsonl
     malmm caption lecture.mkv --from 10:00 --to 25:30 --json
     """
-    settings = options.settings(CAPTION)
+    settings = options.settings("caption")
     with results(options, videos) as add:
         opened = probed(options, videos, settings)
         model = load_model(options)
+        settings = model.settings("caption", **options.changes())
         from malmm_cli.batch.job import attempt
         from malmm_cli.pipeline.answer import caption
 

@@ -94,6 +94,7 @@ def _shared(options: RunOptions) -> dict[str, Any]:
         model = options.model if folder is None else str(folder)
         return load_model(replace(options, model=model))
 
+    options.settings("ask")  # refuses wrong values, as far as the model is known
     about = {"overwrite": options.overwrite, "events": Terminal.of(options, label="")}
     return {"model": load, **about, **options.changes()}
 

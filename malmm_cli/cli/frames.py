@@ -13,7 +13,7 @@ from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import form_of
 from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import to_json
-from malmm_cli.settings import CAPTION, Sampling
+from malmm_cli.settings import Sampling
 
 _OPTIONS = (
     *(field.name for field in fields(Sampling)),
@@ -30,7 +30,7 @@ class _Options(RunOptions):
     ] = None
 
 
-@with_options(CAPTION, only=_OPTIONS, kind=_Options)
+@with_options("caption", only=_OPTIONS, kind=_Options)
 def frames(
     video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False)],
     sheet: Annotated[
@@ -52,7 +52,7 @@ def frames(
     malmm frames holiday.mp4 --fps 1 --from 1:00 --to 2:00 --json
     malmm frames holiday.mp4 --frames 20 --dump frames/
     """
-    settings = options.settings(CAPTION)
+    settings = options.settings("caption")
     form = _form(options, sheet)
     from malmm_cli.formats import check_new_folder, check_writable, frames_as_json
     from malmm_cli.media import contact_sheet

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 import typer
 
 from malmm_cli.errors import UsageError
-from malmm_cli.settings import BANKS, POLICIES, Changes, Settings, changed
+from malmm_cli.models import registry
+from malmm_cli.settings import Changes, Settings
 
 if TYPE_CHECKING:
     from malmm_cli.pipeline.feature_cache import FeatureCache
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["RunOptions", "with_options"]
 
 _NUMBER = r"\d+(?:\.\d*)?|\.\d+"
+_KNOWN = registry.defaults()
 _CLOCK = re.compile(rf"(?:(?:(\d+):)?(\d{{1,2}}):)?({_NUMBER})")
 
 
@@ -31,7 +33,7 @@ def _option(*flags: str, **about: Any) -> Any:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Values of the shared options; None where the command's own settings hold."""
+    """Values of the shared options; None where the model's defaults hold."""
 
     model: Annotated[
         str,
@@ -51,11 +53,13 @@ class RunOptions:
     ] = None
     memory: Annotated[int | None, _option(help="Memory bank length (0: no memory).")] = None
     policy: Annotated[
-        str | None, _option(metavar="|".join(POLICIES), help="What to do when the bank is full.")
+        str | None,
+        _option(metavar="|".join(_KNOWN.policies), help="What to do when the bank is full."),
     ] = None
-    banks: Annotated[str | None, _option(metavar="|".join(BANKS), help="Memory banks to use.")] = (
-        None
-    )
+    banks: Annotated[
+        str | None,
+        _option(metavar="|".join(_KNOWN.banks), help="Memory banks to use."),
+    ] = None
     device: Annotated[str, _option(metavar="auto|cpu|cuda[:i]|mps", help="Device to run on.")] = (
         "auto"
     )
@@ -121,9 +125,15 @@ class RunOptions:
         }
         return cast("Changes", {k: v for k, v in changes.items() if v is not None})
 
-    def settings(self, base: Settings) -> Settings:
-        """The command's settings with what was asked for; UsageError where that makes no sense."""
-        return changed(base, **self.changes())
+    def settings(self, task: str) -> Settings:
+        """The model's settings for "caption" or "ask", with what was asked for.
+
+        They follow from the model's name; see `defaults_of` for what is not known before the model
+        is loaded. Raises UsageError where they make no sense.
+        """
+        from malmm_cli.pipeline.defaults import defaults_of
+
+        return defaults_of(self.model).settings(task, **self.changes())
 
     def feature_cache(self) -> FeatureCache | None:
         """Where features are kept, if they are."""
@@ -157,7 +167,7 @@ def seconds(option: str, text: str | None) -> float | None:
 
 
 def with_options(
-    base: Settings | None = None,
+    task: str | None = None,
     *,
     only: tuple[str, ...] = (),
     without: tuple[str, ...] = (),
@@ -165,9 +175,10 @@ def with_options(
 ) -> Callable[[Any], Any]:
     """Give a command the shared options, or some of them; it gets them as one, `options`.
 
-    Defaults shown in the command's help are those of `base`, where there is one. `kind` may have
-    more options than the shared ones.
+    With a `task`, the command's help shows the defaults for it of the first family of models.
+    `kind` may have more options than the shared ones.
     """
+    base = None if task is None else registry.defaults().tasks[task]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(kind, include_extras=True)

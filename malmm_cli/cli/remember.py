@@ -12,7 +12,6 @@ from malmm_cli.cli.running import load_model, probed
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 from malmm_cli.formats import check_writable
-from malmm_cli.settings import CAPTION
 
 _OPTIONS = (
     *("model", "frames", "fps", "max_frames", "start", "end", "decoder", "memory", "policy"),
@@ -21,7 +20,7 @@ _OPTIONS = (
 )
 
 
-@with_options(CAPTION, only=_OPTIONS)
+@with_options("caption", only=_OPTIONS)
 def remember(
     video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False)],
     output: Annotated[
@@ -40,7 +39,7 @@ def remember(
     malmm ask lecture.malmm "What is on the board?"
     malmm caption lecture.malmm
     """
-    settings = options.settings(CAPTION)
+    settings = options.settings("caption")
     if str(output) == "-":
         raise UsageError("-o -: a memory file cannot be printed", hint="choose a file with -o")
     check_writable(output, overwrite=options.overwrite, inputs=[video])
@@ -52,7 +51,7 @@ def remember(
     (opened,) = probed(options, [video], settings)
     model = load_model(options)
     events = Terminal.of(options)
-    kept = memory_file.remember(opened, model, settings, events)
+    kept = memory_file.remember(opened, model, events=events, **options.changes())
     size = kept.write(output)
     for warning in kept.warnings:
         events.warn(f"{video}: {warning}")

@@ -10,7 +10,6 @@ import typer
 from malmm_cli.cli.launched import said_by_first
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.terminal import Terminal
-from malmm_cli.settings import ASK
 
 _SHARED = (
     *("model", "frames", "fps", "max_frames", "decoder", "memory", "policy", "banks", "device"),
@@ -55,7 +54,7 @@ _NoCache = Annotated[
 ]
 
 
-@with_options(ASK, only=_SHARED)
+@with_options("ask", only=_SHARED)
 def train(
     data: _Data,
     output: _Output,
@@ -115,10 +114,11 @@ def train(
 
 
 def _shared(options: RunOptions) -> dict[str, Any]:
-    """What the shared options say, as arguments of `train.run`."""
+    """What the shared options say, as arguments of `train.run`; UsageError for wrong values."""
+    options.settings("ask")
     return {
         "model": options.model,
-        "settings": options.settings(ASK),
+        **options.changes(),
         "device": options.device,
         "dtype": options.dtype,
         "quantize": options.quantize,

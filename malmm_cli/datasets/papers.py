@@ -11,12 +11,12 @@ import math
 import os
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from malmm_cli.errors import UsageError
-from malmm_cli.settings import ASK, CAPTION, Settings, changed
+from malmm_cli.settings import Changes
 from malmm_cli.types import VIDEO_SUFFIXES, Task
 
 __all__ = ["LVU_TASKS", "SETS", "SPLITS", "Set", "read_set"]
@@ -45,7 +45,8 @@ Videos = Callable[[str], str]
 class Set:
     """A data set: where its annotation lies in a folder, how to run it, what the paper got.
 
-    `split` is the one that the paper's results are for. `paper` holds them as printed, from a table
+    `questions` and `captions` are changes to a model's default settings for either. `split` is the
+    one that the paper's results are for. `paper` holds them as printed, from a table
     of MA-LMM (CVPR 2024); LVU's are those of its tasks.
     """
 
@@ -54,8 +55,8 @@ class Set:
     table: int
     paper: Mapping[str, float]
     split: str = "test"
-    questions: Settings = ASK
-    captions: Settings = CAPTION
+    questions: Changes = field(default_factory=Changes)
+    captions: Changes = field(default_factory=Changes)
     first_word: bool = False
     parts: tuple[str, ...] = ()
 
@@ -254,8 +255,9 @@ def _is_of(record: Mapping[str, Any], split: str) -> bool:
     return bool(record.get("subset", split)[:3] == split[:3])
 
 
-def _short(tokens: int, memory: int = 20, frames: int = 100) -> Settings:
-    return changed(CAPTION, frames=frames, memory=memory, max_new_tokens=tokens)
+def _as_printed(tokens: int, memory: int = 20, frames: int = 100) -> Changes:
+    """What the paper sets for a data set; the rest is the model's."""
+    return {"frames": frames, "memory": memory, "max_new_tokens": tokens}
 
 
 _LVU = {
@@ -269,31 +271,43 @@ _LVU = {
 }
 
 # Lengths are one token less than the reference's, which counts the one that starts a text.
+_ANSWERS = _as_printed(9, memory=10, frames=20)
 SETS = {
-    "lvu": Set(_lvu, "{split}.json", 1, _LVU, captions=_short(4), parts=LVU_TASKS),
+    "lvu": Set(_lvu, "{split}.json", 1, _LVU, captions=_as_printed(4), parts=LVU_TASKS),
     "breakfast": Set(
         _classes("class_name", "what type of breakfast is shown in the video?"),
         *("{split}.json", 2, {"top-1": 93.0}, "val"),
-        captions=_short(19),
+        captions=_as_printed(19),
     ),
     "coin": Set(
         _classes("target", "what is the activity in the video?"),
         *("COIN.json", 2, {"top-1": 93.2}, "val"),
-        captions=_short(19),
+        captions=_as_printed(19),
     ),
-    "msrvtt-qa": Set(_questions, "qa_{split}.json", 3, {"top-1": 48.5}, first_word=True),
-    "msvd-qa": Set(_questions, "qa_{split}.json", 3, {"top-1": 60.6}, first_word=True),
-    "activitynet-qa": Set(_questions, "qa_{split}.json", 3, {"top-1": 49.8}),
+    "msrvtt-qa": Set(
+        *(_questions, "qa_{split}.json", 3, {"top-1": 48.5}),
+        questions=_ANSWERS,
+        first_word=True,
+    ),
+    "msvd-qa": Set(
+        *(_questions, "qa_{split}.json", 3, {"top-1": 60.6}),
+        questions=_ANSWERS,
+        first_word=True,
+    ),
+    "activitynet-qa": Set(
+        *(_questions, "qa_{split}.json", 3, {"top-1": 49.8}),
+        questions=_ANSWERS,
+    ),
     "msrvtt-cap": Set(
         *(_captions, "cap_{split}.json", 4, {"METEOR": 33.4, "CIDEr": 74.6}),
-        captions=_short(49, memory=40, frames=80),
+        captions=_as_printed(49, memory=40, frames=80),
     ),
     "msvd-cap": Set(
         *(_captions, "cap_{split}.json", 4, {"METEOR": 51.0, "CIDEr": 179.1}),
-        captions=_short(49, memory=40, frames=80),
+        captions=_as_printed(49, memory=40, frames=80),
     ),
     "youcook2": Set(
         *(_captions, "cap_{split}.json", 4, {"METEOR": 17.6, "CIDEr": 131.2}, "val"),
-        captions=_short(29, memory=40, frames=80),
+        captions=_as_printed(29, memory=40, frames=80),
     ),
 }

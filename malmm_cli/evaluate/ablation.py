@@ -14,7 +14,7 @@ from malmm_cli.evaluate.predictions import Prediction
 from malmm_cli.evaluate.report import percent, seconds_text, table
 from malmm_cli.evaluate.scores import Age, Rule, ages, score
 from malmm_cli.pipeline.loading import Model
-from malmm_cli.settings import Settings, changed
+from malmm_cli.settings import Defaults, Settings, changed
 from malmm_cli.types import Task
 
 __all__ = ["GIVEN", "SWAPPED", "TRAINED", "Row", "ablate", "as_table", "find_trained", "swaps"]
@@ -44,10 +44,13 @@ class Row:
     plan: Plan
 
 
-def swaps(plan: Plan, settings: Settings) -> Iterator[Row]:
-    """The plan as it is, called by settings of it, and with one thing changed, again and again."""
+def swaps(plan: Plan, settings: Settings, defaults: Defaults) -> Iterator[Row]:
+    """The plan as it is, called by settings of it, and with one thing changed, again and again.
+
+    Policies and banks are those in `defaults`, of the model's family.
+    """
     yield Row(_name(settings), GIVEN, "given", plan)
-    for name, family, changes in _changes():
+    for name, family, changes in _changes(defaults):
         swapped = _changed(plan, changes)
         if swapped != plan:
             yield Row(name, SWAPPED, family, swapped)
@@ -61,10 +64,10 @@ def _name(settings: Settings) -> str:
     return f"{memory.banks}, {memory.policy}, M = {memory.length}, {frames}"
 
 
-def _changes() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for banks in ("both", "visual", "query", "none"):
+def _changes(defaults: Defaults) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for banks in defaults.banks:
         yield f"banks {banks}", "banks", {"banks": banks}
-    for policy in ("mbc", "fifo", "average", "last"):
+    for policy in defaults.policies:
         yield policy, "policy", {"policy": policy}
     for length in LENGTHS:
         yield f"M = {length}", "memory", {"memory": length}
@@ -73,22 +76,18 @@ def _changes() -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield f"{frames} frames", "frames", {"frames": frames, "fps": None, "max_frames": None}
 
 
-def find_trained(folder: Path, plan: Plan) -> list[tuple[Path, Row]]:
-    """The folders of VARIANTS under one, each with its row.
+def find_trained(folder: Path) -> list[Path]:
+    """The folders of VARIANTS under one.
 
-    Raises UsageError if there is none, ModelError for one that is no model.
+    Raises UsageError if there is none, ModelError for one that is not a model.
     """
-    found = [
-        (folder / name, Row(name, TRAINED, "trained", _changed(plan, changes)))
-        for name, changes in VARIANTS.items()
-        if (folder / name).is_dir()
-    ]
+    found = [folder / name for name in VARIANTS if (folder / name).is_dir()]
     if not found:
         raise UsageError(
             f"{folder}: contains no folder of a trained variant",
             hint=f"expected names: {', '.join(VARIANTS)}",
         )
-    for place, _ in found:
+    for place in found:
         read_config(place)
     return found
 
@@ -99,7 +98,7 @@ def ablate(
     plan: Plan,
     folder: Path,
     *,
-    trained: Sequence[tuple[Path, Row]] = (),
+    trained: Sequence[Path] = (),
     load: Callable[[Path], Model],
     rule: Rule,
     **options: Any,
@@ -110,7 +109,7 @@ def ablate(
     old as in the plan given, whatever frames a row looks at. `options` are those of `predict`;
     `load` is called for one trained model after the other.
     """
-    rows = list(swaps(plan, plan.most(tasks)))
+    rows = list(swaps(plan, plan.most(tasks), model.defaults))
     runs = [Run(row.plan, folder / f"{_file_name(row)}.jsonl") for row in rows]
     found = predict(tasks, model, runs, **options)
     known = ages(tasks[: len(found[0])], found[0])
@@ -119,7 +118,8 @@ def ablate(
         return _scored(row, tasks[: len(said)], said, rule, known)
 
     results = [scored(row, said) for row, said in zip(rows, found, strict=True)]
-    for place, row in trained:
+    for place in trained:
+        row = Row(place.name, TRAINED, "trained", _changed(plan, VARIANTS[place.name]))
         one = Run(row.plan, folder / f"{_file_name(row)}.jsonl")
         (said,) = predict(tasks, load(place), [one], **options)
         results.append(scored(row, said))

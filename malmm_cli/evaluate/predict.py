@@ -20,7 +20,7 @@ from malmm_cli.pipeline import answer, loading, watch
 from malmm_cli.pipeline.features import VideoFeatures, encode
 from malmm_cli.pipeline.loading import Model
 from malmm_cli.pipeline.watch import Watched
-from malmm_cli.settings import ASK, CAPTION, Decoding, Sampling, Settings, changed, prompts_for
+from malmm_cli.settings import Decoding, Sampling, Settings, changed, prompts_for
 from malmm_cli.types import Task
 
 __all__ = ["Plan", "Prediction", "Run", "about", "predict"]
@@ -40,8 +40,8 @@ class Plan:
     written freely. `newest` looks at so many frames alone, the last of those that were chosen.
     """
 
-    questions: Settings = ASK
-    captions: Settings = CAPTION
+    questions: Settings
+    captions: Settings
     choices: bool = False
     newest: int | None = None
 
@@ -141,7 +141,7 @@ def _alike(tasks: Sequence[Task], plan: Plan) -> list[list[Task]]:
     groups: dict[Settings, list[Task]] = {}
     for task in tasks:
         settings = plan.settings(task)
-        plain = replace(ASK.decoding, max_new_tokens=settings.decoding.max_new_tokens)
+        plain = Decoding(max_new_tokens=settings.decoding.max_new_tokens)
         groups.setdefault(replace(settings, prompt="", decoding=plain), []).append(task)
     return list(groups.values())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,8 +21,9 @@ from malmm_cli.evaluate.predictions import Prediction
 from malmm_cli.evaluate.scores import Rule, score
 from malmm_cli.events import SILENT, Events
 from malmm_cli.formats import SCHEMA, check_writable, make_folder, target
+from malmm_cli.models import registry
 from malmm_cli.pipeline.loading import Model, check_model
-from malmm_cli.settings import ASK, CAPTION, Changes, by_kind, changed, check_types
+from malmm_cli.settings import Changes, Defaults, by_kind, changed, check_types
 from malmm_cli.types import Task
 
 __all__ = ["Ablation", "Evaluation", "Options", "ablate", "beside", "run"]
@@ -112,11 +113,11 @@ def run(
     check_writable(path, overwrite=True, read_back=True)
     path = target(path)
     loaded = _load(model)
+    plan = job.plan(loaded.defaults)
     with _reported(events, path):
-        runs = [Run(job.plan, path)]
-        (found,) = predict(job.tasks, loaded, runs, **job.how, events=events)
-    scores = score(job.tasks[: job.limit], found, job.rule)
-    return Evaluation(job.data, loaded, job.plan, path, found, scores, job.paper)
+        (found,) = predict(job.tasks, loaded, [Run(plan, path)], **job.how, events=events)
+    scores = score(job.tasks[: job.limit], found, job.rule(loaded.defaults))
+    return Evaluation(job.data, loaded, plan, path, found, scores, job.paper)
 
 
 def ablate(
@@ -143,19 +144,20 @@ def ablate(
             raise UsageError(f"--picture {picture}: must end in .png")
         require_matplotlib()
         check_writable(Path(picture), overwrite=True)
-    trained = ablation.find_trained(Path(variants), job.plan) if variants else []
+    trained = ablation.find_trained(Path(variants)) if variants else []
     loaded = _load(model)
+    plan = job.plan(loaded.defaults)
     make_folder(folder)
     with _reported(events, folder):
         rows = ablation.ablate(
-            *(job.tasks, loaded, job.plan, folder),
+            *(job.tasks, loaded, plan, folder),
             trained=trained,
             load=partial(_load, model),
-            rule=job.rule,
+            rule=job.rule(loaded.defaults),
             **job.how,
             events=events,
         )
-    return Ablation(job.data, loaded, job.plan, folder, rows)
+    return Ablation(job.data, loaded, plan, folder, rows)
 
 
 def beside(data: Path, suffix: str) -> Path:
@@ -167,11 +169,15 @@ def beside(data: Path, suffix: str) -> Path:
 
 @dataclass(frozen=True)
 class _Job:
-    """Tasks, how to answer them, and the set of the paper that they are of."""
+    """Tasks, how to answer them, and the set of the paper that they are of.
+
+    `changes` to the settings stand above the set's own, and those above a model's defaults.
+    """
 
     data: Path
     tasks: list[Task]
-    plan: Plan
+    changes: Mapping[str, Any]
+    choices: bool
     limit: int | None
     overwrite: bool
     known: Set | None
@@ -182,11 +188,22 @@ class _Job:
         """Arguments of `predict`."""
         return {"limit": self.limit, "overwrite": self.overwrite}
 
-    @property
-    def rule(self) -> Rule:
-        """How predictions are scored."""
+    def plan(self, defaults: Defaults) -> Plan:
+        """How tasks are answered by a model with these defaults."""
+        for_questions, for_captions = by_kind(self.changes)
+        questions, captions = defaults.tasks["ask"], defaults.tasks["caption"]
+        if self.known:
+            questions = changed(questions, **self.known.questions)
+            captions = changed(captions, **self.known.captions)
+        questions = defaults.checked(changed(questions, **for_questions))
+        captions = defaults.checked(changed(captions, **for_captions))
+        return Plan(questions, captions, self.choices)
+
+    def rule(self, defaults: Defaults) -> Rule:
+        """How predictions are scored, of a model with these defaults."""
+        length = self.plan(defaults).most(self.tasks).memory.length
         first_word = self.known is not None and self.known.first_word
-        return Rule(self.plan.most(self.tasks).memory.length or ASK.memory.length, first_word)
+        return Rule(length or defaults.tasks["ask"].memory.length, first_word)
 
     @property
     def paper(self) -> dict[str, Any] | None:
@@ -199,7 +216,7 @@ class _Job:
 
 
 def _job(data: Path, options: Options) -> _Job:
-    """Read the data, and give its tasks settings: those given, above the set's or the commands'."""
+    """Read the data, and check the options, as far as that is possible without the model."""
     check_types(options, Options)
     given: dict[str, Any] = {**options}
     form, choices = given.pop("format", "jsonl"), given.pop("choices", False)
@@ -217,11 +234,9 @@ def _job(data: Path, options: Options) -> _Job:
         known = SETS[form]
     if choices and not any(task.choices for task in tasks):
         raise UsageError(f"{data}: no task has 'choices'", hint="leave --choices out")
-    bases = (known.questions, known.captions) if known else (ASK, CAPTION)
-    for_questions, for_captions = by_kind(given)
-    questions, captions = changed(bases[0], **for_questions), changed(bases[1], **for_captions)
-    plan = Plan(questions, captions, choices)
-    return _Job(data, tasks, plan, limit, overwrite, known, place["task"])
+    job = _Job(data, tasks, given, choices, limit, overwrite, known, place["task"])
+    job.plan(registry.defaults())  # wrong values are wrong for every family
+    return job
 
 
 def _load(model: Loaded, *variant: Path) -> Model:

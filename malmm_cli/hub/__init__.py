@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from malmm_cli.errors import CapacityError, UsageError
+from malmm_cli.checkpoints.layout import read_config
+from malmm_cli.errors import CapacityError, ModelError, UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.hub.advice import fitting, recommended
 from malmm_cli.hub.download import Download, arrived, cache_folder, cached, nearest_folder
@@ -25,6 +26,7 @@ __all__ = [
     "check_memory",
     "describe",
     "locate",
+    "model_type",
     "nearest_folder",
     "recommended",
     "size_text",
@@ -117,6 +119,21 @@ def describe(name: str, *, files: bool = True) -> dict[str, Any]:
         "note": origin_of(folder).note if folder else "",
         "arrived": 0 if folder else arrived(named.repository, named.revision),
     }
+
+
+def model_type(name: str) -> str | None:
+    """The `model_type` of a model; None where that cannot be known before it is downloaded.
+
+    Names and folders of no model also give None: `locate` says what is wrong with them.
+    """
+    try:
+        named = _find(name)
+        if named.known and named.known.model_type:
+            return named.known.model_type
+        folder = named.folder or cached(named.repository, named.revision)
+        return None if folder is None else str(read_config(folder)["model_type"])
+    except (UsageError, ModelError):
+        return None
 
 
 def check_memory(

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.errors import CapacityError, MalmmError, ModelError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.files.atomic import new_file
@@ -26,7 +25,7 @@ from malmm_cli.hub.advice import pulling
 from malmm_cli.hub.errors import WrongAnswerError, endpoint, explained, http_error, is_refused_part
 from malmm_cli.hub.listing import Listing, list_of
 from malmm_cli.hub.patience import Patience
-from malmm_cli.hub.snapshot import File, file_of, is_complete, size_text, wanted
+from malmm_cli.hub.snapshot import File, check_listed, file_of, is_complete, size_text, wanted
 from malmm_cli.hub.transfer import receive
 
 __all__ = ["Download", "arrived", "cache_folder", "cached", "nearest_folder"]
@@ -151,7 +150,7 @@ class Download:
             _record(storage, commit)
         for file, blob in blobs.items():
             if file.name.endswith(".safetensors"):  # they come last, and are large
-                read_config(folder)
+                check_listed(folder, [file.name for file in files], self.repository)
             if not there[file]:
                 self._bring(file, blob, commit)
             _link(folder / file.name, blob)

@@ -15,7 +15,7 @@ DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # and the embeddings, which stay as they are.
 _QUANTIZED_BYTES = {"8bit": 1.1, "4bit": 0.7}
 
-# Parameters of every published model besides its language model: encoder, Q-Former and projection.
+# Parameters of a published model besides its language model.
 _BESIDE_LANGUAGE = 1_175_000_000
 
 
@@ -24,7 +24,8 @@ class Known:
     """A model with a short name; `repository` is None for the one inside the package.
 
     `revision` is the Hub's commit where one is known from a public source, `stored` the number
-    type of the published files, `parameters` None where they can be counted on this disk.
+    type of the published files, `parameters` None where they can be counted on this disk, and
+    `model_type` that of the configuration, None where it can be read there.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Known:
     parameters: int | None
     stored: str
     revision: str | None = None
+    model_type: str | None = None
 
     @property
     def download(self) -> int:
@@ -54,6 +56,7 @@ KNOWN = {
             7_913_726_720,
             "float16",
             revision="19103d0c5b5263c8a7891012e08573439fb6607f",
+            model_type="instructblip",
         ),
         Known(
             "vicuna-13b",
@@ -61,6 +64,7 @@ KNOWN = {
             _RESEARCH,
             14_192_093_952,
             "float16",
+            model_type="instructblip",
         ),
         Known(
             "flan-t5-xl",
@@ -69,6 +73,7 @@ KNOWN = {
             4_022_969_088,
             "float32",
             revision="bf9bd58cb3bb06e88c03b80f9cc346b90094bc6d",
+            model_type="instructblip",
         ),
         Known(
             "flan-t5-xxl",
@@ -76,6 +81,7 @@ KNOWN = {
             "MIT",
             12_310_119_168,
             "float32",
+            model_type="instructblip",
         ),
         Known(
             "tiny",

@@ -6,37 +6,46 @@ import fnmatch
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any
 
-from malmm_cli.checkpoints.layout import INDEX, WHOLE, read_config, read_header, shards
+from malmm_cli.checkpoints.layout import (
+    FAMILIES,
+    INDEX,
+    WHOLE,
+    Layout,
+    layout_of,
+    read_config,
+    read_header,
+    shards,
+)
 from malmm_cli.errors import ModelError
 
-__all__ = ["File", "Weights", "file_of", "is_complete", "read_weights", "size_text", "wanted"]
+__all__ = [
+    *("File", "Weights", "check_listed", "file_of", "is_complete", "read_weights", "size_text"),
+    "wanted",
+]
 
 # Named files and shards: never a pickle, never code.
 _NAMED = {
     *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
-    *("tokenizer.json", "tokenizer.model", "spiece.model", "tokenizer_config.json"),
-    *("special_tokens_map.json", "added_tokens.json", "qformer_tokenizer/vocab.txt"),
-    "video_preprocessor_config.json",
-    *("qformer_tokenizer/tokenizer.json", "qformer_tokenizer/tokenizer_config.json"),
-    *("qformer_tokenizer/special_tokens_map.json", "qformer_tokenizer/added_tokens.json"),
+    *("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "merges.txt"),
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("chat_template.json", "chat_template.jinja", "video_preprocessor_config.json"),
     *(INDEX, WHOLE),
 }
+# In a folder inside the model's own.
+_INSIDE = (
+    *("vocab.txt", "tokenizer.json", "tokenizer_config.json"),
+    *("special_tokens_map.json", "added_tokens.json"),
+)
 _is_shard = re.compile(r"model-\d{5}-of-\d{5}\.safetensors", re.ASCII).fullmatch
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
-# Required files: one of each line.
-_NEEDED = (
-    ("config.json",),
-    ("tokenizer.json", "tokenizer.model", "spiece.model"),
-    ("qformer_tokenizer/tokenizer.json", "qformer_tokenizer/vocab.txt"),
-    ("model*.safetensors",),
-)
+_WEIGHTS = "model*.safetensors"
 
 
 @dataclass(frozen=True)
@@ -76,27 +85,58 @@ class Weights:
     dtypes: dict[str, int]
 
 
+def _needed(layout: Layout) -> list[tuple[str, ...]]:
+    """Patterns of the files that a model of a layout needs: one of each tuple."""
+    inside = [(f"{name}/tokenizer.json", f"{name}/vocab.txt") for name in layout.folders]
+    words = ("tokenizer.json", "tokenizer.model", "spiece.model")
+    return [("config.json",), words, *inside, (_WEIGHTS,)]
+
+
+def _lacking(layout: Layout, files: Collection[str]) -> list[str]:
+    """What a model of a layout needs and is not among files, by the first name of each."""
+    return [
+        any_of[0]
+        for any_of in _needed(layout)
+        if not any(fnmatch.filter(files, pattern) for pattern in any_of)
+    ]
+
+
 def wanted(
     listed: dict[str, File | None], repository: str, ask: Callable[[str], File]
 ) -> list[File]:
     """Select the files to download from a listing, small ones first; raises ModelError.
 
-    Where the list lacks the size or the hash of a file, `ask` tells them.
+    Which family the model is of shows once config.json is there; until then the list must have what
+    some family needs. Where it lacks the size or the hash of a file, `ask` tells them.
     """
-    files = {name: file for name, file in listed.items() if name in _NAMED or _is_shard(name)}
-    lacking = [any_of[0] for any_of in _NEEDED if not any(fnmatch.filter(files, p) for p in any_of)]
+    rows = FAMILIES.values()
+    inside = {f"{name}/{file}" for row in rows for name in row.folders for file in _INSIDE}
+    known = _NAMED | inside
+    files = {name: file for name, file in listed.items() if name in known or _is_shard(name)}
+    lacking = min((_lacking(row, files) for row in rows), key=len)
     if lacking:
-        raise ModelError(
-            f"{repository} is not an InstructBLIP model in safetensors format: "
-            f"missing {', '.join(lacking)}",
-            hint="only safetensors is supported, since other formats can run code"
-            if lacking == [_NEEDED[-1][0]]
-            else "use an InstructBLIP model; `malmm models` lists some",
-        )
+        raise _incomplete(repository, lacking)
     if INDEX in files:
         files.pop(WHOLE, None)
     found = [file or ask(name) for name, file in files.items()]
     return sorted(found, key=lambda file: (file.name.endswith(".safetensors"), file.name))
+
+
+def check_listed(folder: Path, names: Collection[str], repository: str) -> None:
+    """Raise ModelError if names lack a file that the family of the folder's config.json needs."""
+    lacking = _lacking(layout_of(folder), names)
+    if lacking:
+        raise _incomplete(repository, lacking)
+
+
+def _incomplete(repository: str, lacking: list[str]) -> ModelError:
+    return ModelError(
+        f"{repository} is not a supported model in safetensors format: "
+        f"missing {', '.join(lacking)}",
+        hint="only safetensors is supported, since other formats can run code"
+        if lacking == [_WEIGHTS]
+        else "use another model; `malmm models` lists some",
+    )
 
 
 def file_of(name: str, size: Any, digest: Any) -> File | None:
@@ -109,9 +149,12 @@ def file_of(name: str, size: Any, digest: Any) -> File | None:
 
 def is_complete(folder: Path) -> bool:
     """Whether a folder has configuration, tokenizers and all weights."""
-    if not all(any(any(folder.glob(p)) for p in any_of) for any_of in _NEEDED):
+    if not (folder / "config.json").is_file():
         return False
     try:
+        needed = _needed(layout_of(folder))
+        if not all(any(any(folder.glob(p)) for p in any_of) for any_of in needed):
+            return False
         shards(folder)
     except ModelError:
         return False

@@ -12,7 +12,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from malmm_cli.errors import CapacityError
 from malmm_cli.models.config import quiet
-from malmm_cli.settings import Decoding
+from malmm_cli.settings import Decoding, MemoryOptions
 
 __all__ = ["check_context", "generate", "likelihoods"]
 
@@ -48,9 +48,8 @@ class Speaker(Protocol):
     def texts(self) -> Texts:
         """Its tokenizer."""
 
-    @property
-    def num_queries(self) -> int:
-        """Tokens of one frame."""
+    def visual_tokens(self, options: MemoryOptions, frames: int) -> int:
+        """How many tokens it is given of a video of so many frames."""
 
     def embed(self, tokens: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens (B, n, D) before prompts: input (B, n + L, E), and mask."""
@@ -71,7 +70,7 @@ def generate(
 ) -> list[list[str]]:
     """Candidates for each prompt, the best first; as many as there are beams.
 
-    tokens (B, n, D) are the Q-Former's for B prompts. `on_text` receives complete words as they
+    tokens (B, n, D) are those of the video for B prompts. `on_text` receives complete words as they
     come, only for one prompt and one beam. Raises CapacityError where tokens,
     prompt and answer together are more than the language model reads.
     """
@@ -165,17 +164,18 @@ def check_context(model: Speaker, visual: int, prompts: Sequence[str], new: int)
     parts = f"{visual} visual tokens, {given} prompt tokens and {new} new tokens"
     raise CapacityError(
         f"{parts} make {visual + given + new}; the language model reads {limit}",
-        hint=_remedy(model.num_queries, visual, limit - given - new),
+        hint=_remedy(model, visual, limit - given - new),
     )
 
 
-def _remedy(one_frame: int, visual: int, left: int) -> str:
-    """What to do where `visual` tokens do not fit into the `left` ones."""
-    if visual == one_frame:
+def _remedy(model: Speaker, visual: int, left: int) -> str:
+    """Return what to do where `visual` tokens do not fit into the `left` ones."""
+    remembered = model.visual_tokens(MemoryOptions(length=20), 20)
+    if visual <= remembered:
         return "shorten the prompt, or lower --max-new-tokens"
-    frames = max(left // one_frame, 0)
+    frames = max(left // model.visual_tokens(MemoryOptions(length=0), 1), 0)
     less = f", or use at most {frames} frames without a memory" if frames else ""
-    return f"use a memory: --memory 20 gives {one_frame} visual tokens for any length{less}"
+    return f"use a memory: --memory 20 gives {remembered} visual tokens for any length{less}"
 
 
 @contextmanager

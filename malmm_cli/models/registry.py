@@ -1,18 +1,22 @@
-"""The family of a model folder, by the `model_type` of its config.json."""
+"""The family of a model folder, by the `model_type` of its config.json.
+
+Nothing is imported of a family before it is asked for, and its `defaults` need no torch.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from malmm_cli.checkpoints.layout import read_config
-from malmm_cli.models.base import VideoModel
+from malmm_cli.settings import Defaults
 
-__all__ = ["FAMILIES", "REFERENCE", "load", "module", "part"]
+if TYPE_CHECKING:
+    from malmm_cli.models.base import VideoModel
+
+__all__ = ["FAMILIES", "REFERENCE", "defaults", "load", "module", "part"]
 
 # `model_type` → the folder of its family. The published Vicuna processors name the video classes by
 # mistake; weights are the same.
@@ -33,20 +37,26 @@ def part(folder: Path, name: str) -> ModuleType:
     return module(FAMILIES[read_config(folder)["model_type"]], name)
 
 
-def load(
-    folder: str | Path,
-    *,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-    quantize: str | None = None,
-    spread: bool = False,
-) -> VideoModel[Any]:
+def defaults(model_type: str | None = None) -> Defaults:
+    """The default settings of a `model_type`'s family.
+
+    None stands for a model of which nothing is known: it may have the policies and banks of any
+    family, and the settings of the first.
+    """
+    families = dict.fromkeys(FAMILIES.values()) if model_type is None else [FAMILIES[model_type]]
+    found: list[Defaults] = [module(family, "defaults").DEFAULTS for family in families]
+    policies = dict.fromkeys(policy for one in found for policy in one.policies)
+    banks = dict.fromkeys(bank for one in found for bank in one.banks)
+    return Defaults(found[0].tasks, tuple(policies), tuple(banks))
+
+
+def load(folder: str | Path, **options: Any) -> VideoModel[Any]:
     """The model in a folder of the published layout, ready to run; raises ModelError.
 
-    Every parameter is loaded by name and shape: none missing, none left over. The language model
-    alone may be stored in fewer bits (`quantize` "8bit" or "4bit"), or be spread over all devices
-    of the machine (`spread`); both need packages that malmm does not always bring.
+    Every parameter is loaded by name and shape: none missing, none left over. `options` are those
+    of the family's `load`: `device`, `dtype`, and for the language model alone `quantize` ("8bit"
+    or "4bit") and `spread` over all devices of the machine; the latter two need packages that malmm
+    does not always bring.
     """
-    options = {"device": device, "dtype": dtype, "quantize": quantize, "spread": spread}
     model: VideoModel[Any] = part(Path(folder), "load").load(folder, **options)
     return model

@@ -13,7 +13,7 @@ from malmm_cli.pipeline.features import Video, path_of
 from malmm_cli.pipeline.loading import Model, capacity, check_model
 from malmm_cli.pipeline.memory_file import is_memory_file, read_memory_file, recall
 from malmm_cli.pipeline.watch import Watched, check_video, watch_whole
-from malmm_cli.settings import Changes, Decoding, Settings, changed, prompts_for
+from malmm_cli.settings import Changes, Decoding, Settings, prompts_for
 from malmm_cli.types import Result, Segment
 
 __all__ = ["answered", "ask", "caption"]
@@ -64,7 +64,7 @@ def _checked(
     """
     check_video(video)
     check_model(model)
-    return changed(settings or model.net.spec.defaults[task], **changes)
+    return model.settings(task, settings, **changes)
 
 
 def answered(

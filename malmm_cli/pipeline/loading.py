@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -21,6 +21,7 @@ from malmm_cli.models.base import VideoModel
 from malmm_cli.models.capacity import frames_at_once, free_memory
 from malmm_cli.models.device import language_options, limit_threads, pick_device, pick_dtype
 from malmm_cli.pipeline.feature_cache import FeatureCache
+from malmm_cli.settings import Changes, Defaults, Settings, changed
 
 __all__ = ["Model", "capacity", "check_model", "load", "must_spread"]
 
@@ -47,6 +48,22 @@ class Model:
     def fingerprints(self) -> Fingerprints:
         """Names for its weights."""
         return Fingerprints(self.folder, self.net.spec.parts, self.net.spec.heads)
+
+    @property
+    def defaults(self) -> Defaults:
+        """The default settings of its family."""
+        spec = self.net.spec
+        return Defaults(spec.defaults, spec.policies, spec.banks)
+
+    def settings(
+        self, task: str, settings: Settings | None = None, **changes: Unpack[Changes]
+    ) -> Settings:
+        """Return settings, or the defaults for "caption" or "ask", with changes.
+
+        Raises UsageError for values that make no sense or that the model's family lacks.
+        """
+        defaults = self.defaults
+        return defaults.checked(changed(settings or defaults.tasks[task], **changes))
 
 
 @contextmanager

@@ -40,7 +40,7 @@ from malmm_cli.pipeline.feature_cache import checksum
 from malmm_cli.pipeline.features import Video, path_of
 from malmm_cli.pipeline.loading import Model, capacity, check_model
 from malmm_cli.pipeline.watch import Watched, check_video, read_context, watch
-from malmm_cli.settings import BANK_POLICIES, CAPTION, Changes, Sampling, Settings, changed
+from malmm_cli.settings import BANK_POLICIES, Changes, Sampling, Settings, changed
 from malmm_cli.types import MediaInfo
 
 __all__ = [
@@ -123,7 +123,7 @@ def remember(
     """
     check_video(video)
     check_model(model)
-    settings = changed(settings or model.net.spec.defaults["caption"], **changes)
+    settings = model.settings("caption", settings, **changes)
     check(settings)
     visual = replace(settings, memory=replace(settings.memory, banks="visual"))
     with events.stage(path_of(video), "frames"):
@@ -272,7 +272,7 @@ class _About(Struct, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         """Raise ValueError for values that do not go together."""
         try:
-            check(changed(CAPTION, **structs.asdict(self.sampling)))
+            check(changed(Settings("{}"), **structs.asdict(self.sampling)))
         except UsageError as error:
             raise ValueError(f"inconsistent metadata: {error.message}") from error
         if not self.first <= self.last or not (self.sampling.start or 0) <= self.duration:

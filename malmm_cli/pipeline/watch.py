@@ -18,7 +18,7 @@ from malmm_cli.models.capacity import is_kept, prompts_at_once
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline.features import Video, VideoFeatures, open_features, replayed
 from malmm_cli.pipeline.loading import Model, capacity, check_model
-from malmm_cli.settings import Changes, Settings, changed
+from malmm_cli.settings import Changes, Settings
 from malmm_cli.types import MediaInfo
 
 __all__ = [
@@ -68,13 +68,8 @@ def watch(
     check_model(model)
     if isinstance(prompts, str):
         raise UsageError(f"prompts must be a list of strings, not {prompts!r}")
-    return _watch(
-        video,
-        prompts,
-        model,
-        changed(settings or model.net.spec.defaults["caption"], **changes),
-        events,
-    )
+    settings = model.settings("caption", settings, **changes)
+    return _watch(video, prompts, model, settings, events)
 
 
 def check_video(video: object) -> None:

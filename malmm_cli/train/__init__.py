@@ -1,4 +1,4 @@
-"""Fine-tuning of Q-Former, query tokens, position table and projection.
+"""Fine-tuning of what a model has between its encoder and its language model.
 
 run(DATA.jsonl, FOLDER, ...)   files of tasks in, a model folder out: what `malmm train` does
 fit(net, source, ...)          only the loop, for features that come from elsewhere

@@ -19,7 +19,7 @@ from malmm_cli.formats import check_new_folder
 from malmm_cli.hub import size_text
 from malmm_cli.media.sampling import choose_for
 from malmm_cli.models.base import Trainable
-from malmm_cli.settings import ASK, CAPTION, Settings, prompts_for
+from malmm_cli.settings import Defaults, Settings, prompts_for
 from malmm_cli.train.features import Chosen, Clip
 from malmm_cli.train.samples import Sample
 from malmm_cli.types import Task
@@ -30,11 +30,11 @@ MARK = ".malmm-train"  # in a folder that a run has begun to fill; locked while 
 SHOWN = 5  # problems told at once
 
 
-def as_sample(task: Task) -> Sample:
-    """A task with the prompt that `malmm ask` or `malmm caption` would give it."""
-    prompt = task.prompt or CAPTION.prompt
+def as_sample(task: Task, defaults: Defaults) -> Sample:
+    """A task with the prompt that `malmm ask` or `malmm caption` would give it by default."""
+    prompt = task.prompt or defaults.tasks["caption"].prompt
     if task.question is not None:
-        prompt = prompts_for([task.question], ASK)[0]
+        prompt = prompts_for([task.question], defaults.tasks["ask"])[0]
     return Sample(task.id, Clip(task.video, task.start, task.end), prompt, task.answers)
 
 

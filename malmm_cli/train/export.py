@@ -21,11 +21,11 @@ def export(learnt: Path, base: Path, folder: Path) -> None:
     nothing takes a folder for a model. Raises OutputError where that fails, ModelError where what
     was learnt is too large for base's dtypes.
     """
-    state = read_state(base)
-    position_table = state["query_tokens"].dtype  # base may have none
+    state, trained = read_state(base), read_tensors(learnt)
+    usual = next(state[name].dtype for name in trained if name in state)  # base may lack some
     laid_over = {
-        name: value.to(state[name].dtype if name in state else position_table)
-        for name, value in read_tensors(learnt).items()
+        name: value.to(state[name].dtype if name in state else usual)
+        for name, value in trained.items()
     }
     check_finite(laid_over)
     state |= laid_over

@@ -27,8 +27,9 @@ from malmm_cli.events import SILENT, Events
 from malmm_cli.models.base import Trainable
 from malmm_cli.models.device import pick_device, pick_dtype
 from malmm_cli.pipeline import loading
+from malmm_cli.pipeline.defaults import defaults_of
 from malmm_cli.pipeline.loading import Model
-from malmm_cli.settings import ASK, Changes, Settings, changed
+from malmm_cli.settings import Changes, Defaults, Settings, changed
 from malmm_cli.train import checks
 from malmm_cli.train.export import export
 from malmm_cli.train.features import Chosen, Clip, ClipFeatures
@@ -44,8 +45,9 @@ __all__ = ["Training", "run"]
 class Training:
     """What to learn from, where to write, and how; `run` does it.
 
-    `data` and `validation` are task files (`malmm_cli.datasets.tasks`). `settings` choose frames
-    and memory. Features are kept in `cache` (None: in the folder), unless `keep_features` is off.
+    `data` and `validation` are task files (`malmm_cli.datasets.tasks`). `settings`, by default the
+    model's for questions, choose frames and memory; `changes` are changes to them. Features are
+    kept in `cache` (None: in the folder), unless `keep_features` is off.
     """
 
     data: Path
@@ -53,7 +55,8 @@ class Training:
     model: str = "vicuna-7b"
     validation: Path | None = None
     recipe: Recipe = field(default_factory=Recipe)
-    settings: Settings = ASK
+    settings: Settings | None = None
+    changes: Changes = field(default_factory=Changes)
     device: str = "auto"
     dtype: str = "auto"
     quantize: str | None = None
@@ -76,23 +79,23 @@ class Training:
     @loading.capacity()
     def _run(self, workers: Workers, events: Events, on_damage: Callable[[str], None]) -> None:
         self._check(workers)
-        samples, held_out = _samples(self.data), _samples(self.validation)
-        self._check_dtype(workers)
-        chosen = self._choose_frames([*samples, *held_out], events)
+        plan = self._plan(defaults_of(self.model), workers, events)
         model = self._load(workers, events)
+        if model.defaults != plan.defaults:  # which nobody knew before it was downloaded
+            plan = self._plan(model.defaults, workers, events)
         base = model.folder
         net = _trainable(model)
-        checks.check_lengths(net, samples, chosen, self.settings)
-        new = longest_answer(net, held_out)
-        checks.check_lengths(net, held_out, chosen, self.settings, new=new)
+        checks.check_lengths(net, plan.samples, plan.chosen, plan.settings)
+        new = longest_answer(net, plan.held_out)
+        checks.check_lengths(net, plan.held_out, plan.chosen, plan.settings, new=new)
         place = (self.cache or self._training / "features") if self.keep_features else None
-        features = ClipFeatures(model, self.settings, chosen, place, on_damage)
-        missing = [clip for clip in chosen if not features.has(clip)] if place else []
+        features = ClipFeatures(model, plan.settings, plan.chosen, place, on_damage)
+        missing = [clip for clip in plan.chosen if not features.has(clip)] if place else []
         self._check_room(model, place, sum(map(features.size, missing)))
         with self._held(workers):
             self._encode(features, missing, workers, events)
             self._prepare(net, base)
-            learnt = self._learn(model, samples, held_out, features, workers, events)
+            learnt = self._learn(model, plan, features, workers, events)
             if workers.first:
                 export(learnt, base, self.folder)
                 events.note(
@@ -132,12 +135,17 @@ class Training:
                 hint="use --dtype float32 or bfloat16",
             )
 
-    def _choose_frames(self, samples: list[Sample], events: Events) -> dict[Clip, Chosen]:
+    def _plan(self, defaults: Defaults, workers: Workers, events: Events) -> _Plan:
+        """What a model with these defaults is to learn from."""
+        settings = changed(self.settings or defaults.tasks["ask"], **self.changes)
+        samples, held_out = _samples(self.data, defaults), _samples(self.validation, defaults)
+        self._check_dtype(workers)
         clips: dict[Clip, str] = {}
-        for sample in samples:
+        for sample in (*samples, *held_out):
             clips.setdefault(_clip(sample), sample.id)
         with events.stage("checking", "videos"):
-            return checks.choose_frames(clips, self.settings, events)
+            chosen = checks.choose_frames(clips, settings, events)
+        return _Plan(defaults, defaults.checked(settings), samples, held_out, chosen)
 
     def _load(self, workers: Workers, events: Events) -> Model:
         """The model on this process's device."""
@@ -175,27 +183,26 @@ class Training:
     def _learn(
         self,
         model: Model,
-        samples: list[Sample],
-        held_out: list[Sample],
+        plan: _Plan,
         features: ClipFeatures,
         workers: Workers,
         events: Events,
     ) -> Path:
         """The file of what was learnt."""
         options = {"process": workers.rank, "processes": workers.count}
-        source = Samples(samples, features, self.recipe, **options)
-        validation = Samples(held_out, features, self.recipe, **options) if held_out else None
+        source = Samples(plan.samples, features, self.recipe, **options)
+        held_out = Samples(plan.held_out, features, self.recipe, **options)
         with events.stage("training", "steps"):
             return fit(
                 _trainable(model),
                 source,
                 self.recipe,
-                self.settings,
+                plan.settings,
                 self._training,
                 steps=self.recipe.steps or self.recipe.epochs * source.steps_per_epoch,
-                validation=validation,
+                validation=held_out if plan.held_out else None,
                 save_every=self.save_every,
-                about=self._about(model, workers),
+                about=self._about(model, plan.settings, workers),
                 dtype=getattr(torch, model.dtype),
                 workers=workers,
                 events=events,
@@ -215,7 +222,7 @@ class Training:
             if name in stored:
                 parameter.data = stored[name].to(net.device, torch.float32)
 
-    def _about(self, model: Model, workers: Workers) -> dict[str, Any]:
+    def _about(self, model: Model, settings: Settings, workers: Workers) -> dict[str, Any]:
         """What must be the same for a run to go on, besides recipe and memory."""
         files = {"data": self.data, "validation": self.validation}
         return {
@@ -225,8 +232,19 @@ class Training:
             "quantize": self.quantize,
             "processes": workers.count,
             **{name: path and _digest(path) for name, path in files.items()},
-            **asdict(self.settings.sampling),
+            **asdict(settings.sampling),
         }
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Tasks and the frames to look at of their videos, by the defaults of a model's family."""
+
+    defaults: Defaults
+    settings: Settings
+    samples: list[Sample]
+    held_out: list[Sample]
+    chosen: dict[Clip, Chosen]
 
 
 def run(
@@ -236,7 +254,7 @@ def run(
     model: str = "vicuna-7b",
     validation: str | Path | None = None,
     recipe: Recipe | None = None,
-    settings: Settings = ASK,
+    settings: Settings | None = None,
     device: str = "auto",
     dtype: str = "auto",
     quantize: str | None = None,
@@ -258,7 +276,8 @@ def run(
         model=model,
         validation=None if validation is None else Path(validation),
         recipe=recipe or Recipe(),
-        settings=changed(settings, **changes),
+        settings=settings,
+        changes=changes,
         device=device,
         dtype=dtype,
         quantize=quantize,
@@ -277,8 +296,8 @@ def _trainable(model: Model) -> Trainable[Any]:
     return model.net
 
 
-def _samples(path: Path | None) -> list[Sample]:
-    return [checks.as_sample(task) for task in read_tasks(path)] if path else []
+def _samples(path: Path | None, defaults: Defaults) -> list[Sample]:
+    return [checks.as_sample(task, defaults) for task in read_tasks(path)] if path else []
 
 
 def _clip(sample: Sample) -> Clip:

@@ -44,7 +44,7 @@ class Validated:
 
 
 class Learner:
-    """A model whose Q-Former, query tokens, position table and projection learn.
+    """A model whose `trainable` parameters learn: what is between encoder and language model.
 
     The encoder and the language model stay as they are, frozen and in eval mode. What learns is
     float32, and computes in `dtype` where that is another. `steps` are those of the whole run.

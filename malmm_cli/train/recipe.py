@@ -29,7 +29,7 @@ class Recipe:
     `epochs` where that is None. The rate rises to `lr` over `warmup` steps (None: 1000, but at most
     a tenth of all) and falls to 0 along a cosine. `clip` limits the norm of the gradient.
     `positions` is the length of the table that a model without one gets; see
-    `InstructBlip.remember_for_training` for `position_gradient`.
+    `Trainable.tokens_for_training` for `position_gradient`.
     """
 
     steps: Annotated[int, Meta(ge=1)] | None = None

@@ -23,7 +23,7 @@ from malmm_cli.batch.plan import plan
 from malmm_cli.batch.state import holder
 from malmm_cli.errors import MalmmError, OutputError, UsageError
 from malmm_cli.formats import Failure
-from malmm_cli.settings import ASK, CAPTION
+from malmm_cli.models.instructblip.defaults import ASK, CAPTION
 from malmm_cli.types import Task
 
 HARNESS = Path(batches.__file__)

@@ -15,8 +15,9 @@ from malmm_cli.batch.plan import jobs, plan
 from malmm_cli.batch.worker import Setup, start
 from malmm_cli.media.sandbox import Limits, Sandbox
 from malmm_cli.models import registry
+from malmm_cli.models.instructblip.defaults import ASK, CAPTION
 from malmm_cli.pipeline import answer, loading
-from malmm_cli.settings import ASK, CAPTION, changed
+from malmm_cli.settings import changed
 from malmm_cli.types import Task
 
 QUICK = changed(CAPTION, frames=8, memory=2, beams=1, max_new_tokens=2)

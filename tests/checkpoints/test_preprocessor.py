@@ -141,7 +141,7 @@ def test_numbers_are_what_transformers_would_make(folder, told, due):
 def test_what_cannot_be_done_is_refused(folder, name, told, says):
     say(folder, {name: {"video_processor": told} if name == BOTH else told})
     with pytest.raises(ModelError) as caught:
-        read_pixels(folder)
+        read_pixels(folder, (64, 64))
     assert name in caught.value.message
     assert says in caught.value.message
     assert caught.value.message.isprintable()

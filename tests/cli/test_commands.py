@@ -10,7 +10,7 @@ from helpers.commands import FAST, SAMPLE
 
 import malmm_cli
 from malmm_cli import media
-from malmm_cli.settings import ASK, CAPTION
+from malmm_cli.models.instructblip.defaults import ASK, CAPTION
 
 RESULT = {
     "schema": str,

@@ -230,12 +230,8 @@ def test_youcook2_has_segments(read):
 
 
 def test_the_papers_settings():
-    def about(settings):
-        return (
-            settings.sampling.frames,
-            settings.memory.length,
-            settings.decoding.max_new_tokens,
-        )
+    def about(changes):
+        return tuple(changes[name] for name in ("frames", "memory", "max_new_tokens"))
 
     assert about(SETS["lvu"].captions) == (100, 20, 4)
     assert about(SETS["breakfast"].captions) == about(SETS["coin"].captions) == (100, 20, 19)

@@ -18,10 +18,11 @@ from malmm_cli.evaluate.meteor import meteor
 from malmm_cli.evaluate.predict import Plan, Prediction
 from malmm_cli.evaluate.scores import Rule, ages, score
 from malmm_cli.models.generation import likelihoods
+from malmm_cli.models.instructblip.defaults import ASK, CAPTION, DEFAULTS
 from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.pipeline import loading, watch
 from malmm_cli.pipeline.features import encode
-from malmm_cli.settings import ASK, CAPTION, changed
+from malmm_cli.settings import Defaults, changed
 from malmm_cli.types import Task
 
 FEW = ("--frames", "6", "--beams", "2", "--max-new-tokens", "4")
@@ -452,7 +453,7 @@ def test_failures_are_counted_apart():
 
 def test_each_swap_is_made_once():
     plan = Plan(changed(ASK, frames=60), changed(CAPTION, frames=60))
-    rows = list(ablation.swaps(plan, plan.questions))
+    rows = list(ablation.swaps(plan, plan.questions, DEFAULTS))
     names = [row.name for row in rows]
     assert names[0] == "both, mbc, M = 10, 60 frames"
     assert names[1:] == [
@@ -461,6 +462,9 @@ def test_each_swap_is_made_once():
         *("20 frames", "40 frames", "100 frames", "last 4 frames"),
     ]
     assert len({row.plan for row in rows}) == len(rows)
+    less = Defaults(DEFAULTS.tasks, policies=("mbc", "last"), banks=("both",))
+    rows = ablation.swaps(plan, plan.questions, less)
+    assert [row.name for row in rows if row.family in ("banks", "policy")] == ["last"]
 
 
 @pytest.fixture

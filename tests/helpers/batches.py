@@ -28,7 +28,8 @@ from malmm_cli.batch.plan import Planned, jobs, plan, sort_out
 from malmm_cli.errors import MediaError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.files.fingerprint import identity
-from malmm_cli.settings import ASK, CAPTION, Settings
+from malmm_cli.models.instructblip.defaults import ASK, CAPTION
+from malmm_cli.settings import Settings
 from malmm_cli.types import Result, Segment, Task
 
 

@@ -5,7 +5,8 @@ import torch
 from helpers.memories import remember, start
 
 from malmm_cli.models import capacity, device
-from malmm_cli.settings import CAPTION, Decoding, changed
+from malmm_cli.models.instructblip.defaults import CAPTION
+from malmm_cli.settings import Decoding, changed
 
 PROMPTS = ["what moves?"]
 

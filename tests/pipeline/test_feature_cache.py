@@ -15,10 +15,11 @@ from malmm_cli import media
 from malmm_cli.events import Events
 from malmm_cli.files.atomic import PREFIX
 from malmm_cli.models import registry
+from malmm_cli.models.instructblip.defaults import CAPTION
 from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.pipeline import watch
 from malmm_cli.pipeline.feature_cache import FeatureCache
-from malmm_cli.settings import CAPTION, changed
+from malmm_cli.settings import changed
 
 FEW = {"frames": 6, "beams": 1, "max_new_tokens": 6}
 

@@ -15,10 +15,11 @@ from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.memory.bank import PlainBank
 from malmm_cli.memory.spans import Slots, frame_seconds, spans
 from malmm_cli.models import registry
+from malmm_cli.models.instructblip.defaults import CAPTION
 from malmm_cli.pipeline import memory_file, watch
 from malmm_cli.pipeline.feature_cache import checksum
 from malmm_cli.pipeline.features import encode
-from malmm_cli.settings import CAPTION, Settings, changed
+from malmm_cli.settings import Settings, changed
 
 FEW = {"frames": 12, "memory": 4, "beams": 1, "max_new_tokens": 6}
 SETTINGS = changed(CAPTION, **FEW)

@@ -12,11 +12,12 @@ from helpers.events import Recorded
 import malmm_cli
 from malmm_cli import media
 from malmm_cli.models import registry
+from malmm_cli.models.instructblip.defaults import CAPTION
 from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.pipeline import answer, watch
 from malmm_cli.pipeline.feature_cache import FeatureCache
 from malmm_cli.pipeline.features import open_features, replayed
-from malmm_cli.settings import CAPTION, changed
+from malmm_cli.settings import changed
 
 FEW = {"frames": 6, "memory": 3, "beams": 2, "max_new_tokens": 6}
 QUESTIONS = ["what moves?", "where?", "which colour is the circle?", "what shape is red?", "what?"]

@@ -12,8 +12,9 @@ from malmm_cli import media
 from malmm_cli.errors import CapacityError, MediaError, UsageError
 from malmm_cli.memory.bank import MemoryBank
 from malmm_cli.models import registry
+from malmm_cli.models.instructblip.defaults import CAPTION
 from malmm_cli.pipeline import loading, watch
-from malmm_cli.settings import CAPTION, changed
+from malmm_cli.settings import changed
 
 FEW = {"frames": 6, "beams": 2, "max_new_tokens": 6}
 

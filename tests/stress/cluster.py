@@ -20,7 +20,8 @@ from malmm_cli.batch import cluster as ray_cluster
 from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.plan import plan
 from malmm_cli.batch.worker import Setup, start
-from malmm_cli.settings import ASK, CAPTION, changed
+from malmm_cli.models.instructblip.defaults import ASK, CAPTION
+from malmm_cli.settings import changed
 from malmm_cli.types import Task
 from stress import environment
 

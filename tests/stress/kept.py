@@ -16,9 +16,10 @@ import malmm_cli
 from malmm_cli.bench.child import peak_mib
 from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.errors import MediaError, UsageError
+from malmm_cli.models.instructblip.defaults import ASK
 from malmm_cli.pipeline.feature_cache import FeatureCache
 from malmm_cli.pipeline.memory_file import is_memory_file, read_memory_file, remember
-from malmm_cli.settings import ASK, changed
+from malmm_cli.settings import changed
 from stress.mutate import mutate
 
 FEW = {"frames": 6, "memory": 3, "beams": 1, "max_new_tokens": 2}

@@ -14,7 +14,7 @@ from malmm_cli.batch.inputs import find_tasks
 from malmm_cli.batch.job import Engine
 from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.plan import plan
-from malmm_cli.settings import ASK, CAPTION
+from malmm_cli.models.instructblip.defaults import ASK, CAPTION
 
 PER_ITEM, RERUN = 0.002, 2.0  # seconds
 

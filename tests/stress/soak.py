@@ -13,7 +13,8 @@ from helpers.media_files import write_video
 
 from malmm_cli.batch.plan import jobs, plan
 from malmm_cli.batch.worker import Setup, start
-from malmm_cli.settings import ASK, CAPTION, changed
+from malmm_cli.models.instructblip.defaults import ASK, CAPTION
+from malmm_cli.settings import changed
 from malmm_cli.types import Task
 
 GROWTH = 0.05

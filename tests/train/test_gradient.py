@@ -7,9 +7,9 @@ from helpers.memories import remember, start
 from malmm_cli.memory.bank import merge_most_similar
 from malmm_cli.models import registry
 from malmm_cli.models.instructblip import random_init
+from malmm_cli.models.instructblip.defaults import ASK
 from malmm_cli.models.instructblip.load import load
 from malmm_cli.models.instructblip.positions import position
-from malmm_cli.settings import ASK
 from malmm_cli.train import Recipe
 from malmm_cli.train.learner import Learner
 

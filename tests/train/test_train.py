@@ -27,8 +27,9 @@ from malmm_cli.checkpoints.state import read_state
 from malmm_cli.errors import MediaError, ModelError, UsageError
 from malmm_cli.events import SILENT
 from malmm_cli.models import registry
+from malmm_cli.models.instructblip.defaults import ASK, CAPTION, DEFAULTS
 from malmm_cli.pipeline import features, loading
-from malmm_cli.settings import ASK, CAPTION, changed
+from malmm_cli.settings import changed
 from malmm_cli.train import Batch, Recipe, Sample, checks, fit
 from malmm_cli.train.checks import as_sample, choose_frames
 from malmm_cli.train.features import Clip, ClipFeatures
@@ -168,10 +169,10 @@ def test_without_a_cache_every_step_encodes(run, data, tmp_path):
 
 def test_prompts_are_those_of_ask_and_caption():
     clip = {"video": "a.mp4", "answers": ("x",), "start": 1.0, "end": 2.0}
-    asked = as_sample(Task("1", question="who?", **clip))
+    asked = as_sample(Task("1", question="who?", **clip), DEFAULTS)
     assert asked == Sample("1", Clip("a.mp4", 1.0, 2.0), "Question: who? Short answer:", ("x",))
-    assert as_sample(Task("2", prompt="say {}", **clip)).prompt == "say {}"
-    assert as_sample(Task("3", **clip)).prompt == CAPTION.prompt
+    assert as_sample(Task("2", prompt="say {}", **clip), DEFAULTS).prompt == "say {}"
+    assert as_sample(Task("3", **clip), DEFAULTS).prompt == CAPTION.prompt
 
 
 def test_every_epoch_has_every_sample_once_in_an_order_of_its_own():

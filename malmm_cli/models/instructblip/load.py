@@ -13,7 +13,7 @@ from torch import Tensor
 
 from malmm_cli.checkpoints.layout import (
     DERIVED,
-    QFORMER_TOKENIZER,
+    FAMILIES,
     TOKENIZERS,
     check_regular,
     read_config,
@@ -30,6 +30,9 @@ from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.models.instructblip.tokenizers import Texts
 
 __all__ = ["InstructBlip", "build", "check_state", "load"]
+
+# The folder of the Q-Former's tokenizer.
+(QFORMER_TOKENIZER,) = FAMILIES["instructblip"].folders
 
 
 def load(
@@ -48,8 +51,9 @@ def load(
     """
     folder = Path(folder)
     options = language_options(device, dtype, quantize=quantize, spread=spread)
-    read_config(folder)  # that the model is of another kind says more than that no tensor fits
-    pixels = read_pixels(folder)
+    vision = read_config(folder).get("vision_config")
+    side = vision.get("image_size", 224) if isinstance(vision, dict) else 224
+    pixels = read_pixels(folder, (side, side))
     state = {
         name: value for name, value in read_state(folder).items() if not name.endswith(DERIVED)
     }

@@ -22,13 +22,14 @@ from malmm_cli.memory.bank import MemoryBank
 from malmm_cli.memory.spans import Slots, frame_seconds
 from malmm_cli.models.base import Context, Features, Spec, Work
 from malmm_cli.models.instructblip.cuda_graph import replayed
+from malmm_cli.models.instructblip.defaults import DEFAULTS
 from malmm_cli.models.instructblip.language import LanguagePart
 from malmm_cli.models.instructblip.memory import Memory
 from malmm_cli.models.instructblip.positions import let_positions_learn, position
 from malmm_cli.models.instructblip.qformer import QFormer
 from malmm_cli.models.instructblip.sizes import bytes_for, feature_shape
 from malmm_cli.models.instructblip.tokenizers import Texts
-from malmm_cli.settings import ASK, BANKS, CAPTION, POLICIES, MemoryOptions
+from malmm_cli.settings import MemoryOptions
 
 __all__ = ["InstructBlip"]
 
@@ -79,9 +80,9 @@ class InstructBlip(LanguagePart):
             "instructblip",
             *feature_shape(self.config),
             context=self.limit,
-            policies=POLICIES,
-            banks=BANKS,
-            defaults={"caption": CAPTION, "ask": ASK},
+            policies=DEFAULTS.policies,
+            banks=DEFAULTS.banks,
+            defaults=DEFAULTS.tasks,
             parts={
                 "encoder": ("vision_model.",),
                 "reader": ("vision_model.", "position_embedding."),
