@@ -1,9 +1,13 @@
 """Events: what a call reports, and what the command line shows of it."""
 
+from contextlib import contextmanager
+
 import pytest
 from helpers.commands import SAMPLE
 from helpers.events import Recorded
 
+from malmm_cli.cli import terminal
+from malmm_cli.cli.bar import shortened
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import MediaError
 from malmm_cli.events import SILENT, Events
@@ -53,51 +57,87 @@ def test_what_a_terminal_shows(capsys, options, shown):
     assert capsys.readouterr() == ("", "".join(LINES[name] for name in shown))
 
 
-def test_nested_stages_have_one_bar(monkeypatch):
-    """Rich cannot draw two bars at once, and frames are not items."""
-    from contextlib import contextmanager
+class Drawn:
+    """A bar that keeps what it was to show."""
 
-    from malmm_cli.cli import terminal
+    def __init__(self):
+        self.seen = []
 
-    seen = []
+    def show(self, text):
+        self.seen.append(text)
+
+    def describe(self, text):
+        self.seen.append(text)
+
+    def count(self, done, total, unit):
+        self.seen.append((done, total, unit))
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What the bar of a terminal shows, "over" at its end."""
+    bar = Drawn()
 
     @contextmanager
-    def bar(label, *, shown, unit):
-        seen.append(f"{label}, {unit}, {shown}")
-        yield lambda *given: seen.append(given)
-        seen.append("over")
+    def drawing(*, shown):
+        yield bar
+        bar.seen.append("over")
 
-    monkeypatch.setattr(terminal, "progress", bar)
-    events = Terminal(label="")
+    monkeypatch.setattr(terminal, "bar", drawing)
+    return bar.seen
+
+
+def test_nested_stages_share_one_bar(drawn):
+    """Rich cannot draw two bars at once; frames are not items."""
+    events = Terminal()
     with events.stage("batch", "items"):
-        with events.stage("a.mp4", "frames"):
+        with events.stage("folder/a.mp4", "frames"):
             events.progress("a.mp4", 1, 2, "frames")
+            events.progress("batch", 1, 3, "items")
         events.progress("batch", 1, 3, "items")
     events.progress("batch", 2, 3, "items")  # there is no bar any more
-    assert seen == [", items, True", ("batch", 1, 3), "over"]
+    frames, items = (1, 2, "frames"), (1, 3, "items")
+    assert drawn == ["batch", "batch: a.mp4", frames, "batch", items, "over"]
 
 
-def test_words_take_the_place_of_the_bar(monkeypatch, capsys):
-    from contextlib import contextmanager
+def test_a_download_counts_all_of_its_files(drawn):
+    events = Terminal()
+    with events.stage("download", "bytes"):
+        for name, done, size in (("a", 0, 4), ("b", 0, 6), ("a", 4, 4), ("b", 3, 6)):
+            events.progress(name, done, size, "bytes")
+    assert [done for done, *_ in drawn[1:-1]] == [0, 0, 4, 7]
+    assert drawn[-2] == (7, 10, "bytes")
 
-    from malmm_cli.cli import terminal
 
-    seen = []
+def test_failures_are_counted_in_the_bar(drawn, capsys):
+    events = Terminal()
+    with events.stage("batch", "items"):
+        events.failed(MediaError("a.mp4: broken"))
+    assert drawn == ["batch", "batch, 1 failed", "over"]
 
-    @contextmanager
-    def bar(*_, **__):
-        yield lambda *given: seen.append(given)
-        seen.append("over")
 
-    monkeypatch.setattr(terminal, "progress", bar)
+def test_words_take_the_place_of_the_bar(drawn, capsys):
     events = Terminal(streams=True)
     with events.stage("a.mp4", "frames"):
         events.text("a ")
-        assert seen == ["over"]
+        assert drawn == ["a.mp4", "over"]
         events.progress("a.mp4", 1, 2, "frames")
         events.text("circle")
-    assert seen == ["over"]
+    assert drawn == ["a.mp4", "over"]
     assert capsys.readouterr().out == "a circle"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a.mp4: reading", "a.mp4: reading"),
+        ("a\nb", "a b"),
+        ("x" * 40 + ": reading", "x" * 15 + "…" + "x" * 7 + ": reading"),
+    ],
+)
+def test_a_long_name_loses_its_middle(text, expected):
+    assert shortened(text) == expected
+    assert len(shortened(text)) <= 32
 
 
 def test_a_download_is_reported_by_load(tmp_path, vicuna_folder):

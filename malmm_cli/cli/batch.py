@@ -125,7 +125,7 @@ def batch(
     if options.dry_run:
         _print_dry_run(batches.dry_run(inputs, output, events=Terminal.of(options), **arguments))
         return
-    summary = batches.run(inputs, output, events=Terminal.of(options, label=""), **arguments)
+    summary = batches.run(inputs, output, events=Terminal.of(options), **arguments)
     if not options.quiet:
         _print_summary(summary)
     if not summary.complete:

@@ -95,7 +95,7 @@ def _shared(options: RunOptions) -> dict[str, Any]:
         return load_model(replace(options, model=model))
 
     options.settings("ask")  # refuses wrong values, as far as the model is known
-    about = {"overwrite": options.overwrite, "events": Terminal.of(options, label="")}
+    about = {"overwrite": options.overwrite, "events": Terminal.of(options)}
     return {"model": load, **about, **options.changes()}
 
 

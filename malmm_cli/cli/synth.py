@@ -66,7 +66,7 @@ def synth(
         fps=fps,
         **({} if colours is None else {"colours": tuple(re.split(r"\s*,\s*", colours.strip()))}),
     )
-    tasks = write_dataset(world, folder, Terminal(quiet=quiet, bars=not no_progress, label=""))
+    tasks = write_dataset(world, folder, Terminal(quiet=quiet, bars=not no_progress))
     least = min(Counter(task.video for task in tasks).values()) - 1  # the caption is no question
     if least < questions:
         warn(f"--questions {questions}: some videos have only {least}; their events allow no more")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from malmm_cli.cli.console import complain, download_progress, emit, note, progress, warn
+from malmm_cli.cli.bar import Bar, bar
+from malmm_cli.cli.console import complain, emit, note, warn
 from malmm_cli.cli.options import RunOptions
 from malmm_cli.errors import MalmmError
 from malmm_cli.events import Events
@@ -17,10 +19,10 @@ __all__ = ["Terminal"]
 
 
 class Terminal(Events):
-    """Shows events; of nested stages only the outermost gets a bar.
+    """Shows events; all stages share one bar, which names the innermost.
 
     `quiet` leaves results and errors, `bars` allows bars, `verbose` adds times, `streams` prints
-    words as they come. A bar is called by `label` or, without one, by the name of its stage.
+    words as they come.
     """
 
     def __init__(
@@ -30,17 +32,18 @@ class Terminal(Events):
         bars: bool = True,
         verbose: bool = False,
         streams: bool = False,
-        label: str | None = None,
     ) -> None:
         self._quiet, self._bars, self._verbose = quiet, bars and not quiet, verbose
-        self._streams, self._label = streams, label
-        self._unit: str | None = None  # of the stage that has the bar
-        self._update: Callable[[str, int, int], None] | None = None
-        self._bar = ExitStack()
+        self._streams = streams
+        self._stages: list[tuple[str, str]] = []  # names and units, the innermost last
+        self._sizes: dict[str, tuple[int, int]] = {}  # of files that are downloaded
+        self._failures = 0
+        self._bar: Bar | None = None
+        self._open = ExitStack()
 
     @classmethod
     def of(cls, options: RunOptions, **about: Any) -> Terminal:
-        """What the shared options ask for; `about` is streams and label."""
+        """What the shared options ask for; `about` is `streams`."""
         shown = not options.no_progress
         return cls(quiet=options.quiet, bars=shown, verbose=options.verbose, **about)
 
@@ -61,32 +64,46 @@ class Terminal(Events):
 
     @contextmanager
     def stage(self, name: str, unit: str) -> Iterator[None]:
-        """Show a bar until the stage ends or words come."""
-        if self._unit is not None:
-            yield
-            return
-        label = name if self._label is None else self._label
-        with self._bar:
-            self._update = self._bar.enter_context(
-                download_progress(shown=self._bars)
-                if unit == "bytes"
-                else progress(label, shown=self._bars, unit=unit)
-            )
-            self._unit = unit
+        """Show a stage in the bar; the bar ends with the outermost, or when words come."""
+        self._stages.append((name, unit))
+        with ExitStack() as stack:
+            if len(self._stages) == 1:
+                self._open = stack
+                self._bar = stack.enter_context(bar(shown=self._bars))
+            self._show()
             try:
                 yield
             finally:
-                self._unit = self._update = None
+                self._stages.pop()
+                if self._stages:
+                    self._show()
+                else:
+                    self._bar = None
+
+    def _show(self) -> None:
+        """Name the stages in the bar."""
+        self._sizes = {}
+        if self._bar:
+            self._bar.show(self._title())
+
+    def _title(self) -> str:
+        names = [os.path.basename(name) or name for name, _ in self._stages]
+        failed = f", {self._failures} failed" if self._failures else ""
+        return f"{': '.join(names)}{failed}"
 
     def progress(self, name: str, done: int, total: int, unit: str) -> None:
-        """Move the bar."""
-        if self._update and unit == self._unit:
-            self._update(name, done, total)
+        """Move the bar, if it counts in this unit; a download's counts all of its files."""
+        if self._bar is None or not self._stages or unit != self._stages[-1][1]:
+            return
+        if unit == "bytes":
+            self._sizes[name] = (done, total)
+            done, total = map(sum, zip(*self._sizes.values(), strict=True))
+        self._bar.count(done, total, unit)
 
     def text(self, piece: str) -> None:
         """Print words on stdout, without the bar, which would be in the way."""
-        self._update = None
-        self._bar.close()
+        self._bar = None
+        self._open.close()
         emit(piece)
 
     def finished(self, result: Result) -> None:
@@ -96,7 +113,10 @@ class Terminal(Events):
         self.timing(result.video, result.frames, result.duration, result.seconds)
 
     def failed(self, error: MalmmError) -> None:
-        """Print the error."""
+        """Print the error, and count it in the bar."""
+        self._failures += 1
+        if self._bar:
+            self._bar.describe(self._title())
         complain(error.message, error.hint)
 
     def timing(

@@ -89,6 +89,7 @@ def answered(
         found += net.generate(
             context.chosen(range(len(prompts))[part]), prompts[part], decoding, on_text
         )
+        events.progress("answering", len(found), len(prompts), "texts")
     return found
 
 
@@ -103,13 +104,17 @@ def _results(
 ) -> list[Result]:
     path = path_of(video)
     kept = read_memory_file(path, model) if is_memory_file(path) else None
-    with events.stage(path, "frames"):
+    with events.stage(path, ""):
         if kept:
             settings = kept.settings(settings)
             seen, context = recall(kept, prompts, model, settings)
         else:
-            seen, context = watch_whole(video, prompts, model, settings, events)
-        with Clock(model.net.device, seen.seconds)("generate"):
+            with events.stage("reading", "frames"):
+                seen, context = watch_whole(video, prompts, model, settings, events)
+        with (
+            events.stage("answering", "texts"),
+            Clock(model.net.device, seen.seconds)("generate"),
+        ):
             found = answered(model.net, context, prompts, settings.decoding, events)
     return [
         _result(path, prompt, question, candidates, cut, model, settings, seen)

@@ -112,13 +112,13 @@ def load(
         spread(known)
     with events.stage("download", "bytes"):
         located = hub.locate(name, offline=offline, check_memory=spread, events=events)
-        net = registry.load(
-            located.folder,
-            device=where,
-            dtype=number,
-            quantize=quantize,
-            spread=spread(hub.describe(name)["parameters"]),
-        )
+    net = registry.load(
+        located.folder,
+        device=where,
+        dtype=number,
+        quantize=quantize,
+        spread=spread(hub.describe(name)["parameters"]),
+    )
     return Model(
         net=net,
         name=located.name,

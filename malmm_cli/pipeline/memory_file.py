@@ -126,7 +126,7 @@ def remember(
     settings = model.settings("caption", settings, **changes)
     check(settings)
     visual = replace(settings, memory=replace(settings.memory, banks="visual"))
-    with events.stage(path_of(video), "frames"):
+    with events.stage(f"{path_of(video)}: remembering", "frames"):
         (seen,) = deque(watch(video, (), model, visual, events), maxlen=1)
     slots = seen.memory.slots()
     if not (half := slots.rows.half().cpu()).isfinite().all():

@@ -83,8 +83,8 @@ def test_progress_is_told_chunk_by_chunk(model):
     model = dataclasses.replace(model, chunk=4)
     events = Recorded()
     malmm_cli.caption(SAMPLE, model=model, events=events, **FEW)
-    assert events.stages == [f"{SAMPLE}, frames"]
-    assert events.counts == [(4, 6), (6, 6)]
+    assert events.stages == [f"{SAMPLE}, ", "reading, frames", "answering, texts"]
+    assert events.counts == [(4, 6), (6, 6), (1, 1)]
 
 
 def test_chunks_do_not_show(model):

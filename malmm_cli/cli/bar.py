@@ -1,0 +1,89 @@
+"""The line that a terminal shows while a command works: stage, count, rate, time left."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from malmm_cli.cli.streams import drawing
+from malmm_cli.files.escapes import on_one_line
+
+__all__ = ["Bar", "bar"]
+
+LONGEST = 32  # characters of the text in front
+
+
+class Bar:
+    """Shows a text, a spinner while nothing is counted, and how much of a stage is done."""
+
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=None, detail="")
+
+    def show(self, text: str) -> None:
+        """Begin a stage, of which nothing is counted yet."""
+        self._progress.reset(self._task, total=None, detail="", description=shortened(text))
+
+    def count(self, done: int, total: int, unit: str) -> None:
+        """Show that so much of the stage is done; bytes get their own units."""
+        speed = self._progress.tasks[0].speed
+        rate = f", {_text(speed, unit)}/s" if speed else ""
+        size = _text(total, unit) if unit == "bytes" else str(total)
+        part = _text(done, unit) if unit == "bytes" else str(done)
+        self._progress.update(
+            self._task, completed=done, total=total, detail=f"{part}/{size}{rate}"
+        )
+
+    def describe(self, text: str) -> None:
+        """Change the text in front, and nothing else."""
+        self._progress.update(self._task, description=shortened(text))
+
+
+@contextmanager
+def bar(*, shown: bool) -> Iterator[Bar | None]:
+    """A bar on a terminal until the end of the block; None elsewhere."""
+    if not (shown and sys.stderr.isatty()):
+        yield None
+        return
+    from rich import progress
+    from rich.console import Console
+
+    class Left(progress.TimeRemainingColumn):
+        """Time left or, where that cannot be known, time spent."""
+
+        def render(self, task: progress.Task) -> Any:
+            return (
+                progress.TimeElapsedColumn().render(task)
+                if task.total is None
+                else super().render(task)
+            )
+
+    columns = (
+        progress.SpinnerColumn(),
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(bar_width=12),
+        progress.TextColumn("{task.fields[detail]}", markup=False),
+        Left(),
+    )
+    with progress.Progress(*columns, console=Console(file=drawing()), transient=True) as drawn:
+        yield Bar(drawn)
+
+
+def shortened(text: str) -> str:
+    """The text on one line, its middle left out where it is long."""
+    line = on_one_line(text)
+    half = LONGEST // 2
+    return line if len(line) <= LONGEST else f"{line[: half - 1]}…{line[-half:]}"
+
+
+def _text(number: float, unit: str) -> str:
+    if unit != "bytes":
+        return f"{number:.1f} {unit}"
+    size, prefix = next(
+        (number / 10**power, name)
+        for power, name in ((9, "G"), (6, "M"), (3, "k"), (0, ""))
+        if number >= 10**power or power == 0
+    )
+    return f"{size:.1f} {prefix}B"
