@@ -245,6 +245,8 @@ def test_its_repository_needs_no_more_than_its_family(family, folder):
     assert found == ["config.json", "merges.txt", "tokenizer.json", "model.safetensors"]
     assert is_complete(folder)
     check_listed(folder, found, "nobody/sketch")
+    (folder / "config.json").write_text("damaged")
+    assert is_complete(folder), "loading it says what is wrong"
     (folder / "config.json").write_text('{"model_type": "instructblip"}')
     assert not is_complete(folder)
     with pytest.raises(ModelError, match=r"missing qformer_tokenizer/tokenizer\.json"):
