@@ -149,16 +149,25 @@ def file_of(name: str, size: Any, digest: Any) -> File | None:
 
 def is_complete(folder: Path) -> bool:
     """Whether a folder has configuration, tokenizers and all weights."""
-    if not (folder / "config.json").is_file():
+    if not any(_has_all(folder, row) for row in _layouts(folder)):
         return False
     try:
-        needed = _needed(layout_of(folder))
-        if not all(any(any(folder.glob(p)) for p in any_of) for any_of in needed):
-            return False
         shards(folder)
     except ModelError:
         return False
     return True
+
+
+def _layouts(folder: Path) -> list[Layout]:
+    """The layout of a folder's family; all that are known where its configuration is unreadable."""
+    try:
+        return [layout_of(folder)]
+    except ModelError:
+        return [*FAMILIES.values()]
+
+
+def _has_all(folder: Path, layout: Layout) -> bool:
+    return all(any(any(folder.glob(p)) for p in any_of) for any_of in _needed(layout))
 
 
 def read_weights(folder: Path) -> Weights:

@@ -4,16 +4,23 @@ import io
 import json
 import os
 import sqlite3
+from pathlib import Path
 
 import pytest
 from helpers.commands import FAST, SAMPLE
 from helpers.events import Recorded
 from helpers.media_files import write_video
 
+import malmm_cli
 from malmm_cli.batch.inputs import find_tasks, find_videos
 from malmm_cli.batch.job import attempt
+from malmm_cli.batch.plan import plan
+from malmm_cli.checkpoints.layout import deciding
 from malmm_cli.errors import MalmmError, UsageError
+from malmm_cli.files.fingerprint import folder_identity
+from malmm_cli.models.instructblip.defaults import ASK, CAPTION
 from malmm_cli.pipeline import answer
+from malmm_cli.types import Task
 
 LOUD = FAST[:-1]
 
@@ -273,6 +280,16 @@ def test_other_settings_are_other_results(malmm, folder, tmp_path, looked_at, ch
     assert second["settings"] != json.loads(first)["settings"]
     ((kept,),) = table(tmp_path / "out.sqlite", "SELECT line FROM replaced")
     assert kept.rstrip() == first, "what leaves the output is kept in the state"
+
+
+def test_results_of_older_versions_are_those_of_the_same_settings():
+    about = {"model": "tiny", "revision": "r", "dtype": "auto", "quantize": None}
+    tasks = [Task("a", "a.mp4"), Task("b", "a.mp4", "who?")]
+    digests = [item.digest for item in plan(tasks, CAPTION, ASK, about)]
+    assert digests == ["157bf7785b482553", "92c168eaba81e65a"]
+    tiny = Path(malmm_cli.__file__).with_name("assets") / "tiny"
+    before = ("*.safetensors", "*.json", "qformer_tokenizer/*", "tokenizer.model", "spiece.model")
+    assert folder_identity(tiny, deciding(tiny)) == folder_identity(tiny, before)
 
 
 def test_another_file_of_the_same_name_is_another_item(malmm, folder, tmp_path, looked_at):
