@@ -43,7 +43,7 @@ class SchemaError(ValueError):
 
 
 def checked(content: Any, kind: type[T]) -> T:
-    """`content`, as `strict_json.load` gives it, as a `kind`; raises SchemaError where it is none."""
+    """JSON that `strict_json.load` gave, as a `kind`; raises SchemaError where it is not one."""
     try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
