@@ -565,7 +565,7 @@ def test_features_that_are_kept_outlive_their_video(tmp_path, vicuna_folder):
     settings, clip = changed(ASK, frames=3), Clip(str(video))
     chosen = choose_frames({clip: "1"}, settings, SILENT)
     chosen[Clip(str(tmp_path / "b.mp4"))] = chosen[clip]
-    features = ClipFeatures(model, settings, chosen, tmp_path / "features", print)
+    features = ClipFeatures(model, settings, chosen, tmp_path / "features", SILENT)
     before = features(Clip(str(video)))
     video.unlink()
     assert torch.equal(features(Clip(str(video))), before)
