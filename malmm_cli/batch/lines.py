@@ -27,7 +27,7 @@ from malmm_cli.files.jsonl import StoredLine, lines_in
 from malmm_cli.files.schema import checked
 from malmm_cli.files.strict_json import NotJsonError, RefusedError, load
 from malmm_cli.formats import SCHEMA, Failure, Item, as_json
-from malmm_cli.types import Result, Segment
+from malmm_cli.types import Result
 
 __all__ = [
     *("AGAIN", "Line", "Lines", "item_of", "line_of", "read_lines", "write_whole"),
@@ -87,14 +87,14 @@ def read_lines(path: Path) -> Lines:
     return found
 
 
-class _Memory(Struct):
-    length: int
+class _Memory(Struct, rename={"memory": "length"}):
+    memory: int
     policy: str
     banks: str
 
 
-class _Frames(Struct):
-    used: int
+class _Frames(Struct, rename={"frames": "used"}):
+    frames: int
     first: float
     last: float
     duration: float
@@ -114,19 +114,10 @@ class _Stored(Struct):
 
 
 class _Done(_Stored):
-    prompt: str
-    question: str | None
-    text: str
-    candidates: tuple[str, ...]
-    segments: tuple[Segment, ...]
-    model: str
-    revision: str | None
-    device: str
-    dtype: str
+    """What is nested in the line of a result; the rest is as `Result` has it."""
+
     memory: _Memory
     frames: _Frames
-    seconds: dict[str, float]
-    warnings: tuple[str, ...]
 
 
 class _Failed(_Stored):
@@ -162,10 +153,13 @@ def _line(stored: StoredLine) -> Line | None:
     return Line(*known, *made_from, failed=isinstance(item, _Failed))
 
 
-def _stored(content: Any) -> _Done | _Failed:
+def _stored(content: Any) -> Result | _Failed:
     """What a line holds; raises ValueError where that is no item."""
-    failed = "error" in checked(content, dict[str, Any])
-    return checked(content, _Failed) if failed else checked(content, _Done)
+    if "error" in checked(content, dict[str, Any]):
+        return checked(content, _Failed)
+    done = checked(content, _Done)
+    nested = structs.asdict(done.memory) | structs.asdict(done.frames)
+    return checked(content | nested, Result)
 
 
 def _check_ours(path: Path, number: int, raw: bytes, found: Lines) -> None:
@@ -210,18 +204,6 @@ def line_of(
 def item_of(raw: bytes) -> Item:
     """The item that a line was made of."""
     line = _stored(load(raw))
-    if isinstance(line, _Failed):
-        error = MalmmError(line.error.message, kind=line.error.kind)
-        return Failure(line.video, line.task, error)
-    nested = ("schema", "memory", "frames")
-    plain = {name: value for name, value in structs.asdict(line).items() if name not in nested}
-    return Result(
-        **plain,
-        memory=line.memory.length,
-        policy=line.memory.policy,
-        banks=line.memory.banks,
-        frames=line.frames.used,
-        first=line.frames.first,
-        last=line.frames.last,
-        duration=line.frames.duration,
-    )
+    if isinstance(line, Result):
+        return line
+    return Failure(line.video, line.task, MalmmError(line.error.message, kind=line.error.kind))
