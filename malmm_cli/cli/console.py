@@ -45,20 +45,10 @@ def progress(
     label: str, *, shown: bool, unit: str
 ) -> Iterator[Callable[[str, int, int], None] | None]:
     """A bar with rate and time left on a terminal, None elsewhere; call it (name, done, total)."""
-    if not (shown and sys.stderr.isatty()):
-        yield None
-        return
-    from rich import progress as bars
-    from rich.console import Console
-
-    columns = (
-        bars.TextColumn("{task.description}", markup=False),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn("{task.fields[rate]}"),
-        bars.TimeRemainingColumn(),
-    )
-    with bars.Progress(*columns, console=Console(file=drawing()), transient=True) as bar:
+    with _bars("MofNCompleteColumn", "{task.fields[rate]}", shown=shown) as bar:
+        if bar is None:
+            yield None
+            return
         task = bar.add_task(on_one_line(label), total=None, rate="")
 
         def update(_: str, done: int, total: int) -> None:
@@ -75,21 +65,11 @@ def download_progress(*, shown: bool) -> Iterator[Callable[[str, int, int], None
 
     It has to be called once for each file before the first one grows.
     """
-    if not (shown and sys.stderr.isatty()):
-        yield None
-        return
-    from rich import progress as bars
-    from rich.console import Console
-
-    columns = (
-        bars.TextColumn("{task.description}", markup=False),
-        bars.BarColumn(),
-        bars.DownloadColumn(),
-        bars.TransferSpeedColumn(),
-        bars.TimeRemainingColumn(),
-    )
     files: dict[str, tuple[int, int]] = {}
-    with bars.Progress(*columns, console=Console(file=drawing()), transient=True) as bar:
+    with _bars("DownloadColumn", "TransferSpeedColumn", shown=shown) as bar:
+        if bar is None:
+            yield None
+            return
 
         def update(file: str, done: int, size: int) -> None:
             if not files:
