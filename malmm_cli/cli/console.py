@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
 
 from malmm_cli.cli.streams import drawing
 from malmm_cli.files.escapes import on_one_line
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 __all__ = ["complain", "download_progress", "emit", "note", "progress", "warn"]
 
@@ -45,10 +49,12 @@ def progress(
     label: str, *, shown: bool, unit: str
 ) -> Iterator[Callable[[str, int, int], None] | None]:
     """A bar with rate and time left on a terminal, None elsewhere; call it (name, done, total)."""
-    with _bars("MofNCompleteColumn", "{task.fields[rate]}", shown=shown) as bar:
-        if bar is None:
-            yield None
-            return
+    if not (shown and sys.stderr.isatty()):
+        yield None
+        return
+    from rich.progress import MofNCompleteColumn, TextColumn
+
+    with _bars(MofNCompleteColumn(), TextColumn("{task.fields[rate]}")) as bar:
         task = bar.add_task(on_one_line(label), total=None, rate="")
 
         def update(_: str, done: int, total: int) -> None:
@@ -65,11 +71,13 @@ def download_progress(*, shown: bool) -> Iterator[Callable[[str, int, int], None
 
     It has to be called once for each file before the first one grows.
     """
+    if not (shown and sys.stderr.isatty()):
+        yield None
+        return
+    from rich.progress import DownloadColumn, TransferSpeedColumn
+
     files: dict[str, tuple[int, int]] = {}
-    with _bars("DownloadColumn", "TransferSpeedColumn", shown=shown) as bar:
-        if bar is None:
-            yield None
-            return
+    with _bars(DownloadColumn(), TransferSpeedColumn()) as bar:
 
         def update(file: str, done: int, size: int) -> None:
             if not files:
@@ -85,3 +93,18 @@ def download_progress(*, shown: bool) -> Iterator[Callable[[str, int, int], None
             bar.update(everything, completed=arrived, total=whole)
 
         yield update
+
+
+def _bars(*columns: ProgressColumn) -> Progress:
+    """Bars on stderr that vanish at the end, with these columns before the time left."""
+    from rich import progress as bars
+    from rich.console import Console
+
+    return bars.Progress(
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(),
+        *columns,
+        bars.TimeRemainingColumn(),
+        console=Console(file=drawing()),
+        transient=True,
+    )
