@@ -14,7 +14,6 @@ from helpers.training import (
     QUICK,
     ids,
     made_up,
-    run_command,
     same,
     source,
     steps_logged,
@@ -36,16 +35,6 @@ from malmm_cli.train.learner import Learner
 from malmm_cli.types import Task
 
 MEMORY = changed(ASK, memory=2)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(one_thread):
-    pass
-
-
-@pytest.fixture
-def run(capsys):
-    return lambda *arguments: run_command(capsys, *arguments)
 
 
 @pytest.fixture
