@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from malmm_cli.errors import MalmmError
 from malmm_cli.types import Result
 
-__all__ = ["SILENT", "Events"]
+__all__ = ["SILENT", "Events", "Warnings"]
 
 
 class Events:
@@ -55,6 +55,17 @@ class Events:
         self, video: str, frames: int, duration: float, seconds: Mapping[str, float]
     ) -> None:
         """How many `seconds` each stage took for frames of a video of `duration` seconds."""
+
+
+class Warnings(Events):
+    """Appends warnings to `lines`, to be part of a result, and drops the rest."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+
+    def warn(self, line: str) -> None:
+        """Append it."""
+        self.lines.append(line)
 
 
 SILENT = Events()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from msgspec import Struct, structs
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from malmm_cli.batch.files import is_name
 from malmm_cli.errors import MalmmError, UsageError
@@ -25,8 +25,9 @@ from malmm_cli.files.atomic import new_file
 from malmm_cli.files.escapes import to_json
 from malmm_cli.files.jsonl import StoredLine, lines_in
 from malmm_cli.files.schema import checked
+from malmm_cli.files.strict_json import NotJsonError, RefusedError, load
 from malmm_cli.formats import SCHEMA, Failure, Item, as_json
-from malmm_cli.types import Result, Segment
+from malmm_cli.types import Result
 
 __all__ = [
     *("AGAIN", "Line", "Lines", "item_of", "line_of", "read_lines", "write_whole"),
@@ -86,14 +87,14 @@ def read_lines(path: Path) -> Lines:
     return found
 
 
-class _Memory(Struct):
-    length: int
+class _Memory(Struct, rename={"memory": "length"}):
+    memory: int
     policy: str
     banks: str
 
 
-class _Frames(Struct):
-    used: int
+class _Frames(Struct, rename={"frames": "used"}):
+    frames: int
     first: float
     last: float
     duration: float
@@ -113,23 +114,15 @@ class _Stored(Struct):
 
 
 class _Done(_Stored):
-    prompt: str
-    question: str | None
-    text: str
-    candidates: tuple[str, ...]
-    segments: tuple[Segment, ...]
-    model: str
-    revision: str | None
-    device: str
-    dtype: str
+    """What is nested in the line of a result; the rest is as `Result` has it."""
+
     memory: _Memory
     frames: _Frames
-    seconds: dict[str, float]
-    warnings: tuple[str, ...]
 
 
 class _Failed(_Stored):
     error: _Error
+    text: UnsetType = UNSET  # that of a result
 
 
 class _About(Struct):
@@ -140,34 +133,40 @@ class _About(Struct):
     settings: str
     name: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a name that no file of ours has."""
+        if self.name is not None and not is_name(self.name):
+            raise ValueError("not the name of a file of a batch")
+
 
 def _line(stored: StoredLine) -> Line | None:
     """The item of a line; None for one that is not whole, not ours, or makes no sense."""
     if not stored.is_whole:
         return None
     try:
-        content = json.loads(stored.raw)
+        content = load(stored.raw)
         item, about = _stored(content), checked(content, _About)
-    except (ValueError, TypeError, RecursionError):
-        return None
-    if "text" in content and "error" in content:
-        return None
-    if about.name is not None and not is_name(about.name):
+    except ValueError:
         return None
     known = (about.id, item.video, stored.start, stored.stop)
     made_from = (about.settings, about.identity, about.name)
     return Line(*known, *made_from, failed=isinstance(item, _Failed))
 
 
-def _stored(content: Any) -> _Done | _Failed:
-    """What a line holds; raises ValueError or TypeError where that is no item."""
-    return checked(content, _Failed) if "error" in content else checked(content, _Done)
+def _stored(content: Any) -> Result | _Failed:
+    """What a line holds; raises ValueError where that is no item."""
+    if "error" in checked(content, dict[str, Any]):
+        return checked(content, _Failed)
+    done = checked(content, _Done)
+    nested = structs.asdict(done.memory) | structs.asdict(done.frames)
+    return checked(content | nested, Result)
 
 
 def _check_ours(path: Path, number: int, raw: bytes, found: Lines) -> None:
     """Raise UsageError for a line that is whole and something else."""
-    with suppress(ValueError, RecursionError):
-        json.loads(raw)
+    with suppress(NotJsonError):
+        with suppress(RefusedError):
+            load(raw)
         raise _stranger(path, number)
     if not raw.startswith(START) and not found.kept:
         raise _stranger(path, number)
@@ -204,19 +203,7 @@ def line_of(
 
 def item_of(raw: bytes) -> Item:
     """The item that a line was made of."""
-    line = _stored(json.loads(raw))
-    if isinstance(line, _Failed):
-        error = MalmmError(line.error.message, kind=line.error.kind)
-        return Failure(line.video, line.task, error)
-    nested = ("schema", "memory", "frames")
-    plain = {name: value for name, value in structs.asdict(line).items() if name not in nested}
-    return Result(
-        **plain,
-        memory=line.memory.length,
-        policy=line.memory.policy,
-        banks=line.memory.banks,
-        frames=line.frames.used,
-        first=line.frames.first,
-        last=line.frames.last,
-        duration=line.frames.duration,
-    )
+    line = _stored(load(raw))
+    if isinstance(line, Result):
+        return line
+    return Failure(line.video, line.task, MalmmError(line.error.message, kind=line.error.kind))

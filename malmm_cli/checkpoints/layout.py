@@ -10,19 +10,21 @@ Each error is one line and a hint, which depends on whether the folder came from
 from __future__ import annotations
 
 import errno
-import json
 import math
 import os
 import re
 import shutil
 import stat
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Annotated, Any, BinaryIO, NamedTuple
+
+from msgspec import Meta, Struct
 
 from malmm_cli.errors import ModelError
+from malmm_cli.files.schema import SchemaError, checked
+from malmm_cli.files.strict_json import NotJsonError, RefusedError, load
 
 __all__ = [
     *("DERIVED", "FAMILIES", "INDEX", "TOKENIZERS", "WHOLE", "Stored"),
@@ -75,14 +77,35 @@ _BESIDE = re.compile(
 
 # Bits of a number in a file of weights, by what the format calls the types that weights have.
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
-_MOST_AXES = 8
 
 
-class Stored(NamedTuple):
-    """Header entry of a tensor."""
+class _Index(Struct):
+    """What the index of several files of weights says."""
+
+    weight_map: Annotated[dict[str, str], Meta(min_length=1)]
+
+
+_Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Stored(Struct):
+    """Header entry of a tensor in a file of weights; offsets are in bytes."""
 
     dtype: str
-    numbers: int
+    shape: Annotated[tuple[_Size, ...], Meta(max_length=8)]
+    data_offsets: tuple[_Size, _Size]
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the tensor has."""
+        return math.prod(self.shape)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the place in the file has another size than the tensor."""
+        begin, end = self.data_offsets
+        bits = _BITS.get(self.dtype)
+        if bits is not None and end - begin != self.numbers * bits // 8:
+            raise ValueError("data_offsets do not match the shape")
 
 
 def remedy(folder: Path) -> str:
@@ -132,7 +155,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         with open_regular(path, _LARGEST_JSON) as file:
             text = file.read(_LARGEST_JSON).decode("utf-8")
-        content = _parse(text)
+        content = load(text, finite=True)
     except FileNotFoundError:
         hint = "give a folder with the files of a published model; `malmm models` lists some"
         if _repository(path.parent):
@@ -144,38 +167,14 @@ def read_json(path: Path) -> dict[str, Any]:
         raise _unreadable(path, error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
         raise _unreadable(path, "not valid UTF-8") from error
-    except _RefusedError as error:
+    except NotJsonError as error:
+        reason = "not valid JSON" if text.strip() else "the file is empty"
+        raise _unreadable(path, reason) from error
+    except RefusedError as error:
         raise _unreadable(path, str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise _unreadable(
-            path, "not valid JSON" if text.strip() else "the file is empty"
-        ) from error
     if not isinstance(content, dict):
         raise ModelError(f"{path}: does not hold a JSON object", hint=remedy(path.parent))
     return content
-
-
-class _RefusedError(ValueError):
-    """Valid JSON that malmm refuses."""
-
-
-def _parse(text: str | bytes) -> Any:
-    """`json.loads`, but for what JSON leaves open: numbers without an end, keys given twice."""
-
-    def finite(number: str) -> float:
-        if not math.isfinite(value := float(number)):
-            raise _RefusedError(f"{number[:20]} is not a finite number")
-        return value
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) < len(pairs):
-            counts = Counter(name for name, _ in pairs)
-            twice = next(name for name, count in counts.items() if count > 1)
-            raise _RefusedError(f"duplicate key {twice[:80]!r}")
-        return content
-
-    return json.loads(text, parse_float=finite, parse_constant=finite, object_pairs_hook=once)
 
 
 @contextmanager
@@ -234,11 +233,12 @@ def shards(folder: Path) -> list[str]:
 
 def _listed(folder: Path) -> list[str]:
     """Return the files listed in the index."""
-    places = read_json(folder / INDEX).get("weight_map")
-    files = list(places.values()) if isinstance(places, dict) else []
-    if not files or not all(isinstance(file, str) for file in files):
-        raise ModelError(f"{folder / INDEX}: has no usable weight_map", hint=remedy(folder))
-    names = sorted(set(files))
+    try:
+        places = checked(read_json(folder / INDEX), _Index).weight_map
+    except SchemaError as error:
+        message = f"{folder / INDEX}: has no usable weight_map"
+        raise ModelError(message, hint=remedy(folder)) from error
+    names = sorted(set(places.values()))
     for name in names:
         if not _SHARD.fullmatch(name):
             raise ModelError(
@@ -267,10 +267,10 @@ def read_header(path: Path) -> dict[str, Stored]:
         raise _unreadable(path, error.strerror or str(error)) from error
     except ValueError as error:
         raise _unreadable(path, str(error)) from error
-    for name, (dtype, _) in tensors.items():
-        if dtype not in _BITS and not name.endswith(DERIVED):
+    for name, stored in tensors.items():
+        if stored.dtype not in _BITS and not name.endswith(DERIVED):
             raise ModelError(
-                f"{path}: holds {name} as {dtype}; weights must be floating point",
+                f"{path}: holds {name} as {stored.dtype}; weights must be floating point",
                 hint="use float16, bfloat16 or float32 weights; --quantize makes them smaller",
             )
     return tensors
@@ -287,16 +287,16 @@ def _header(path: Path) -> dict[str, Stored]:
     if text.startswith(b"{") and len(text) < length:
         raise ValueError("the file is truncated")
     try:
-        content = _parse(text)
+        content = checked(load(text, finite=True), dict[str, Any])
         content.pop("__metadata__", None)
-        tensors = {name: _stored(about) for name, about in content.items()}
-        places = sorted(about["data_offsets"] for about in content.values())
-    except _RefusedError:
+        tensors = checked(content, dict[str, Stored])
+    except RefusedError:
         raise
-    except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
-        raise ValueError("not a safetensors file") from None
+    except ValueError as error:
+        raise ValueError("not a safetensors file") from error
     end = 0
-    for start, stop in places:  # the format's own rule: one tensor follows another
+    # the format's own rule: one tensor follows another
+    for start, stop in sorted(tensor.data_offsets for tensor in tensors.values()):
         if start != end:
             raise ValueError("tensors overlap or leave gaps")
         end = stop
@@ -306,17 +306,3 @@ def _header(path: Path) -> dict[str, Stored]:
     if size > end:
         raise ValueError(f"{size - end} extra bytes at the end")
     return tensors
-
-
-def _stored(about: dict[str, Any]) -> Stored:
-    """Parse the header entry of a tensor; ValueError if it is invalid."""
-    dtype, shape, places = str(about["dtype"]), about["shape"], about["data_offsets"]
-    if len(shape) > _MOST_AXES or len(places) != 2:
-        raise ValueError
-    if not all(type(n) is int and 0 <= n < 2**63 for n in (*shape, *places)):
-        raise ValueError
-    stored = Stored(dtype, math.prod(shape))
-    bits = _BITS.get(dtype)
-    if bits is not None and places[1] - places[0] != stored.numbers * bits // 8:
-        raise ValueError
-    return stored

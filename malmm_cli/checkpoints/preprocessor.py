@@ -16,10 +16,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from msgspec import Meta, Struct
 
 from malmm_cli.checkpoints.layout import layout_of, read_json, remedy
 from malmm_cli.errors import ModelError
+from malmm_cli.files.schema import SchemaError, checked
 
 __all__ = ["Pixels", "read_pixels"]
 
@@ -42,23 +45,60 @@ class Pixels(NamedTuple):
     std: list[float] = _STD
 
 
+_Number = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
+# a list, since msgspec 0.22 crashes on a limited number | a tuple of fixed length
+_Channels = Annotated[list[_Number], Meta(min_length=3, max_length=3)]
+
+
+class _Settings(Struct):
+    """What a processor does to a picture; null is the same as no such field."""
+
+    do_resize: bool | None = None
+    do_center_crop: bool | None = None
+    do_convert_rgb: bool | None = None  # frames always are RGB
+    do_rescale: bool | None = None
+    do_normalize: bool | None = None
+    do_pad: bool | None = None
+    do_flip_channel_order: bool | None = None
+    do_grayscale: bool | None = None
+    do_thumbnail: bool | None = None
+    size: Any = None
+    crop_size: Any = None
+    resample: Any = None
+    rescale_factor: _Number | None = None
+    image_mean: _Number | _Channels | None = None
+    image_std: _Number | _Channels | None = None
+
+
+# What a field must be, where it is not true or false.
+_MUST_BE = {
+    "": "image_processor and video_processor must be JSON objects",
+    "image_mean": "image_mean must be three numbers",
+    "image_std": "image_std must be three numbers",
+    "rescale_factor": "rescale_factor must be a number other than 0",
+}
+
+
 def read_pixels(folder: Path, size: tuple[Any, Any] | None = None) -> Pixels:
     """Read a folder's pixel scaling; ModelError if it is not supported.
 
     With `size`, (height, width) of the pictures that the image encoder takes, any other step than
     a resize to it is refused too.
     """
-    where, settings = next(_found(folder), ("", {}))
+    where, content = next(_found(folder), ("", {}))
     if not where:
         return Pixels()
     try:
-        if not isinstance(settings, dict):
-            raise ValueError("image_processor and video_processor must be JSON objects")
+        settings = checked(content, _Settings)
         if size is not None:
             _refuse_other_steps(settings, size)
         return _scaled(settings)
+    except SchemaError as error:
+        field = error.field.partition("[")[0]
+        reason = _MUST_BE.get(field, f"{field} must be true or false")
     except ValueError as error:
-        raise ModelError(f"{folder / where}: {error}", hint=remedy(folder)) from error
+        reason = str(error)
+    raise ModelError(f"{folder / where}: {reason}", hint=remedy(folder))
 
 
 def _found(folder: Path) -> Iterator[tuple[str, Any]]:
@@ -89,41 +129,49 @@ def _content(folder: Path, name: str) -> dict[str, Any]:
     return read_json(folder / name) if os.path.lexists(folder / name) else {}
 
 
-def _refuse_other_steps(settings: dict[str, Any], due: tuple[Any, Any]) -> None:
-    """Raise ValueError for anything but one bicubic resize to (height, width) `due`."""
-    if not _flag(settings, "do_resize", True):
+def _refuse_other_steps(settings: _Settings, expected: tuple[Any, Any]) -> None:
+    """Raise ValueError for anything but one bicubic resize to (height, width) `expected`."""
+    if settings.do_resize is False:
         raise ValueError("do_resize is false, but the image encoder takes only one size")
-    if settings.get("resample") not in (None, _BICUBIC):
-        raise ValueError(
-            f"resample is {str(settings['resample'])[:80]}, but only 3 (bicubic) is supported"
-        )
+    if settings.resample not in (None, _BICUBIC):
+        resample = str(settings.resample)[:80]
+        raise ValueError(f"resample is {resample}, but only 3 (bicubic) is supported")
     for step in ("do_pad", "do_flip_channel_order", "do_grayscale", "do_thumbnail"):
-        if _flag(settings, step, False):
+        if getattr(settings, step):
             raise ValueError(f"{step} is not supported")
-    _flag(settings, "do_convert_rgb", True)  # frames always are RGB
-    sizes = ["size", *(["crop_size"] if _flag(settings, "do_center_crop", False) else [])]
-    for name in sizes:
-        size = settings.get(name)
-        sides = [size.get("height"), size.get("width")] if isinstance(size, dict) else size
-        sides = sides if isinstance(sides, list) else [sides, sides]
-        if size is not None and sides != list(due):
+    for name in ("size", "crop_size") if settings.do_center_crop else ("size",):
+        size = getattr(settings, name)
+        sides = _sides(size)
+        if sides and (sides * 2 if len(sides) == 1 else sides) != list(expected):
             raise ValueError(
-                f"{name} is {str(size)[:80]}, but the image encoder takes {due[0]} × {due[1]}"
+                f"{name} is {str(size)[:80]}, but the image encoder takes "
+                f"{expected[0]} × {expected[1]}"
             )
 
 
-def _scaled(settings: dict[str, Any]) -> Pixels:
+def _sides(size: Any) -> list[Any]:
+    """The sides that a picture gets, which may be given by names, as a list or as one number."""
+    match size:
+        case None:
+            return []
+        case {"height": height, "width": width}:
+            return [height, width]
+        case [*sides]:
+            return sides
+    return [size]
+
+
+def _scaled(settings: _Settings) -> Pixels:
     """Mean and spread for pixels from 0 to 1; transformers' are for pixels times a factor."""
-    mean, std = _three(settings, "image_mean", _MEAN), _three(settings, "image_std", _STD)
+    mean, std = _by_channel(settings.image_mean, _MEAN), _by_channel(settings.image_std, _STD)
     if 0 in std:
         raise ValueError("image_std must be three numbers other than 0")
-    factor = settings.get("rescale_factor")
-    factor = 1 / 255 if factor is None else factor
-    if not _is_number(factor) or not factor:
-        raise ValueError("rescale_factor must be a number other than 0")
-    if not _flag(settings, "do_rescale", True):
+    factor = 1 / 255 if settings.rescale_factor is None else settings.rescale_factor
+    if not factor:
+        raise ValueError(_MUST_BE["rescale_factor"])
+    if settings.do_rescale is False:
         factor = 1
-    if not _flag(settings, "do_normalize", True):
+    if settings.do_normalize is False:
         mean, std = [0.0] * 3, [1.0] * 3
     times = 255 * factor
     if times != 1:
@@ -137,23 +185,8 @@ def _scaled(settings: dict[str, Any]) -> Pixels:
     return Pixels(mean, std)
 
 
-def _three(settings: dict[str, Any], name: str, due: list[float]) -> list[float]:
-    """Return one number per channel; a single number applies to all."""
-    values = settings.get(name)
+def _by_channel(values: float | list[float] | None, default: list[float]) -> list[float]:
+    """One number per channel; a single number applies to all."""
     if values is None:
-        return due
-    values = values if isinstance(values, list) else [values] * 3
-    if len(values) != 3 or not all(map(_is_number, values)):
-        raise ValueError(f"{name} must be three numbers")
-    return values
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and type(value) is not bool and abs(value) <= _LARGEST
-
-
-def _flag(settings: dict[str, Any], name: str, due: bool) -> bool:
-    value = settings.get(name)
-    if value not in (None, True, False):
-        raise ValueError(f"{name} must be true or false")
-    return due if value is None else bool(value)
+        return default
+    return values if isinstance(values, list) else [values] * 3

@@ -6,16 +6,20 @@ from id to record.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, defstruct
 
 from malmm_cli.errors import UsageError
+from malmm_cli.files.schema import SchemaError, checked
+from malmm_cli.files.strict_json import NotJsonError, RefusedError, load
 from malmm_cli.settings import Changes
 from malmm_cli.types import VIDEO_SUFFIXES, Task
 
@@ -36,6 +40,43 @@ _LEFT_OUT = {
     *("P28-cam01-P28_cereals", "P27-stereo-P27_milk_ch0", "P28-cam02-P28_cereals"),
     *("AfiVmAjfTNs", "cjwtcDKTQM8"),
 }
+
+Label = Annotated[float, Meta(ge=-1e300, le=1e300)] | int | str  # a text, or a number as one
+Number = Annotated[float, Meta(ge=-1e9, le=1e9)]
+
+
+class _Part(Struct):
+    """A video of a split, where a file holds several."""
+
+    subset: str = ""
+
+
+class _Movie(Struct):
+    """A video of LVU, besides its labels."""
+
+    duration: int
+    num_frames: Number
+
+
+class _Question(Struct):
+    """A question about a video."""
+
+    video: str
+    question: str
+    answer: Label
+    answer_type: Label
+
+
+class _Caption(Struct):
+    """A caption of a video or of a segment; None or "" for one that was not published."""
+
+    video: str
+    caption: Label | None
+    segment: str | None = None
+    start_time: Number | None = None
+    end_time: Number | None = None
+    duration: Number = math.inf
+
 
 Records = Mapping[str, Mapping[str, Any]]
 Videos = Callable[[str], str]
@@ -95,10 +136,8 @@ def read_set(
     find = _Finder(Path(videos) if videos is not None else file.parent)
     try:
         tasks = list(known.read(records, find, split, part or ""))
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise UsageError(
-            f"{file}: is not a {name} annotation file: {type(error).__name__} {error}"
-        ) from error
+    except SchemaError as error:
+        raise UsageError(f"{file}: is not a {name} annotation file: {error}") from error
     if not tasks:
         there = ", ".join(sorted({str(r["subset"]) for r in records.values() if "subset" in r}))
         raise UsageError(
@@ -115,14 +154,15 @@ def read_set(
 
 def _records(file: Path, advice: str | None) -> Records:
     try:
-        content = json.loads(file.read_bytes())
+        return checked(load(file.read_bytes()), dict[str, dict[str, Any]])
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror or error}", hint=advice) from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{file}: is not valid JSON: {error}") from error
-    if not isinstance(content, dict) or not all(isinstance(r, dict) for r in content.values()):
-        raise UsageError(f"{file}: not a JSON object mapping ids to records")
-    return content
+    except SchemaError as error:
+        raise UsageError(f"{file}: not a JSON object mapping ids to records") from error
+    except NotJsonError as error:
+        raise UsageError(f"{file}: is {error}") from error
+    except RefusedError as error:
+        raise UsageError(f"{file}: {error}") from error
 
 
 class _Finder:
@@ -155,18 +195,19 @@ class _Finder:
 
 def _lvu(records: Records, find: Videos, split: str, part: str) -> Iterator[Task]:
     """Clips of `HISTORY` seconds every `STRIDE`, each with the label of its video."""
-    labels = _labels(_text(r, part) for r in records.values() if part in r)
+    labels = _labels(_label(r, part) for r in records.values() if part in r)
     for name, record in records.items():
         if part not in record or not _is_of(record, split):
             continue
-        duration, last = record["duration"], (_number(record, "num_frames") - 1) / EXTRACTED
-        for start in (0, *range(STRIDE, duration - HISTORY + 1, STRIDE)):
-            end = min(start + HISTORY - 1, duration, last)
+        movie = checked(record, _Movie)
+        last = (movie.num_frames - 1) / EXTRACTED
+        for start in (0, *range(STRIDE, movie.duration - HISTORY + 1, STRIDE)):
+            end = min(start + HISTORY - 1, movie.duration, last)
             yield Task(
                 f"{name}_{start}",
                 find(name),
                 prompt=f"what is the {part} of the movie?",
-                answers=(_text(record, part),),
+                answers=(_label(record, part),),
                 kind=part,
                 choices=labels,
                 start=float(start),
@@ -178,12 +219,12 @@ def _classes(label: str, prompt: str) -> Callable[[Records, Videos, str, str], I
     """A reader of whole videos, each with one of a few labels."""
 
     def read(records: Records, find: Videos, split: str, part: str) -> Iterator[Task]:
-        labels = _labels(_text(record, label) for record in records.values())
+        labels = _labels(_label(record, label) for record in records.values())
         for name, record in records.items():
             # COIN's videos that the authors could not get have no such count
             missing = "subset" in record and "num_frames_actual" not in record
             if name not in _LEFT_OUT and _is_of(record, split) and not missing:
-                answers = (_text(record, label),)
+                answers = (_label(record, label),)
                 yield Task(name, find(name), prompt=prompt, answers=answers, choices=labels)
 
     return read
@@ -191,12 +232,13 @@ def _classes(label: str, prompt: str) -> Callable[[Records, Videos, str, str], I
 
 def _questions(records: Records, find: Videos, split: str, part: str) -> Iterator[Task]:
     for name, record in records.items():
+        asked = checked(record, _Question)
         yield Task(
             name,
-            find(record["video"]),
-            question=_cleaned(record["question"]),
-            answers=(_text(record, "answer"),),
-            kind=_text(record, "answer_type"),
+            find(asked.video),
+            question=_cleaned(asked.question),
+            answers=(str(asked.answer),),
+            kind=str(asked.answer_type),
         )
 
 
@@ -211,39 +253,32 @@ def _captions(records: Records, find: Videos, split: str, part: str) -> Iterator
 
     Those of YouCook2's test videos were never published: they are empty.
     """
-    pieces: dict[str, list[Mapping[str, Any]]] = {}
+    pieces: dict[str, list[_Caption]] = {}
     for record in records.values():
-        if record["caption"] not in (None, ""):
-            pieces.setdefault(record.get("segment", record["video"]), []).append(record)
-    for name, told in pieces.items():
-        about = told[0]
+        caption = checked(record, _Caption)
+        if caption.caption not in (None, ""):
+            pieces.setdefault(caption.segment or caption.video, []).append(caption)
+    for name, captions in pieces.items():
+        about = captions[0]
+        start, end = about.start_time, about.end_time
         yield Task(
             name,
-            find(about["video"]),
-            answers=tuple(_text(record, "caption") for record in told),
-            start=max(_number(about, "start_time"), 0.0)
-            if about.get("start_time") is not None
-            else None,
-            end=min(_number(about, "end_time"), _number(about, "duration"))
-            if about.get("end_time") is not None
-            else None,
+            find(about.video),
+            answers=tuple(str(caption.caption) for caption in captions),
+            start=None if start is None else max(start, 0.0),
+            end=None if end is None else min(end, about.duration),
         )
 
 
-def _text(record: Mapping[str, Any], name: str) -> str:
-    """A text, or a number as one; raises TypeError for any other type."""
-    value = record[name]
-    is_number = type(value) is int or (isinstance(value, float) and math.isfinite(value))
-    if isinstance(value, str) or is_number:
-        return str(value)
-    raise TypeError(f"{name} is {value!r:.80}, not a text")
+def _label(record: Mapping[str, Any], name: str) -> str:
+    """A label of a video; raises SchemaError where it is missing, or not one."""
+    return str(getattr(checked(record, _labelled(name)), name))
 
 
-def _number(record: Mapping[str, Any], name: str) -> float:
-    value = record[name]
-    if type(value) is bool or not math.isfinite(number := float(value)):
-        raise TypeError(f"{name} is {value!r:.80}, not a number")
-    return number
+@cache
+def _labelled(name: str) -> type[Struct]:
+    """A record with a label of that name."""
+    return defstruct("Labelled", [(name, Label)])
 
 
 def _labels(names: Iterator[str]) -> tuple[str, ...]:
@@ -252,7 +287,7 @@ def _labels(names: Iterator[str]) -> tuple[str, ...]:
 
 def _is_of(record: Mapping[str, Any], split: str) -> bool:
     """Whether a record is of a split; those without one are of the split of their file."""
-    return bool(record.get("subset", split)[:3] == split[:3])
+    return (checked(record, _Part).subset or split)[:3] == split[:3]
 
 
 def _as_printed(tokens: int, memory: int = 20, frames: int = 100) -> Changes:

@@ -21,8 +21,9 @@ import msgspec
 
 from malmm_cli.datasets.metrics import is_right
 from malmm_cli.errors import UsageError
-from malmm_cli.files.schema import Text, checked, load
+from malmm_cli.files.schema import Text, checked
 from malmm_cli.files.special import kind_of
+from malmm_cli.files.strict_json import load
 from malmm_cli.types import Task
 
 __all__ = ["read_tasks", "task_as_json"]

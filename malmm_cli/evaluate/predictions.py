@@ -19,6 +19,7 @@ from malmm_cli.files.escapes import to_json
 from malmm_cli.files.jsonl import lines_in, open_lines, without
 from malmm_cli.files.schema import checked
 from malmm_cli.files.special import check_own
+from malmm_cli.files.strict_json import load
 from malmm_cli.formats import SCHEMA, check_writable
 from malmm_cli.types import Task
 
@@ -103,9 +104,9 @@ def _read(path: Path, about: dict[str, Any]) -> dict[str, Prediction]:
     try:
         if not lines and not _header(about).encode().startswith(b"".join(x.raw for x in stored)):
             raise ValueError("the only line is not a prediction header")
-        header = checked(json.loads(lines[0]), _Header).predictions if lines else about
-        found = [checked(json.loads(line), Prediction) for line in lines[1:]]
-    except (ValueError, RecursionError) as error:
+        header = checked(load(lines[0]), _Header).predictions if lines else about
+        found = [checked(load(line), Prediction) for line in lines[1:]]
+    except ValueError as error:
         raise UsageError(
             f"{path}: is not a predictions file",
             hint="use --overwrite, or choose another file with --predictions",

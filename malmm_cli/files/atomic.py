@@ -35,10 +35,9 @@ __all__ = [
         "new_file",
         "new_folder",
         "new_path",
-        "permit",
-        "remove_leftovers",
     ),
-    *("sync", "temporary", "writing"),
+    *("move_into", "permit", "remove_leftovers", "rename_folder", "scratch", "sync"),
+    *("temporary", "writing"),
 ]
 
 PREFIX = ".malmm-"
@@ -89,17 +88,12 @@ def new_file(path: Path, *, durable: bool = False, hint: str = ROOM) -> Iterator
 def new_path(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """`new_file` for writers that want a name: a path of the same name in a folder of its own."""
     mode = _permissions(path, stat.S_ISREG)
-    folder = temporary(path)
-    with writing(path):
-        try:
-            folder.mkdir(0o777 if mode is None else 0o700)
-            yield (new := folder / path.name)
-            new.chmod(folder.stat().st_mode & 0o666 if mode is None else mode)
-            if durable:
-                sync(new)
-            os.replace(new, path)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    with writing(path), scratch(path, private=mode is not None) as folder:
+        yield (new := folder / path.name)
+        new.chmod(folder.stat().st_mode & 0o666 if mode is None else mode)
+        if durable:
+            sync(new)
+        os.replace(new, path)
     if durable:
         sync(path.parent)
 
@@ -108,24 +102,50 @@ def new_path(path: Path, *, durable: bool = False) -> Iterator[Path]:
 def new_folder(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """A folder that gets its name when all is in it; an empty one of that name is replaced."""
     mode = _permissions(path, stat.S_ISDIR)
-    folder = temporary(path)
-    with writing(path):
-        try:
-            folder.mkdir(0o777 if mode is None else 0o700)
-            yield folder
-            if mode is not None:
-                folder.chmod(mode)
-            permit(folder)
-            if durable:
-                for inside in (*folder.rglob("*"), folder):
-                    sync(inside)
-            if path.is_dir():
-                path.rmdir()
-            os.replace(folder, path)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    with writing(path), scratch(path, private=mode is not None) as folder:
+        yield folder
+        if mode is not None:
+            folder.chmod(mode)
+        permit(folder)
+        if durable:
+            for inside in (*folder.rglob("*"), folder):
+                sync(inside)
+        rename_folder(folder, path)
     if durable:
         sync(path.parent)
+
+
+@contextmanager
+def scratch(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """A folder with a temporary name beside path; what is in it at the end is removed.
+
+    Others can read it unless it is `private`. Raises OSError.
+    """
+    folder = temporary(path)
+    try:
+        folder.mkdir(0o700 if private else 0o777)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def rename_folder(new: Path, path: Path) -> None:
+    """Give a folder another name, that of an empty one too; raises OSError if it is taken."""
+    if path.is_dir():
+        path.rmdir()
+    os.replace(new, path)
+
+
+def move_into(folder: Path, new: Path, *, last: str) -> None:
+    """Move all that is in `new` into a folder, which keeps what has other names; raises OSError.
+
+    The file named `last` comes last: without it, what is in the folder does not count.
+    """
+    for path in sorted(new.iterdir(), key=lambda path: path.name == last):
+        target = folder / path.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(path, target)
 
 
 def temporary(path: Path) -> Path:

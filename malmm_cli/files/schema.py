@@ -6,14 +6,12 @@ with `forbid_unknown_fields=True` refuse fields that they do not declare.
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-__all__ = ["SchemaError", "Text", "checked", "load"]
+__all__ = ["SchemaError", "Text", "checked"]
 
 T = TypeVar("T")
 
@@ -45,31 +43,12 @@ class SchemaError(ValueError):
 
 
 def checked(content: Any, kind: type[T]) -> T:
-    """`content`, as `json.loads` gives it, as a `kind`; raises SchemaError where it is none."""
+    """JSON that `strict_json.load` gave, as a `kind`; raises SchemaError where it is not one."""
     try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
         said, _, place = str(error).partition(" - at `$")
         raise SchemaError(place.strip("`."), _reason(said)) from error
-
-
-def load(text: str | bytes) -> Any:
-    """`json.loads`; raises ValueError also for a field given twice and brackets without end."""
-    try:
-        return json.loads(text, object_pairs_hook=_once)
-    except RecursionError as error:
-        raise ValueError("not valid JSON: nested too deeply") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not valid JSON: {error}") from error
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object, none of whose fields comes twice."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"duplicate key {twice!r}")
-    return content
 
 
 def _reason(said: str) -> str:

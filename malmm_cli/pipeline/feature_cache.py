@@ -16,17 +16,22 @@ import re
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from msgspec import Meta, Struct, structs, to_builtins
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from malmm_cli.files.atomic import PREFIX, permit, temporary
+from malmm_cli.events import Events
+from malmm_cli.files.atomic import PREFIX, permit, rename_folder, scratch
+from malmm_cli.files.schema import checked
+from malmm_cli.files.strict_json import load
 from malmm_cli.models.base import Features
 
 __all__ = ["DamagedError", "Entry", "FeatureCache", "Writer", "checksum"]
@@ -35,6 +40,20 @@ FORMAT = "malmm-features/2"
 LIMIT = 20 * 10**9  # bytes of a cache, unless told otherwise
 ABOUT = "about.json"
 FORGOTTEN = 24 * 3600.0  # seconds after which nobody works on one any more
+
+
+_Count = Annotated[int, Meta(gt=0)]
+
+
+class _About(Struct, tag_field="format", tag=FORMAT, forbid_unknown_fields=True):
+    """What about.json says, besides the format."""
+
+    video: str
+    model: str
+    frames: _Count
+    files: _Count
+    size: _Count
+    warnings: tuple[str, ...]
 
 
 class DamagedError(Exception):
@@ -134,16 +153,16 @@ class FeatureCache:
 
 
 class Writer:
-    """Makes an entry, chunk by chunk; where that fails, `on_warning` is told and work goes on."""
+    """Makes an entry, chunk by chunk; where that fails, `events` get a warning and work goes on."""
 
-    def __init__(self, cache: FeatureCache, key: str, on_warning: Callable[[str], None]) -> None:
-        self._cache, self._key, self._on_warning = cache, key, on_warning
+    def __init__(self, cache: FeatureCache, key: str, events: Events) -> None:
+        self._cache, self._key, self._events = cache, key, events
         self._files = self._frames = self._size = 0
-        self._place: Path | None = None
-        with self._told():
+        self._stack = ExitStack()
+        self._new: Path | None = None
+        with self._warning():
             cache.folder.mkdir(parents=True, exist_ok=True)
-            self._place = temporary(cache.folder / key)
-            self._place.mkdir()
+            self._new = self._stack.enter_context(scratch(cache.folder / key))
 
     def add(self, features: Features) -> Features:
         """Keep features; return them in half precision, on the CPU.
@@ -152,9 +171,9 @@ class Writer:
         """
         half = features.to("cpu", torch.float16)
         fits = bool(half.rows.isfinite().all())
-        if self._place is not None:
+        if self._new is not None:
             tensors = half.as_dict()
-            with self._told():
+            with self._warning():
                 if not fits:
                     raise OSError("values too large for half precision")
                 if (
@@ -162,7 +181,7 @@ class Writer:
                     > self._cache.limit
                 ):
                     raise OSError(f"they take more than {self._cache.limit / 1e9:g} GB")
-                path = self._place / f"{self._files:06}.safetensors"
+                path = self._new / f"{self._files:06}.safetensors"
                 save_file(tensors, path, {"crc32": checksum(*tensors.values())})
                 self._files += 1
                 self._frames += len(half.rows)
@@ -171,47 +190,43 @@ class Writer:
 
     def finish(self, video: str, model: str, warnings: list[str]) -> None:
         """Give the entry its name; one of that name which another process made is as good."""
-        if self._place is None or not self._files:
+        if self._new is None or not self._files:
             return
         target = self._cache.folder / self._key
-        about = Entry(
-            path=target,
+        about = _About(
             video=os.path.abspath(video),
             model=model,
             frames=self._frames,
             files=self._files,
             size=self._size,
             warnings=tuple(warnings),
-            used=0.0,
         )
-        content = {"format": FORMAT, **asdict(about)}
-        del content["path"], content["used"]
-        with self._told():
-            (self._place / ABOUT).write_text(json.dumps(content), encoding="utf-8")
-            permit(self._place)
+        with self._warning():
+            (self._new / ABOUT).write_text(json.dumps(to_builtins(about)), encoding="utf-8")
+            permit(self._new)
             self._cache.make_room(self._size)
             if _entry(target) is None:
                 shutil.rmtree(target, ignore_errors=True)
-                try:
-                    os.rename(self._place, target)
-                except OSError:
-                    if _entry(target) is None:
-                        raise
+            try:
+                rename_folder(self._new, target)
+            except OSError:
+                if _entry(target) is None:
+                    raise
 
     def close(self) -> None:
         """Leave nothing of an entry that was not finished."""
-        if self._place is not None:
-            shutil.rmtree(self._place, ignore_errors=True)
+        self._stack.close()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _warning(self) -> Iterator[None]:
+        """Give up the entry, with a warning, when the system cannot write it."""
         try:
             yield
         except (OSError, SafetensorError) as error:
             self.close()
-            self._place = None
+            self._new = None
             reason = getattr(error, "strerror", None) or error
-            self._on_warning(f"{self._cache.folder}: features are not cached: {reason}")
+            self._events.warn(f"{self._cache.folder}: features are not cached: {reason}")
 
 
 def _is_ours(path: Path) -> bool:
@@ -226,22 +241,10 @@ def _entry(path: Path) -> Entry | None:
         about = path / ABOUT
         if path.is_symlink() or not about.is_file():  # nothing outside is read, or removed
             return None
-        content = json.loads(about.read_bytes())
-        if content.pop("format") != FORMAT:
-            return None
-        entry = Entry(path=path, used=about.stat().st_mtime, **content)
-    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        content = structs.asdict(checked(load(about.read_bytes()), _About))
+        return Entry(path=path, used=about.stat().st_mtime, **content)
+    except (OSError, ValueError):
         return None
-    numbers = (entry.frames, entry.files, entry.size)
-    known = all(type(number) is int and number > 0 for number in numbers)
-    listed = isinstance(entry.warnings, list)
-    if not (
-        known
-        and listed
-        and all(isinstance(text, str) for text in (entry.video, entry.model, *entry.warnings))
-    ):
-        return None
-    return entry
 
 
 @contextmanager

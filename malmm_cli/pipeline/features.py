@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from malmm_cli.datasets.likeness import background_share, looks_drawn
+from malmm_cli.events import Warnings
 from malmm_cli.files.fingerprint import identity
 from malmm_cli.media.prefetch import ahead
 from malmm_cli.media.sampling import choose_for
@@ -207,7 +208,7 @@ class _Frames:
                 return
         known = len(self.warnings)
         with (
-            closing(Writer(cache, key, self.warnings.append)) as writer,
+            closing(Writer(cache, key, Warnings(self.warnings))) as writer,
             closing(self.encoded(after=last)) as chunks,
         ):
             copied = 0

@@ -30,7 +30,8 @@ from torch import Tensor
 
 from malmm_cli.errors import MediaError, ModelError, UsageError
 from malmm_cli.events import SILENT, Events
-from malmm_cli.files.schema import checked, load
+from malmm_cli.files.schema import checked
+from malmm_cli.files.strict_json import load
 from malmm_cli.formats import open_whole
 from malmm_cli.memory.spans import Slots
 from malmm_cli.models.base import Context

@@ -24,7 +24,8 @@ from malmm_cli.checkpoints.layout import open_regular
 from malmm_cli.checkpoints.state import fill
 from malmm_cli.errors import ModelError, OutputError, first_line
 from malmm_cli.files.atomic import new_folder, new_path, remove_leftovers
-from malmm_cli.files.schema import checked, load
+from malmm_cli.files.schema import checked
+from malmm_cli.files.strict_json import load
 
 __all__ = [
     *("TRAINED", "check_finite", "latest", "read_state", "read_tensors", "restore", "save"),

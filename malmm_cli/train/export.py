@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 from malmm_cli.checkpoints.layout import copy_beside_weights
 from malmm_cli.checkpoints.state import read_state, write_state
-from malmm_cli.files.atomic import new_folder, permit
+from malmm_cli.files.atomic import move_into, permit, scratch, writing
 from malmm_cli.train.checkpoint import check_finite, read_tensors
 
 __all__ = ["export"]
@@ -29,14 +27,9 @@ def export(learnt: Path, base: Path, folder: Path) -> None:
     }
     check_finite(laid_over)
     state |= laid_over
-    place = learnt.parent / "model"
-    with new_folder(place) as new:
+    path = learnt.parent / "model"
+    with writing(path), scratch(path) as new:
         copy_beside_weights(base, new)
         write_state(new, state)
         permit(new)
-        for path in sorted(new.iterdir(), key=lambda path: path.name == "config.json"):
-            target = folder / path.name
-            if target.is_dir():
-                shutil.rmtree(target)
-            os.replace(path, target)
-    place.rmdir()
+        move_into(folder, new, last="config.json")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from malmm_cli.errors import MediaError, ModelError
+from malmm_cli.events import Events
 from malmm_cli.files.fingerprint import identity
 from malmm_cli.models.base import Features
 from malmm_cli.pipeline.feature_cache import DamagedError, FeatureCache
@@ -43,7 +44,7 @@ class Chosen:
 class ClipFeatures:
     """Rows (T, P, C) float16 of clips, from a feature cache in `folder`, or encoded.
 
-    Without a folder every clip is encoded each time.
+    Without a folder every clip is encoded each time. `events` get a note on each damaged video.
     """
 
     def __init__(
@@ -52,13 +53,13 @@ class ClipFeatures:
         settings: Settings,
         chosen: Mapping[Clip, Chosen],
         folder: Path | None,
-        on_warning: Callable[[str], None],
+        events: Events,
     ) -> None:
         self._cache = None if folder is None else FeatureCache(folder, limit=math.inf)
         self._model = replace(model, cache=self._cache)
         self._settings = settings
         self._chosen = chosen
-        self._on_warning = on_warning
+        self._events = events
         self._keys: dict[Clip, str] = {}
 
     def __call__(self, clip: Hashable) -> Tensor:
@@ -104,7 +105,7 @@ class ClipFeatures:
         if not chunks:
             raise MediaError(f"{clip.video}: no frame could be decoded", kind="NoPicture")
         for warning in found.warnings:
-            self._on_warning(f"{clip.video}: {warning}")
+            self._events.note(f"{clip.video}: {warning}")
         rows = Features.joined(chunks).rows.to(DTYPE).cpu()
         if not rows.isfinite().all():
             raise ModelError(

@@ -12,7 +12,7 @@ A folder that was trained here is a model folder like any other, with one more f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -74,10 +74,10 @@ class Training:
         """
         with joined(self.device) as workers:
             # one process reports for all, but each reports damaged videos that it has encoded
-            self._run(workers, events if workers.first else SILENT, on_damage=events.note)
+            self._run(workers, events if workers.first else SILENT, own=events)
 
     @loading.capacity()
-    def _run(self, workers: Workers, events: Events, on_damage: Callable[[str], None]) -> None:
+    def _run(self, workers: Workers, events: Events, own: Events) -> None:
         self._check(workers)
         plan = self._plan(defaults_of(self.model), workers, events)
         model = self._load(workers, events)
@@ -89,7 +89,7 @@ class Training:
         new = longest_answer(net, plan.held_out)
         checks.check_lengths(net, plan.held_out, plan.chosen, plan.settings, new=new)
         place = (self.cache or self._training / "features") if self.keep_features else None
-        features = ClipFeatures(model, plan.settings, plan.chosen, place, on_damage)
+        features = ClipFeatures(model, plan.settings, plan.chosen, place, own)
         missing = [clip for clip in plan.chosen if not features.has(clip)] if place else []
         self._check_room(model, place, sum(map(features.size, missing)))
         with self._held(workers):

@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from malmm_cli.errors import UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.files.jsonl import StoredLine, lines_in, open_lines, without
+from malmm_cli.files.schema import checked
+from malmm_cli.files.strict_json import load
 from malmm_cli.models.base import Trainable
 from malmm_cli.processes.interrupts import Patience
 from malmm_cli.settings import Decoding, Settings
@@ -189,11 +191,17 @@ def longest_answer(net: Trainable[Any], samples: Sequence[Sample]) -> int:
     return max(map(net.answer_tokens, answers), default=1)
 
 
+class _Logged(TypedDict):
+    """What every line of the log holds, among others."""
+
+    step: int
+
+
 def _step(line: StoredLine) -> float:
     """The step of a line of the log; infinity where it is cut off."""
     try:
-        return float(json.loads(line.raw)["step"]) if line.is_whole else math.inf
-    except (ValueError, LookupError, TypeError):
+        return checked(load(line.raw), _Logged)["step"] if line.is_whole else math.inf
+    except ValueError:
         return math.inf
 
 

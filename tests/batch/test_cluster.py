@@ -8,10 +8,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from helpers.batches import broken, ids, planned, run_batch, start
+from helpers.batches import broken, files, ids, planned, run_batch, start
 
 from malmm_cli.batch import cluster as ray_cluster
-from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.errors import MediaError, UsageError
 
 ray = pytest.importorskip("ray")
@@ -41,18 +40,6 @@ def nodes(cluster):
     for node in made:
         if node in cluster.worker_nodes:
             cluster.remove_node(node)
-
-
-@pytest.fixture
-def paths(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return OutputPaths(Path("out.jsonl"))
-
-
-def files(*names):
-    for name in names:
-        Path(name).write_text(name)
-    return list(names)
 
 
 def engine(slow=0.0, log=None, **how):

@@ -10,25 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers import batches
-from helpers.batches import broken, ids, planned, run_batch, start
+from helpers.batches import broken, files, ids, planned, run_batch, start
 
 from malmm_cli.batch import pool
 from malmm_cli.batch.job import Job
-from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.plan import jobs
 from malmm_cli.errors import MediaError, ModelError
-
-
-@pytest.fixture
-def paths(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return OutputPaths(Path("out.jsonl"))
-
-
-def files(*names):
-    for name in names:
-        Path(name).write_text(name)
-    return list(names)
 
 
 def outcomes(names, **how):

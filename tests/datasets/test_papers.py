@@ -261,9 +261,16 @@ def test_a_missing_video_is_left_to_be_found_missing(read, tmp_path):
         ("lvu", LVU, {"part": "colour"}, "unknown task 'colour'"),
         ("msvd-qa", QA, {"part": "director"}, "unknown task 'director'"),
         ("lvu", LVU, {"part": "writer"}, "no entries for writer"),
-        ("msvd-qa", CAPTIONS, {}, "is not a msvd-qa annotation file: KeyError 'question'"),
+        ("msvd-qa", CAPTIONS, {}, "is not a msvd-qa annotation file: no 'question'"),
         ("msvd-qa", [QA], {}, "not a JSON object mapping ids to records"),
         ("msvd-qa", "{", {}, "is not valid JSON"),
+        ("coin", {"v1": {"subset": 3}}, {}, "is not a coin annotation file: no 'target'"),
+        (
+            "coin",
+            {"v1": COIN["c1"] | {"subset": 3}},
+            {},
+            "'subset': expected text, got",
+        ),
         ("msvd-qa", QA, {"videos": ["other.mp4"]}, "none of the videos exist"),
     ],
 )

@@ -5,7 +5,8 @@ from typing import Annotated
 import msgspec
 import pytest
 
-from malmm_cli.files.schema import SchemaError, Text, checked, load
+from malmm_cli.files.schema import SchemaError, Text, checked
+from malmm_cli.files.strict_json import load
 
 
 class Inner(msgspec.Struct, forbid_unknown_fields=True):
@@ -64,3 +65,10 @@ def test_wrong_values_are_named(content, says):
 def test_text_that_is_not_clear_json(text, says):
     with pytest.raises(ValueError, match=says):
         load(text)
+
+
+@pytest.mark.parametrize("text", ["[NaN]", "[-Infinity]", "[1e999]"])
+def test_numbers_that_are_not_finite_are_read_unless_refused(text):
+    assert len(load(text)) == 1
+    with pytest.raises(ValueError, match="is not a finite number"):
+        load(text, finite=True)

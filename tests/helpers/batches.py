@@ -88,6 +88,13 @@ def start(slow: float, log: str | None, number: int) -> Actor:
     return Actor(slow, log)
 
 
+def files(*names: str) -> list[str]:
+    """Write a file of each name, and return the names."""
+    for name in names:
+        Path(name).write_text(name)
+    return list(names)
+
+
 def broken(number: int) -> Actor:
     raise MediaError("no worker today")
 

@@ -264,13 +264,13 @@ def test_two_at_once(model, video, cache, monkeypatch):
 
 
 def test_two_at_the_same_moment(model, video, cache, monkeypatch):
-    rename = os.rename
+    rename = os.replace
 
-    def too_late(place, target):
-        shutil.copytree(place, target)
-        rename(place, target)
+    def too_late(new, path):
+        shutil.copytree(new, path)
+        rename(new, path)
 
-    monkeypatch.setattr("malmm_cli.pipeline.feature_cache.os.rename", too_late)
+    monkeypatch.setattr("malmm_cli.files.atomic.os.replace", too_late)
     assert caption(video, model).warnings == ()
     assert len(list(cache.folder.iterdir())) == len(cache.entries()) == 1
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers.training import QUICK, run_command, same, state_of, steps_logged, tasks, write_tasks
+from helpers.training import QUICK, same, state_of, steps_logged, tasks, write_tasks
 from safetensors.torch import load_file, save_file
 
 from malmm_cli.checkpoints.state import read_state
@@ -35,16 +35,6 @@ main()
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 INTERRUPT = "[os.kill(os.getpid(), signal.{}) for _ in range({})]"
 FILL = "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(one_thread):
-    pass
-
-
-@pytest.fixture
-def run(capsys):
-    return lambda *arguments: run_command(capsys, *arguments)
 
 
 @pytest.fixture(scope="module")

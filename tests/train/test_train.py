@@ -14,7 +14,6 @@ from helpers.training import (
     QUICK,
     ids,
     made_up,
-    run_command,
     same,
     source,
     steps_logged,
@@ -37,16 +36,6 @@ from malmm_cli.train.learner import Learner
 from malmm_cli.types import Task
 
 MEMORY = changed(ASK, memory=2)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(one_thread):
-    pass
-
-
-@pytest.fixture
-def run(capsys):
-    return lambda *arguments: run_command(capsys, *arguments)
 
 
 @pytest.fixture
@@ -566,7 +555,7 @@ def test_features_that_are_kept_outlive_their_video(tmp_path, vicuna_folder):
     settings, clip = changed(ASK, frames=3), Clip(str(video))
     chosen = choose_frames({clip: "1"}, settings, SILENT)
     chosen[Clip(str(tmp_path / "b.mp4"))] = chosen[clip]
-    features = ClipFeatures(model, settings, chosen, tmp_path / "features", print)
+    features = ClipFeatures(model, settings, chosen, tmp_path / "features", SILENT)
     before = features(Clip(str(video)))
     video.unlink()
     assert torch.equal(features(Clip(str(video))), before)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from helpers.training import QUICK, run_command, steps_logged, write_tasks
+from helpers.training import QUICK, steps_logged, write_tasks
 
 from malmm_cli import cli
 from malmm_cli.errors import OutputError, UsageError
@@ -33,16 +33,6 @@ COMMAND = "import malmm_cli.__main__ as program; program.main()"
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 FAIL = "raise ModelError('this is too much')"
 LOST = "ModelError another training process has ended or is unreachable"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(one_thread):
-    pass
-
-
-@pytest.fixture
-def run(capsys):
-    return lambda *arguments: run_command(capsys, *arguments)
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from malmm_cli.datasets.tasks import task_as_json
 from malmm_cli.errors import OutputError, UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.files.atomic import RERUN, new_file, remove_leftovers
+from malmm_cli.files.schema import checked
+from malmm_cli.files.strict_json import load
 from malmm_cli.types import Task
 
 __all__ = ["World", "write_dataset"]
@@ -69,7 +71,7 @@ def write_dataset(world: World, folder: Path, events: Events = SILENT) -> list[T
             raise UsageError(f"{folder} is not empty", hint="choose a new folder")
         if settings.exists() and settings.read_text(encoding="utf-8") != due:
             raise UsageError(
-                f"{folder} was made with other settings: {_changed(settings, world)}",
+                f"{folder} was made with other settings: {_changed(settings, due)}",
                 hint="choose another folder, or use the original settings",
             )
         _write(settings, due)
@@ -101,17 +103,17 @@ def _check_there(folder: Path, videos: Sequence[str]) -> None:
             raise OutputError(f"{path}: removed or replaced while being written", hint=RERUN)
 
 
-def _changed(settings: Path, world: World) -> str:
-    """Where the settings in a file differ from those given."""
+def _changed(settings: Path, due: str) -> str:
+    """Where the settings in a file differ from those that are due there."""
     try:
-        before = json.loads(settings.read_text(encoding="utf-8"))
-        differ = [
-            f"--{name} {_plain(before[name])}, not {_plain(value)}"
-            for name, value in asdict(world).items()
-            if _plain(before[name]) != _plain(value)
-        ]
-    except (ValueError, LookupError, TypeError):
-        differ = []
+        before, now = (asdict(checked(load(text), World)) for text in (settings.read_bytes(), due))
+    except ValueError:
+        before = now = {}
+    differ = [
+        f"--{name} {_plain(before[name])}, not {_plain(now[name])}"
+        for name in now
+        if before[name] != now[name]
+    ]
     return "; ".join(differ) or f"see {settings.name} in it"
 
 
