@@ -11,7 +11,6 @@ import copy
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,10 +50,13 @@ SPEC = Spec(
 def toy_model(chunk: int = 4, **changes: Any) -> Model:
     """Return it as the pipeline gets a model."""
     about = {"name": "toy", "revision": None, "device": "cpu", "dtype": "float32"}
-    model = Model(Toy(), **about, chunk=chunk, folder=Path("toy"), **changes)
-    prints = SimpleNamespace(encoder="encoder", reader="reader", weights="weights")
-    model.__dict__["fingerprints"] = prints
-    return model
+    return ToyModel(Toy(), **about, chunk=chunk, **changes)
+
+
+class ToyModel(Model):
+    """A model without a folder."""
+
+    fingerprints = SimpleNamespace(encoder="encoder", reader="reader", weights="weights")
 
 
 @dataclass
