@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from malmm_cli.errors import MalmmError
 from malmm_cli.evaluate.predictions import Kept, Prediction, digest, kept
@@ -206,7 +205,7 @@ def _predict(
             texts |= {k: candidates[0] for k, candidates in zip(places, found, strict=True)}
         for k, task in enumerate(tasks):
             weighed = (
-                None if k in texts else _weigh(model, context.tokens[k], prompts[k], task.choices)
+                None if k in texts else _weigh(model, context.chosen([k]), prompts[k], task.choices)
             )
             text = texts[k] if weighed is None else max(weighed, key=weighed.__getitem__)
             predictions.append(_prediction(task, prompts[k], text, weighed, seen, settings))
@@ -238,13 +237,13 @@ def _prediction(
     )
 
 
-def _weigh(model: Model, tokens: Tensor, prompt: str, choices: Sequence[str]) -> dict[str, float]:
-    """The log-likelihood of each choice under tokens (n, D) and the prompt."""
-    size = max(VISUAL // len(tokens), 1)
+def _weigh(model: Model, context: Context, prompt: str, choices: Sequence[str]) -> dict[str, float]:
+    """The log-likelihood of each choice after the context of the one prompt."""
+    size = max(VISUAL // context.tokens.shape[1], 1)
     told = []
     for part in (choices[begin : begin + size] for begin in range(0, len(choices), size)):
-        shared = tokens.expand(len(part), -1, -1)
-        told.append(model.net.score(Context(shared), [prompt] * len(part), part))
+        shared = context.chosen([0] * len(part))
+        told.append(model.net.score(shared, [prompt] * len(part), part))
     return dict(zip(choices, torch.cat(told).tolist(), strict=True))
 
 

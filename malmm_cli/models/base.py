@@ -4,8 +4,8 @@ A family encodes frames to features, lets a memory observe them one after the ot
 language model a context that is read from the memory at any time. Nothing outside `models` knows
 more of a family than this.
 
-Letters: B prompts, T features, P positions of a feature, C their width, S slots of a bank,
-n context tokens, D their width.
+Letters: B prompts, T features, P positions of a feature, C their width, W the width of a rider,
+S slots of a bank, n context tokens, D their width.
 """
 
 from __future__ import annotations
@@ -40,15 +40,16 @@ class Spec:
     """What never changes about a model, and its family's defaults.
 
     A feature has `patches` positions of `width`, stands for `frames_per_feature` frames and depends
-    on `halo` frames before and after them. The language model reads `context` tokens, None for any
-    number. `defaults` are settings by task: "caption", "ask". `parts` says how the names of the
-    tensors begin that features ("encoder") and the slots of a memory file ("reader") depend on;
-    `heads` is the number of the encoder's attention heads. `bits` are those that the language model
-    is stored in, None where it is not quantized.
+    on `halo` frames before and after them; `patches` is None where it depends on the size of the
+    video. `riders` gives the width of each rider by its name. The language model reads `context`
+    tokens, None for any number. `defaults` are settings by task: "caption", "ask". `parts` says how
+    the names of the tensors begin that features ("encoder") and the slots of a memory file
+    ("reader") depend on; `heads` is the number of the encoder's attention heads. `bits` are those
+    that the language model is stored in, None where it is not quantized.
     """
 
     family: str
-    patches: int
+    patches: int | None
     width: int
     context: int | None
     policies: tuple[str, ...]
@@ -59,13 +60,27 @@ class Spec:
     bits: int | None = None
     frames_per_feature: int = 1
     halo: int = 0
+    riders: Mapping[str, int] = field(default_factory=dict)
+
+    def features(self, frames: int) -> int:
+        """Return the number of features of so many frames; the last may lack some of its own."""
+        return -(-frames // self.frames_per_feature)
+
+    def shapes(self, number: int, patches: int) -> dict[str, list[int]]:
+        """Return the shapes of so many features, by the names of `Features.as_dict`.
+
+        `patches` counts where the spec leaves them open.
+        """
+        patches = self.patches or patches
+        riders = {f"riders.{name}": [number, patches, w] for name, w in self.riders.items()}
+        return {"rows": [number, patches, self.width], "seconds": [number, 2], **riders}
 
 
 class Features(NamedTuple):
-    """What an encoder makes of T frames.
+    """What an encoder makes of frames.
 
-    `rows` (T, P, C) are what is compared; `seconds` (T, 2) float64 say when the first and the last
-    picture of each is shown; `riders` (T, P, *) are merged with the rows' weights.
+    `rows` (T, P, C) are what is compared; `seconds` (T, 2) float64, on the CPU, say when the first
+    and the last picture of each is shown; `riders` (T, P, W) are merged with the rows' weights.
     """
 
     rows: Tensor
@@ -108,41 +123,61 @@ class Features(NamedTuple):
 class Context:
     """What the language model is given of a video, for B prompts: `tokens` (B, n, D).
 
+    `extras` (B, L, ...) are what a family gives its language model beside them, by names of its
+    own, each with a length L of its own: positions, times, a mask of the tokens that are real.
     `warnings` has those about each prompt, or is empty.
     """
 
     tokens: Tensor = field(repr=False)
     warnings: Sequence[tuple[str, ...]] = ()
+    extras: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def chosen(self, prompts: Sequence[int]) -> Context:
         """Return the same for some of the prompts."""
-        warnings = [self.warnings[k] for k in prompts] if self.warnings else ()
-        return Context(self.tokens[list(prompts)], warnings)
+        which = list(prompts)
+        warnings = [self.warnings[k] for k in which] if self.warnings else ()
+        extras = {name: extra[which] for name, extra in self.extras.items()}
+        return Context(self.tokens[which], warnings, extras)
 
     @staticmethod
     def joined(parts: Sequence[Context]) -> Context:
-        """Return one for the prompts of all parts."""
+        """Return one for the prompts of all parts; the shorter ones end in zeros, masks in False.
+
+        Only families with a "mask" may give contexts of several lengths.
+        """
+        lengths = {part.tokens.shape[1] for part in parts}
+        assert len(lengths) == 1 or "mask" in parts[0].extras, f"no mask for lengths {lengths}"
         warnings = [warning for part in parts for warning in part.warnings]
-        return Context(torch.cat([part.tokens for part in parts]), warnings)
+        extras = {name: _stacked([p.extras[name] for p in parts]) for name in parts[0].extras}
+        return Context(_stacked([part.tokens for part in parts]), warnings, extras)
+
+    def is_finite(self) -> bool:
+        """Return whether tokens and extras are without NaN and infinity."""
+        return all(bool(x.isfinite().all()) for x in (self.tokens, *self.extras.values()))
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """Join (B, L, ...) along B, each as long as the longest."""
+    return nn.utils.rnn.pad_sequence([row for part in parts for row in part], batch_first=True)
 
 
 @dataclass(frozen=True)
 class Work:
     """Something whose size in memory is asked for; with B prompts, one of them is meant.
 
-    "frame" is encoding one frame, "feature" keeping one; "prompt" is keeping a memory for one
-    prompt while `frames` are observed, `chunk` at a time; "answer" is generating one after
-    `context` tokens.
+    "frame" is encoding one frame, "feature" keeping one feature; "prompt" is keeping a memory for
+    one prompt while so many `features` are observed, `chunk` at a time; "answer" is generating one
+    after `context` tokens.
     """
 
     kind: Literal["frame", "feature", "prompt", "answer"]
     prompts: Sequence[str] = ()
     memory: MemoryOptions = field(default_factory=MemoryOptions)
     decoding: Decoding = field(default_factory=Decoding)
-    frames: int = 0
+    features: int = 0
     chunk: int = 1
     context: int = 0
 
@@ -152,10 +187,14 @@ class Memory(Protocol):
 
     @property
     def frames(self) -> int:
-        """Features observed."""
+        """Features observed or skipped, however many frames each stands for."""
 
     def slots(self) -> Slots:
-        """Return copies of what is held, the newest feature last."""
+        """Return copies of what the visual bank holds, then the newest feature.
+
+        Only the newest feature where there is no such bank, or none that is in use. They do not
+        depend on prompts.
+        """
 
     def copy(self) -> Memory:
         """Return an independent copy, tensors included."""
@@ -187,12 +226,18 @@ class VideoModel(Protocol[M]):
         """Return (width, height) of the frames that `encode` takes of such a video."""
 
     def encode(self, frames: Tensor, seconds: Tensor) -> Features:
-        """Encode frames (T, H, W, 3) uint8 RGB, shown at `seconds` (T,)."""
+        """Encode frames (T, H, W, 3) uint8 RGB, shown at `seconds` (T,) float64.
+
+        T is a multiple of `frames_per_feature`. `malmm_cli.pipeline.chunks` repeats the last frame
+        of a video where it is not, gives each chunk the halo of its neighbours, and leaves out
+        what was made of the halo. So the first and last frames are to be encoded as if the video
+        began and ended there.
+        """
 
     def check(
-        self, prompts: Sequence[str], options: MemoryOptions, decoding: Decoding, frames: int
+        self, prompts: Sequence[str], options: MemoryOptions, decoding: Decoding, features: int
     ) -> None:
-        """Raise CapacityError if the language model cannot read what it would be given."""
+        """Raise CapacityError if the language model cannot read what so many features give it."""
 
     def start(
         self,
@@ -208,12 +253,18 @@ class VideoModel(Protocol[M]):
         """
 
     def restore(
-        self, prompts: Sequence[str], options: MemoryOptions, slots: Slots, frames: int
+        self, prompts: Sequence[str], options: MemoryOptions, slots: Slots, features: int
     ) -> M:
-        """Return a memory for prompts that holds `slots` of a video with so many features."""
+        """Return a memory for prompts that holds `slots` of a video with so many features.
+
+        It gives a context; it need not observe any more.
+        """
 
     def observe(self, memory: M, features: Features) -> None:
-        """Let memory take in features that follow those it has seen."""
+        """Let memory take in features that follow those it has seen.
+
+        Their rows and riders may be overwritten afterwards.
+        """
 
     def context(self, memory: M) -> Context:
         """Return what the language model is given now; memory stays as it is."""
@@ -274,8 +325,8 @@ class Trainable(VideoModel[M], Protocol[M]):
     def loss(self, tokens: Tensor, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
         """Return the mean cross-entropy () of answers after tokens (B, n, D) and prompts."""
 
-    def visual_tokens(self, options: MemoryOptions, frames: int) -> int:
-        """Return how many tokens the language model is given of a video of so many frames."""
+    def visual_tokens(self, options: MemoryOptions, features: int) -> int:
+        """Return how many tokens the language model is given of a video of so many features."""
 
     def text_tokens(self, prompt: str, answers: Sequence[str] = ()) -> int:
         """Return how many tokens it reads of a prompt and the longest of its answers."""

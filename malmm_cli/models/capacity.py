@@ -40,13 +40,13 @@ def frames_at_once(model: VideoModel[Any]) -> int:
 
 
 def prompts_at_once(
-    model: VideoModel[Any], prompts: Sequence[str], settings: Settings, *, frames: int, chunk: int
+    model: VideoModel[Any], prompts: Sequence[str], settings: Settings, *, features: int, chunk: int
 ) -> int:
     """Prompts that are remembered at a time, each with query banks and tokens of its own.
 
-    `frames` are to come, `chunk` at a time.
+    So many `features` are to come, `chunk` at a time.
     """
-    work = Work("prompt", prompts, settings.memory, frames=frames, chunk=chunk)
+    work = Work("prompt", prompts, settings.memory, features=features, chunk=chunk)
     return _fitting(model.bytes_for(work), model.device)
 
 
@@ -58,9 +58,9 @@ def answers_at_once(
     return _fitting(model.bytes_for(work), model.answers_on)
 
 
-def is_kept(model: VideoModel[Any], frames: int) -> bool:
-    """Whether there is room in the machine's own memory for the features of so many frames."""
-    return frames <= _fitting(model.bytes_for(Work("feature")), torch.device("cpu"))
+def is_kept(model: VideoModel[Any], features: int) -> bool:
+    """Whether there is room in the machine's own memory for so many features."""
+    return features <= _fitting(model.bytes_for(Work("feature")), torch.device("cpu"))
 
 
 def _fitting(each: int, device: torch.device) -> int:

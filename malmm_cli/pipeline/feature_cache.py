@@ -1,6 +1,7 @@
 """A cache of frame features on disk, so that a video is encoded once for many runs.
 
-    FOLDER/KEY/000000.safetensors  rows (T, P, C) float16, seconds (T, 2) float64, and riders
+    FOLDER/KEY/000000.safetensors  rows (T, P, C) float16, seconds (T, 2) float64,
+                                   and riders.NAME (T, P, W) float16
     FOLDER/KEY/000001.safetensors  the next ones, in order of time
     FOLDER/KEY/about.json          what they are; without it there is no entry
 
@@ -32,7 +33,7 @@ from malmm_cli.events import Events
 from malmm_cli.files.atomic import PREFIX, permit, rename_folder, scratch
 from malmm_cli.files.schema import checked
 from malmm_cli.files.strict_json import load
-from malmm_cli.models.base import Features
+from malmm_cli.models.base import Features, Spec
 
 __all__ = ["DamagedError", "Entry", "FeatureCache", "Writer", "checksum"]
 
@@ -62,7 +63,10 @@ class DamagedError(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """What about.json says of an entry; `size` in bytes, `used` the time of its last use."""
+    """What about.json says of an entry.
+
+    `frames` counts its features, `size` its bytes; `used` is the time of its last use.
+    """
 
     path: Path = field(repr=False)
     video: str
@@ -78,9 +82,9 @@ class Entry:
         """The name of its folder."""
         return self.path.name
 
-    def check(self, patches: int, width: int) -> None:
+    def check(self, spec: Spec) -> None:
         """Raise DamagedError unless every file says that it holds what it should; reads no data."""
-        frames = sum(_shape(path, patches, width) for path in self._files())
+        frames = sum(_number(path, spec) for path in self._files())
         if frames != self.frames:
             raise DamagedError(f"{self.path}: {frames} frames, not {self.frames}")
 
@@ -170,7 +174,7 @@ class Writer:
         Numbers too large for that are returned as they are, and nothing is kept.
         """
         half = features.to("cpu", torch.float16)
-        fits = bool(half.rows.isfinite().all())
+        fits = all(bool(x.isfinite().all()) for x in (half.rows, *half.riders.values()))
         if self._new is not None:
             tensors = half.as_dict()
             with self._warning():
@@ -255,17 +259,19 @@ def _damaged(path: Path) -> Iterator[None]:
         raise DamagedError(f"{path}: {error}") from error
 
 
-def _shape(path: Path, patches: int, width: int) -> int:
-    """The features that a file says it holds; DamagedError if they are not of that shape."""
+def _number(path: Path, spec: Spec) -> int:
+    """The number of features that a file says it holds; DamagedError if they are not the spec's."""
     with _damaged(path), safe_open(path, framework="pt") as file:
-        rows, seconds = file.get_slice("rows"), file.get_slice("seconds")
-        number = int(seconds.get_shape()[0])
-        kinds = (rows.get_dtype(), seconds.get_dtype())
-        shapes = (rows.get_shape(), seconds.get_shape())
-    due = (("F16", "F64"), ([number, patches, width], [number, 2]))
-    if (kinds, shapes) != due or not number:
-        raise DamagedError(f"{path}: holds {kinds} of {shapes}")
-    return number
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        found = {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
+        number, patches, _ = found["rows"][1]
+        shapes = spec.shapes(number, patches)
+    dtypes = {"seconds": "F64"}
+    if found != {name: (dtypes.get(name, "F16"), shape) for name, shape in shapes.items()}:
+        raise DamagedError(f"{path}: holds {found}")
+    if not number:
+        raise DamagedError(f"{path}: holds no features")
+    return int(number)
 
 
 def _read(path: Path) -> Features:

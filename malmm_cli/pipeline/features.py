@@ -22,10 +22,11 @@ from malmm_cli.media.prefetch import ahead
 from malmm_cli.media.sampling import choose_for
 from malmm_cli.models.base import Features
 from malmm_cli.models.device import Clock
+from malmm_cli.pipeline.chunks import encode_chunks, margin
 from malmm_cli.pipeline.feature_cache import DamagedError, FeatureCache, Writer
 from malmm_cli.pipeline.loading import Model, capacity
 from malmm_cli.settings import Settings
-from malmm_cli.types import MediaInfo
+from malmm_cli.types import Frame, MediaInfo
 
 # A file by its path, or what was found when it was probed: nothing is then probed again.
 Video = str | Path | MediaInfo
@@ -50,9 +51,9 @@ def path_of(video: Video) -> str:
 class VideoFeatures:
     """The features of a video's chosen frames, in `chunks`.
 
-    `total` counts all chosen frames; the first `skipped` of them are left out, and the others keep
-    their positions. `seconds` adds up what each stage takes. What `encode` and `replayed` return
-    can be iterated more than once.
+    `total` counts the features of all chosen frames; the first `skipped` of them are left out, and
+    the others keep their positions. `seconds` adds up what each stage takes. What `encode` and
+    `replayed` return can be iterated more than once.
     """
 
     info: MediaInfo
@@ -106,7 +107,8 @@ def open_features(video: Video, model: Model, settings: Settings) -> VideoFeatur
             chunks = frames.cached(model.cache, file)
     if model.net.device.type == "cuda":
         chunks = ahead(_on_a_stream(chunks, model.net.device), 1)
-    return VideoFeatures(info, chunks, len(times), seconds=seconds, warnings=warnings)
+    total = model.net.spec.features(len(times))
+    return VideoFeatures(info, chunks, total, seconds=seconds, warnings=warnings)
 
 
 def _on_a_stream(chunks: Iterator[Features], device: torch.device) -> Iterator[Features]:
@@ -157,28 +159,23 @@ class _Frames:
     def encoded(self, after: float = -math.inf) -> Generator[Features]:
         """Frames later than that, decoded and encoded chunk by chunk."""
         net, size = self.model.net, self.model.chunk
-        times = self.times[self.times > after].tolist()
+        begin = int((self.times <= after).sum())
+        times = self.times[max(begin - margin(net.spec), 0) :].tolist()
         side = net.frame_size(self.info.width, self.info.height)
-        shares: list[NDArray[np.float64]] = []
         read = self.model.reader.read(self.info, times, side, self.warnings.append)
         with closing(ahead(read, 2 * size)) as frames:
-            while True:
-                with self.clock("decode"):
-                    chunk = list(islice(frames, size))
-                if not chunk:
-                    self._compare(shares)
-                    return
-                with self.clock("encode"):
-                    stacked = np.stack([frame.pixels for frame in chunk])
-                    if self.model.origin.world:
-                        shares.append(background_share(stacked))
-                    pixels = torch.from_numpy(stacked)
-                    seconds = [frame.seconds for frame in chunk]
-                    features = net.encode(pixels, torch.tensor(seconds, dtype=torch.float64))
-                yield features
+            for features in encode_chunks(net, self._compared(frames), size, self.clock):
+                known = int((features.seconds[:, 1] <= after).sum())
+                if known < len(features.rows):
+                    yield features.some(slice(known, None))
 
-    def _compare(self, shares: list[NDArray[np.float64]]) -> None:
-        """Warn about a video that is unlike all that the model was trained on."""
+    def _compared(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """The same; warns at the end if they are unlike all that the model was trained on."""
+        shares: list[NDArray[np.float64]] = []
+        for frame in frames:
+            if self.model.origin.world:
+                shares.append(background_share(frame.pixels[None]))
+            yield frame
         if shares and not looks_drawn(np.concatenate(shares)):
             self.warnings.append(
                 f"unlike the drawn videos that {self.model.name} was trained on; "
@@ -197,7 +194,7 @@ class _Frames:
         )
         if (entry := cache.find(key)) is not None:
             try:
-                entry.check(self.model.net.spec.patches, self.model.net.spec.width)
+                entry.check(self.model.net.spec)
                 for number, features in enumerate(entry.chunks(), 1):
                     yield features
                     last, good = float(features.seconds[-1, 1]), number

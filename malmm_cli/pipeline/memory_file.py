@@ -1,12 +1,13 @@
 """Memory files: a video's memory on disk, for questions without the video.
 
-A file holds the visual bank as the newest frame finds it, and that frame as the last slot, in
-safetensors: at most M + 1 slots, whatever the video's length. Letters: S slots, P patch tokens,
-C encoder width.
+A file holds the visual bank as the newest feature finds it, and that feature as the last slot, in
+safetensors: at most M + 1 slots, whatever the video's length. Letters: S slots, P positions of a
+feature, C their width, W the width of a rider.
 
-    slots    (S, P, C) float16    count-weighted means of frames, in time order
-    counts   (S, P) int32         frames in each
-    seconds  (S, P, 2) float64    when the first and the last of them are shown
+    slots        (S, P, C) float16    count-weighted means of features, in time order
+    counts       (S, P) int32         features in each
+    seconds      (S, P, 2) float64    when the first and the last picture of each is shown
+    riders.NAME  (S, P, W) float16    the riders of these features, with the same weights
 
 Files of version 1 have `times` in float32 in place of `seconds`; they are read too.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from malmm_cli.files.schema import checked
 from malmm_cli.files.strict_json import load
 from malmm_cli.formats import open_whole
 from malmm_cli.memory.spans import Slots
-from malmm_cli.models.base import Context
+from malmm_cli.models.base import Context, Spec
 from malmm_cli.models.capacity import prompts_at_once
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline.feature_cache import checksum
@@ -58,6 +59,7 @@ KIND = "malmm-memory/"
 FORMAT = f"{KIND}2"
 # What each version calls the seconds, their number type, and the fingerprint of the weights.
 VERSIONS = {f"{KIND}1": ("times", "F32", "sight"), FORMAT: ("seconds", "F64", "reader")}
+RIDER = "riders."
 MOST_SLOTS = 10_000
 LONGEST_HEADER = 2**20  # bytes
 MOST_WARNINGS = 20
@@ -74,7 +76,7 @@ class MemoryFile:
     """A memory of a video: tensors as above, and where they come from.
 
     `reader` is a fingerprint of the model's part that made them, `sampling` the settings that did.
-    `frames` were seen, from `first` to `last` seconds of `duration`.
+    So many `frames` were seen, from `first` to `last` seconds of `duration`.
     """
 
     slots: Tensor = field(repr=False)
@@ -89,14 +91,19 @@ class MemoryFile:
     duration: float
     sampling: dict[str, Any]
     warnings: list[str]
+    riders: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of the file, by their names there, in the order of their checksum."""
+        riders = {f"{RIDER}{name}": rider for name, rider in sorted(self.riders.items())}
+        return {"slots": self.slots, "counts": self.counts, "seconds": self.seconds, **riders}
 
     def write(self, path: str | Path) -> int:
         """Write it whole or not at all; return its size in bytes. Raises OutputError."""
-        about = {k: v for k, v in self.__dict__.items() if not isinstance(v, Tensor)}
-        tensors = {"slots": self.slots, "counts": self.counts, "seconds": self.seconds}
-        told = json.dumps(about)
-        crc = checksum(*tensors.values(), text=told)
-        content = save(tensors, {"format": FORMAT, "about": told, "crc32": crc})
+        told = json.dumps({name: getattr(self, name) for name in _About.__struct_fields__})
+        crc = checksum(*self.tensors.values(), text=told)
+        content = save(self.tensors, {"format": FORMAT, "about": told, "crc32": crc})
         with open_whole(Path(path), durable=True) as file:
             file.write(content)
         return len(content)
@@ -107,7 +114,8 @@ class MemoryFile:
 
     def as_slots(self) -> Slots:
         """What a memory is restored from."""
-        return Slots(self.slots.float(), self.counts.long(), self.seconds.double())
+        riders = {name: rider.float() for name, rider in self.riders.items()}
+        return Slots(self.slots.float(), self.counts.long(), self.seconds.double(), riders)
 
 
 @capacity()
@@ -130,7 +138,8 @@ def remember(
     with events.stage(f"{path_of(video)}: remembering", "frames"):
         (seen,) = deque(watch(video, (), model, visual, events), maxlen=1)
     slots = seen.memory.slots()
-    if not (half := slots.rows.half().cpu()).isfinite().all():
+    half, *riders = (values.half().cpu() for values in (slots.rows, *slots.riders.values()))
+    if not all(bool(values.isfinite().all()) for values in (half, *riders)):
         raise ModelError(
             f"{model.name} produced values too large for a memory file in {model.dtype}",
             hint="try --dtype float32; if that does not help, the weights are damaged",
@@ -148,6 +157,7 @@ def remember(
         duration=seen.info.duration,
         sampling={name: value for name, value in settings.as_dict().items() if name in SAMPLING},
         warnings=seen.warnings[:MOST_WARNINGS],
+        riders=dict(zip(slots.riders, riders, strict=True)),
     )
 
 
@@ -156,13 +166,13 @@ def recall(
 ) -> tuple[Watched, Context]:
     """What a memory file holds of a video, as if the video had been watched."""
     slots, seconds = kept.as_slots(), dict[str, float]()
-    number = len(slots.rows)
-    size = prompts_at_once(model.net, prompts, settings, frames=number, chunk=number)
+    number, features = len(slots.rows), model.net.spec.features(kept.frames)
+    size = prompts_at_once(model.net, prompts, settings, features=number, chunk=number)
     contexts = []
     for begin in range(0, len(prompts), size):
         part = prompts[begin : begin + size]
         with Clock(model.net.device, seconds)("remember"):
-            memory = model.net.restore(part, settings.memory, slots, kept.frames)
+            memory = model.net.restore(part, settings.memory, slots, features)
         contexts.append(read_context(memory, model, seconds))
     info = MediaInfo(
         path=kept.video,
@@ -220,15 +230,16 @@ def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
                 kind="OtherModel",
             )
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        _check_shapes(slices, about, known["format"], model)
+        _check_shapes(slices, about, known["format"], model.net.spec)
         name = VERSIONS[known["format"]][0]
         slots, counts, seconds = (file.get_tensor(x) for x in ("slots", "counts", name))
-    tensors = {"slots": slots, "counts": counts, "seconds": seconds}
+        riders = {name: file.get_tensor(f"{RIDER}{name}") for name in model.net.spec.riders}
+    kept = MemoryFile(slots=slots, counts=counts, seconds=seconds, riders=riders, **about)
     with _told(path):
-        if known["crc32"] != checksum(*tensors.values(), text=known["about"]):
+        if known["crc32"] != checksum(*kept.tensors.values(), text=known["about"]):
             raise ValueError("checksum mismatch")
-        _check_numbers(**tensors, about=about)
-    return MemoryFile(**tensors, **about)
+        _check_numbers(kept, model.net.spec)
+    return kept
 
 
 @contextmanager
@@ -288,28 +299,26 @@ def _about(text: str, version: str) -> dict[str, Any]:
     return about
 
 
-def _check_shapes(
-    slices: dict[str, Any], about: dict[str, Any], version: str, model: Model
-) -> None:
+def _check_shapes(slices: dict[str, Any], about: dict[str, Any], version: str, spec: Spec) -> None:
     """Raise ValueError for tensors that are not what the model needs, before they are read."""
-    patches, width = model.net.spec.patches, model.net.spec.width
-    number = slices["slots"].get_shape()[0]
+    found = {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
+    number, patches, _ = found["slots"][1]
+    shapes = spec.shapes(number, patches)
     name, dtype, _ = VERSIONS[version]
     due = {
-        "slots": ("F16", [number, patches, width]),
-        "counts": ("I32", [number, patches]),
-        name: (dtype, [number, patches, 2]),
+        "slots": ("F16", shapes["rows"]),
+        "counts": ("I32", shapes["rows"][:2]),
+        name: (dtype, [*shapes["rows"][:2], 2]),
+        **{rider: ("F16", shape) for rider, shape in shapes.items() if rider.startswith(RIDER)},
     }
-    found = {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
-    most = min(about["sampling"]["memory"] + 1, about["frames"], MOST_SLOTS)
+    most = min(about["sampling"]["memory"] + 1, spec.features(about["frames"]), MOST_SLOTS)
     if found != due or not 0 < number <= most:
         raise ValueError(f"it holds {found}")
 
 
-def _check_numbers(slots: Tensor, counts: Tensor, seconds: Tensor, about: dict[str, Any]) -> None:
+def _check_numbers(kept: MemoryFile, spec: Spec) -> None:
     """Raise ValueError for numbers that no memory has."""
-    policy = about["sampling"]["policy"]
-    seen = about["frames"] if policy == "mbc" else len(slots)
-    counted = (counts > 0).all() and (counts.long().sum(0) == seen).all()
-    if not (slots.isfinite().all() and seconds.isfinite().all() and counted):
+    seen = spec.features(kept.frames) if kept.sampling["policy"] == "mbc" else len(kept.slots)
+    counted = (kept.counts > 0).all() and (kept.counts.long().sum(0) == seen).all()
+    if not (counted and all(values.isfinite().all() for values in kept.tensors.values())):
         raise ValueError("counts or times are inconsistent")

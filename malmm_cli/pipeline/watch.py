@@ -9,13 +9,12 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Unpack
 
-from torch import Tensor
-
 from malmm_cli.errors import MediaError, ModelError, UsageError
 from malmm_cli.events import SILENT, Events
-from malmm_cli.models.base import Context, Memory
+from malmm_cli.models.base import Context, Features, Memory, Spec
 from malmm_cli.models.capacity import is_kept, prompts_at_once
 from malmm_cli.models.device import Clock
+from malmm_cli.pipeline.chunks import frames_in
 from malmm_cli.pipeline.features import Video, VideoFeatures, open_features, replayed
 from malmm_cli.pipeline.loading import Model, capacity, check_model
 from malmm_cli.settings import Changes, Settings
@@ -32,7 +31,7 @@ __all__ = [
 
 @dataclass
 class Watched:
-    """What has been seen of a video so far: its memory, and from where to where."""
+    """What has been seen of a video so far: its memory, and `frames` from `first` to `last`."""
 
     info: MediaInfo
     memory: Memory
@@ -42,11 +41,11 @@ class Watched:
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
-    def add(self, seconds: Tensor) -> None:
-        """Count features shown at `seconds` (T, 2)."""
-        self.first = self.first if self.frames else float(seconds[0, 0])
-        self.last = float(seconds[-1, 1])
-        self.frames += len(seconds)
+    def add(self, features: Features, spec: Spec) -> None:
+        """Count the frames of features."""
+        self.first = self.first if self.frames else float(features.seconds[0, 0])
+        self.last = float(features.seconds[-1, 1])
+        self.frames += frames_in(features, spec)
 
 
 def watch(
@@ -88,16 +87,17 @@ def _watch(
     net = model.net
     with _opened(video, model, settings) as found:
         clock = Clock(net.device, found.seconds)
-        frames = found.total - found.skipped
-        net.check(prompts, settings.memory, settings.decoding, frames)
+        number, per, done = found.total - found.skipped, net.spec.frames_per_feature, 0
+        net.check(prompts, settings.memory, settings.decoding, number)
         # slots that cannot fill up need no room
-        memory = net.start(prompts, settings.memory.within(frames), found.total, found.skipped)
+        memory = net.start(prompts, settings.memory.within(number), found.total, found.skipped)
         seen = Watched(found.info, memory, seconds=found.seconds, warnings=found.warnings)
         for features in found.chunks:
             with clock("remember"):
                 net.observe(memory, features)
-            seen.add(features.seconds)
-            events.progress(found.info.path, seen.frames, frames, "frames")
+            seen.add(features, net.spec)
+            done += len(features.seconds)
+            events.progress(found.info.path, done * per, number * per, "frames")
             yield seen
     if not seen.frames:
         raise MediaError(f"{seen.info.path}: no frame could be decoded", kind="NoPicture")
@@ -131,18 +131,18 @@ def watch_whole(
     """
     with ExitStack() as stack:
         found = stack.enter_context(_opened(video, model, settings))
-        frames = found.total - found.skipped
-        size = prompts_at_once(model.net, prompts, settings, frames=frames, chunk=model.chunk)
+        number, chunk = found.total - found.skipped, model.net.spec.features(model.chunk)
+        size = prompts_at_once(model.net, prompts, settings, features=number, chunk=chunk)
         parts = [prompts[begin : begin + size] for begin in range(0, len(prompts), size)]
-        held = model.cache is None and is_kept(model.net, frames)
+        held = model.cache is None and is_kept(model.net, number)
         if len(parts) > 1 and held and not isinstance(video, VideoFeatures):
             found = replayed(found)
         contexts, spent = list[Context](), dict[str, float]()
-        for number, part in enumerate(parts):
-            if number and not held and not isinstance(video, VideoFeatures):
+        for index, part in enumerate(parts):
+            if index and not held and not isinstance(video, VideoFeatures):
                 spent = {stage: spent.get(stage, 0.0) + s for stage, s in found.seconds.items()}
                 found = stack.enter_context(_opened(video, model, settings))
-            update = _Part(events, number, len(parts))
+            update = _Part(events, index, len(parts))
             (seen,) = deque(_watch(found, part, model, settings, update), maxlen=1)
             contexts.append(read_context(seen.memory, model, seen.seconds))
     for stage, seconds in spent.items():
@@ -154,7 +154,7 @@ def read_context(memory: Memory, model: Model, seconds: dict[str, float]) -> Con
     """What the language model is given of a memory; raises ModelError for NaN and infinity."""
     with Clock(model.net.device, seconds)("remember"):
         context = model.net.context(memory)
-    if not context.tokens.isfinite().all():
+    if not context.is_finite():
         raise ModelError(
             f"{model.name} produced NaN or infinite values in {model.dtype}",
             hint="try --dtype float32 or bfloat16; if that does not help, the weights are damaged",

@@ -112,7 +112,8 @@ def check_lengths(
         return
     for sample in samples:
         assert isinstance(sample.clip, Clip)
-        visual = net.visual_tokens(memory, len(chosen[sample.clip].times))
+        features = net.spec.features(len(chosen[sample.clip].times))
+        visual = net.visual_tokens(memory, features)
         length = net.text_tokens(sample.prompt, sample.answers)
         if new:
             length = max(length, net.text_tokens(sample.prompt) + new)

@@ -13,7 +13,7 @@ from torch import Tensor
 from malmm_cli.errors import MediaError, ModelError
 from malmm_cli.events import Events
 from malmm_cli.files.fingerprint import identity
-from malmm_cli.models.base import Features
+from malmm_cli.models.base import Features, Work
 from malmm_cli.pipeline.feature_cache import DamagedError, FeatureCache
 from malmm_cli.pipeline.features import encode, feature_key
 from malmm_cli.pipeline.loading import Model
@@ -77,15 +77,20 @@ class ClipFeatures:
         entry = self._cache.find(self._key(clip)) if self._cache is not None else None
         try:
             if entry is not None:
-                entry.check(self._model.net.spec.patches, self._model.net.spec.width)
+                entry.check(self._model.net.spec)
         except DamagedError:
             return False
         return entry is not None
 
     def size(self, clip: Clip) -> int:
         """Bytes that the features of a clip take."""
-        spec = self._model.net.spec
-        return len(self._chosen[clip].times) * spec.patches * spec.width * DTYPE.itemsize
+        net = self._model.net
+        number = net.spec.features(len(self._chosen[clip].times))
+        if net.spec.patches is None:  # the clip is not probed again for them
+            return number * net.bytes_for(Work("feature"))
+        shapes = net.spec.shapes(number, net.spec.patches)
+        del shapes["seconds"]
+        return DTYPE.itemsize * sum(map(math.prod, shapes.values()))
 
     def _key(self, clip: Clip) -> str:
         if clip not in self._keys:

@@ -24,7 +24,7 @@ def free(monkeypatch):
 
 def prompts(net, **changes):
     settings = changed(CAPTION, **changes)
-    return capacity.prompts_at_once(net, PROMPTS, settings, frames=100, chunk=16)
+    return capacity.prompts_at_once(net, PROMPTS, settings, features=100, chunk=16)
 
 
 def test_one_is_always_done(net, free):
@@ -64,7 +64,7 @@ def test_query_banks_take_what_is_reckoned(net, free):
 
     free(10**9)
     settings = changed(CAPTION, memory=20)
-    at_once = capacity.prompts_at_once(net, PROMPTS, settings, frames=21, chunk=16)
+    at_once = capacity.prompts_at_once(net, PROMPTS, settings, features=21, chunk=16)
     reckoned = capacity.SHARE * 10**9 / at_once
     assert 0.5 * reckoned < held(2) - held(1) <= reckoned
 

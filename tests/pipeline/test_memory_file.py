@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 import malmm_cli
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.memory.bank import PlainBank
-from malmm_cli.memory.spans import Slots, frame_seconds, spans
+from malmm_cli.memory.spans import Slots, feature_seconds, spans
 from malmm_cli.models import registry
 from malmm_cli.models.instructblip.defaults import CAPTION
 from malmm_cli.pipeline import memory_file, watch
@@ -290,7 +290,7 @@ def test_times_of_slots():
     found = spans(counts, seconds)  # as fifo keeps them: two frames went before
     assert found.tolist() == [[[2, 2], [2, 3]], [[3, 4], [4, 4]]]
     slots = Slots(torch.zeros(2, 2, 1), counts, found.double())
-    assert frame_seconds(slots, 5)[2:].tolist() == [[2, 2], [3, 3], [4, 4]]
+    assert feature_seconds(slots, 5)[2:].tolist() == [[2, 2], [3, 3], [4, 4]]
 
 
 def test_a_file_is_no_text_to_print(refused, clip):

@@ -17,6 +17,7 @@ from malmm_cli.memory.bank import PlainBank
 from malmm_cli.models.instructblip.memory import Memory
 from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.models.instructblip.qformer import QFormer, no_projections
+from malmm_cli.models.instructblip.sizes import feature_shape
 from malmm_cli.settings import Decoding
 
 __all__ = [
@@ -156,7 +157,7 @@ def published_generate(
 
 def encoder_work(net: InstructBlip) -> float:
     """Floating point operations of the image encoder for one frame."""
-    vision, patches, width = net.config.vision_config, net.spec.patches, net.spec.width
+    vision, (patches, width) = net.config.vision_config, feature_shape(net.config)
     linear = 4 * width**2 + 2 * width * vision.intermediate_size
     layer = 2 * patches * linear + 4 * patches**2 * width
     cut = 2 * patches * width * 3 * vision.patch_size**2

@@ -58,16 +58,16 @@ class LanguagePart(nn.Module):
         return limit if self.texts.decoder_only else None
 
     def check(
-        self, prompts: Sequence[str], options: MemoryOptions, decoding: Decoding, frames: int
+        self, prompts: Sequence[str], options: MemoryOptions, decoding: Decoding, features: int
     ) -> None:
         """Raise CapacityError if the language model cannot read what it would be given."""
         if prompts:
-            visual = self.visual_tokens(options, frames)
+            visual = self.visual_tokens(options, features)
             check_context(self, visual, prompts, decoding.max_new_tokens)
 
-    def visual_tokens(self, options: MemoryOptions, frames: int) -> int:
-        """How many tokens it is given of a video of so many frames."""
-        return self.num_queries * (frames if options.gives_every_frame else 1)
+    def visual_tokens(self, options: MemoryOptions, features: int) -> int:
+        """How many tokens it is given of a video of so many features."""
+        return self.num_queries * (features if options.gives_every_frame else 1)
 
     def text_tokens(self, prompt: str, answers: Sequence[str] = ()) -> int:
         """How many tokens it reads of a prompt and the longest of its answers."""

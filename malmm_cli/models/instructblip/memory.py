@@ -75,7 +75,8 @@ class Memory:
     def slots(self) -> Slots:
         """What the visual bank holds of the one video, and the newest frame."""
         assert self.newest is not None, "no frame was observed"
-        rows = self.newest.to(torch.promote_types(self.newest.dtype, torch.float32))
+        dtype = torch.promote_types(self.newest.dtype, torch.float32)
+        rows = self.newest.to(dtype, copy=True)
         counts = torch.ones(rows.shape[:2], device=rows.device)
         if self.visual is not None and not self.visual.is_empty:
             held, weights = self.visual.in_time()

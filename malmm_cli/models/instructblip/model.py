@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from malmm_cli.memory.bank import MemoryBank
-from malmm_cli.memory.spans import Slots, frame_seconds
+from malmm_cli.memory.spans import Slots, feature_seconds
 from malmm_cli.models.base import Context, Features, Spec, Work
 from malmm_cli.models.instructblip.cuda_graph import replayed
 from malmm_cli.models.instructblip.defaults import DEFAULTS
@@ -152,7 +152,7 @@ class InstructBlip(LanguagePart):
 
     @torch.no_grad()
     def restore(
-        self, prompts: Sequence[str], options: MemoryOptions, slots: Slots, frames: int
+        self, prompts: Sequence[str], options: MemoryOptions, slots: Slots, features: int
     ) -> Memory:
         """A memory for prompts whose visual bank holds `slots`; each query bank reads them anew."""
         memory = self.start(prompts, options.within(len(slots.rows)))
@@ -160,8 +160,8 @@ class InstructBlip(LanguagePart):
         self.observe(memory, Features(slots.rows, slots.seconds[:, 0]))
         if isinstance(memory.visual, MemoryBank):
             memory.visual.counts[0, : memory.visual.used] = slots.counts[: memory.visual.used]
-        memory.placed, memory.frames = False, frames
-        memory.seconds = [frame_seconds(slots, frames)]
+        memory.placed, memory.frames = False, features
+        memory.seconds = [feature_seconds(slots, features)]
         return memory
 
     @torch.no_grad()
@@ -176,7 +176,10 @@ class InstructBlip(LanguagePart):
         assert len(memory.hidden) % len(rows) == 0, "prompts must be shared evenly among videos"
         memory.seconds.append(features.seconds)
         if memory.reads_apart:
-            self._keep(self.qformer.apart(rows, memory, self.num_queries), memory)
+            if len(memory.hidden):
+                self._keep(self.qformer.apart(rows, memory, self.num_queries), memory)
+            memory.newest = rows[:, -1].clone()  # for `slots`
+            memory.frames += rows.shape[1]
             return
         if memory.keeps_nothing:
             memory.frames += rows.shape[1] - 1
@@ -300,13 +303,12 @@ class InstructBlip(LanguagePart):
 
     def _keep(self, tokens: Tensor, memory: Memory) -> None:
         """Add the tokens (B, T, n, D) of frames that were read apart to memory."""
-        seen, new = memory.frames, tokens.shape[1]
         if memory.policy == "average":
             mean = tokens.mean(dim=1)
             if memory.tokens is not None:
-                mean = torch.lerp(memory.tokens, mean, new / (seen + new))
+                seen = sum(map(len, memory.seconds))
+                mean = torch.lerp(memory.tokens, mean, tokens.shape[1] / seen)
             memory.tokens = mean
         else:
             flat = tokens.flatten(1, 2)
             memory.tokens = flat if memory.tokens is None else torch.cat([memory.tokens, flat], 1)
-        memory.frames = seen + new

@@ -47,13 +47,13 @@ def _prompt(net: Any, work: Work) -> int:
     length = net.num_queries + net.texts.instructions(work.prompts)[0].shape[1]
     held = length * (6 * width + 2 * config.intermediate_size) * size
     if memory.policy == "average" or memory.length == 0:
-        held *= min(work.frames, work.chunk)  # they are read side by side
+        held *= min(work.features, work.chunk)  # they are read side by side
     elif memory.keeps_queries:
-        slots = memory.within(work.frames).length + 1
+        slots = memory.within(work.features).length + 1
         entry = width * (torch.float32.itemsize + 2 * size)  # itself, its key and its value
         held += (config.num_hidden_layers - 1) * slots * length * entry
     if memory.length == 0:
-        held += work.frames * net.num_queries * width * size
+        held += work.features * net.num_queries * width * size
     return int(held)
 
 

@@ -13,7 +13,7 @@ from malmm_cli.models.generation import generate
 from malmm_cli.models.instructblip import random_init
 from malmm_cli.models.instructblip.load import load
 from malmm_cli.models.instructblip.positions import position
-from malmm_cli.settings import Decoding
+from malmm_cli.settings import Decoding, MemoryOptions
 
 WORDS = [
     "what",
@@ -97,6 +97,20 @@ def test_a_copy_goes_its_own_way(net, features):
     remember(net, features[:, :1], memory)
     tokens, _ = remember(net, features[:, 6:], kept)
     assert torch.equal(tokens, watch(net, features))
+
+
+def test_the_plain_form_of_a_memory_has_the_same_slots(net, features):
+    memory = start(net, PROMPTS[:1], length=3)
+    remember(net, features, memory)
+    plain, slots = memory.plain().slots(), memory.slots()
+    for name in ("rows", "counts", "seconds"):
+        assert torch.equal(getattr(plain, name), getattr(slots, name))
+
+
+def test_what_learns_is_in_the_folder_and_tokens_do_not_grow(net):
+    assert net.trainable().keys() <= net.state_dict().keys()
+    how = MemoryOptions(3)
+    assert net.visual_tokens(how, 5) == net.visual_tokens(how, 50)
 
 
 @pytest.mark.parametrize("options", [{}, {"length": 0}, {"policy": "average"}, {"policy": "last"}])
