@@ -126,6 +126,7 @@ class _Done(_Stored):
     frames: _Frames
     seconds: dict[str, float]
     warnings: tuple[str, ...]
+    malmm: str | None = None  # lines of earlier versions do not say it
 
 
 class _Failed(_Stored):
