@@ -13,7 +13,7 @@ import typer
 from malmm_cli.cli.console import emit
 from malmm_cli.cli.options import RunOptions
 from malmm_cli.cli.terminal import Terminal
-from malmm_cli.errors import MalmmError, UsageError
+from malmm_cli.errors import UsageError
 from malmm_cli.files.jsonl import encoded
 from malmm_cli.formats import (
     FORMATS,
@@ -140,7 +140,7 @@ def results(
     try:
         yield add
         finish()
-    except (KeyboardInterrupt, MalmmError):
+    except (KeyboardInterrupt, Exception):
         finish()
         raise
     if any(isinstance(item, Failure) for item in items):
@@ -150,11 +150,15 @@ def results(
 @contextmanager
 def failing(add: Callable[..., None], video: str, task: str, questions: int = 1) -> Iterator[None]:
     """Give the error of the only video to `add` too, once for each question, and pass it on."""
+    from malmm_cli.batch.job import as_malmm_error
+
     try:
         yield
-    except MalmmError as error:
+    except typer.Exit:  # the reader of streamed words went away
+        raise
+    except Exception as error:
         for _ in range(questions):
-            add(Failure(video, task, error), raised=True)
+            add(Failure(video, task, as_malmm_error(video, error)), raised=True)
         raise
 
 

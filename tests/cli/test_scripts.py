@@ -8,6 +8,7 @@ from helpers.commands import FAST, SAMPLE
 
 import malmm_cli
 from malmm_cli.models import registry
+from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.pipeline import loading
 
 GONE = {
@@ -89,6 +90,16 @@ def test_what_fails_later_is_a_failure_too(malmm, write_model):
     assert done.code == 1
     assert json.loads(done.out)["error"]["kind"] == "CapacityError"
     assert done.err.startswith("error: ")
+
+
+def test_a_fault_of_ours_is_a_failure_too(malmm, capsys, monkeypatch):
+    monkeypatch.setattr(InstructBlip, "generate", lambda *about: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        malmm("caption", SAMPLE, *FAST, "--json")
+    failure = json.loads(capsys.readouterr().out)
+    assert failure["error"]["kind"] == "Unexpected"
+    many = json.loads(malmm("caption", SAMPLE, SAMPLE, *FAST, "--json").out)
+    assert many == [failure] * 2
 
 
 def test_a_failure_is_written_where_a_result_would_be(malmm, tmp_path):
