@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from malmm_cli import __version__
-
 if TYPE_CHECKING:  # the command line's help needs these classes, and no arrays
     import numpy as np
     from numpy.typing import NDArray
@@ -92,7 +90,7 @@ class Result:
     duration: float
     seconds: dict[str, float]
     warnings: tuple[str, ...] = ()
-    malmm: str | None = __version__
+    malmm: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as an object of schema "malmm/1", as `--json` prints it."""

@@ -118,25 +118,6 @@ def describe(name: str, *, files: bool = True) -> dict[str, Any]:
     }
 
 
-def lasting(name: str) -> str:
-    """The name of a model, or the absolute path of its folder: it holds in every folder."""
-    folder = os.path.expanduser(name)
-    return os.path.abspath(folder) if name not in KNOWN and os.path.isdir(folder) else name
-
-
-def same_model(one: str, other: str) -> bool:
-    """Whether two names stand for the same repository or folder."""
-    one, other = lasting(one), lasting(other)
-    if os.path.isabs(one) and os.path.isabs(other):
-        return os.path.isdir(one) and os.path.isdir(other) and os.path.samefile(one, other)
-    return _repository(one) == _repository(other)
-
-
-def _repository(name: str) -> str:
-    known = KNOWN.get(name)
-    return known.repository or name if known else name
-
-
 def check_memory(
     name: str, parameters: int, dtype: str, memory: int | None, quantize: str | None = None
 ) -> None:
@@ -185,6 +166,25 @@ def _find(name: str) -> _Named:
     elif known.repository is None:
         return _Named(known, _ASSETS / name)
     return _Named(known, repository=known.repository or name if known else name)
+
+
+def lasting(name: str) -> str:
+    """The name of a model, or the absolute path of its folder: it holds in every folder."""
+    folder = os.path.expanduser(name)
+    return os.path.abspath(folder) if name not in KNOWN and os.path.isdir(folder) else name
+
+
+def same_model(one: str, other: str) -> bool:
+    """Whether two names stand for the same repository or folder."""
+    one, other = lasting(one), lasting(other)
+    if os.path.isabs(one) and os.path.isabs(other):
+        return os.path.isdir(one) and os.path.isdir(other) and os.path.samefile(one, other)
+    return _repository(one) == _repository(other)
+
+
+def _repository(name: str) -> str:
+    known = KNOWN.get(name)
+    return known.repository or name if known else name
 
 
 def _is_repository(name: str) -> bool:

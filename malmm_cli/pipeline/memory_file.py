@@ -42,8 +42,8 @@ from malmm_cli.pipeline.features import Video, path_of
 from malmm_cli.pipeline.loading import Model, capacity, check_model
 from malmm_cli.pipeline.memory_header import (
     FORMAT,
-    READABLE,
     SAMPLING,
+    VERSIONS,
     check_version,
     damaged,
     is_memory_file,
@@ -62,10 +62,6 @@ __all__ = [
     "remember",
 ]
 
-# What each version calls the seconds, their number type, and the fingerprint of the weights.
-VERSIONS = dict(
-    zip(READABLE, [("times", "F32", "sight"), ("seconds", "F64", "reader")], strict=True)
-)
 MOST_SLOTS = 10_000
 MOST_WARNINGS = 20
 MOST = 2**31  # seconds, and frames

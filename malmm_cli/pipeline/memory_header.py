@@ -18,13 +18,14 @@ from malmm_cli.files.schema import checked
 from malmm_cli.settings import Sampling
 
 __all__ = [
-    *("FORMAT", "READABLE", "SAMPLING"),
+    *("FORMAT", "SAMPLING", "VERSIONS"),
     *("check_version", "damaged", "is_memory_file", "model_of"),
 ]
 
 KIND = "malmm-memory/"
 FORMAT = f"{KIND}2"
-READABLE = (f"{KIND}1", FORMAT)
+# What each version calls the seconds, their number type, and the fingerprint of the weights.
+VERSIONS = {f"{KIND}1": ("times", "F32", "sight"), FORMAT: ("seconds", "F64", "reader")}
 LONGEST_HEADER = 2**20  # bytes
 
 # What the file decides of settings when it is asked.
@@ -71,7 +72,7 @@ def model_of(path: str | Path) -> str:
 
 def check_version(path: str | Path, version: str) -> None:
     """Raise MediaError for a version that cannot be read."""
-    if version not in READABLE:
+    if version not in VERSIONS:
         raise MediaError(
             f"{path}: is a memory file of version {version.removeprefix(KIND)}; "
             f"up to version {FORMAT.removeprefix(KIND)} can be read",

@@ -2,14 +2,12 @@
 
 import json
 import shutil
-from functools import partial
 
 import pytest
 from helpers.commands import FAST
 
 import malmm_cli
 from malmm_cli.pipeline import answer
-from malmm_cli.types import Result
 
 
 @pytest.fixture
@@ -28,7 +26,7 @@ def contents(folder):
 @pytest.mark.parametrize("state", ["kept", "lost"])
 @pytest.mark.parametrize("form", [("-o", "out.jsonl"), ("-o", "out/", "--format", "json")])
 def test_results_without_a_version_stay_as_they_are(malmm, videos, clip, form, state, monkeypatch):
-    monkeypatch.setattr(answer, "Result", partial(Result, malmm=None))
+    monkeypatch.setattr(answer, "__version__", None)
     assert malmm("batch", videos, *FAST, *form).code == 0
     before = contents(videos.parent)
     assert before
