@@ -12,7 +12,6 @@ import typer
 
 from malmm_cli.cli.options import RunOptions
 from malmm_cli.errors import MediaError, UsageError
-from malmm_cli.pipeline.memory_header import SAMPLING, is_memory_file, model_of
 from malmm_cli.settings import flag
 
 __all__ = ["for_memory_files"]
@@ -29,6 +28,8 @@ def for_memory_files(
     a file was made, where --model or MALMM_MODEL names another model, where files were made with
     different models, and where a model's folder is gone and none was given.
     """
+    from malmm_cli.pipeline.memory_header import is_memory_file, model_of
+
     files = [video for video in videos if is_memory_file(video)]
     if files:
         _check_free(options, files[0])
@@ -46,6 +47,8 @@ def for_memory_files(
 
 def _check_free(options: RunOptions, file: str) -> None:
     """Raise UsageError for options about what was decided when a memory file was made."""
+    from malmm_cli.pipeline.memory_header import SAMPLING
+
     for name in SAMPLING:
         if getattr(options, name) is not None:
             raise UsageError(
