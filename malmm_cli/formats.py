@@ -12,13 +12,14 @@ from malmm_cli.errors import MalmmError, OutputError, UsageError
 from malmm_cli.files.atomic import new_file, writing
 from malmm_cli.files.escapes import to_json
 from malmm_cli.files.special import STREAMS, kind_of, open_stream
-from malmm_cli.types import MediaInfo, Result, Segment
+from malmm_cli.types import SCHEMA, MediaInfo, Result, Segment
 
 __all__ = [
     "FORMATS",
     "HEADERS",
     "LINES",
     "SCHEMA",
+    "STRUCTURED",
     "SUBTITLES",
     "Failure",
     "as_json",
@@ -32,8 +33,6 @@ __all__ = [
     "open_whole",
     "target",
 ]
-
-SCHEMA = "malmm/1"
 
 
 class Failure:
@@ -53,31 +52,7 @@ def as_json(item: Item) -> dict[str, Any]:
     if isinstance(item, Failure):
         error = {"kind": item.error.kind, "message": item.error.message}
         return {"schema": SCHEMA, "video": item.video, "task": item.task, "error": error}
-    return {
-        "schema": SCHEMA,
-        "video": item.video,
-        "task": item.task,
-        "prompt": item.prompt,
-        "question": item.question,
-        "text": item.text,
-        "segments": [
-            {"start": _round(s.start), "end": _round(s.end), "text": s.text} for s in item.segments
-        ],
-        "candidates": list(item.candidates),
-        "model": item.model,
-        "revision": item.revision,
-        "device": item.device,
-        "dtype": item.dtype,
-        "memory": {"length": item.memory, "policy": item.policy, "banks": item.banks},
-        "frames": {
-            "used": item.frames,
-            "first": _round(item.first),
-            "last": _round(item.last),
-            "duration": _round(item.duration),
-        },
-        "seconds": {stage: _round(seconds) for stage, seconds in item.seconds.items()},
-        "warnings": list(item.warnings),
-    }
+    return item.to_dict()
 
 
 def format_line(item: Item, form: str, *, several: bool) -> str:
@@ -149,6 +124,7 @@ LINES: dict[str, Callable[[Item, bool], str]] = {"text": _text, "jsonl": _jsonl,
 HEADERS = {"tsv": "video\tstart\tend\tquestion\ttext\n"}
 SUBTITLES: dict[str, Callable[[Sequence[Item], bool], str]] = {"srt": _srt, "vtt": _vtt}
 WHOLE = {"json": _json, **SUBTITLES}
+STRUCTURED = ("json", "jsonl")  # those in which failures stand too
 FORMATS = ("text", "json", "jsonl", "srt", "vtt", "tsv")
 
 
@@ -262,10 +238,6 @@ def make_folder(path: Path) -> None:
     """Make a folder, unless it is there."""
     with writing(path):
         path.mkdir(exist_ok=True)
-
-
-def _round(seconds: float) -> float:
-    return round(seconds, 3)
 
 
 def _stamp(seconds: float, comma: str) -> str:

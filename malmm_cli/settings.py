@@ -26,6 +26,7 @@ __all__ = [
     "by_kind",
     "changed",
     "check_types",
+    "flag",
     "prompts_for",
 ]
 
@@ -205,6 +206,11 @@ def changed(settings: Settings, **changes: Any) -> Settings:
     settings = replace(settings, **parts, **changes)
     _check(settings)
     return settings
+
+
+def flag(name: str) -> str:
+    """What the command line calls an option: "--max-new-tokens", "--from"."""
+    return "--" + {"start": "from", "end": "to"}.get(name, name).replace("_", "-")
 
 
 def by_kind(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the command line's help needs these classes, and no arrays
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["VIDEO_SUFFIXES", "Frame", "MediaInfo", "Result", "Segment", "Task"]
+__all__ = ["SCHEMA", "VIDEO_SUFFIXES", "Frame", "MediaInfo", "Result", "Segment", "Task"]
+
+SCHEMA = "malmm/1"  # of JSON: keys may be added, none change
 
 # what a file in a folder is called that is taken for a video before it is opened
 VIDEO_SUFFIXES = (
@@ -65,6 +67,7 @@ class Result:
     the search, best first; `segments` cover the part of the video that was looked at. `frames`
     counts the pictures used, from `first` to `last` seconds of `duration`. `seconds` says how long
     each stage took, "decode" how long frames were waited for: they are decoded beside the rest.
+    `malmm` is the version that made it; None where an earlier version did not say so.
     """
 
     video: str
@@ -87,6 +90,42 @@ class Result:
     duration: float
     seconds: dict[str, float]
     warnings: tuple[str, ...] = ()
+    malmm: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as an object of schema "malmm/1", as `--json` prints it."""
+        version = {} if self.malmm is None else {"malmm": self.malmm}
+        return {
+            "schema": SCHEMA,
+            **version,
+            "video": self.video,
+            "task": self.task,
+            "prompt": self.prompt,
+            "question": self.question,
+            "text": self.text,
+            "segments": [
+                {"start": _rounded(s.start), "end": _rounded(s.end), "text": s.text}
+                for s in self.segments
+            ],
+            "candidates": list(self.candidates),
+            "model": self.model,
+            "revision": self.revision,
+            "device": self.device,
+            "dtype": self.dtype,
+            "memory": {"length": self.memory, "policy": self.policy, "banks": self.banks},
+            "frames": {
+                "used": self.frames,
+                "first": _rounded(self.first),
+                "last": _rounded(self.last),
+                "duration": _rounded(self.duration),
+            },
+            "seconds": {stage: _rounded(seconds) for stage, seconds in self.seconds.items()},
+            "warnings": list(self.warnings),
+        }
+
+
+def _rounded(seconds: float) -> float:
+    return round(seconds, 3)
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ def test_an_evaluation(here, model):
     assert len(events.timings) == len(events.errors) == 1
     assert events.counts == [(1, 2), (2, 2)]
     assert found.as_dict()["questions"]["frames"] == 2
-    with pytest.raises(UsageError, match="with questions memory 1, not 2"):
+    with pytest.raises(UsageError, match="with --memory 1, not 2"):
         malmm_cli.evaluate.run(data, model=model, **{**FEW, "memory": 2})
 
 

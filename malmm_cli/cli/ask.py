@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
+from malmm_cli.cli.memory_files import for_memory_files
 from malmm_cli.cli.options import RunOptions, with_options
-from malmm_cli.cli.running import load_model, probed, results, streams_words
+from malmm_cli.cli.questions import LISTED, with_listed
+from malmm_cli.cli.running import failing, load_model, probed, results, streams_words
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.settings import prompts_for
 
 
 @with_options("ask")
 def ask(
+    context: typer.Context,
     video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False)],
     questions: Annotated[list[str], typer.Argument(metavar="QUESTION", show_default=False)],
     *,
@@ -21,25 +25,36 @@ def ask(
 ) -> None:
     """Answer questions about a video.
 
-    The video is read once for all questions.
+    The video is read once for all questions. A QUESTION of - stands for those on stdin, one per
+    line.
 
-    VIDEO may also be a memory file made by `malmm remember`.
+    VIDEO may also be a memory file made by `malmm remember`; the model that made it is used.
+
+    --json prints one object for one QUESTION, and a list for several or -. --format jsonl prints
+    one line for each. Both include failures.
 
     \b
     malmm ask cooking.mp4 "What does she add after the eggs?"
     malmm ask cooking.mp4 "How many eggs?" "What is fried first?" --json
-    malmm ask cooking.malmm "What is fried first?"
+    malmm ask cooking.mp4 - --format jsonl < questions.txt
+    malmm ask cooking.memory "What is fried first?"
     malmm ask match.mp4 "Who scores?" --fps 2 --from 44:00 --to 46:30
     """
+    options = for_memory_files(options, [video], context)
     settings = options.settings("ask")
+    several = len(questions) > 1 or LISTED in questions
+    questions = with_listed(questions, sys.stdin)
     prompts_for(questions, settings)  # what is wrong with them is told before the model is loaded
-    with results(options, [video], questions=len(questions)) as add:
-        (opened,) = probed(options, [video], settings)
+    with results(options, [video], several=several) as add:
+        with failing(add, video, "ask", len(questions)):
+            (opened,) = probed([video], settings)
         model = load_model(options)
         settings = model.settings("ask", **options.changes())
         from malmm_cli.pipeline.answer import ask
 
-        streams = len(questions) == 1 and streams_words(options, settings)
+        streams = not several and streams_words(options, settings)
         events = Terminal.of(options, streams=streams)
-        for answer in ask(opened, questions, model=model, settings=settings, events=events):
+        with failing(add, video, "ask", len(questions)):
+            answers = ask(opened, questions, model=model, settings=settings, events=events)
+        for answer in answers:
             add(answer, streamed=streams)

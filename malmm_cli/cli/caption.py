@@ -7,20 +7,25 @@ from typing import Annotated
 
 import typer
 
+from malmm_cli.cli.memory_files import for_memory_files
 from malmm_cli.cli.options import RunOptions, with_options
-from malmm_cli.cli.running import load_model, probed, results, streams_words
+from malmm_cli.cli.running import failing, load_model, probed, results, streams_words
 from malmm_cli.cli.terminal import Terminal
 
 
 @with_options("caption")
 def caption(
+    context: typer.Context,
     videos: Annotated[list[str], typer.Argument(metavar="VIDEO", show_default=False)],
     *,
     options: RunOptions,
 ) -> None:
     """Describe videos.
 
-    VIDEO may also be a memory file made by `malmm remember`.
+    VIDEO may also be a memory file made by `malmm remember`; the model that made it is used.
+
+    --json prints one object for one VIDEO and a list for several, --format jsonl one line for
+    each, failures included.
 
     \b
     malmm caption holiday.mp4
@@ -28,9 +33,11 @@ def caption(
     malmm caption *.mp4 --format jsonl -o captions.jsonl
     malmm caption lecture.mkv --from 10:00 --to 25:30 --json
     """
+    options = for_memory_files(options, videos, context)
     settings = options.settings("caption")
-    with results(options, videos) as add:
-        opened = probed(options, videos, settings)
+    with results(options, videos, several=len(videos) > 1) as add:
+        with failing(add, videos[0], "caption"):
+            opened = probed(videos, settings)
         model = load_model(options)
         settings = model.settings("caption", **options.changes())
         from malmm_cli.batch.job import attempt
@@ -40,6 +47,8 @@ def caption(
         events = Terminal.of(options, streams=streams)
         work = partial(caption, model=model, settings=settings, events=events)
         if len(videos) == 1:
-            add(work(opened[0]), streamed=streams)
+            with failing(add, videos[0], "caption"):
+                result = work(opened[0])
+            add(result, streamed=streams)
         for video in videos if len(videos) > 1 else ():
             add(attempt(video, work, "caption"))

@@ -106,18 +106,19 @@ def _print_scores(options: RunOptions, found: Evaluation) -> None:
     if options.json:
         _emit_json(found.as_dict())
     else:
-        emit(report.lines(found.scores, found.paper))
+        emit(report.head(found.as_dict(), found.scores) + report.lines(found.scores, found.paper))
     _finish(options, [found.scores], found.path)
 
 
 def _print_ablation(options: RunOptions, found: Ablation, picture: Path) -> None:
     """The table on stdout, the picture in its file."""
+    from malmm_cli.evaluate import report
     from malmm_cli.evaluate.ablation import as_table
 
     if options.json:
         _emit_json(found.as_dict())
     else:
-        emit(as_table(found.rows))
+        emit(report.head(found.as_dict(), found.rows[0]["scores"]) + as_table(found.rows))
     if not found.draw(picture):
         note("no plot: no question was answered")
     _finish(options, [row["scores"] for row in found.rows], found.folder)

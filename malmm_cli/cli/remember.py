@@ -31,13 +31,13 @@ def remember(
 ) -> None:
     """Save a video's memory to a file.
 
-    Later questions need the same model, but not the video. With the published models a file takes
-    0.73 MB per memory slot, plus 0.73 MB for the newest frame, however long the video is.
+    Later questions use the same model, and do not need the video. With the published models a file
+    takes 0.73 MB per memory slot, plus 0.73 MB for the newest frame, however long the video is.
 
     \b
-    malmm remember lecture.mp4 -o lecture.malmm --fps 1 --memory 40
-    malmm ask lecture.malmm "What is on the board?"
-    malmm caption lecture.malmm
+    malmm remember lecture.mp4 -o lecture.memory --fps 1 --memory 40
+    malmm ask lecture.memory "What is on the board?"
+    malmm caption lecture.memory
     """
     settings = options.settings("caption")
     if str(output) == "-":
@@ -48,7 +48,7 @@ def remember(
     if memory_file.is_memory_file(video):
         raise UsageError(f"{video}: is already a memory file", hint="give the video")
     memory_file.check(settings)
-    (opened,) = probed(options, [video], settings)
+    (opened,) = probed([video], settings)
     model = load_model(options)
     events = Terminal.of(options)
     kept = memory_file.remember(opened, model, events=events, **options.changes())

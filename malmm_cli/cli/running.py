@@ -19,6 +19,7 @@ from malmm_cli.formats import (
     FORMATS,
     HEADERS,
     LINES,
+    STRUCTURED,
     SUBTITLES,
     Failure,
     Item,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from malmm_cli.pipeline.loading import Model
 
 __all__ = [
+    "failing",
     "load_model",
     "probed",
     "results",
@@ -42,23 +44,23 @@ __all__ = [
 ]
 
 
-def probed(options: RunOptions, videos: Sequence[str], settings: Settings) -> list[Video]:
+def probed(videos: Sequence[str], settings: Settings) -> list[Video]:
     """Probe a single video, so that errors appear before the model is loaded.
 
     Several are probed one by one when it is their turn, so that one cannot hide the others.
     """
     from malmm_cli import media
     from malmm_cli.media.sampling import choose_for
-    from malmm_cli.pipeline.memory_file import is_memory_file
+    from malmm_cli.pipeline.memory_header import is_memory_file, model_of
 
-    files = [video for video in videos if is_memory_file(video)]
-    if files:
-        _check_free(options, files[0])
-    elif len(videos) == 1:
-        info = media.probe(videos[0], settings.sampling.decoder)
-        choose_for(info, settings.sampling)
-        return [info]
-    return list(videos)
+    if len(videos) > 1:
+        return list(videos)
+    if is_memory_file(videos[0]):
+        model_of(videos[0])
+        return list(videos)
+    info = media.probe(videos[0], settings.sampling.decoder)
+    choose_for(info, settings.sampling)
+    return [info]
 
 
 def load_model(options: RunOptions) -> Model:
@@ -80,19 +82,6 @@ def load_model(options: RunOptions) -> Model:
     return replace(model, cache=options.feature_cache())
 
 
-def _check_free(options: RunOptions, file: str) -> None:
-    """Raise UsageError for options about what was decided when a memory file was made."""
-    from malmm_cli.pipeline.memory_file import SAMPLING
-
-    for name in SAMPLING:
-        if getattr(options, name) is not None:
-            flag = {"start": "from", "end": "to"}.get(name, name.replace("_", "-"))
-            raise UsageError(
-                f"--{flag}: {file} is a memory file, and this was fixed when it was made",
-                hint="leave it out, or rebuild the file: malmm remember VIDEO -o FILE",
-            )
-
-
 def streams_words(options: RunOptions, settings: Settings) -> bool:
     """Whether a text that is all of the output can be printed word by word."""
     plain = form_of(options) == "text" and options.output is None
@@ -101,12 +90,14 @@ def streams_words(options: RunOptions, settings: Settings) -> bool:
 
 @contextmanager
 def results(
-    options: RunOptions, videos: Sequence[str], *, questions: int = 1
+    options: RunOptions, videos: Sequence[str], *, several: bool
 ) -> Iterator[Callable[..., None]]:
     """Takes items one by one; prints them as they come, or writes all at the end.
 
-    Items that were `streamed`, word by word, lack the end of their line. What is done
-    when Ctrl-C comes is kept. Leaves with exit code 1 if some of several failed.
+    `several` says that more than one was asked for: JSON is a list then. Items that were
+    `streamed`, word by word, lack the end of their line; failures that will be `raised` are not
+    reported. What is done when Ctrl-C or an error comes is kept. Leaves with exit code 1 if some of
+    several failed.
     """
     form = form_of(options)
     if form in SUBTITLES and len(videos) > 1:
@@ -117,7 +108,6 @@ def results(
     if output:
         check_writable(output, overwrite=options.overwrite, inputs=videos)
     streams = form in LINES and output is None
-    several = len(videos) * questions > 1
     events = Terminal.of(options)
     items: list[Item] = []
     finished = False
@@ -128,17 +118,20 @@ def results(
             return
         text = format_whole(items, form, several=several)
         with held():
+            finished = True
             if output is None:
                 emit(text)
             else:
                 with open_whole(output) as file:
                     file.write(encoded(text))
-            finished = True
 
-    def add(item: Item, *, streamed: bool = False) -> None:
+    def add(item: Item, *, streamed: bool = False, raised: bool = False) -> None:
         if streamed:
             emit("\n")
-        events.report(item)
+        if not raised:
+            events.report(item)
+        elif form not in STRUCTURED:
+            return
         if streams and not streamed:
             header = "" if items else HEADERS.get(form, "")
             emit(header + format_line(item, form, several=several))
@@ -147,11 +140,26 @@ def results(
     try:
         yield add
         finish()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception):
         finish()
         raise
     if any(isinstance(item, Failure) for item in items):
         raise typer.Exit(1)
+
+
+@contextmanager
+def failing(add: Callable[..., None], video: str, task: str, questions: int = 1) -> Iterator[None]:
+    """Give the error of the only video to `add` too, once for each question, and pass it on."""
+    from malmm_cli.batch.job import as_malmm_error
+
+    try:
+        yield
+    except typer.Exit:  # the reader of streamed words went away
+        raise
+    except Exception as error:
+        for _ in range(questions):
+            add(Failure(video, task, as_malmm_error(video, error)), raised=True)
+        raise
 
 
 def form_of(options: RunOptions) -> str:

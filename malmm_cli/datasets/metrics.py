@@ -17,7 +17,7 @@ import regex  # unlike re, it knows combining marks, symbols and scripts
 
 from malmm_cli.errors import UsageError
 
-__all__ = ["canonical", "caption_scores", "is_right", "normalised", "words"]
+__all__ = ["canonical", "caption_scores", "each_caption", "is_right", "normalised", "words"]
 
 _NUMBERS = {
     word: str(number)
@@ -120,6 +120,13 @@ def caption_scores(texts: Sequence[str], references: Sequence[Sequence[str]]) ->
     CIDEr weighs words by how few captions of the whole set have them, so that of one alone is 0.
     Raises UsageError where the extra `eval` is not installed.
     """
+    return each_caption(texts, references)[0]
+
+
+def each_caption(
+    texts: Sequence[str], references: Sequence[Sequence[str]]
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """What `caption_scores` gives, and the values of which CIDEr and ROUGE-L are the means."""
     try:
         from pycocoevalcap.bleu.bleu import Bleu
         from pycocoevalcap.cider.cider import Cider
@@ -132,9 +139,10 @@ def caption_scores(texts: Sequence[str], references: Sequence[Sequence[str]]) ->
     targets = {n: [" ".join(words(text)) for text in given] for n, given in enumerate(references)}
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # Bleu prints
         bleu = Bleu(4).compute_score(targets, candidates)[0][3]
-    cider = Cider().compute_score(targets, candidates)[0]
-    rouge = Rouge().compute_score(targets, candidates)[0]
-    return {"cider": float(cider), "bleu4": float(bleu), "rouge_l": float(rouge)}
+    cider, ciders = Cider().compute_score(targets, candidates)
+    rouge, rouges = Rouge().compute_score(targets, candidates)
+    scores = {"cider": float(cider), "bleu4": float(bleu), "rouge_l": float(rouge)}
+    return scores, {"cider": list(map(float, ciders)), "rouge_l": list(map(float, rouges))}
 
 
 def words(text: str) -> list[str]:

@@ -9,9 +9,10 @@ from typing import Any
 
 from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.errors import UsageError
+from malmm_cli.evaluate.naming import option, options_of
 from malmm_cli.evaluate.predict import Plan, Run, predict
 from malmm_cli.evaluate.predictions import Prediction
-from malmm_cli.evaluate.report import percent, seconds_text, table
+from malmm_cli.evaluate.report import interval, percent, seconds_text, table
 from malmm_cli.evaluate.scores import Age, Rule, ages, score
 from malmm_cli.pipeline.loading import Model
 from malmm_cli.settings import Defaults, Settings, changed
@@ -127,24 +128,42 @@ def ablate(
 
 
 def as_table(results: Sequence[dict[str, Any]]) -> str:
-    """One line for each row: right answers in percent, by age of evidence and length of video."""
+    """One line for each row: right answers in percent, by age of evidence and length of video.
+
+    Its second line has the number of tasks, which is that of the first row. The interval is that
+    of the column before it.
+    """
     lengths = {found["from"]: found for result in results for found in result["scores"]["length"]}
     slots = results[0]["scores"]["age"]["slots"]
     captions = any(result["scores"]["captions"]["count"] for result in results)
-    heading = ["", "", "questions", f"newer than {slots}", f"{slots} or older"]
-    heading += [_length(lengths[low]) for low in sorted(lengths)]
-    heading += ["captions"] * captions + ["failed"]
-    lines = [heading]
-    for result in results:
+    nothing = {"exact": None, "count": 0, "interval": None}
+
+    def rates(result: dict[str, Any]) -> list[dict[str, Any]]:
         scores = result["scores"]
         by_length = {found["from"]: found for found in scores["length"]}
-        nothing = {"exact": None}
-        rates = [scores["questions"], scores["age"]["newer"], scores["age"]["older"]]
-        rates += [by_length.get(low, nothing) for low in sorted(lengths)]
-        rates += [scores["captions"]] * captions
-        failed = str(scores["failed"] or "")
-        lines.append([result["name"], result["how"], *map(percent, rates), failed])
+        found = [scores["questions"], scores["age"]["newer"], scores["age"]["older"]]
+        found += [by_length.get(low, nothing) for low in sorted(lengths)]
+        return found + [scores["captions"]] * captions
+
+    names = ["questions", f"newer than {slots}", f"{slots} or older"]
+    names += [_length(lengths[low]) for low in sorted(lengths)] + ["captions"] * captions
+    counts = [str(rate["count"] or "–") for rate in rates(results[0])]
+    main = 0 if results[0]["scores"]["questions"]["count"] else len(names) - 1
+    lines = [
+        ["", "", *_inserted(names, main, "95 % interval"), "failed"],
+        ["n", "", *_inserted(counts, main, ""), ""],
+    ]
+    for result in results:
+        found = rates(result)
+        cells = _inserted([*map(percent, found)], main, interval(found[main]))
+        failed = str(result["scores"]["failed"] or "")
+        lines.append([result["options"], result["how"], *cells, failed])
     return table(lines, left=2)
+
+
+def _inserted(cells: list[str], place: int, cell: str) -> list[str]:
+    """Cells with another one behind that at a place."""
+    return [*cells[: place + 1], cell, *cells[place + 1 :]]
 
 
 def _length(found: dict[str, Any]) -> str:
@@ -162,7 +181,17 @@ def _scored(
 ) -> dict[str, Any]:
     scores = score(tasks, said, rule, known)
     about = {"name": row.name, "how": row.how, "family": row.family}
+    about["options"] = _options(row, row.plan.most(tasks).as_dict())
     return {**about, **row.plan.as_dict(), "scores": scores}
+
+
+def _options(row: Row, settings: dict[str, Any]) -> str:
+    """What a row changes, as the command line names it: "--memory 5"."""
+    if row.how == GIVEN:
+        return options_of(settings, ("banks", "policy", "memory", "frames", "fps"))
+    if row.how == TRAINED:
+        return " ".join(option(name, value) for name, value in VARIANTS[row.name].items())
+    return row.name if row.plan.newest else options_of(settings, [row.family])
 
 
 def _changed(plan: Plan, changes: dict[str, Any]) -> Plan:

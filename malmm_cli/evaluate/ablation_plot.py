@@ -78,7 +78,7 @@ def draw(results: Results, path: Path) -> bool:
             fontsize=8,
             frameon=False,
         )
-    figure.suptitle(f"black: the given model, {given['name']}", fontsize=11)
+    figure.suptitle(f"black: the given model, {given['options']}", fontsize=11)
     with open_whole(path) as file:
         figure.savefig(file, format="png", dpi=150)
     return True
@@ -98,7 +98,7 @@ def _panel(axes: Axes, given: dict[str, Any], members: Results, side: Side) -> N
             marker="." if own else MARKERS[(number - 1) % len(MARKERS)],
             linewidth=2.4 if own else 1.3,
             markersize=5,
-            label="given" if own else result["name"],
+            label="given" if own else result["options"],
             zorder=3 if own else 2,
         )
     axes.set_xticks(range(len(bins)), [_tick(found, side) for found in bins], fontsize=8)

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import structs
 
 from malmm_cli.errors import UsageError
+from malmm_cli.evaluate.naming import difference
 from malmm_cli.files.escapes import to_json
 from malmm_cli.files.jsonl import lines_in, open_lines, without
 from malmm_cli.files.schema import checked
@@ -113,26 +114,12 @@ def _read(path: Path, about: dict[str, Any]) -> dict[str, Prediction]:
         ) from error
     if header != about:
         raise UsageError(
-            f"{path}: holds predictions {_difference(header, about)}",
+            f"{path}: holds predictions {difference(header, about)}",
             hint="use --overwrite, or choose another file with --predictions",
         )
     if len(lines) < len(stored):
         without(path, [(stored[-1].start, stored[-1].stop)])
     return {prediction.id: prediction for prediction in found}
-
-
-def _difference(there: dict[str, Any], here: dict[str, Any], where: str = "") -> str:
-    """The first thing that differs, in words: "with questions memory 10, not 20"."""
-    for name in {**here, **there}:
-        one, other = there.get(name), here.get(name)
-        if one == other:
-            continue
-        if isinstance(one, dict) and isinstance(other, dict):
-            return _difference(one, other, f"{where}{name} ")
-        if name == "tasks":
-            break
-        return f"with {where}{name} {one}, not {other}"
-    return "for other tasks"
 
 
 def _header(about: dict[str, Any]) -> str:

@@ -5,35 +5,51 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["lines", "percent", "seconds_text", "table"]
+from malmm_cli.evaluate.naming import main_options
 
-Rows = list[tuple[str, str, str]]
+__all__ = ["head", "interval", "lines", "percent", "seconds_text", "table"]
+
+Row = tuple[str, str, str, str]
+Rows = list[Row]
+
+# Scores that are printed times 100, as papers print them, and are no percentages.
+METRICS = {"cider": "CIDEr", "meteor": "METEOR", "bleu4": "BLEU-4", "rouge_l": "ROUGE-L"}
+
+
+def head(about: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
+    """What the scores are of, for citing: the model, its revision, malmm's version, options."""
+    revision = f", revision {about['revision']}" if about["revision"] else ""
+    first = f"{about['model']}{revision}, {about['dtype']}, malmm {about['malmm']}\n"
+    kinds = [kind for kind in ("questions", "captions") if scores[kind]["count"]]
+    return first + "".join(f"{kind}: {main_options(about[kind])}\n" for kind in kinds) + "\n"
 
 
 def lines(scores: Mapping[str, Any], paper: Mapping[str, Any] | None = None) -> str:
-    """All scores, a line each: name, percent right, of how many; what a paper has at the end."""
+    """All scores, a line each: name, score, interval, n; what a paper has at the end."""
     age = scores["age"]
-    rows: Rows = []
+    rows: Rows = [("", "score", "95 % interval", "n")]
     if scores["questions"]["count"]:
         rows += [_row("questions", scores["questions"])]
     rows += _captions(scores["captions"])
     if scores["kinds"]:
-        rows += [("kind", "", "")]
+        rows += [_title("kind")]
         rows += [_row(f"  {kind}", rate) for kind, rate in scores["kinds"].items()]
     if age["steps"]:
         newer, older = f"newer than {age['slots']} frames", f"{age['slots']} frames or older"
-        rows += [("evidence", "", ""), _row(f"  {newer}", age["newer"])]
+        rows += [_title("evidence"), _row(f"  {newer}", age["newer"])]
         rows += [_row(f"  {older}", age["older"])]
         rows += _bins(age["steps"], "frames old", "{:g}".format)
         rows += _bins(age["seconds"], "s old", "{:g}".format)
         rows += _bins(age["quarters"], "of the video ago", "{:g}".format)
     if scores["length"]:
-        rows += [("video", "", ""), *_bins(scores["length"], "long", seconds_text)]
+        rows += [_title("video"), *_bins(scores["length"], "long", seconds_text)]
     if scores["failed"]:
-        rows += [("failed", "", f"{scores['failed']} of {scores['tasks']}")]
+        rows += [("failed", "", "", f"{scores['failed']} of {scores['tasks']}")]
     if paper:
-        rows += [(paper["source"], "", "")]
-        rows += [(f"  {name}", f"{value:.1f}", "") for name, value in paper["results"].items()]
+        rows += [_title(paper["source"])]
+        for name, value in paper["results"].items():
+            unit = "" if name in METRICS.values() else " %"
+            rows += [(f"  {name}", f"{value:.1f}{unit}", "", "")]
     unscored = scores["captions"].get("meteor_unscored")
     return table(rows) + (f"METEOR is not computed: {unscored}\n" if unscored else "")
 
@@ -54,7 +70,16 @@ def table(rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
 
 def percent(rate: Mapping[str, Any]) -> str:
     """The share that is right, with one decimal; a dash where there was nothing."""
-    return "–" if rate["exact"] is None else f"{100 * rate['exact']:.1f}"
+    return "–" if rate["exact"] is None else f"{100 * rate['exact']:.1f} %"
+
+
+def interval(rate: Mapping[str, Any]) -> str:
+    """The interval of that share."""
+    return f"{_range(rate['interval'])} %" if rate["interval"] else ""
+
+
+def _range(found: Sequence[float] | None) -> str:
+    return f"{100 * found[0]:.1f} to {100 * found[1]:.1f}" if found else ""
 
 
 def seconds_text(seconds: float) -> str:
@@ -63,8 +88,12 @@ def seconds_text(seconds: float) -> str:
     return f"{whole / 60:g} min" if whole >= 60 else f"{whole:g} s"
 
 
-def _row(name: str, rate: Mapping[str, Any]) -> tuple[str, str, str]:
-    return (name, percent(rate), f"of {rate['count']}")
+def _title(name: str) -> Row:
+    return (name, "", "", "")
+
+
+def _row(name: str, rate: Mapping[str, Any]) -> Row:
+    return (name, percent(rate), interval(rate), str(rate["count"]))
 
 
 def _bins(bins: Sequence[Mapping[str, Any]], unit: str, text: Any) -> Rows:
@@ -77,10 +106,11 @@ def _bins(bins: Sequence[Mapping[str, Any]], unit: str, text: Any) -> Rows:
 def _captions(captions: Mapping[str, Any]) -> Rows:
     if not captions["count"]:
         return []
-    known = {"cider": "CIDEr", "meteor": "METEOR", "bleu4": "BLEU-4", "rouge_l": "ROUGE-L"}
-    scored: Rows = [
-        (f"  {name}", "–" if captions[key] is None else f"{100 * captions[key]:.1f}", "")
-        for key, name in known.items()
-        if key in captions
-    ]
-    return [_row("captions", captions), *scored]
+    rows = [_row("captions", captions)]
+    for key, name in METRICS.items():
+        if key in captions:
+            known = captions[key] is not None
+            score = f"{100 * captions[key]:.1f}" if known else "–"
+            count = str(captions["count"]) if known else ""
+            rows += [(f"  {name}", score, _range(captions.get(f"{key}_interval")), count)]
+    return rows

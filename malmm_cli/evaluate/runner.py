@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
+from malmm_cli import __version__
 from malmm_cli.datasets.papers import SETS, Set, read_set
 from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.errors import UsageError
@@ -250,7 +251,8 @@ def _load(model: Loaded, *variant: Path) -> Model:
 
 
 def _head(data: Path, model: Model, plan: Plan) -> dict[str, Any]:
-    return {"schema": SCHEMA, "data": str(data), **about(model, plan), "device": model.device}
+    known = {"schema": SCHEMA, "malmm": __version__, "data": str(data)}
+    return {**known, **about(model, plan), "device": model.device}
 
 
 @contextmanager

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from malmm_cli.datasets.metrics import caption_scores, is_right
+from malmm_cli.datasets.metrics import each_caption, is_right
 from malmm_cli.errors import UsageError
+from malmm_cli.evaluate.intervals import bootstrap, wilson
 from malmm_cli.evaluate.meteor import meteor
 from malmm_cli.evaluate.predictions import Prediction
 from malmm_cli.types import Task
@@ -65,7 +66,7 @@ def score(
     rule: Rule,
     known_ages: Mapping[str, Age] | None = None,
 ) -> dict[str, Any]:
-    """All scores of predictions, as numbers from 0 to 1 with the count of tasks behind each.
+    """All scores of predictions, 0 … 1, each with the count of tasks and its 95 % interval.
 
     Tasks that failed count nowhere but in `failed`. Those with neither question nor choices are
     scored as captions. `known_ages` are used instead of those of the predictions.
@@ -114,9 +115,11 @@ def _captions(done: Sequence[tuple[Task, Prediction, bool]]) -> dict[str, Any]:
         return rate
     texts, answers = [said.text or "" for _, said, _ in done], [task.answers for task, _, _ in done]
     try:
-        scored = rate | caption_scores(texts, answers)
+        scores, values = each_caption(texts, answers)
     except UsageError as error:
         return rate | {"unscored": f"{error.message}; {error.hint}"}
+    intervals = {f"{name}_interval": bootstrap(each) for name, each in values.items()}
+    scored = rate | scores | intervals
     try:
         return scored | {"meteor": meteor(texts, answers)}
     except UsageError as error:
@@ -125,7 +128,9 @@ def _captions(done: Sequence[tuple[Task, Prediction, bool]]) -> dict[str, Any]:
 
 def _rate(rights: Iterable[bool]) -> dict[str, Any]:
     given = list(rights)
-    return {"exact": sum(given) / len(given) if given else None, "count": len(given)}
+    right, count = sum(given), len(given)
+    share = right / count if count else None
+    return {"exact": share, "count": count, "interval": wilson(right, count)}
 
 
 def _bins(given: Sequence[tuple[float, bool]], edges: Sequence[float]) -> list[dict[str, Any]]:

@@ -25,10 +25,12 @@ __all__ = [
     "cache_folder",
     "check_memory",
     "describe",
+    "lasting",
     "locate",
     "model_type",
     "nearest_folder",
     "recommended",
+    "same_model",
     "size_text",
 ]
 
@@ -181,6 +183,25 @@ def _folder(named: _Named) -> Path | None:
 
 def _is_here(name: str) -> bool:
     return _folder(_find(name)) is not None
+
+
+def lasting(name: str) -> str:
+    """The name of a model, or the absolute path of its folder: it holds in every folder."""
+    folder = os.path.expanduser(name)
+    return os.path.abspath(folder) if name not in KNOWN and os.path.isdir(folder) else name
+
+
+def same_model(one: str, other: str) -> bool:
+    """Whether two names stand for the same repository or folder."""
+    one, other = lasting(one), lasting(other)
+    if os.path.isabs(one) and os.path.isabs(other):
+        return os.path.isdir(one) and os.path.isdir(other) and os.path.samefile(one, other)
+    return _repository(one) == _repository(other)
+
+
+def _repository(name: str) -> str:
+    known = KNOWN.get(name)
+    return known.repository or name if known else name
 
 
 def _is_repository(name: str) -> bool:

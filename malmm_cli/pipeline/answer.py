@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Unpack
 
+from malmm_cli import __version__
 from malmm_cli.events import SILENT, Events
 from malmm_cli.models.base import Context, VideoModel
 from malmm_cli.models.capacity import answers_at_once
@@ -158,4 +159,5 @@ def _result(
         duration=duration,
         seconds=dict(seen.seconds),
         warnings=(*seen.warnings, *cut),
+        malmm=__version__,
     )

@@ -19,7 +19,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Unpack
 
@@ -29,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from malmm_cli import hub
 from malmm_cli.errors import MediaError, ModelError, UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.files.schema import checked
@@ -41,8 +42,16 @@ from malmm_cli.models.device import Clock
 from malmm_cli.pipeline.feature_cache import checksum
 from malmm_cli.pipeline.features import Video, path_of
 from malmm_cli.pipeline.loading import Model, capacity, check_model
+from malmm_cli.pipeline.memory_header import (
+    FORMAT,
+    SAMPLING,
+    VERSIONS,
+    check_version,
+    damaged,
+    is_memory_file,
+)
 from malmm_cli.pipeline.watch import Watched, check_video, read_context, watch
-from malmm_cli.settings import BANK_POLICIES, Changes, Sampling, Settings, changed
+from malmm_cli.settings import BANK_POLICIES, Changes, Settings, changed
 from malmm_cli.types import MediaInfo
 
 __all__ = [
@@ -55,20 +64,12 @@ __all__ = [
     "remember",
 ]
 
-KIND = "malmm-memory/"
-FORMAT = f"{KIND}2"
-# What each version calls the seconds, their number type, and the fingerprint of the weights.
-VERSIONS = {f"{KIND}1": ("times", "F32", "sight"), FORMAT: ("seconds", "F64", "reader")}
 RIDER = "riders."
 MOST_SLOTS = 10_000
-LONGEST_HEADER = 2**20  # bytes
 MOST_WARNINGS = 20
 MOST = 2**31  # seconds, and frames
 
 Seconds = Annotated[float, Meta(gt=-MOST, lt=MOST)]
-
-# What the file decides of settings when it is asked.
-SAMPLING = (*(field.name for field in fields(Sampling)), "memory", "policy")
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def remember(
         slots=half,
         counts=slots.counts.int().cpu(),
         seconds=slots.seconds.cpu(),
-        model=model.name,
+        model=hub.lasting(model.name),
         reader=model.fingerprints.reader,
         video=os.path.basename(path_of(video)),
         frames=seen.frames,
@@ -196,18 +197,6 @@ def check(settings: Settings) -> None:
         raise UsageError(f"--memory {length}: a file holds 1 to {MOST_SLOTS - 1} slots")
 
 
-def is_memory_file(path: str | Path) -> bool:
-    """Whether a file says that it is a memory file, of whatever version; it may be damaged."""
-    if not os.path.isfile(path):
-        return False
-    try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            return length <= LONGEST_HEADER and f'"{KIND}'.encode() in file.read(length)
-    except OSError:
-        return False
-
-
 def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
     """The memory in a file, if this model made it; every claim of it is checked.
 
@@ -215,13 +204,7 @@ def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
     """
     with _told(path), safe_open(path, framework="pt") as file:
         known = file.metadata()
-        if known["format"] not in VERSIONS:
-            raise MediaError(
-                f"{path}: is a memory file of version {known['format'].removeprefix(KIND)}; "
-                f"up to version {FORMAT.removeprefix(KIND)} can be read",
-                hint="rebuild it: malmm remember VIDEO -o FILE",
-                kind="OtherVersion",
-            )
+        check_version(path, known["format"])
         about = _about(known["about"], known["format"])
         if about["reader"] != model.fingerprints.reader:
             raise MediaError(
@@ -250,11 +233,7 @@ def _told(path: str | Path) -> Iterator[None]:
         *(SafetensorError, OSError, LookupError, TypeError, ValueError),
         *(OverflowError, RecursionError),
     ) as error:
-        raise MediaError(
-            f"{path}: is a damaged memory file: {error}",
-            hint="rebuild it: malmm remember VIDEO -o FILE",
-            kind="BrokenMemory",
-        ) from error
+        raise damaged(path, error) from error
 
 
 class _Sampling(Struct, forbid_unknown_fields=True):

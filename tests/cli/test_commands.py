@@ -14,6 +14,7 @@ from malmm_cli.models.instructblip.defaults import ASK, CAPTION
 
 RESULT = {
     "schema": str,
+    "malmm": str,
     "video": str,
     "task": str,
     "prompt": str,
@@ -239,7 +240,7 @@ def test_a_video_is_probed_once(malmm, monkeypatch, tmp_path):
     for command in (
         ("ask", SAMPLE, "what moves?", *FAST),
         ("caption", SAMPLE, *FAST),
-        ("remember", SAMPLE, "-o", tmp_path / "a.malmm", "--model", "tiny", "--frames", "4", "-q"),
+        ("remember", SAMPLE, "-o", tmp_path / "a.memory", "--model", "tiny", "--frames", "4", "-q"),
     ):
         assert malmm(*command).code == 0
         assert len(probed) == 1

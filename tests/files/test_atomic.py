@@ -169,7 +169,7 @@ def test_commands_follow_the_umask(malmm, tmp_path, masked, vicuna_folder):
     learn = ("--steps", "1", "--batch-size", "1", "--frames", "2", "--model", vicuna_folder)
     for command in (
         ("caption", SAMPLE, *FAST, "-o", out / "a.txt", "--cache", out / "cache"),
-        ("remember", SAMPLE, *quick[:6], "-o", out / "a.malmm", "-q"),
+        ("remember", SAMPLE, *quick[:6], "-o", out / "a.memory", "-q"),
         ("batch", SAMPLE, *FAST, "-o", out / "b.jsonl"),
         ("batch", SAMPLE, *FAST, "-o", f"{out}/folder/"),
         ("frames", SAMPLE, "--frames", "2", "-o", out / "a.png", "--dump", out / "dump", "-q"),

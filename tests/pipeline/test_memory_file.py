@@ -38,8 +38,8 @@ def kept(model):
 
 @pytest.fixture
 def path(kept, tmp_path):
-    kept.write(tmp_path / "a.malmm")
-    return tmp_path / "a.malmm"
+    kept.write(tmp_path / "a.memory")
+    return tmp_path / "a.memory"
 
 
 def test_slots_are_means_of_frames(model, kept):
@@ -265,11 +265,11 @@ def test_the_sampling_of_a_file_stands_above_settings(kept):
 
 
 def test_the_commands(malmm, refused, clip, tmp_path):
-    file = tmp_path / "clip.malmm"
+    file = tmp_path / "clip.memory"
     run = ("--model", "tiny", "--frames", "6", "--memory", "2")
     done = malmm("remember", clip, "-o", file, *run)
     assert (done.code, done.out) == (0, "")
-    assert "clip.malmm: 6 frames in 3 slots, 0.0" in done.err
+    assert "clip.memory: 6 frames in 3 slots, 0.0" in done.err
     few = ["--model", "tiny", "--beams", "2", "--max-new-tokens", "4", "-q"]
     assert malmm("ask", file, "what?", *few).out.count("\n") == 1
     assert malmm("caption", file, *few).out.count("\n") == 1

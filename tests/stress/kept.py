@@ -29,7 +29,7 @@ MEMORY = 512  # MiB that the largest process may grow by: none of the files has 
 
 def memory_files(model, video: Path, number: int, chance: random.Random) -> Counter[str]:
     """What is said about so many memory files."""
-    path = video.with_name("a.malmm")
+    path = video.with_name("a.memory")
     remember(video, model, changed(ASK, **FEW)).write(path)
     sound, kinds = path.read_bytes(), Counter[str]()
     for _ in range(number):

@@ -32,7 +32,7 @@ COMMANDS = {
     "batch": ["batch", ".", "-o", "{out}.jsonl", *QUICK],
     "batch-two": ["batch", ".", "-o", "{out}.jsonl", *QUICK, "--workers", "2"],
     "frames": ["frames", "v0.mp4", "--decoder", "ffmpeg", "-o", "{out}.png"],
-    "remember": ["remember", "v0.mp4", "-o", "{out}.malmm", "--model", "tiny", "--frames", "4"],
+    "remember": ["remember", "v0.mp4", "-o", "{out}.memory", "--model", "tiny", "--frames", "4"],
     "synth": ["synth", "{out}", "--videos", "3", "--minutes", "0.5"],
     "train": [
         *("train", "tasks.jsonl", "-o", "{out}", "--model", "tiny", "--frames", "4"),

@@ -1,0 +1,89 @@
+"""Memory files as input: they fix some options and bring their model; no torch is needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import typer
+
+from malmm_cli.cli.options import RunOptions
+from malmm_cli.errors import MediaError, UsageError
+from malmm_cli.settings import flag
+
+__all__ = ["for_memory_files"]
+
+GIVEN = ("COMMANDLINE", "ENVIRONMENT")  # a default, from wherever, chooses no model for a file
+
+
+def for_memory_files(
+    options: RunOptions, videos: Sequence[str], context: typer.Context
+) -> RunOptions:
+    """Options with the model that the memory files among the videos were made with.
+
+    Damaged ones are left to whoever reads them. Raises UsageError for options that were fixed when
+    a file was made, where --model or MALMM_MODEL names another model, where files were made with
+    different models, and where a model's folder is gone and none was given.
+    """
+    from malmm_cli.pipeline.memory_header import is_memory_file, model_of
+
+    files = [video for video in videos if is_memory_file(video)]
+    if files:
+        _check_free(options, files[0])
+    made: dict[str, str] = {}  # model → the first file that was made with it
+    for file in files:
+        with suppress(MediaError):
+            made.setdefault(model_of(file), file)
+    source: Any = context.get_parameter_source("model")
+    if source and source.name in GIVEN:
+        for model, file in made.items():
+            _check_given(options.model, source.name, model, file)
+        return options
+    return replace(options, model=_only(made)) if made else options
+
+
+def _check_free(options: RunOptions, file: str) -> None:
+    """Raise UsageError for options about what was decided when a memory file was made."""
+    from malmm_cli.pipeline.memory_header import SAMPLING
+
+    for name in SAMPLING:
+        if getattr(options, name) is not None:
+            raise UsageError(
+                f"{flag(name)}: {file} is a memory file, and this was fixed when it was made",
+                hint="leave it out, or rebuild the file: malmm remember VIDEO -o FILE",
+            )
+
+
+def _check_given(given: str, source: str, model: str, file: str) -> None:
+    """Raise UsageError for another model than the file's; its folder may have been moved."""
+    from malmm_cli import hub
+
+    moved = _is_gone(model) and os.path.isdir(os.path.expanduser(given))
+    if moved or hub.same_model(given, model):
+        return
+    hint = "leave --model out, or rebuild the file: malmm remember VIDEO -o FILE"
+    if source == "ENVIRONMENT":
+        hint = f"MALMM_MODEL is set; unset it, or use --model {model}"
+    raise UsageError(f"{file}: was made with {model}, not with {given}", hint=hint)
+
+
+def _only(made: dict[str, str]) -> str:
+    """The model of all files."""
+    (model, file), *others = made.items()
+    for other, second in others:
+        raise UsageError(
+            f"{file} was made with {model}, {second} with {other}", hint="use them one by one"
+        )
+    if _is_gone(model):
+        raise UsageError(
+            f"{file}: was made with the model in {model}, which does not exist",
+            hint="if that folder was moved, use --model FOLDER",
+        )
+    return model
+
+
+def _is_gone(model: str) -> bool:
+    return os.path.isabs(model) and not os.path.isdir(model)

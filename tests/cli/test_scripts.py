@@ -1,0 +1,188 @@
+"""What scripts rely on: one object or a list, failures in place, questions on stdin."""
+
+import io
+import json
+
+import pytest
+from helpers.commands import FAST, SAMPLE
+
+import malmm_cli
+from malmm_cli.models import registry
+from malmm_cli.models.instructblip.model import InstructBlip
+from malmm_cli.pipeline import loading
+
+GONE = {
+    "schema": "malmm/1",
+    "video": "nope.mp4",
+    "error": {"kind": "Missing", "message": "nope.mp4: no such file"},
+}
+
+
+def lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    """Sets what is on standard input."""
+
+    def put(content: bytes):
+        stream = io.TextIOWrapper(io.BytesIO(content), "utf-8", "surrogateescape")
+        monkeypatch.setattr("sys.stdin", stream)
+
+    return put
+
+
+# --- one object or a list
+
+
+def test_one_video_and_one_question_are_one_object(malmm):
+    for arguments in (["caption", SAMPLE], ["ask", SAMPLE, "what moves?"]):
+        result = json.loads(malmm(*arguments, *FAST, "--json").out)
+        assert result["malmm"] == malmm_cli.__version__
+        (line,) = lines(malmm(*arguments, *FAST, "--format", "jsonl").out)
+        assert line.keys() == result.keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "number"),
+    [
+        (["caption", SAMPLE, SAMPLE], 2),
+        (["caption", SAMPLE, "nope.mp4"], 2),
+        (["caption", "nope.mp4", "nope.mp4"], 2),
+        (["ask", SAMPLE, "what?", "where?", "which?"], 3),
+        (["ask", "nope.mp4", "what?", "where?"], 2),
+    ],
+)
+def test_everything_else_is_a_list(malmm, arguments, number):
+    found = json.loads(malmm(*arguments, *FAST, "--json").out)
+    assert isinstance(found, list)
+    assert len(found) == number
+    assert len(lines(malmm(*arguments, *FAST, "--format=jsonl").out)) == number
+
+
+@pytest.mark.parametrize(
+    ("arguments", "task"), [(["caption"], "caption"), (["ask", "what moves?"], "ask")]
+)
+def test_one_video_that_fails_is_its_failure(malmm, arguments, task):
+    command, *questions = arguments
+    done = malmm(command, "nope.mp4", *questions, *FAST, "--json")
+    assert done.code == 2
+    assert json.loads(done.out) == {**GONE, "task": task}
+    assert done.err == "error: nope.mp4: no such file\n"
+    again = malmm(command, "nope.mp4", *questions, *FAST, "--format", "jsonl")
+    assert (again.code, again.err) == (2, done.err)
+    assert lines(again.out) == [{**GONE, "task": task}]
+    assert malmm(command, "nope.mp4", *questions, *FAST).out == ""
+
+
+def test_a_failure_for_each_question(malmm):
+    done = malmm("ask", "nope.mp4", "what?", "where?", *FAST, "--json")
+    assert (done.code, done.err) == (2, "error: nope.mp4: no such file\n")
+    assert json.loads(done.out) == [{**GONE, "task": "ask"}] * 2
+
+
+def test_what_fails_later_is_a_failure_too(malmm, write_model):
+    """A video that is sound, and more tokens than the language model reads: exit code 1."""
+    folder = write_model("vicuna", context=64)
+    options = ["--model", folder, "--memory=0", "--frames=10", "-q", "--json"]
+    done = malmm("caption", SAMPLE, *options)
+    assert done.code == 1
+    assert json.loads(done.out)["error"]["kind"] == "CapacityError"
+    assert done.err.startswith("error: ")
+
+
+def test_a_fault_of_ours_is_a_failure_too(malmm, capsys, monkeypatch):
+    monkeypatch.setattr(InstructBlip, "generate", lambda *about: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        malmm("caption", SAMPLE, *FAST, "--json")
+    failure = json.loads(capsys.readouterr().out)
+    assert failure["error"]["kind"] == "Unexpected"
+    many = json.loads(malmm("caption", SAMPLE, SAMPLE, *FAST, "--json").out)
+    assert many == [failure] * 2
+
+
+def test_a_failure_is_written_where_a_result_would_be(malmm, tmp_path):
+    path = tmp_path / "out.json"
+    assert malmm("caption", "nope.mp4", *FAST, "-o", path).code == 2
+    assert json.loads(path.read_text()) == {**GONE, "task": "caption"}
+    for form in ("text", "srt", "vtt", "tsv"):
+        path = tmp_path / f"out.{form}"
+        assert malmm("caption", "nope.mp4", *FAST, "-o", path).code == 2
+        assert not path.exists(), "a form without failures"
+
+
+@pytest.mark.parametrize(
+    "options", [["--frames=0"], ["--model=no such model"], ["--format=json", "-o", "no/such.json"]]
+)
+def test_wrong_use_is_no_failure_of_a_video(refused, options):
+    refused("caption", SAMPLE, *FAST, "--json", *options, code=2, says="")
+
+
+# --- questions on stdin
+
+
+def test_questions_from_stdin(malmm, stdin):
+    stdin("\ufeffwhat moves?\r\n\n   \nwhere is the círculo?  \n".encode())
+    answers = json.loads(malmm("ask", SAMPLE, "-", *FAST, "--json").out)
+    questions = ["what moves?", "where is the círculo?"]
+    assert [answer["question"] for answer in answers] == questions
+    given = json.loads(malmm("ask", SAMPLE, *questions, *FAST, "--json").out)
+    assert [answer["text"] for answer in answers] == [answer["text"] for answer in given]
+
+
+def test_questions_from_stdin_are_a_list_even_if_one_came(malmm, stdin):
+    stdin(b"what moves?")
+    (answer,) = json.loads(malmm("ask", SAMPLE, "-", *FAST, "--json").out)
+    assert answer["question"] == "what moves?"
+    stdin(b"what moves?")
+    text = malmm("ask", SAMPLE, "-", *FAST).out
+    assert text == f"what moves?\t{answer['text']}\n"
+    stdin(b"what moves?")
+    assert malmm("ask", "nope.mp4", "-", *FAST, "--json").out.startswith("[\n")
+
+
+def test_stdin_stands_among_other_questions(malmm, stdin):
+    stdin(b"two?\nthree?\n")
+    answers = lines(malmm("ask", SAMPLE, "one?", "-", "four?", *FAST, "--format=jsonl").out)
+    assert [answer["question"] for answer in answers] == ["one?", "two?", "three?", "four?"]
+
+
+@pytest.mark.parametrize(
+    ("content", "questions", "says"),
+    [
+        (b"", ["-"], "no question on stdin"),
+        (b"\xef\xbb\xbf \n\n", ["-"], "no question on stdin"),
+        (b"", ["what?", "-"], "no question on stdin"),
+        (b"what?", ["-", "-"], "only once"),
+        ("what?\n".encode("utf-16"), ["-"], "not text in UTF-8"),
+        (b"caf\xe9?\n", ["-"], "is not valid in this system"),
+    ],
+)
+def test_what_is_no_list_of_questions(refused, stdin, monkeypatch, content, questions, says):
+    def load(*_, **__):
+        raise AssertionError("a model was loaded for nothing")
+
+    monkeypatch.setattr(loading, "load", load)
+    stdin(content)
+    refused("ask", SAMPLE, *questions, *FAST, code=2, says=says)
+
+
+def test_stdin_is_read_for_no_other_command(malmm, stdin):
+    stdin(b"what?\n")
+    assert malmm("caption", "-", *FAST).code == 2
+
+
+# --- results in Python
+
+
+def test_a_result_as_a_dictionary_is_what_json_prints(malmm, load_once, monkeypatch):
+    monkeypatch.setattr(registry, "load", load_once)
+    model = malmm_cli.load("tiny")
+    how = {"frames": 4, "beams": 2, "max_new_tokens": 4}
+    found = malmm_cli.caption(SAMPLE, model=model, **how).to_dict()
+    printed = json.loads(malmm("caption", SAMPLE, *FAST, "--json").out)
+    assert found.pop("seconds").keys() == printed.pop("seconds").keys()
+    assert list(found) == list(printed)
+    assert found == printed
+    assert json.loads(json.dumps(found)) == found
