@@ -11,6 +11,7 @@ its own when it is whole; several processes may use one folder at once.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -189,7 +190,8 @@ class Writer:
         with self._told():
             (self._place / ABOUT).write_text(json.dumps(content), encoding="utf-8")
             permit(self._place)
-            self._cache.make_room(self._size)
+            if self._cache.limit < math.inf:  # it reads every entry
+                self._cache.make_room(self._size)
             if _entry(target) is None:
                 shutil.rmtree(target, ignore_errors=True)
                 try:
