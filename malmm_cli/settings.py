@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypedDict, Unpack, get_args, get_type_hints
 
@@ -25,6 +27,7 @@ __all__ = [
     "Settings",
     "by_kind",
     "changed",
+    "check_paths",
     "check_types",
     "flag",
     "prompts_for",
@@ -191,8 +194,7 @@ class Defaults:
 
 def changed(settings: Settings, **changes: Any) -> Settings:
     """Return settings with some values changed; UsageError for what `Changes` does not allow."""
-    if not isinstance(settings, Settings):
-        raise UsageError(f"settings must be Settings, not {settings!r}")
+    _check_given(settings)
     check_types(changes, Changes)
     if changes.get("fps") is not None and "frames" not in changes:
         changes["frames"] = None
@@ -243,13 +245,13 @@ def _kinds(options: type) -> dict[str, tuple[Any, ...]]:
     return {name: get_args(h) if isinstance(h, UnionType) else (h,) for name, h in hints}
 
 
-_CALLED = {str: "text", int: "an integer", float: "a number", bool: "True or False"}
+_CALLED = {str: "text", int: "an integer", float: "a number", bool: "True or False", Path: "a path"}
 
 
 def check_types(values: Mapping[str, Any], options: type) -> None:
     """Raise UsageError for a name that the TypedDict `options` lacks, or a value of another type.
 
-    Only numbers, text and None are compared.
+    Only numbers, text, paths and None are compared.
     """
     known = _kinds(options)
     for name, value in values.items():
@@ -264,6 +266,27 @@ def check_types(values: Mapping[str, Any], options: type) -> None:
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds):
             wanted = " or ".join(_CALLED.get(kind, "None") for kind in kinds)
             raise UsageError(f"{name} must be {wanted}, not {value!r}")
+
+
+def check_paths(*, optional: bool = False, **paths: object) -> None:
+    """Raise UsageError for what is not a path, by its name; optional ones may be None."""
+    for name, path in paths.items():
+        if not (isinstance(path, str | os.PathLike) or (optional and path is None)):
+            raise UsageError(f"{name} must be a path, not {path!r}")
+
+
+def _check_given(settings: object) -> None:
+    """Raise UsageError for settings, or parts or values of them, of another type."""
+    if not isinstance(settings, Settings):
+        raise UsageError(f"settings must be Settings, not {settings!r}")
+    given: dict[str, Any] = {"prompt": settings.prompt}
+    for name, kind in (("sampling", Sampling), ("memory", MemoryOptions), ("decoding", Decoding)):
+        part = getattr(settings, name)
+        if not isinstance(part, kind):
+            raise UsageError(f"settings.{name} must be {kind.__name__}, not {part!r}")
+        given |= vars(part)
+    given["memory"] = given.pop("length")
+    check_types(given, Changes)
 
 
 def _check(settings: Settings) -> None:

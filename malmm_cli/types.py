@@ -28,7 +28,8 @@ class MediaInfo:
     `seconds` (T,) float64, ascending, starts at 0.0: the time of every picture that is shown,
     counted from the first one. `duration` runs from the first picture to the end of the last.
     `source_start` is the first picture's own timestamp in the file. `width` and `height` are
-    those of the display: rotated, with square pixels.
+    those of the display: rotated, with square pixels. `probe_seconds` is how long it took to find
+    all this.
     """
 
     path: str
@@ -39,6 +40,7 @@ class MediaInfo:
     source_start: float
     seconds: NDArray[np.float64] = field(repr=False)
     warnings: tuple[str, ...] = ()
+    probe_seconds: float = field(default=0.0, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

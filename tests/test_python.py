@@ -101,6 +101,29 @@ def test_a_wrong_argument_is_named(model, changes, says):
         (lambda _: malmm_cli.batch.run(SAMPLE, "x.jsonl", worker=2), "unknown option 'worker'"),
         (lambda _: malmm_cli.batch.run(SAMPLE, "x.jsonl", workers=0), "workers must be at least 1"),
         (lambda _: malmm_cli.batch.run(SAMPLE, "x.jsonl", retry="1"), "retry must be an integer"),
+        (lambda _: malmm_cli.batch.run(SAMPLE, "x.jsonl", timeout=-1), "timeout must be above 0"),
+        (lambda _: malmm_cli.batch.run(SAMPLE, "x.jsonl", questions=3), "questions must be a list"),
+        (lambda _: malmm_cli.batch.run(SAMPLE, "x.jsonl", limits=3), "limits must be Limits"),
+        (lambda _: malmm_cli.batch.run(SAMPLE, "x.jsonl", listed=3), "listed must be paths"),
+        (lambda _: malmm_cli.batch.run(SAMPLE, "x.jsonl", cache=3), "cache must be text or a path"),
+        (lambda model: malmm_cli.watch(SAMPLE, None, model), "prompts must be a list"),
+        (lambda model: malmm_cli.watch(SAMPLE, [3], model), "prompts must be a list"),
+        (
+            lambda model: malmm_cli.caption(SAMPLE, model=model, settings=Settings(prompt=3)),
+            "prompt must be text, not 3",
+        ),
+        (
+            lambda model: malmm_cli.caption(SAMPLE, model=model, settings=Settings("?", None)),
+            "settings.sampling must be Sampling, not None",
+        ),
+        (lambda model: malmm_cli.evaluate.run(3, model=model), "data must be a path, not 3"),
+        (
+            lambda model: malmm_cli.evaluate.run("x", model=model, predictions=3),
+            "predictions must be a path, not 3",
+        ),
+        (lambda model: malmm_cli.evaluate.ablate("x", model=model, folder=3), "folder must be a"),
+        (lambda _: malmm_cli.train.run("x", None), "folder must be a path, not None"),
+        (lambda _: malmm_cli.train.run("x", "y", validation=3), "validation must be a path"),
     ],
 )
 def test_a_wrong_argument_of_other_calls_is_named(model, here, call, says):

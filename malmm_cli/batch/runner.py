@@ -102,8 +102,17 @@ def _batch(inputs: Inputs, output: str | Path, options: Options) -> _Batch:
     for name, least in (("workers", 1), ("retry", 0), ("limit", 1)):
         if own.get(name) is not None and own[name] < least:
             raise UsageError(f"{name} must be at least {least}, not {own[name]}")
+    if not (own.get("timeout") is None or own["timeout"] > 0):
+        raise UsageError(f"timeout must be above 0, not {own['timeout']}")
     if isinstance(own.get("questions"), str):
         own["questions"] = [own["questions"]]
+    for name, kind, kinds in (
+        ("questions", list | tuple, "a list of strings"),
+        ("listed", Iterable, "paths"),
+        ("limits", Limits, "Limits"),
+    ):
+        if name in own and not isinstance(own[name], kind):
+            raise UsageError(f"{name} must be {kinds}, not {own[name]!r}")
     if not isinstance(output, str | os.PathLike):
         raise UsageError(f"output must be a path, not {output!r}")
     several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs

@@ -24,7 +24,7 @@ from malmm_cli.events import SILENT, Events
 from malmm_cli.formats import SCHEMA, check_writable, make_folder, target
 from malmm_cli.models import registry
 from malmm_cli.pipeline.loading import Model, check_model
-from malmm_cli.settings import Changes, Defaults, by_kind, changed, check_types
+from malmm_cli.settings import Changes, Defaults, by_kind, changed, check_paths, check_types
 from malmm_cli.types import Task
 
 __all__ = ["Ablation", "Evaluation", "Options", "ablate", "beside", "run"]
@@ -107,6 +107,8 @@ def run(
     video that cannot be used is reported to `events`, counted, and stops no other. Raises
     UsageError for data, settings or files that will not do.
     """
+    check_paths(data=data)
+    check_paths(optional=True, predictions=predictions)
     job = _job(Path(data), options)
     path = Path(predictions) if predictions else beside(job.data, "predictions.jsonl")
     if os.path.exists(path) and path.samefile(job.data):
@@ -138,6 +140,8 @@ def ablate(
     from its folder. `picture` is where one will be drawn;
     that it can be is checked first.
     """
+    check_paths(data=data)
+    check_paths(optional=True, folder=folder, variants=variants, picture=picture)
     job = _job(Path(data), options)
     folder = Path(folder) if folder else beside(job.data, "ablation")
     if picture is not None:

@@ -6,7 +6,9 @@ Backends are imported when needed, so that importing this package costs nothing.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
@@ -56,6 +58,7 @@ def probe(
     """
     if decoder not in DECODERS:
         raise UsageError(f"unknown decoder {decoder!r}", hint=f"one of {', '.join(DECODERS)}")
+    begun = time.perf_counter()
     path = os.fspath(path)
     check(path)
     from malmm_cli.media import pillow, png
@@ -73,7 +76,7 @@ def probe(
                 error.hint = "--decoder auto reads it"
         raise
     check_size(path, track.width, track.height, max_pixels)
-    return track
+    return replace(track, probe_seconds=time.perf_counter() - begun)
 
 
 def _probe_auto(path: str, max_pixels: int) -> Track:

@@ -12,6 +12,7 @@ its own when it is whole; several processes may use one folder at once.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -208,7 +209,8 @@ class Writer:
         with self._warning():
             (self._new / ABOUT).write_text(json.dumps(to_builtins(about)), encoding="utf-8")
             permit(self._new)
-            self._cache.make_room(self._size)
+            if self._cache.limit < math.inf:  # it reads every entry
+                self._cache.make_room(self._size)
             if _entry(target) is None:
                 shutil.rmtree(target, ignore_errors=True)
             try:

@@ -94,6 +94,8 @@ def open_features(video: Video, model: Model, settings: Settings) -> VideoFeatur
         info = video
         if not isinstance(info, MediaInfo):
             info = model.reader.probe(info, settings.sampling.decoder)
+        else:
+            seconds["open"] = info.probe_seconds
         times = choose_for(info, settings.sampling)
     warnings = list(info.warnings)
     frames = _Frames(info, times, model, clock, warnings)

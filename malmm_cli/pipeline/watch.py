@@ -65,7 +65,7 @@ def watch(
     """
     check_video(video)
     check_model(model)
-    if isinstance(prompts, str):
+    if not isinstance(prompts, list | tuple) or not all(isinstance(p, str) for p in prompts):
         raise UsageError(f"prompts must be a list of strings, not {prompts!r}")
     settings = model.settings("caption", settings, **changes)
     return _watch(video, prompts, model, settings, events)

@@ -56,6 +56,8 @@ class ClipFeatures:
         events: Events,
     ) -> None:
         self._cache = None if folder is None else FeatureCache(folder, limit=math.inf)
+        if self._cache is not None:
+            self._cache.make_room(0)  # removes what runs that were killed have left behind
         self._model = replace(model, cache=self._cache)
         self._settings = settings
         self._chosen = chosen

@@ -29,7 +29,7 @@ from malmm_cli.models.device import pick_device, pick_dtype
 from malmm_cli.pipeline import loading
 from malmm_cli.pipeline.defaults import defaults_of
 from malmm_cli.pipeline.loading import Model
-from malmm_cli.settings import Changes, Defaults, Settings, changed
+from malmm_cli.settings import Changes, Defaults, Settings, changed, check_paths
 from malmm_cli.train import checks
 from malmm_cli.train.export import export
 from malmm_cli.train.features import Chosen, Clip, ClipFeatures
@@ -270,6 +270,8 @@ def run(
     Arguments are those of `Training`; `changes` are changes to `settings`. Raises what
     `Training.run` raises.
     """
+    check_paths(data=data, folder=folder)
+    check_paths(optional=True, validation=validation, cache=cache)
     Training(
         data=Path(data),
         folder=Path(folder),

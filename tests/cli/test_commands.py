@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import time
 
 import pytest
 from helpers.commands import FAST, SAMPLE
@@ -245,6 +246,13 @@ def test_a_video_is_probed_once(malmm, monkeypatch, tmp_path):
         assert malmm(*command).code == 0
         assert len(probed) == 1
         probed.clear()
+
+
+def test_the_time_to_open_a_video_includes_probing(malmm, monkeypatch, tmp_path):
+    check = media.check
+    monkeypatch.setattr(media, "check", lambda path: time.sleep(0.2) or check(path))
+    done = malmm("ask", SAMPLE, "what moves?", *FAST, "--json")
+    assert json.loads(done.out)["seconds"]["open"] >= 0.2
 
 
 def test_a_long_question_is_answered_with_a_warning(malmm):

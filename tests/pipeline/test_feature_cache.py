@@ -1,6 +1,7 @@
 """Features on disk: found again, not mistaken for others, rebuilt when damaged, within bounds."""
 
 import json
+import math
 import os
 import shutil
 from dataclasses import replace
@@ -221,6 +222,15 @@ def test_what_has_no_room_is_not_kept_and_told(model, video, cache):
     (cache.folder / "no").write_text("")
     (warning,) = caption(video, broken).warnings
     assert "features are not cached: Not a directory" in warning
+
+
+def test_without_a_limit_no_other_entry_is_read(model, video, cache, monkeypatch):
+    """A training has thousands of clips: reading all entries for each would take hours."""
+    endless = replace(cache, limit=math.inf)
+    monkeypatch.setattr(FeatureCache, "entries", None)
+    caption(video, replace(model, cache=endless))
+    monkeypatch.undo()
+    assert [entry.video for entry in cache.entries()] == [str(video)]
 
 
 def test_numbers_too_large_for_half_precision(model, video, cache, monkeypatch):
