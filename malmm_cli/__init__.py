@@ -46,7 +46,7 @@ __all__ = [
     "train",
     "watch",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PACKAGES = ("batch", "evaluate", "train")
 _HOMES = {

@@ -20,12 +20,12 @@ _GIB = 2**30
 SHOWN = 5  # errors that the summary repeats
 
 
-def _named(metavar: str, told: str, *flags: str, **about: Any) -> Any:
-    return typer.Option(*flags, metavar=metavar, help=told, **about)
+def _named(metavar: str, text: str, *flags: str, panel: str = "Batch", **keywords: Any) -> Any:
+    return typer.Option(*flags, metavar=metavar, help=text, rich_help_panel=panel, **keywords)
 
 
-def _flag(name: str, told: str) -> Any:
-    return typer.Option(name, help=told)
+def _flag(name: str, text: str) -> Any:
+    return typer.Option(name, help=text, rich_help_panel="Batch")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class BatchOptions(RunOptions):
 
     questions: Annotated[
         list[str] | None,
-        _named("QUESTION", "Question to ask about each video; repeatable.", "--ask"),
+        _named("QUESTION", "Question about each video; repeatable.", "--ask", panel="Text"),
     ] = None
     workers: Annotated[
         int | None, _named("N", "Number of processes with a model each; GPUs in turn.", min=1)
@@ -50,15 +50,17 @@ class BatchOptions(RunOptions):
     fail_fast: Annotated[bool, _flag("--fail-fast", "Stop at the first failure.")] = False
     dry_run: Annotated[bool, _flag("--dry-run", "Show what would be done.")] = False
     max_megapixels: Annotated[
-        float, _named("N", "Maximum picture size, in million pixels.", min=0)
+        float, _named("N", "Maximum picture size, in million pixels.", panel="Limits", min=0)
     ] = 100.0
-    max_duration: Annotated[str, _named("T", "Maximum length of a video.")] = "24:00:00"
-    max_decoded: Annotated[
-        float, _named("GIB", "Maximum size of a video's decoded frames.", min=0)
-    ] = 1024.0
-    max_memory: Annotated[float, _named("GIB", "Memory limit of the decoding process.", min=0)] = (
-        8.0
+    max_duration: Annotated[str, _named("T", "Maximum length of a video.", panel="Limits")] = (
+        "24:00:00"
     )
+    max_decoded: Annotated[
+        float, _named("GIB", "Maximum size of a video's decoded frames.", panel="Limits", min=0)
+    ] = 1024.0
+    max_memory: Annotated[
+        float, _named("GIB", "Memory limit of the decoding process.", panel="Limits", min=0)
+    ] = 8.0
 
     def for_batch(self) -> Options:
         """Keyword arguments of `malmm_cli.batch.run`."""
@@ -97,7 +99,10 @@ class BatchOptions(RunOptions):
 def batch(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", show_default=False)],
     output: Annotated[
-        str, _named("FILE.jsonl|FOLDER/", "File or folder for results.", "-o", "--output")
+        str,
+        _named(
+            "FILE.jsonl|FOLDER/", "File or folder for results.", "-o", "--output", panel="Output"
+        ),
     ],
     *,
     options: BatchOptions,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from malmm_cli.cli.console import emit, note
+from malmm_cli.cli.headings import Grouped
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
@@ -24,16 +25,26 @@ if TYPE_CHECKING:
 _OPTIONS = ("model", "frames", "fps", "memory", "device", "dtype", "json")
 _DECODING = ("video", "reader", "frames", "seconds", "cpu", "ratio", "peak_mib", "differs")
 _FORMS = ("encoder-step", "decode", "malmm", "bound", "naive", "transformers")
+_PANEL = "Benchmark"
 _Videos = Annotated[list[str], typer.Argument(metavar="VIDEO", show_default=False)]
 _Questions = Annotated[
     list[int] | None,
     typer.Option(
-        "--questions", metavar="N", min=2, help="Number of questions to measure; repeatable."
+        "--questions",
+        metavar="N",
+        min=2,
+        rich_help_panel=_PANEL,
+        help="Number of questions to measure; repeatable.",
     ),
 ]
 _Compare = Annotated[
     int,
-    typer.Option(metavar="N", min=0, help="Maximum number of frames for naive and transformers."),
+    typer.Option(
+        metavar="N",
+        min=0,
+        rich_help_panel=_PANEL,
+        help="Maximum number of frames for naive and transformers.",
+    ),
 ]
 
 app = typer.Typer(help="Benchmark this machine.", rich_markup_mode=None)
@@ -44,16 +55,20 @@ def bench() -> None:
     """Benchmark this machine."""
 
 
-@app.command()
+@app.command(cls=Grouped)
 def step(
     memory: Annotated[
-        list[int], typer.Option(min=1, help="Length of the memory bank; repeatable.")
+        list[int], typer.Option(metavar="M", min=1, help="Length of the memory bank; repeatable.")
     ] = [10, 20, 40, 100],  # noqa: B006
-    threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 2,
-    repeats: Annotated[int, typer.Option(min=1, help="Steps to time for each row.")] = 9,
+    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Number of CPU threads.")] = 2,
+    repeats: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Steps to time for each row.")
+    ] = 9,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Time one Q-Former step at true sizes, float32, on the CPU, with a full bank.
+    """Time a Q-Former step on the CPU.
+
+    The model has true sizes, in float32, and its bank is full.
 
     Rows: `none` is transformers' Q-Former without a memory, `slots` is malmm's, and `naive`
     projects the whole bank again at every frame. Ratios are relative to `none`. Keep the machine
@@ -77,20 +92,31 @@ def step(
         note(", ".join(f"{name} {value}" for name, value in about.items()))
 
 
-@app.command()
+@app.command(cls=Grouped)
 def model(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
-    frames: Annotated[int, typer.Option(min=1, help="Number of frames.")] = 100,
+    frames: Annotated[int, typer.Option(metavar="N", min=1, help="Number of frames.")] = 100,
     text_layers: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of language model layers.  [default: all]", metavar="N"),
+        typer.Option(
+            metavar="N",
+            min=1,
+            rich_help_panel="Model",
+            help="Number of language model layers.  [default: all]",
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Device to run on.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="Compute dtype.")] = "auto",
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda[:i]|mps", help="Device to run on.")
+    ] = "auto",
+    dtype: Annotated[
+        str, typer.Option(metavar="auto|float32|bfloat16|float16", help="Compute dtype.")
+    ] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Build a published model at full size with random weights, then save, load and run it.
+    """Run a full-size model with random weights.
+
+    Builds it with the configuration of a published model, saves, loads and runs it.
 
     FOLDER keeps the weights (several GB) for the next run. Nothing is downloaded. Use few
     --text-layers to free memory for many questions; the other parts keep their size.
@@ -120,12 +146,12 @@ def model(
     note(", ".join(f"{key} {value}" for key, value in about.items()))
 
 
-@app.command()
+@app.command(cls=Grouped)
 def drift(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Measure how rounding errors grow in a memory bank over up to 10,000 steps.
+    """Measure rounding errors in a memory bank.
 
-    Shows relative errors of entries and of their projections against exact means; `once` is the
-    error of a single projection in the same dtype.
+    Merges for up to 10,000 steps and shows the relative errors of entries and of their projections
+    against exact means; `once` is the error of a single projection in the same dtype.
     """
     from malmm_cli import bench as benches
 
@@ -140,10 +166,12 @@ def drift(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = Fa
         emit(json_format.dumps(rows, indent=2) + "\n")
 
 
-@app.command()
+@app.command(cls=Grouped)
 @with_options("ask", only=("frames", "fps", "json"))
 def decode(videos: _Videos, *, options: RunOptions) -> None:
-    """Compare the decoders with decord on the same frames, at 224 × 224.
+    """Compare the decoders with decord.
+
+    All read the same frames, at 224 × 224.
 
     `cpu` is the CPU time of all cores, `ratio` that time over decord's, and `differs` the mean
     difference from PyAV's frames in levels of 255. Keep the machine idle.
@@ -170,20 +198,26 @@ def decode(videos: _Videos, *, options: RunOptions) -> None:
         note(", ".join(f"{name} {value}" for name, value in about.items()))
 
 
-@app.command()
+@app.command(cls=Grouped)
 @with_options("ask", only=_OPTIONS)
 def video(
     videos: _Videos,
     *,
     form: Annotated[
         list[str] | None,
-        typer.Option(metavar="|".join(_FORMS), help="Forms to measure.  [default: all]"),
+        typer.Option(
+            metavar="FORM",
+            rich_help_panel=_PANEL,
+            help="Form to measure, see above; repeatable.  [default: all]",
+        ),
     ] = None,
     questions: _Questions = None,
     compare: _Compare = 120,
     options: RunOptions,
 ) -> None:
-    """Time whole videos stage by stage, against several baselines.
+    """Time whole videos against several baselines.
+
+    Each stage is timed. Forms:
 
     \b
     malmm: as `malmm ask` does it      encoder-step: on decoded frames
@@ -226,7 +260,7 @@ def video(
     note(", ".join(f"{name} {value}" for name, value in about.items()))
 
 
-@app.command("all")
+@app.command("all", cls=Grouped)
 @with_options("ask", only=(*_OPTIONS, "overwrite", "no_progress"))
 def everything(
     videos: _Videos,
@@ -236,7 +270,8 @@ def everything(
     *,
     questions: _Questions = None,
     steps: Annotated[
-        list[int] | None, typer.Option(metavar="M", min=1, help="Bank length; repeatable.")
+        list[int] | None,
+        typer.Option(metavar="M", min=1, rich_help_panel=_PANEL, help="Bank length; repeatable."),
     ] = None,
     compare: _Compare = 120,
     options: RunOptions,
@@ -246,7 +281,7 @@ def everything(
     The plot is saved beside the page as FILE.png. Keep the machine idle.
 
     \b
-    malmm bench all 1min.mp4 1h.mp4 10h.mp4 --model flan-t5-xl --fps 1 -o docs/benchmarks.md
+    malmm bench all 1min.mp4 10h.mp4 --model tiny --fps 1 -o benchmarks.md
     """
     for path in (output, output.with_suffix(".png")):
         check_writable(path, overwrite=options.overwrite, inputs=videos)

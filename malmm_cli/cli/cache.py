@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from malmm_cli.cli.console import emit, note
+from malmm_cli.cli.headings import Grouped
 from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import on_one_line, to_json
 
@@ -29,7 +30,7 @@ def cache() -> None:
     """List and remove cached features."""
 
 
-@app.command("ls")
+@app.command("ls", cls=Grouped)
 def list_entries(
     folder: _Folder = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -65,10 +66,10 @@ def list_entries(
         note(f"damaged or unfinished entries: {broken}; `malmm cache rm --all` removes")
 
 
-@app.command("rm")
+@app.command("rm", cls=Grouped)
 def remove(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY|VIDEO]...", show_default=False)
+        list[str] | None, typer.Argument(metavar="KEY|VIDEO", show_default=False)
     ] = None,
     folder: _Folder = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove all entries.")] = False,

@@ -23,37 +23,38 @@ if TYPE_CHECKING:
 _SETS = "jsonl, lvu, breakfast, coin, {msrvtt,msvd,activitynet}-qa, {msrvtt,msvd}-cap or youcook2"
 
 
-def _named(metavar: str, told: str) -> Any:
-    return typer.Option(metavar=metavar, help=told)
+def _named(metavar: str, text: str, panel: str = "Data", **keywords: Any) -> Any:
+    return typer.Option(metavar=metavar, help=text, rich_help_panel=panel, **keywords)
+
+
+def _flag(name: str, text: str, panel: str) -> Any:
+    return typer.Option(name, help=text, rich_help_panel=panel)
 
 
 @with_options(without=("output", "format"))
 def evaluate(
     data: Annotated[Path, typer.Argument(metavar="DATA", show_default=False)],
-    format_in: Annotated[
-        str, typer.Option(metavar="SET", help=f"Format of DATA: {_SETS}.")
-    ] = "jsonl",
+    format_in: Annotated[str, _named("SET", f"Format of DATA: {_SETS}.")] = "jsonl",
     videos: Annotated[Path | None, _named("FOLDER", "Folder of the data set's videos.")] = None,
     split: Annotated[str | None, _named("train|val|test", "Split to evaluate.")] = None,
     task: Annotated[str | None, _named("NAME", "Task of lvu.")] = None,
     predictions: Annotated[
-        Path | None, _named("FILE.jsonl", "File for predictions; a folder with --ablate.")
+        Path | None, _named("FILE.jsonl", "File for predictions; a folder with --ablate.", "Output")
     ] = None,
     choices: Annotated[
-        bool, typer.Option("--choices", help="Pick the most likely of a task's choices.")
+        bool, _flag("--choices", "Pick the most likely of a task's choices.", "Data")
     ] = False,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Evaluate only the first N tasks.")
-    ] = None,
+    limit: Annotated[int | None, _named("N", "Evaluate only the first N tasks.", min=1)] = None,
     ablate: Annotated[
         bool,
-        typer.Option("--ablate", help="Run the ablation: vary one part of the memory at a time."),
+        _flag("--ablate", "Run the ablation: vary one part of the memory at a time.", "Ablation"),
     ] = False,
     variants: Annotated[
-        Path | None, _named("FOLDER", "Folder of models trained as variants, with --ablate.")
+        Path | None,
+        _named("FOLDER", "Folder of models trained as variants, with --ablate.", "Ablation"),
     ] = None,
     picture: Annotated[
-        Path | None, _named("FILE.png", "PNG file for the plot of --ablate.")
+        Path | None, _named("FILE.png", "PNG file for the plot of --ablate.", "Ablation")
     ] = None,
     *,
     options: RunOptions,
@@ -69,8 +70,8 @@ def evaluate(
     \b
     malmm eval world/data.jsonl --frames 60 --memory 10
     malmm eval tasks.jsonl --choices --json
-    malmm eval world/data.jsonl --ablate --variants trained/ --picture ablation.png
-    malmm eval MA-LMM/data/msvd/annotation --format-in msvd-qa --videos MSVD/videos
+    malmm eval world/data.jsonl --ablate --variants trained/
+    malmm eval msvd/annotation --format-in msvd-qa --videos MSVD/videos
     """
     from malmm_cli import evaluate as evaluation
 

@@ -9,6 +9,7 @@ from typer.core import TyperCommand
 __all__ = ["Grouped"]
 
 _OTHER = "Options"
+_SHORT = 5  # so many options, --help included, need no headings
 _HEADINGS = {
     "Model": ("model", "device", "dtype", "quantize", "offline"),
     "Video": ("frames", "fps", "max_frames", "start", "end", "decoder"),
@@ -27,16 +28,29 @@ _HEADING = {name: heading for heading, names in _HEADINGS.items() for name in na
 
 
 class Grouped(TyperCommand):
-    """A command whose own options come first, then the shared ones under headings."""
+    """A command that lists its options under headings, its own before the shared ones.
+
+    An option declared with `rich_help_panel` goes under that heading.
+    """
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The usage line's arguments, without typer's braces around required ones."""
+        pieces: list[str] = super().collect_usage_pieces(ctx)
+        return [piece.replace("{", "").replace("}", "") for piece in pieces]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options, each under its heading."""
-        found: dict[str, list[tuple[str, str]]] = {name: [] for name in (_OTHER, *_HEADINGS)}
-        options = (one for one in self.get_params(ctx) if one.param_type_name == "option")
-        for parameter in options:
-            if record := parameter.get_help_record(ctx):
-                found[_HEADING.get(parameter.name or "", _OTHER)].append(record)
-        for heading, records in found.items():
-            if records:
+        """Write the options, each under its heading; a short list gets a single one."""
+        options = [one for one in self.get_params(ctx) if one.param_type_name == "option"]
+        rows = [(_heading(one), one.get_help_record(ctx)) for one in options]
+        records = [(heading, record) for heading, record in rows if record]
+        if len(records) <= _SHORT:
+            records = [(_OTHER, record) for _, record in records]
+        own = [heading for heading, _ in records if heading not in (*_HEADINGS, _OTHER)]
+        for heading in dict.fromkeys([*own, *_HEADINGS, _OTHER]):
+            if found := [record for name, record in records if name == heading]:
                 with formatter.section(heading):
-                    formatter.write_dl(records)
+                    formatter.write_dl(found)
+
+
+def _heading(option: Any) -> str:
+    return option.rich_help_panel or _HEADING.get(option.name or "", _OTHER)

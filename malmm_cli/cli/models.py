@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from malmm_cli.cli.console import emit
+from malmm_cli.cli.headings import Grouped
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import CapacityError
 from malmm_cli.files.escapes import on_one_line
@@ -20,7 +21,10 @@ _Name = Annotated[str, typer.Argument(metavar="NAME|HUB_ID|FOLDER", show_default
 
 @app.callback(invoke_without_command=True)
 def models(context: typer.Context, json: _Json = False) -> None:
-    """List models with a short name; any InstructBLIP repository or folder works too.
+    """List, download and describe models.
+
+    Without a command it lists those with a short name; any InstructBLIP repository or folder works
+    too.
 
     \b
     malmm models
@@ -31,25 +35,31 @@ def models(context: typer.Context, json: _Json = False) -> None:
         list_models(json=json)
 
 
-@app.command("list")
+@app.command("list", cls=Grouped)
 def list_models(json: _Json = False) -> None:
-    """List models with a short name, their sizes, and whether they are downloaded."""
+    """List the models that have a short name.
+
+    Shows download and memory sizes, licence, and whether a model is downloaded.
+    """
     from malmm_cli import hub
 
     rows = [hub.describe(name, files=False) for name in hub.KNOWN]
     emit(_json(rows) if json else _table(rows))
 
 
-@app.command("info")
+@app.command("info", cls=Grouped)
 def info(name: _Name, json: _Json = False) -> None:
-    """Describe a model and what is downloaded of it. Needs no network."""
+    """Describe a model and what is downloaded of it.
+
+    Needs no network.
+    """
     from malmm_cli import hub
 
     about = hub.describe(name)
     emit(_json(about) if json else _lines(about))
 
 
-@app.command("pull")
+@app.command("pull", cls=Grouped)
 def pull(
     name: Annotated[str, typer.Argument(metavar="NAME|HUB_ID", show_default=False)],
     json: _Json = False,

@@ -38,12 +38,22 @@ class RunOptions:
     model: Annotated[
         str,
         _option(
-            "--model", "-m", envvar="MALMM_MODEL", help="Model name, Hub repository or folder."
+            "--model",
+            "-m",
+            metavar="MODEL",
+            envvar="MALMM_MODEL",
+            help="Model name, Hub repository or folder.",
         ),
     ] = "vicuna-7b"
-    frames: Annotated[int | None, _option(help="Number of frames, spread evenly.")] = None
-    fps: Annotated[float | None, _option(help="Frames per second, instead of --frames.")] = None
-    max_frames: Annotated[int | None, _option(help="Maximum number of frames with --fps.")] = None
+    frames: Annotated[int | None, _option(metavar="N", help="Number of frames, spread evenly.")] = (
+        None
+    )
+    fps: Annotated[
+        float | None, _option(metavar="N", help="Frames per second, instead of --frames.")
+    ] = None
+    max_frames: Annotated[
+        int | None, _option(metavar="N", help="Maximum number of frames with --fps.")
+    ] = None
     start: Annotated[
         str | None, _option("--from", metavar="T", help="Start at T: seconds or [HH:]MM:SS.")
     ] = None
@@ -51,7 +61,9 @@ class RunOptions:
     decoder: Annotated[
         str | None, _option(metavar="auto|pyav|nvdec|ffmpeg|decord", help="Video decoder to use.")
     ] = None
-    memory: Annotated[int | None, _option(help="Memory bank length (0: no memory).")] = None
+    memory: Annotated[
+        int | None, _option(metavar="N", help="Memory bank length (0: no memory).")
+    ] = None
     policy: Annotated[
         str | None,
         _option(metavar="|".join(_KNOWN.policies), help="What to do when the bank is full."),
@@ -69,21 +81,23 @@ class RunOptions:
     quantize: Annotated[
         str | None, _option(metavar="8bit|4bit", help="Quantize the language model.")
     ] = None
-    prompt: Annotated[str | None, _option(help="Prompt for the model.")] = None
-    max_new_tokens: Annotated[int | None, _option(help="Maximum length of the text in tokens.")] = (
-        None
-    )
-    beams: Annotated[int | None, _option(help="Beam search width.")] = None
+    prompt: Annotated[str | None, _option(metavar="TEXT", help="Prompt for the model.")] = None
+    max_new_tokens: Annotated[
+        int | None, _option(metavar="N", help="Maximum length of the text in tokens.")
+    ] = None
+    beams: Annotated[int | None, _option(metavar="N", help="Beam search width.")] = None
     sample: Annotated[
         bool, _option("--sample", help="Sample instead of taking the most likely token.")
     ] = False
-    temperature: Annotated[float | None, _option(help="Sampling temperature.")] = None
-    top_p: Annotated[float | None, _option(help="Nucleus sampling threshold.")] = None
+    temperature: Annotated[float | None, _option(metavar="X", help="Sampling temperature.")] = None
+    top_p: Annotated[float | None, _option(metavar="P", help="Nucleus sampling threshold.")] = None
     length_penalty: Annotated[
-        float | None, _option(help="Above 0 favours long texts, below 0 short ones.")
+        float | None, _option(metavar="X", help="Above 0 favours long texts, below 0 short ones.")
     ] = None
-    repetition_penalty: Annotated[float | None, _option(help="Above 1 avoids repetition.")] = None
-    seed: Annotated[int | None, _option(help="Random seed for sampling.")] = None
+    repetition_penalty: Annotated[
+        float | None, _option(metavar="X", help="Above 1 avoids repetition.")
+    ] = None
+    seed: Annotated[int | None, _option(metavar="N", help="Random seed for sampling.")] = None
     format: Annotated[
         str | None, _option(metavar="text|json|jsonl|srt|vtt|tsv", help="Output format.")
     ] = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,29 +14,32 @@ from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 
 
+def _option(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text, rich_help_panel="Data set")
+
+
 def synth(
     folder: Annotated[Path, typer.Argument(metavar="OUT", show_default=False)],
-    videos: Annotated[int, typer.Option(help="Number of videos.")] = 100,
-    seed: Annotated[int, typer.Option(help="Random seed; decides all videos and questions.")] = 0,
+    videos: Annotated[int, _option("N", "Number of videos.")] = 100,
+    seed: Annotated[int, _option("N", "Random seed; decides all videos and questions.")] = 0,
     minutes: Annotated[
-        str, typer.Option(metavar="A[-B]", help="Length of the videos in minutes: A, or A to B.")
+        str, _option("A[-B]", "Length of the videos in minutes: A, or A to B.")
     ] = "1-2",
     split: Annotated[
         str,
-        typer.Option(
-            metavar="train|validation|test",
-            help="Half of the events in test videos occur in no other split.",
+        _option(
+            "train|validation|test", "Half of the events in test videos occur in no other split."
         ),
     ] = "test",
-    questions: Annotated[int, typer.Option(help="Number of questions per video.")] = 10,
+    questions: Annotated[int, _option("N", "Number of questions per video.")] = 10,
     events: Annotated[
-        int | None, typer.Option(help="Events per video.  [default: 5 to 12 in two minutes]")
+        int | None, _option("N", "Events per video.  [default: 5 to 12 in two minutes]")
     ] = None,
     colours: Annotated[
         str | None,
-        typer.Option(metavar="A,B,…", help="Colours of the shapes; teal is not used by default."),
+        _option("A,B", "Colours of the shapes; teal is not used by default."),
     ] = None,
-    fps: Annotated[float, typer.Option(help="Frames per second.")] = 8.0,
+    fps: Annotated[float, _option("N", "Frames per second.")] = 8.0,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only print errors.")] = False,
     no_progress: Annotated[
         bool, typer.Option("--no-progress", help="Hide the progress bar.")

@@ -17,37 +17,33 @@ _SHARED = (
 )
 
 
+def _option(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text, rich_help_panel="Training")
+
+
 _Data = Annotated[Path, typer.Argument(metavar="DATA.jsonl", show_default=False)]
 _Output = Annotated[
     Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder for the trained model.")
 ]
 _Validation = Annotated[
     Path | None,
-    typer.Option(
-        metavar="VAL.jsonl", help="Validation tasks; keeps the checkpoint that answers them best."
-    ),
+    _option("VAL.jsonl", "Validation tasks; keeps the checkpoint that answers them best."),
 ]
-_Steps = Annotated[int | None, typer.Option(help="Number of steps, instead of --epochs.")]
-_Epochs = Annotated[int, typer.Option(help="Passes over the data.")]
-_BatchSize = Annotated[int, typer.Option(help="Tasks per batch.")]
-_Accumulate = Annotated[int, typer.Option(help="Batches per step.")]
+_Steps = Annotated[int | None, _option("N", "Number of steps, instead of --epochs.")]
+_Epochs = Annotated[int, _option("N", "Passes over the data.")]
+_BatchSize = Annotated[int, _option("N", "Tasks per batch.")]
+_Accumulate = Annotated[int, _option("N", "Batches per step.")]
 _Together = Annotated[
-    int, typer.Option(help="Tasks of one video in a batch; they share its visual bank.")
+    int, _option("N", "Tasks of one video in a batch; they share its visual bank.")
 ]
-_Rate = Annotated[float, typer.Option(help="Peak learning rate.")]
-_Warmup = Annotated[
-    int | None, typer.Option(help="Warm-up steps.  [default: 1000, or a tenth of all]")
-]
-_Decay = Annotated[float, typer.Option(help="Weight decay (matrices only).")]
-_Clip = Annotated[float | None, typer.Option(help="Maximum gradient norm.  [default: unlimited]")]
-_Positions = Annotated[
-    int, typer.Option(help="Rows of the position table for a model without one.")
-]
-_PositionGradient = Annotated[
-    str, typer.Option(metavar="all|last", help="Frames that train the position table.")
-]
-_Seed = Annotated[int, typer.Option(help="Random seed.")]
-_SaveEvery = Annotated[int, typer.Option(help="Steps between checkpoints.")]
+_Rate = Annotated[float, _option("X", "Peak learning rate.")]
+_Warmup = Annotated[int | None, _option("N", "Warm-up steps.  [default: 1000, or a tenth of all]")]
+_Decay = Annotated[float, _option("X", "Weight decay (matrices only).")]
+_Clip = Annotated[float | None, _option("X", "Maximum gradient norm.  [default: unlimited]")]
+_Positions = Annotated[int, _option("N", "Rows of the position table for a model without one.")]
+_PositionGradient = Annotated[str, _option("all|last", "Frames that train the position table.")]
+_Seed = Annotated[int, _option("N", "Random seed.")]
+_SaveEvery = Annotated[int, _option("N", "Steps between checkpoints.")]
 _Cache = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder for cached features.")]
 _NoCache = Annotated[
     bool, typer.Option("--no-cache", help="Do not cache features; encode the videos at every step.")
