@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.settings import Defaults
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ def module(family: str, name: str) -> ModuleType:
 
 def part(folder: Path, name: str) -> ModuleType:
     """A module of the family whose weights are in a folder; ModelError for an unknown family."""
+    from malmm_cli.checkpoints.layout import read_config  # not needed for help
+
     return module(FAMILIES[read_config(folder)["model_type"]], name)
 
 

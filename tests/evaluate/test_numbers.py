@@ -12,7 +12,8 @@ from malmm_cli.evaluate import naming, scores
 from malmm_cli.evaluate.intervals import bootstrap, wilson
 from malmm_cli.evaluate.predict import Plan, Prediction
 from malmm_cli.evaluate.scores import Rule, score
-from malmm_cli.settings import ASK, CAPTION, changed
+from malmm_cli.models.instructblip.defaults import ASK, CAPTION
+from malmm_cli.settings import changed
 from malmm_cli.types import Task
 
 FEW = ("--frames", "6", "--beams", "2", "--max-new-tokens", "4")
