@@ -20,8 +20,8 @@ from malmm_cli.datasets.synthetic import (
 )
 from malmm_cli.datasets.synthetic.scene import SPARE_COLOUR
 from malmm_cli.errors import UsageError
+from malmm_cli.models.instructblip.defaults import ASK, CAPTION
 from malmm_cli.models.instructblip.model import InstructBlip
-from malmm_cli.settings import ASK, CAPTION
 
 EASY = ("early", "middle", "late", "absent")
 

@@ -47,7 +47,7 @@ def ask(
     prompts_for(questions, settings)  # what is wrong with them is told before the model is loaded
     with results(options, [video], several=several) as add:
         with failing(add, video, "ask", len(questions)):
-            (opened,) = probed([video], settings)
+            (opened,) = probed(options, [video], settings)
         model = load_model(options)
         settings = model.settings("ask", **options.changes())
         from malmm_cli.pipeline.answer import ask

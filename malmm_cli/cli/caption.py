@@ -37,7 +37,7 @@ def caption(
     settings = options.settings("caption")
     with results(options, videos, several=len(videos) > 1) as add:
         with failing(add, videos[0], "caption"):
-            opened = probed(videos, settings)
+            opened = probed(options, videos, settings)
         model = load_model(options)
         settings = model.settings("caption", **options.changes())
         from malmm_cli.batch.job import attempt

@@ -15,7 +15,7 @@ import typer
 
 from malmm_cli.errors import UsageError
 from malmm_cli.models import registry
-from malmm_cli.settings import Changes, Settings
+from malmm_cli.settings import Changes, Settings, check_placement
 
 if TYPE_CHECKING:
     from malmm_cli.pipeline.feature_cache import FeatureCache
@@ -127,6 +127,7 @@ class RunOptions:
 
     def changes(self) -> Changes:
         """The settings that were asked for; UsageError where they exclude each other."""
+        check_placement(self.device, self.dtype, self.quantize)
         if self.frames is not None and self.fps is not None:
             raise UsageError("--frames and --fps exclude each other", hint="use only one of them")
         if self.max_frames is not None and self.fps is None:

@@ -43,13 +43,15 @@ def remember(
     if str(output) == "-":
         raise UsageError("-o -: a memory file cannot be printed", hint="choose a file with -o")
     check_writable(output, overwrite=options.overwrite, inputs=[video])
+    from malmm_cli.pipeline.memory_header import check, is_memory_file
+
+    if is_memory_file(video):
+        raise UsageError(f"{video}: is already a memory file", hint="give the video")
+    check(settings)
+    (opened,) = probed(options, [video], settings)
+    model = load_model(options)
     from malmm_cli.pipeline import memory_file
 
-    if memory_file.is_memory_file(video):
-        raise UsageError(f"{video}: is already a memory file", hint="give the video")
-    memory_file.check(settings)
-    (opened,) = probed([video], settings)
-    model = load_model(options)
     events = Terminal.of(options)
     kept = memory_file.remember(opened, model, events=events, **options.changes())
     size = kept.write(output)

@@ -13,6 +13,7 @@ import typer
 from malmm_cli.cli.console import emit
 from malmm_cli.cli.options import RunOptions
 from malmm_cli.cli.terminal import Terminal
+from malmm_cli.cli.wrapping import wrapped
 from malmm_cli.errors import UsageError
 from malmm_cli.files.jsonl import encoded
 from malmm_cli.formats import (
@@ -44,38 +45,40 @@ __all__ = [
 ]
 
 
-def probed(videos: Sequence[str], settings: Settings) -> list[Video]:
+def probed(options: RunOptions, videos: Sequence[str], settings: Settings) -> list[Video]:
     """Probe a single video, so that errors appear before the model is loaded.
 
     Several are probed one by one when it is their turn, so that one cannot hide the others.
     """
-    from malmm_cli import media
-    from malmm_cli.media.sampling import choose_for
-    from malmm_cli.pipeline.memory_header import is_memory_file, model_of
-
     if len(videos) > 1:
         return list(videos)
-    if is_memory_file(videos[0]):
-        model_of(videos[0])
-        return list(videos)
-    info = media.probe(videos[0], settings.sampling.decoder)
-    choose_for(info, settings.sampling)
-    return [info]
+    with Terminal.of(options).stage(f"opening {videos[0]}", ""):
+        from malmm_cli import media
+        from malmm_cli.media.sampling import choose_for
+        from malmm_cli.pipeline.memory_header import is_memory_file, model_of
+
+        if is_memory_file(videos[0]):
+            model_of(videos[0])
+            return list(videos)
+        info = media.probe(videos[0], settings.sampling.decoder)
+        choose_for(info, settings.sampling)
+        return [info]
 
 
 def load_model(options: RunOptions) -> Model:
     """Load the model that was asked for, and say once what runs where."""
-    from malmm_cli.pipeline import loading
-
     events = Terminal.of(options)
-    model = loading.load(
-        options.model,
-        device=options.device,
-        dtype=options.dtype,
-        quantize=options.quantize,
-        offline=options.offline,
-        events=events,
-    )
+    with events.stage(f"loading {options.model}", ""):  # torch alone takes seconds to import
+        from malmm_cli.pipeline import loading
+
+        model = loading.load(
+            options.model,
+            device=options.device,
+            dtype=options.dtype,
+            quantize=options.quantize,
+            offline=options.offline,
+            events=events,
+        )
     events.note(f"{model.name} on {model.device}, {model.dtype}")
     if model.origin.note:
         events.note(f"note: {model.name} is {model.origin.note}")
@@ -134,7 +137,8 @@ def results(
             return
         if streams and not streamed:
             header = "" if items else HEADERS.get(form, "")
-            emit(header + format_line(item, form, several=several))
+            line = format_line(item, form, several=several)
+            emit(header + (wrapped(line) if form == "text" else line))
         items.append(item)
 
     try:

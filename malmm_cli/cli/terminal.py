@@ -10,6 +10,7 @@ from typing import Any
 from malmm_cli.cli.bar import Bar, bar
 from malmm_cli.cli.console import complain, emit, note, warn
 from malmm_cli.cli.options import RunOptions
+from malmm_cli.cli.wrapping import Wrapped, width
 from malmm_cli.errors import MalmmError
 from malmm_cli.events import Events
 from malmm_cli.formats import Failure, Item
@@ -40,6 +41,7 @@ class Terminal(Events):
         self._failures = 0
         self._bar: Bar | None = None
         self._open = ExitStack()
+        self._text: Wrapped | None = None  # what is streamed
 
     @classmethod
     def of(cls, options: RunOptions, **about: Any) -> Terminal:
@@ -104,7 +106,8 @@ class Terminal(Events):
         """Print words on stdout, without the bar, which would be in the way."""
         self._bar = None
         self._open.close()
-        emit(piece)
+        self._text = self._text or Wrapped(width())
+        emit(self._text.feed(piece))
 
     def finished(self, result: Result) -> None:
         """Print what a result does not show: its warnings and, if verbose, times."""

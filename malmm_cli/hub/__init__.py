@@ -126,15 +126,16 @@ def describe(name: str, *, files: bool = True) -> dict[str, Any]:
 def model_type(name: str) -> str | None:
     """The `model_type` of a model; None where that cannot be known before it is downloaded.
 
-    Names and folders of no model also give None: `locate` says what is wrong with them.
+    A folder of no model also gives None: `locate` says what is wrong with it. Raises UsageError for
+    a name that no model has.
     """
+    named = _find(name)
     try:
-        named = _find(name)
         if named.known and named.known.model_type:
             return named.known.model_type
         folder = named.folder or cached(named.repository, named.revision)
         return None if folder is None else str(read_config(folder)["model_type"])
-    except (UsageError, ModelError):
+    except ModelError:
         return None
 
 

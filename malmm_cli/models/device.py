@@ -13,12 +13,11 @@ from typing import Any
 import torch
 
 from malmm_cli.errors import UsageError
+from malmm_cli.settings import DTYPES, QUANTIZED
 
 __all__ = [
-    *("QUANTIZED", "Clock", "language_options", "limit_threads", "pick_device", "pick_dtype"),
+    *("Clock", "language_options", "limit_threads", "pick_device", "pick_dtype"),
 ]
-
-QUANTIZED = ("8bit", "4bit")
 
 # Linux's limit of this process's processors, in microseconds of each period (cgroups, version 2).
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
@@ -26,7 +25,7 @@ CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 # Parameters from which on what bfloat16 saves can be noticed.
 _MANY = 500_000_000
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPES}
 
 
 def pick_device(name: str = "auto") -> torch.device:

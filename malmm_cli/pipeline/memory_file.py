@@ -44,14 +44,16 @@ from malmm_cli.pipeline.features import Video, path_of
 from malmm_cli.pipeline.loading import Model, capacity, check_model
 from malmm_cli.pipeline.memory_header import (
     FORMAT,
+    MOST_SLOTS,
     SAMPLING,
     VERSIONS,
+    check,
     check_version,
     damaged,
     is_memory_file,
 )
 from malmm_cli.pipeline.watch import Watched, check_video, read_context, watch
-from malmm_cli.settings import BANK_POLICIES, Changes, Settings, changed
+from malmm_cli.settings import Changes, Settings, changed
 from malmm_cli.types import MediaInfo
 
 __all__ = [
@@ -65,7 +67,6 @@ __all__ = [
 ]
 
 RIDER = "riders."
-MOST_SLOTS = 10_000
 MOST_WARNINGS = 20
 MOST = 2**31  # seconds, and frames
 
@@ -186,15 +187,6 @@ def recall(
     )
     seen = Watched(info, memory, kept.frames, kept.first, kept.last, seconds, list(kept.warnings))
     return seen, Context.joined(contexts)
-
-
-def check(settings: Settings) -> None:
-    """Raise UsageError for settings that keep nothing, or more slots than a file may hold."""
-    length, policy = settings.memory.length, settings.memory.policy
-    if policy not in BANK_POLICIES:
-        raise UsageError(f"--policy {policy} keeps no memory", hint="use --policy mbc or fifo")
-    if not 0 < length < MOST_SLOTS:
-        raise UsageError(f"--memory {length}: a file holds 1 to {MOST_SLOTS - 1} slots")
 
 
 def read_memory_file(path: str | Path, model: Model) -> MemoryFile:

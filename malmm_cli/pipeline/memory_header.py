@@ -13,13 +13,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from malmm_cli.errors import MediaError
+from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.files.schema import checked
-from malmm_cli.settings import Sampling
+from malmm_cli.settings import BANK_POLICIES, Sampling, Settings
 
 __all__ = [
-    *("FORMAT", "SAMPLING", "VERSIONS"),
-    *("check_version", "damaged", "is_memory_file", "model_of"),
+    *("FORMAT", "MOST_SLOTS", "SAMPLING", "VERSIONS"),
+    *("check", "check_version", "damaged", "is_memory_file", "model_of"),
 ]
 
 KIND = "malmm-memory/"
@@ -27,6 +27,7 @@ FORMAT = f"{KIND}2"
 # What each version calls the seconds, their number type, and the fingerprint of the weights.
 VERSIONS = {f"{KIND}1": ("times", "F32", "sight"), FORMAT: ("seconds", "F64", "reader")}
 LONGEST_HEADER = 2**20  # bytes
+MOST_SLOTS = 10_000
 
 # What the file decides of settings when it is asked.
 SAMPLING = (*(field.name for field in fields(Sampling)), "memory", "policy")
@@ -68,6 +69,15 @@ def model_of(path: str | Path) -> str:
         return checked(json.loads(metadata.about), _About).model
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, error) from error
+
+
+def check(settings: Settings) -> None:
+    """Raise UsageError for settings that keep nothing, or more slots than a file may hold."""
+    length, policy = settings.memory.length, settings.memory.policy
+    if policy not in BANK_POLICIES:
+        raise UsageError(f"--policy {policy} keeps no memory", hint="use --policy mbc or fifo")
+    if not 0 < length < MOST_SLOTS:
+        raise UsageError(f"--memory {length}: a file holds 1 to {MOST_SLOTS - 1} slots")
 
 
 def check_version(path: str | Path, version: str) -> None:

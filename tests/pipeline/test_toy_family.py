@@ -65,7 +65,7 @@ def test_results_count_frames(clip):
         clip, PROMPTS, model=toy_model(), settings=changed(SETTINGS, prompt="{}"), events=events
     )
     assert [answer.frames for answer in answers] == [11, 11]
-    assert events.counts == [(4, 12), (8, 12), (12, 12)]
+    assert events.counts == [(4, 12), (8, 12), (12, 12), (2, 2)]
     info = media.probe(clip)
     assert (answers[0].first, answers[0].last) == (info.seconds[0], info.seconds[-1])
     assert malmm_cli.caption(clip, model=toy_model(), settings=SETTINGS, frames=12).frames == 12

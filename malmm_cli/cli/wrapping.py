@@ -1,0 +1,47 @@
+"""Text wrapped between words to the width of a terminal, also where it comes word by word."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+
+__all__ = ["Wrapped", "wrapped"]
+
+_WORDS = re.compile(r"(\s*)(\S+)|\s+")
+
+
+class Wrapped:
+    """Wraps text that comes in pieces of whole words; `width` is in terminal cells."""
+
+    def __init__(self, width: int) -> None:
+        self._width, self._column = width, 0
+
+    def feed(self, piece: str) -> str:
+        """The piece, with line breaks in place of the spaces where the line is full."""
+        from rich.cells import cell_len
+
+        parts = []
+        for found in _WORDS.finditer(piece):
+            space, word = found[1] or "", found[2]
+            if word is None or "\n" in space:
+                parts.append(found[0])
+                self._column = cell_len(found[0].rpartition("\n")[2])
+                continue
+            longer = cell_len(space) + cell_len(word)
+            if space and self._column and self._column + longer > self._width:
+                space, longer = "\n", cell_len(word)
+                self._column = 0
+            parts.append(space + word)
+            self._column += longer
+        return "".join(parts)
+
+
+def wrapped(text: str) -> str:
+    """Text for stdout: wrapped if that is a terminal, as it is elsewhere."""
+    return Wrapped(width()).feed(text) if sys.stdout.isatty() else text
+
+
+def width() -> int:
+    """The width of the terminal; COLUMNS overrides it."""
+    return shutil.get_terminal_size().columns
