@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
@@ -19,9 +18,7 @@ __all__ = [
     "BANKS",
     "BANK_POLICIES",
     "DECODERS",
-    "DTYPES",
     "POLICIES",
-    "QUANTIZED",
     "Changes",
     "Decoding",
     "Defaults",
@@ -31,14 +28,11 @@ __all__ = [
     "by_kind",
     "changed",
     "check_paths",
-    "check_placement",
     "check_types",
     "flag",
     "prompts_for",
 ]
 
-DTYPES = ("float32", "bfloat16", "float16")
-QUANTIZED = ("8bit", "4bit")
 DECODERS = ("auto", "pyav", "nvdec", "ffmpeg", "decord")
 POLICIES = ("mbc", "fifo", "average", "last")
 BANK_POLICIES = ("mbc", "fifo")  # those that keep slots of earlier frames
@@ -293,21 +287,6 @@ def _check_given(settings: object) -> None:
         given |= vars(part)
     given["memory"] = given.pop("length")
     check_types(given, Changes)
-
-
-def check_placement(device: str, dtype: str, quantize: str | None) -> None:
-    """Raise UsageError for names that no device, number type or quantization has.
-
-    Whether this machine has the device is known only with torch: see `models.device.pick_device`.
-    """
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", device):
-        raise UsageError(f"unknown device {device!r}", hint="auto, cpu, cuda, cuda:0 … or mps")
-    if dtype not in ("auto", *DTYPES):
-        raise UsageError(f"unknown dtype {dtype!r}", hint=f"auto or one of {', '.join(DTYPES)}")
-    if quantize is not None and quantize not in QUANTIZED:
-        raise UsageError(
-            f"unknown quantization {quantize!r}", hint=f"one of {', '.join(QUANTIZED)}"
-        )
 
 
 def _check(settings: Settings) -> None:

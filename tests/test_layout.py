@@ -41,7 +41,7 @@ OWNERS = {
     "typer": {"cli", "__main__"},
 }
 # inside models: registry and capacity → one folder per family → these
-BELOW_FAMILIES = {"base", "config", "device", "generation"}
+BELOW_FAMILIES = {"base", "config", "device", "generation", "placement"}
 
 FAMILIES = {
     folder.name

@@ -15,7 +15,8 @@ import typer
 
 from malmm_cli.errors import UsageError
 from malmm_cli.models import registry
-from malmm_cli.settings import Changes, Settings, check_placement
+from malmm_cli.models.placement import check_placement
+from malmm_cli.settings import Changes, Settings
 
 if TYPE_CHECKING:
     from malmm_cli.pipeline.feature_cache import FeatureCache

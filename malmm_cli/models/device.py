@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from malmm_cli.errors import UsageError
-from malmm_cli.settings import DTYPES, QUANTIZED
+from malmm_cli.models.placement import DTYPES, QUANTIZED
 
 __all__ = [
     *("Clock", "language_options", "limit_threads", "pick_device", "pick_dtype"),
