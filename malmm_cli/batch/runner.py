@@ -61,6 +61,7 @@ class Options(Changes, total=False):
     retry: int
     limit: int | None
     fail_fast: bool
+    retry_failed: bool
     overwrite: bool
     cache: str | Path | None
     cache_size: float
@@ -76,7 +77,7 @@ def run(
     Inputs are folders, files, glob patterns, files of tasks (.jsonl), and "-" for the paths
     `listed`. The output is FILE.jsonl, or a folder, which exists or whose name ends in a slash and
     gets a file for each video in the `format` (default: text). Items that have a result in the
-    output are not done again. `timeout` is in seconds for one video, `cache_size` in GB; `cache` is
+    output are not done again, nor, without `retry_failed`, those whose file failed. `timeout` is in seconds for one video, `cache_size` in GB; `cache` is
     a folder for features of frames.
 
     A video that fails is reported to `events`, counted, and stops no other. Raises UsageError for
@@ -135,6 +136,7 @@ class _Batch:
     retry: int = 0
     limit: int | None = None
     fail_fast: bool = False
+    retry_failed: bool = False
     overwrite: bool = False
     cache: str | Path | None = None
     cache_size: float = 20.0
@@ -148,7 +150,7 @@ class _Batch:
         allow(FILES + FILES_EACH * setup.workers, f"a batch with --workers {setup.workers}")
         planned = request.planned(self._locate(events))
         with self._locked(paths, planned) as lines:
-            found = sort_out(planned, lines.kept)
+            found = sort_out(planned, lines.kept, retry_failed=self.retry_failed)
             todo = [item for item, _ in found.todo[: self.limit]]
             _report_earlier(paths, planned, lines, found, events)
             begun = time.monotonic()
@@ -180,6 +182,7 @@ class _Batch:
             failed=tally.failed,
             done_before=len(found.done),
             limited=len(found.todo) - len(todo),
+            broken=len(found.broken),
             gone=tuple(item.task.video for item in found.gone),
             seconds=time.monotonic() - begun,
             worker_seconds=tally.seconds,
@@ -193,7 +196,8 @@ class _Batch:
         model = hub.describe(self.model)
         folder = Path(model["folder"]) if model["folder"] else None
         planned = request.planned(self._identity(model["name"], model["revision"], folder))
-        found = sort_out(planned, self._kept(request.paths).kept)
+        kept = self._kept(request.paths).kept
+        found = sort_out(planned, kept, retry_failed=self.retry_failed)
         todo = found.todo[: self.limit]
         return DryRun(
             todo=[(i.task.id, why, os.path.exists(i.task.video)) for i, why in todo],
@@ -201,6 +205,7 @@ class _Batch:
             items=len(planned),
             done_before=len(found.done),
             limited=len(found.todo) - len(todo),
+            broken=len(found.broken),
             workers=self.workers or 1,
             memory=model["memory"],
             pace=pace(request.paths.state),

@@ -49,6 +49,9 @@ class BatchOptions(RunOptions):
     ] = None
     limit: Annotated[int | None, _named("N", "Process at most N items.", min=1)] = None
     fail_fast: Annotated[bool, _flag("--fail-fast", "Stop at the first failure.")] = False
+    retry_failed: Annotated[
+        bool, _flag("--retry-failed", "Retry files known to be broken; by default skipped.")
+    ] = False
     dry_run: Annotated[bool, _flag("--dry-run", "Show what would be done.")] = False
     max_megapixels: Annotated[
         float, _named("N", "Maximum picture size, in million pixels.", min=0)
@@ -81,6 +84,7 @@ class BatchOptions(RunOptions):
             "retry": self.retry,
             "limit": self.limit,
             "fail_fast": self.fail_fast,
+            "retry_failed": self.retry_failed,
             "overwrite": self.overwrite,
             "cache": self.cache,
             "cache_size": self.cache_size,
@@ -145,6 +149,7 @@ def _print_dry_run(found: DryRun) -> None:
     note(
         f"{len(found.todo)} of {found.items} items to do{limited}, {found.done_before} done before"
     )
+    _print_broken(found.broken)
     earlier = found.pace
     if earlier is None or found.seconds is None:
         note("time: unknown before the first run")
@@ -165,6 +170,7 @@ def _print_summary(summary: Summary) -> None:
     missing += _limited(summary.limited)
     name = summary.paths.folder or summary.paths.results
     note(f"{summary.done} of {summary.todo} items done{failed}{missing}{before}: {name}")
+    _print_broken(summary.broken)
     if over:
         note(f"took {span(summary.seconds)}; {summary.worker_seconds / over:.2g} s per item")
     if summary.failed:
@@ -174,7 +180,17 @@ def _print_summary(summary: Summary) -> None:
             note(f"- {error.message}")
         more = len(summary.errors) - SHOWN
         listed = f"; {more} more in {summary.paths.state}, table item" if more > 0 else ""
-        note(f"run the same command to retry them{listed}")
+        note(
+            "run the same command to retry them; files that are broken themselves need"
+            f" --retry-failed{listed}"
+        )
+
+
+def _print_broken(number: int) -> None:
+    """How many known failures were skipped, and how to retry them."""
+    if number:
+        failures = "known failure" if number == 1 else "known failures"
+        note(f"{number} {failures} skipped; --retry-failed tries again")
 
 
 def _limited(number: int) -> str:
