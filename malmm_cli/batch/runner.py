@@ -19,11 +19,13 @@ from malmm_cli.batch.job import Engine
 from malmm_cli.batch.ledger import check_folder, open_ledger
 from malmm_cli.batch.lines import Lines, read_lines
 from malmm_cli.batch.paths import OutputPaths, output_paths
-from malmm_cli.batch.plan import Planned, Sorted, jobs, plan, sort_out
+from malmm_cli.batch.patterns import Patterns
+from malmm_cli.batch.plan import Planned, jobs, plan, sort_out
+from malmm_cli.batch.reports import Once, report_earlier
 from malmm_cli.batch.state import pace
 from malmm_cli.batch.summary import DryRun, Summary
 from malmm_cli.batch.worker import Setup
-from malmm_cli.errors import MediaError, UsageError
+from malmm_cli.errors import UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.files.descriptors import allow
 from malmm_cli.files.fingerprint import folder_identity
@@ -39,7 +41,6 @@ __all__ = ["Options", "dry_run", "run"]
 FILES, FILES_EACH = 16, 4  # open at once, besides for each worker
 WEIGHTS = ("*.safetensors", "*.json", "qformer_tokenizer/*", "tokenizer.model", "spiece.model")
 RESUME = "run the same command to resume"
-REDONE = ("other settings", "another file")  # why an item that has a result is done again
 
 Inputs = str | Path | Sequence[str | Path]
 
@@ -49,6 +50,9 @@ class Options(Changes, total=False):
 
     questions: Sequence[str]
     listed: Iterable[str]
+    null: bool
+    include: Sequence[str]
+    exclude: Sequence[str]
     format: str | None
     model: str
     device: str
@@ -75,10 +79,12 @@ def run(
     """Caption every video of the inputs, or ask `questions` about each, as `malmm batch` does.
 
     Inputs are folders, files, glob patterns, files of tasks (.jsonl), and "-" for the paths
-    `listed`. The output is FILE.jsonl, or a folder, which exists or whose name ends in a slash and
-    gets a file for each video in the `format` (default: text). Items that have a result in the
-    output are not done again, nor, without `retry_failed`, those whose file failed. `timeout` is in seconds for one video, `cache_size` in GB; `cache` is
-    a folder for features of frames.
+    `listed`, separated by NUL with `null`. `include` and `exclude` are gitignore patterns for paths
+    below each input folder. The output is FILE.jsonl, or a folder, which exists or whose name ends
+    in a slash and gets a file for each video in the `format` (default: text). Items that have a
+    result in the output are not done again, nor, without `retry_failed`, those whose file failed.
+    `timeout` is in seconds for one video, `cache_size` in GB; `cache` is a folder for features of
+    frames.
 
     A video that fails is reported to `events`, counted, and stops no other. Raises UsageError for
     wrong arguments and for an output that another run is writing, ModelError and CapacityError
@@ -124,6 +130,9 @@ class _Batch:
     changes: dict[str, Any]
     questions: Sequence[str] = ()
     listed: Iterable[str] = ()
+    null: bool = False
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
     format: str | None = None
     model: str = "vicuna-7b"
     device: str = "auto"
@@ -152,7 +161,7 @@ class _Batch:
         with self._locked(paths, planned) as lines:
             found = sort_out(planned, lines.kept, retry_failed=self.retry_failed)
             todo = [item for item, _ in found.todo[: self.limit]]
-            _report_earlier(paths, planned, lines, found, events)
+            report_earlier(paths, planned, lines, found, events)
             begun = time.monotonic()
             with (
                 open_ledger(
@@ -164,7 +173,7 @@ class _Batch:
             ):
                 for collision in ledger.collisions:
                     events.note(collision)
-                engine = self._engine(setup, _Once(events))
+                engine = self._engine(setup, Once(events))
                 try:
                     tally = loop.run(
                         *(jobs(todo), engine, ledger),
@@ -216,10 +225,23 @@ class _Batch:
         for_questions, for_captions = by_kind(self.changes)
         captions = changed(CAPTION, **for_captions)
         paths = output_paths(self.output, self.format, self.inputs)
-        tasks = find_tasks(self.inputs, self.listed, self.questions, paths.base, events)
+        tasks = find_tasks(
+            *(self.inputs, self.listed, self.questions, paths.base, events),
+            patterns=self._patterns(),
+            null=self.null,
+            known=self._kept(paths).kept,
+        )
         only_questions = all(task.question is not None for task in tasks)
         questions = changed(ASK, **(self.changes if only_questions else for_questions))
         return _Request(paths, tasks, captions, questions)
+
+    def _patterns(self) -> Patterns:
+        if (self.include or self.exclude) and not any(map(os.path.isdir, self.inputs)):
+            raise UsageError(
+                "--include and --exclude apply to folders, but no INPUT is one",
+                hint="leave them out, or give a folder",
+            )
+        return Patterns(self.include, self.exclude)
 
     def _setup(self) -> Setup:
         return Setup(
@@ -301,32 +323,3 @@ class _Request:
     def planned(self, model: dict[str, Any]) -> list[Planned]:
         """The items with their settings and digests."""
         return plan(self.tasks, self.captions, self.questions, model)
-
-
-class _Once(Events):
-    """Notes each line once: every worker names its model."""
-
-    def __init__(self, events: Events) -> None:
-        self._events = events
-        self._seen: set[str] = set()
-
-    def note(self, line: str) -> None:
-        """Note a line that is new."""
-        if line not in self._seen:
-            self._events.note(line)
-        self._seen.add(line)
-
-
-def _report_earlier(
-    paths: OutputPaths, planned: Sequence[Planned], lines: Lines, found: Sorted, events: Events
-) -> None:
-    """Report what is in the output, and what that means for this run."""
-    for item in found.gone:
-        message = f"{item.task.video}: no such file; earlier result kept"
-        events.failed(MediaError(message, kind="Missing"))
-    for why in REDONE:
-        number = sum(reason == why for _, reason in found.todo)
-        if number:
-            events.note(f"results of {why} in {paths.results}, redone: {number}")
-    if others := lines.kept.keys() - {item.task.id for item in planned}:
-        events.note(f"results of other items in {paths.results}, kept: {len(others)}")

@@ -37,6 +37,18 @@ class BatchOptions(RunOptions):
         list[str] | None,
         _named("QUESTION", "Question to ask about each video; repeatable.", "--ask"),
     ] = None
+    include: Annotated[
+        list[str] | None,
+        _named("GLOB", "Only videos below INPUT folders that match; repeatable.", "--include"),
+    ] = None
+    exclude: Annotated[
+        list[str] | None,
+        _named("GLOB", "Skip what matches below INPUT folders; repeatable.", "--exclude"),
+    ] = None
+    null: Annotated[
+        bool,
+        typer.Option("-0", "--null", help="Names on stdin are separated by NUL (find -print0)."),
+    ] = False
     workers: Annotated[
         int | None, _named("N", "Number of processes with a model each; GPUs in turn.", min=1)
     ] = None
@@ -72,6 +84,9 @@ class BatchOptions(RunOptions):
             **self.changes(),
             "questions": self.questions or (),
             "listed": sys.stdin,
+            "null": self.null,
+            "include": self.include or (),
+            "exclude": self.exclude or (),
             "format": self.format,
             "model": self.model,
             "device": self.device,

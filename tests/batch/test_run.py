@@ -206,7 +206,7 @@ def test_a_file_of_tasks(malmm, folder, tmp_path):
         (["videos", "-o", "-"], "must be a .jsonl file or a folder"),
         (["videos"], "-o"),
         (["empty", "-o", "out.jsonl"], "no videos in empty"),
-        (["nothing/*.mp4", "-o", "out.jsonl"], "no videos in nothing/*.mp4"),
+        (["nothing/*.mp4", "-o", "out.jsonl"], "nothing/*.mp4: no video matches this pattern"),
         (["videos", "-o", "out.jsonl", "--frames=0"], "--frames 0"),
         (["videos", "-o", "out.jsonl", "--format=srt"], "out.jsonl holds JSON Lines"),
         (["videos", "-o", "out/", "--format=doc"], "unknown format 'doc'"),
