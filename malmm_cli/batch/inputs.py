@@ -110,9 +110,8 @@ def find_videos(
     return list(found)
 
 
-def folder_below(inputs: Sequence[str], video: str) -> str:
-    """The folder of a video below its input folder, "" for a video from anywhere else."""
-    folders = [Path(given) for given in inputs if os.path.isdir(given)]
+def folder_below(folders: Sequence[str], video: str) -> str:
+    """The folder of a video below the first of these folders that holds it, "" if none does."""
     for folder in folders:
         with suppress(ValueError):
             below = Path(video).parent.relative_to(folder).as_posix()

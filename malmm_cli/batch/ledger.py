@@ -61,10 +61,9 @@ def open_ledger(
         files = Files(paths, kept) if paths.folder else None
         if files:
             for item in todo:  # known before anything is done, so that collisions can be told
-                names.of(_key(paths, item.task.video))
+                names.of(_key(paths, item.task.video), item.below)
             files.mend(state, left)
-        ours = (paths.results, *(paths.file(name) for name in names))
-        remove_leftovers(paths.base, (path.name for path in ours))
+        _remove_leftovers([paths.results, *(paths.file(name) for name in names)])
         with open_lines(paths.results, append=True) as write:
             ledger = Ledger(paths, state, names, write, files)
             with closing(ledger), closing(ledger):  # Ctrl-C may break off one of the two
@@ -95,7 +94,7 @@ def check_folder(
     files, ours = Files(paths, lines.kept), claimed(paths.state)
     names = _names(paths, planned, lines.kept)
     if in_the_way := files.strangers(
-        (names.of(_key(paths, item.task.video)) for item in todo), ours
+        (names.of(_key(paths, item.task.video), item.below) for item in todo), ours
     ):
         raise UsageError(
             f"{in_the_way[0]}: exists, and was not written by malmm",
@@ -193,6 +192,15 @@ def _names(paths: OutputPaths, planned: Sequence[Planned], kept: Mapping[str, Li
         if line and line.name:
             known[_key(paths, item.task.video)] = line.name
     return Names(known, [line.name for line in kept.values() if line.name])
+
+
+def _remove_leftovers(ours: Sequence[Path]) -> None:
+    """Remove what killed runs left beside these files."""
+    folders: dict[Path, list[str]] = {}
+    for path in ours:
+        folders.setdefault(path.parent, []).append(path.name)
+    for folder, here in folders.items():
+        remove_leftovers(folder, here)
 
 
 def _key(paths: OutputPaths, video: str) -> str:

@@ -28,11 +28,15 @@ PERMANENT = frozenset(
 
 @dataclass(frozen=True)
 class Planned:
-    """A task, how to do it, and the name of all that decides its result besides the video."""
+    """A task, how to do it, and the name of all that decides its result besides the video.
+
+    In an output folder, its file goes to the folder `below` that.
+    """
 
     task: Task
     settings: Settings
     digest: str
+    below: str = ""
 
 
 @dataclass(frozen=True)

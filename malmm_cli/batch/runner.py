@@ -7,14 +7,14 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from malmm_cli import hub
 from malmm_cli.batch import cluster, loop, pool, worker
-from malmm_cli.batch.inputs import find_tasks
+from malmm_cli.batch.inputs import find_tasks, folder_below
 from malmm_cli.batch.job import Engine
 from malmm_cli.batch.ledger import check_folder, open_ledger
 from malmm_cli.batch.lines import Lines, read_lines
@@ -157,7 +157,7 @@ class _Batch:
         request, setup = self._request(events), self._setup()
         paths = request.paths
         allow(FILES + FILES_EACH * setup.workers, f"a batch with --workers {setup.workers}")
-        planned = request.planned(self._locate(events))
+        planned = self._placed(request.planned(self._locate(events)))
         with self._locked(paths, planned) as lines:
             found = sort_out(planned, lines.kept, retry_failed=self.retry_failed)
             todo = [item for item, _ in found.todo[: self.limit]]
@@ -234,6 +234,11 @@ class _Batch:
         only_questions = all(task.question is not None for task in tasks)
         questions = changed(ASK, **(self.changes if only_questions else for_questions))
         return _Request(paths, tasks, captions, questions)
+
+    def _placed(self, planned: list[Planned]) -> list[Planned]:
+        """The items with the folders of their videos below the inputs, which the output mirrors."""
+        folders = [given for given in self.inputs if os.path.isdir(given)]
+        return [replace(item, below=folder_below(folders, item.task.video)) for item in planned]
 
     def _patterns(self) -> Patterns:
         if (self.include or self.exclude) and not any(map(os.path.isdir, self.inputs)):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from malmm_cli.cli.console import emit, note
+from malmm_cli.cli.log import logged
 from malmm_cli.cli.options import RunOptions, seconds, with_options
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.files.escapes import on_one_line
@@ -44,6 +46,9 @@ class BatchOptions(RunOptions):
     exclude: Annotated[
         list[str] | None,
         _named("GLOB", "Skip what matches below INPUT folders; repeatable.", "--exclude"),
+    ] = None
+    log: Annotated[
+        Path | None, _named("FILE", "Append every event with its time to FILE.", "--log")
     ] = None
     null: Annotated[
         bool,
@@ -145,7 +150,8 @@ def batch(
     if options.dry_run:
         _print_dry_run(batches.dry_run(inputs, output, events=Terminal.of(options), **arguments))
         return
-    summary = batches.run(inputs, output, events=Terminal.of(options, label=""), **arguments)
+    with logged(Terminal.of(options, label=""), options.log) as events:
+        summary = batches.run(inputs, output, events=events, **arguments)
     if not options.quiet:
         _print_summary(summary)
     if not summary.complete:
