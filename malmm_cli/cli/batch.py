@@ -122,7 +122,7 @@ class BatchOptions(RunOptions):
 def batch(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", show_default=False)],
     output: Annotated[
-        str, _named("FILE.jsonl|FOLDER/", "File or folder for results.", "-o", "--output")
+        str, _named("FILE.jsonl|csv|tsv|FOLDER/", "File or folder for results.", "-o", "--output")
     ],
     *,
     options: BatchOptions,
@@ -134,9 +134,12 @@ def batch(
     An INPUT ending in .jsonl holds tasks: one JSON object per line, with id, video, and question or
     prompt. Questions use the defaults of `malmm ask`.
 
-    Results go to FILE.jsonl, one line as soon as an item is done, or to FOLDER/, one file per video
-    in the format of --format. Rerun the same command to process missing, failed or changed
-    items.
+    Results go to FILE.jsonl, one line as soon as an item is done; to FILE.csv or FILE.tsv, a table
+    written when the run ends; or to FOLDER/, one file per video in the format of --format, below
+    the same folders as in INPUT. Rerun the same command to process missing, failed or changed
+    items; files known to be broken are skipped.
+
+    --include and --exclude take patterns as in .gitignore and apply to INPUT folders only.
 
     \b
     malmm batch holidays/ -o captions.jsonl
@@ -189,7 +192,7 @@ def _print_summary(summary: Summary) -> None:
     over = summary.done + summary.failed
     missing = f", {summary.todo - over} not started" if summary.todo > over else ""
     missing += _limited(summary.limited)
-    name = summary.paths.folder or summary.paths.results
+    name = summary.paths.folder or summary.paths.table or summary.paths.results
     note(f"{summary.done} of {summary.todo} items done{failed}{missing}{before}: {name}")
     _print_broken(summary.broken)
     if over:
