@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from malmm_cli.cli.batch_bar import BatchTerminal
 from malmm_cli.cli.console import emit, note
 from malmm_cli.cli.log import logged
 from malmm_cli.cli.options import RunOptions, seconds, with_options
@@ -153,7 +154,7 @@ def batch(
     if options.dry_run:
         _print_dry_run(batches.dry_run(inputs, output, events=Terminal.of(options), **arguments))
         return
-    with logged(Terminal.of(options, label=""), options.log) as events:
+    with logged(BatchTerminal.of(options, label=""), options.log) as events:
         summary = batches.run(inputs, output, events=events, **arguments)
     if not options.quiet:
         _print_summary(summary)

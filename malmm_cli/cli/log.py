@@ -90,6 +90,11 @@ class _Log(Events):
         """Hand it on: a text is logged when it is finished."""
         self._events.text(piece)
 
+    def started(self, video: str) -> None:
+        """Log that a video is being worked on."""
+        self.write("info", f"started: {video}")
+        self._events.started(video)
+
     def finished(self, result: Result) -> None:
         """Log a result."""
         question = f" {result.question!r}" if result.question else ""
