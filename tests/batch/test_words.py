@@ -55,9 +55,10 @@ def test_too_little_memory_to_decode(videos, mebibytes):
         sandbox.close()
 
 
-def test_a_dry_run_obeys_no_name_and_shows_what_is_missing(malmm, videos, tmp_path):
+def test_a_dry_run_obeys_no_name_and_shows_what_is_missing(malmm, videos, tmp_path, monkeypatch):
     (tmp_path / "\x1b[31m.mp4").symlink_to(SAMPLE)
-    done = malmm("batch", ".", "gone.mp4", *LOUD, "-o", "out.jsonl", "--dry-run")
+    monkeypatch.setattr("sys.stdin", ["gone.mp4\n"])
+    done = malmm("batch", ".", "-", *LOUD, "-o", "out.jsonl", "--dry-run")
     assert "\x1b" not in done.out
     assert "\\x1b[31m.mp4\tnew\n" in done.out
     assert "gone.mp4\tnew, no such file\n" in done.out
