@@ -42,6 +42,9 @@ class Events:
     def text(self, piece: str) -> None:
         """The next words of a text that is being generated: for one prompt, with one beam."""
 
+    def started(self, video: str) -> None:
+        """An item of several, about this video, is being worked on."""
+
     def finished(self, result: Result) -> None:
         """An item of several has its result."""
 

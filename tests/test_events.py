@@ -113,7 +113,7 @@ def test_failures_are_counted_in_the_bar(drawn, capsys):
     events = Terminal()
     with events.stage("batch", "items"):
         events.failed(MediaError("a.mp4: broken"))
-    assert drawn == ["batch", "batch, 1 failed", "over"]
+    assert drawn == ["batch", "1 failed; batch", "over"]
 
 
 def test_words_take_the_place_of_the_bar(drawn, capsys):

@@ -1,4 +1,4 @@
-"""One output file for each video: its name and its content."""
+"""One output file for each video: its name, which may be below folders, and its content."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from malmm_cli.formats import Failure, Item, format_whole
 __all__ = ["Names", "content", "is_name"]
 
 LONGEST = 200  # bytes of a name; most disks take 255
+SUFFIXES = (".txt", ".json", ".jsonl", ".srt", ".vtt", ".tsv", ".sqlite", ".lock")
 OWN = ("results", ".", "..", "")
 FORBIDDEN = str.maketrans(dict.fromkeys('/\\:*?"<>|' + "".join(map(chr, range(32))), "_"))
 
@@ -30,10 +31,14 @@ class Names:
         """The names that were given."""
         return iter(self._names.values())
 
-    def of(self, video: str) -> str:
-        """The name without suffix: that of the video, and a number where another one has it."""
+    def of(self, video: str, below: str = "") -> str:
+        """The name without suffix: that of the video, and a number where another one has it.
+
+        A new name begins with the folder `below`, a path with slashes.
+        """
         if video not in self._names:
-            stem = name = _plain(Path(video).stem)
+            folders = [f"{_plain_folder(part)}/" for part in below.split("/") if part]
+            stem = name = "".join(folders) + _plain(Path(video).stem)
             number = 1
             while _key(name) in self._taken:
                 number += 1
@@ -60,9 +65,19 @@ def _plain(stem: str) -> str:
     return f"{short}-{hashlib.sha256(raw).hexdigest()[:8]}"
 
 
+def _plain_folder(part: str) -> str:
+    """The name of a folder, which must not be that of a video's file or of the state's."""
+    plain = _plain(part)
+    return f"{plain}_" if plain in OWN or plain.lower().endswith(SUFFIXES) else plain
+
+
 def is_name(name: str) -> bool:
-    """Whether Names may have given it: it is one name and leads nowhere else."""
-    sound = name == name.translate(FORBIDDEN).strip(" ") and name.casefold() not in OWN
+    """Whether Names may have given it: it leads nowhere but to the output folder and below."""
+    return name.casefold() not in OWN and all(map(_is_part, name.split("/")))
+
+
+def _is_part(name: str) -> bool:
+    sound = name == name.translate(FORBIDDEN).strip(" ") and name not in (".", "..", "")
     return sound and len(os.fsencode(name)) < LONGEST + 20  # a number may stand behind it
 
 

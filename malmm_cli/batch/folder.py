@@ -38,7 +38,7 @@ class Files:
             if not os.path.lexists(path):
                 continue
             data = path.read_bytes() if path.is_file() and not path.is_symlink() else None
-            if data is None or not (_claim(path, data) in claimed or data == self._due(name)):
+            if data is None or not (self._claim(path, data) in claimed or data == self._due(name)):
                 found.append(path)
         return found
 
@@ -55,10 +55,11 @@ class Files:
     def write(self, state: State, names: Iterable[str]) -> None:
         """Have the files of these names on the disk as the lines have them."""
         due = {self._paths.file(name): self._due(name) for name in names}
-        files = [_claim(path, data) for path, data in due.items() if data is not None]
+        files = [self._claim(path, data) for path, data in due.items() if data is not None]
         state.claim(files)  # a run that is killed now leaves one of the two
         for path, data in due.items():
             if data is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, [data])
         state.settle(files)
 
@@ -77,7 +78,7 @@ class Files:
                 items.append(item_of(file.read(stop - start)))
         return content(items, self._paths.form)
 
-
-def _claim(path: Path, data: bytes) -> tuple[str, str]:
-    """Name and digest as the state has them, in which names are text."""
-    return encoded(path.name).decode(), hashlib.sha256(data).hexdigest()
+    def _claim(self, path: Path, data: bytes) -> tuple[str, str]:
+        """Name and digest as the state has them, in which names are text."""
+        name = path.relative_to(self._paths.base).as_posix()
+        return encoded(name).decode(), hashlib.sha256(data).hexdigest()

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from malmm_cli.batch.listed import listed
+from malmm_cli.batch.missing import missing
+from malmm_cli.batch.patterns import Patterns
 from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.errors import UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.media.files import not_a_stream
 from malmm_cli.types import VIDEO_SUFFIXES, Task
 
-__all__ = ["find_tasks", "find_videos", "seen_from"]
+__all__ = ["find_tasks", "find_videos", "folder_below", "seen_from"]
+
+NO_PATTERNS = Patterns()
 
 
 def find_tasks(
@@ -23,19 +28,30 @@ def find_tasks(
     questions: Sequence[str],
     base: Path,
     events: Events = SILENT,
+    *,
+    patterns: Patterns = NO_PATTERNS,
+    null: bool = False,
+    known: Container[str] = (),
 ) -> list[Task]:
     """A caption of each video, or the answer to each question; and the tasks of .jsonl files.
 
     The id of an item that comes from no file of tasks is its video, as seen from the folder `base`,
-    and its question; each comes once. Raises UsageError where nothing is found, and for an id that
-    two tasks have.
+    and its question; each comes once. `patterns` and `null` are those of `find_videos`; files that
+    do not exist any more are accepted where their ids are `known`. Raises UsageError where nothing
+    is found, for an input that does not exist, and for an id that two tasks have.
     """
     named = [path for given in inputs if _is_tasks(given) for path in _each(given)]
     others = [given for given in inputs if not _is_tasks(given)]
     if questions and not others:
         raise UsageError("--ask applies to videos, but only tasks were given")
+    for given in (g for g in others if not (g == "-" or os.path.lexists(g) or glob.has_magic(g))):
+        name = seen_from(base, given)
+        ids = [f"{name}//{question}" for question in questions] or [name]
+        if not any(one in known for one in ids):
+            raise missing(given)
     tasks: dict[str, Task] = {}
-    for video in find_videos(others, lines, events) if others else ():
+    found = find_videos(others, lines, events, patterns=patterns, null=null) if others else []
+    for video in found:
         name = seen_from(base, video)
         for question in questions or (None,):
             key = name if question is None else f"{name}//{question}"
@@ -55,26 +71,35 @@ def find_videos(
     inputs: Sequence[str],
     lines: Iterable[str],
     events: Events = SILENT,
+    *,
+    patterns: Patterns = NO_PATTERNS,
+    null: bool = False,
 ) -> list[str]:
     """Files named, files in folders (by suffix, recursively), those of patterns, a list for "-".
 
-    Each file once, in the order it was first named; a warning names patterns and folders
-    that add nothing. Raises UsageError where nothing is found at all.
+    Each file once, in the order it was first named; a warning names folders that add nothing.
+    `patterns` choose among the files of folders; `null` says that names in the list end in NUL.
+    Raises UsageError where nothing is found at all, and for a glob pattern without matches.
     """
     found: dict[str, None] = {}
     empty = []
     for given in inputs:
         if given == "-":
-            here = listed(lines)
+            here = listed(lines, null=null)
         elif os.path.isdir(given):
-            here = _videos(given, map(str, _walk(Path(given), events)), events)
+            here = _videos(given, map(str, _walk(Path(given), patterns, events)), events)
         elif glob.has_magic(given) and not os.path.lexists(given):
-            here = _videos(given, _matching(given), events)
+            matching = list(_matching(given))
+            if not matching:
+                raise missing(given)
+            here = _videos(given, matching, events)
         else:
             here = [given]
         found.update(dict.fromkeys(here))
         if not here:
             empty.append(given)
+    for pattern in patterns.unused():
+        events.warn(f"{pattern}: matches nothing in the input folders")
     if not found:
         raise UsageError(
             f"no videos in {', '.join(inputs)}",
@@ -83,6 +108,15 @@ def find_videos(
     for given in empty:
         events.warn(f"no videos in {given}")
     return list(found)
+
+
+def folder_below(folders: Sequence[str], video: str) -> str:
+    """The folder of a video below the first of these folders that holds it, "" if none does."""
+    for folder in folders:
+        with suppress(ValueError):
+            below = Path(video).parent.relative_to(folder).as_posix()
+            return "" if below == "." else below
+    return ""
 
 
 def _is_tasks(given: str) -> bool:
@@ -118,19 +152,26 @@ def _videos(given: str, found: Iterable[str], events: Events) -> list[str]:
     return [path for path in paths if path not in set(others)]
 
 
-def _walk(folder: Path, events: Events) -> Iterator[Path]:
-    """Videos in a folder and those below, nothing hidden; links to folders are not followed."""
+def _walk(folder: Path, patterns: Patterns, events: Events) -> Iterator[Path]:
+    """Videos in a folder and those below, nothing hidden; links to folders are not followed.
+
+    Only those that `patterns` choose; excluded folders are not entered.
+    """
 
     def unreadable(error: OSError) -> None:
         events.warn(f"{error.filename}: cannot be read: {error.strerror}")
 
     for parent, folders, names in os.walk(folder, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(parent).relative_to(folder)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and patterns.enters(below / name)
+        )
         for name in folders:
             if os.path.islink(Path(parent, name)):
                 events.warn(f"{Path(parent, name)}: is a link to a folder and is not followed")
         for name in sorted(names):
-            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
+            is_video = Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".")
+            if is_video and patterns.takes(below / name):
                 yield Path(parent, name)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 
+from malmm_cli.batch import table
 from malmm_cli.batch.files import Names
 from malmm_cli.batch.folder import Files
 from malmm_cli.batch.inputs import seen_from
@@ -61,14 +62,17 @@ def open_ledger(
         files = Files(paths, kept) if paths.folder else None
         if files:
             for item in todo:  # known before anything is done, so that collisions can be told
-                names.of(_key(paths, item.task.video))
+                names.of(_key(paths, item.task.video), item.below)
             files.mend(state, left)
-        ours = (paths.results, *(paths.file(name) for name in names))
-        remove_leftovers(paths.base, (path.name for path in ours))
-        with open_lines(paths.results, append=True) as write:
-            ledger = Ledger(paths, state, names, write, files)
-            with closing(ledger), closing(ledger):  # Ctrl-C may break off one of the two
-                yield ledger
+        _remove_leftovers([paths.results, *(paths.file(name) for name in names)])
+        try:
+            with open_lines(paths.results, append=True) as write:
+                ledger = Ledger(paths, state, names, write, files)
+                with closing(ledger), closing(ledger):  # Ctrl-C may break off one of the two
+                    yield ledger
+        finally:
+            if paths.table:
+                table.write(paths.table, paths.results, state)
     finally:
         with suppress(OutputError):  # of a disk on which more than this could not be written
             state.end()
@@ -90,12 +94,14 @@ def check_folder(
             hint="use the same -o as before, choose another output, or start over with --overwrite",
             kind="OutputExists",
         )
+    if paths.table and paths.table.exists():
+        _check_table(paths.table, paths)
     if paths.folder is None:
         return []
     files, ours = Files(paths, lines.kept), claimed(paths.state)
     names = _names(paths, planned, lines.kept)
     if in_the_way := files.strangers(
-        (names.of(_key(paths, item.task.video)) for item in todo), ours
+        (names.of(_key(paths, item.task.video), item.below) for item in todo), ours
     ):
         raise UsageError(
             f"{in_the_way[0]}: exists, and was not written by malmm",
@@ -193,6 +199,24 @@ def _names(paths: OutputPaths, planned: Sequence[Planned], kept: Mapping[str, Li
         if line and line.name:
             known[_key(paths, item.task.video)] = line.name
     return Names(known, [line.name for line in kept.values() if line.name])
+
+
+def _check_table(path: Path, paths: OutputPaths) -> None:
+    if not table.is_ours(path, paths.results, claimed(paths.state)):
+        raise UsageError(
+            f"{path}: exists, and was not written by malmm",
+            hint="choose another file, or use --overwrite",
+            kind="OutputExists",
+        )
+
+
+def _remove_leftovers(ours: Sequence[Path]) -> None:
+    """Remove what killed runs left beside these files."""
+    folders: dict[Path, list[str]] = {}
+    for path in ours:
+        folders.setdefault(path.parent, []).append(path.name)
+    for folder, here in folders.items():
+        remove_leftovers(folder, here)
 
 
 def _key(paths: OutputPaths, video: str) -> str:

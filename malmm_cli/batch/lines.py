@@ -50,6 +50,7 @@ class Line:
     identity: str | None = None
     name: str | None = None
     failed: bool = False
+    kind: str | None = None  # of the error
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ def _line(stored: StoredLine) -> Line | None:
         return None
     known = (about.id, item.video, stored.start, stored.stop)
     made_from = (about.settings, about.identity, about.name)
-    return Line(*known, *made_from, failed=isinstance(item, _Failed))
+    kind = item.error.kind if isinstance(item, _Failed) else None
+    return Line(*known, *made_from, failed=kind is not None, kind=kind)
 
 
 def _stored(content: Any) -> Result | _Failed:

@@ -1,10 +1,12 @@
-"""A list of files on stdin, one a line; other content is refused by name."""
+"""A list of files on stdin, one per line or ending in NUL; other content is refused by name."""
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from malmm_cli.errors import UsageError
 
@@ -13,17 +15,24 @@ __all__ = ["listed"]
 LONGEST = 2**16  # characters of a line; no system takes so long a name
 
 _MARKS = ("\udcff\udcfe", "\udcfe\udcff", "\xff\xfe", "\xfe\xff")  # of UTF-16, read as another
+_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_PIECE = 2**16  # bytes read at a time
 _CONTROL = re.compile(r"[\0-\x08\x0b-\x1f\x7f]")
 
 
-def listed(lines: Iterable[str]) -> list[str]:
-    """The names of a list; some editors put a mark of the encoding before the first.
+def listed(lines: Iterable[str], *, null: bool = False) -> list[str]:
+    """The names of a list, which may begin with a mark of its encoding: UTF-8 or UTF-16.
 
-    Raises UsageError for a list in UTF-16, for one whose names are separated by something else
-    than line feeds, and for input that is not text.
+    With `null`, names end in NUL instead of a line feed and are taken as they are. Raises
+    UsageError for a list in UTF-16 without a mark, for one whose names are separated otherwise, and
+    for input that is not text.
     """
+    source = getattr(lines, "buffer", None)
+    if null:
+        pieces = "".join(lines).split("\0") if source is None else _decoded(source, "\0")
+        return [name for piece in pieces if (name := piece.removeprefix("\ufeff"))]
     names: list[str] = []
-    for line in _bounded(lines):
+    for line in _bounded(lines if source is None else _decoded(source, "\n")):
         name = line.rstrip("\r\n")
         if not names:
             _check_encoding(name)
@@ -33,6 +42,28 @@ def listed(lines: Iterable[str]) -> list[str]:
         if name.strip():
             names.append(name)
     return names
+
+
+def _decoded(source: Any, separator: str) -> Iterator[str]:
+    """The lines of a stream of bytes, without what separates them."""
+    beginning = source.read(4)
+    is_wide = beginning.startswith(_BOMS) and not beginning.startswith(codecs.BOM_UTF32_LE)
+    encoding, errors = ("utf-16", "strict") if is_wide else ("utf-8", "surrogateescape")
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
+    rest, piece = "", beginning
+    while True:
+        try:
+            rest += decoder.decode(piece, final=not piece)
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                "the list on stdin is not valid UTF-16", hint="give a list in UTF-8"
+            ) from error
+        *whole, rest = rest.split(separator)
+        yield from whole
+        if len(rest) >= LONGEST or not piece:
+            break
+        piece = source.read1(_PIECE)
+    yield rest
 
 
 def _bounded(lines: Iterable[str]) -> Iterator[str]:
@@ -50,8 +81,8 @@ def _bounded(lines: Iterable[str]) -> Iterator[str]:
 def _check_encoding(first: str) -> None:
     if first.startswith(_MARKS) or _is_wide(first):
         raise UsageError(
-            "the list on stdin is in UTF-16, not UTF-8",
-            hint="convert it: iconv -f UTF-16 -t UTF-8 LIST | malmm batch -",
+            "the list on stdin is in UTF-16 without a byte order mark, or in UTF-32",
+            hint="add a byte order mark, or convert it: iconv -f UTF-16LE -t UTF-8",
         )
 
 
@@ -69,7 +100,7 @@ def _check_separated(name: str, *, first: bool) -> None:
     if "\0" in name and rest and not _CONTROL.search(rest):
         raise UsageError(
             "the names on stdin are separated by NUL, not by line feeds",
-            hint="leave out -print0 or -0, or convert the list: tr '\\0' '\\n'",
+            hint="add -0, as for the output of find -print0",
         )
     if not _CONTROL.search(name.replace("\r", "")):
         raise UsageError(

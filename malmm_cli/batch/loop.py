@@ -47,14 +47,18 @@ def run(
 ) -> Tally:
     """Do all jobs and have what becomes of them in the ledger; one that fails is tried again last.
 
-    `fail_fast` stops at the first that fails for good. `events` gets each item, done or failed.
+    `fail_fast` stops at the first that fails for good. `events` gets each item: started, then done
+    or failed.
     """
     waiting = deque(todo)
     total = sum(len(job.tasks) for job in waiting)
     tally = Tally()
 
     def next_job() -> Job | None:
-        return waiting.popleft() if waiting else None
+        job = waiting.popleft() if waiting else None
+        if job:
+            events.started(job.video)
+        return job
 
     for job, outcome in engine(next_job):
         if outcome.error and job.tries <= retry:

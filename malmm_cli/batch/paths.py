@@ -23,6 +23,7 @@ from malmm_cli.formats import (
 
 __all__ = ["OutputPaths", "output_paths"]
 
+HELD = {".jsonl": "JSON Lines", ".csv": "CSV", ".tsv": "TSV"}
 SUFFIXES = {form: "txt" if form == "text" else form for form in FORMATS}
 
 
@@ -31,12 +32,13 @@ class OutputPaths:
     """The files of one output.
 
     results.jsonl is the truth; state.sqlite follows from it, and so do the files in `folder`, of
-    the kind `form`, where there is one.
+    the kind `form`, or the `table`, where there is one.
     """
 
     results: Path
     folder: Path | None = None
     form: str = "jsonl"
+    table: Path | None = None
 
     @property
     def base(self) -> Path:
@@ -92,7 +94,9 @@ class OutputPaths:
 
 
 def output_paths(given: str, form: str | None = None, inputs: Sequence[str] = ()) -> OutputPaths:
-    """The paths of an output: FILE.jsonl, or a folder, which exists or whose name ends in a slash.
+    """The paths of an output: a file, or a folder, which exists or whose name ends in a slash.
+
+    The file is FILE.jsonl, or FILE.csv or FILE.tsv, which has its FILE.jsonl beside it.
 
     Raises UsageError for anything else, and for a file that is one of the `inputs`.
     """
@@ -106,19 +110,24 @@ def output_paths(given: str, form: str | None = None, inputs: Sequence[str] = ()
         if os.path.lexists(output) and not os.path.isdir(output):
             raise UsageError(f"-o {given}: is not a folder", hint="choose a new folder, or a file")
         return _checked(OutputPaths(output / "results.jsonl", output, form or "text"))
-    if output.suffix.lower() != ".jsonl":
+    suffix = output.suffix.lower()
+    if suffix not in HELD:
         raise UsageError(
             f"-o {given}: must be a .jsonl file or a folder",
-            hint="give a file name ending in .jsonl, or a folder name ending in /",
+            hint="give a file name ending in .jsonl, .csv or .tsv, or a folder name ending in /",
         )
-    if form not in (None, "jsonl"):
+    if form not in (None, suffix[1:]):
         raise UsageError(
-            f"-o {given} holds JSON Lines, not {form}",
+            f"-o {given} holds {HELD[suffix]}, not {form}",
             hint=f"for {form}, give a folder name ending in /",
         )
+    table = None
+    if suffix != ".jsonl":
+        check_writable(output, overwrite=True, inputs=inputs, read_back=True)
+        table, output = target(output), target(output).with_suffix(".jsonl")
     check_writable(output, overwrite=True, inputs=inputs, read_back=True)
     # the lock lies beside the file itself, by whatever name it is reached
-    return _checked(OutputPaths(target(output)))
+    return _checked(OutputPaths(target(output), table=table))
 
 
 def _checked(paths: OutputPaths) -> OutputPaths:

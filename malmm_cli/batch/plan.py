@@ -16,27 +16,40 @@ from malmm_cli.files.fingerprint import is_same
 from malmm_cli.settings import Settings, changed, prompts_for
 from malmm_cli.types import Task
 
-__all__ = ["Planned", "Sorted", "jobs", "plan", "sort_out"]
+__all__ = ["PERMANENT", "Planned", "Sorted", "jobs", "plan", "sort_out"]
 
 NEW, FAILED, SETTINGS, VIDEO = "new", "failed before", "other settings", "another file"
+
+# Kinds of errors that the file itself causes: the same file fails again with the same settings.
+PERMANENT = frozenset(
+    "BrokenMemory CoverOnly CutOff Empty NoPicture NotAVideo Playlist SoundOnly Unsupported".split()
+)
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A task, how to do it, and the name of all that decides its result besides the video."""
+    """A task, how to do it, and the name of all that decides its result besides the video.
+
+    In an output folder, its file goes to the folder `below` that.
+    """
 
     task: Task
     settings: Settings
     digest: str
+    below: str = ""
 
 
 @dataclass(frozen=True)
 class Sorted:
-    """Items to do and why; those done; those done whose video is gone, so that they are kept."""
+    """Items to do and why; those done; those done whose video is gone, so that they are kept.
+
+    `broken` are items that failed before because of their file, which has not changed.
+    """
 
     todo: list[tuple[Planned, str]]
     done: list[Planned]
     gone: list[Planned]
+    broken: list[Planned]
 
 
 def plan(
@@ -59,9 +72,14 @@ def plan(
     return [Planned(t, *decide(t.question, t.prompt, t.start, t.end)) for t in tasks]
 
 
-def sort_out(planned: Sequence[Planned], kept: Mapping[str, Line]) -> Sorted:
-    """Compare the requested items with the existing output and with the files as they are."""
-    found = Sorted([], [], [])
+def sort_out(
+    planned: Sequence[Planned], kept: Mapping[str, Line], *, retry_failed: bool = False
+) -> Sorted:
+    """Compare the requested items with the existing output and with the files as they are.
+
+    `retry_failed` also retries items that failed because of their file.
+    """
+    found = Sorted([], [], [], [])
 
     @cache  # several tasks about one video
     def same(video: str, identity: str) -> bool | None:
@@ -77,7 +95,11 @@ def sort_out(planned: Sequence[Planned], kept: Mapping[str, Line]) -> Sorted:
             found.todo.append((item, NEW))
             continue
         if line.failed or line.identity is None:
-            failed.append((item, FAILED))
+            known = line.kind in PERMANENT and line.settings == item.digest and not retry_failed
+            if known and line.identity and same(item.task.video, line.identity):
+                found.broken.append(item)
+            else:
+                failed.append((item, FAILED))
             continue
         alike = same(item.task.video, line.identity)
         if alike is None:

@@ -7,24 +7,26 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from malmm_cli import hub
 from malmm_cli.batch import cluster, loop, pool, worker
-from malmm_cli.batch.inputs import find_tasks
+from malmm_cli.batch.inputs import find_tasks, folder_below
 from malmm_cli.batch.job import Engine
 from malmm_cli.batch.ledger import check_folder, open_ledger
 from malmm_cli.batch.lines import Lines, read_lines
 from malmm_cli.batch.paths import OutputPaths, output_paths
-from malmm_cli.batch.plan import Planned, Sorted, jobs, plan, sort_out
+from malmm_cli.batch.patterns import Patterns
+from malmm_cli.batch.plan import Planned, jobs, plan, sort_out
+from malmm_cli.batch.reports import Once, report_earlier
 from malmm_cli.batch.state import pace
 from malmm_cli.batch.summary import DryRun, Summary
 from malmm_cli.batch.worker import Setup
 from malmm_cli.checkpoints.layout import deciding
-from malmm_cli.errors import MediaError, UsageError
+from malmm_cli.errors import UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.files.descriptors import allow
 from malmm_cli.files.fingerprint import folder_identity
@@ -40,7 +42,6 @@ __all__ = ["Options", "dry_run", "run"]
 
 FILES, FILES_EACH = 16, 4  # open at once, besides for each worker
 RESUME = "run the same command to resume"
-REDONE = ("other settings", "another file")  # why an item that has a result is done again
 
 Inputs = str | Path | Sequence[str | Path]
 
@@ -50,6 +51,9 @@ class Options(Changes, total=False):
 
     questions: Sequence[str]
     listed: Iterable[str]
+    null: bool
+    include: Sequence[str]
+    exclude: Sequence[str]
     format: str | None
     model: str
     device: str
@@ -62,6 +66,7 @@ class Options(Changes, total=False):
     retry: int
     limit: int | None
     fail_fast: bool
+    retry_failed: bool
     overwrite: bool
     cache: str | Path | None
     cache_size: float
@@ -75,10 +80,12 @@ def run(
     """Caption every video of the inputs, or ask `questions` about each, as `malmm batch` does.
 
     Inputs are folders, files, glob patterns, files of tasks (.jsonl), and "-" for the paths
-    `listed`. The output is FILE.jsonl, or a folder, which exists or whose name ends in a slash and
-    gets a file for each video in the `format` (default: text). Items that have a result in the
-    output are not done again. `timeout` is in seconds for one video, `cache_size` in GB; `cache` is
-    a folder for features of frames.
+    `listed`, separated by NUL with `null`. `include` and `exclude` are gitignore patterns for paths
+    below each input folder. The output is FILE.jsonl, or a folder, which exists or whose name ends
+    in a slash and gets a file for each video in the `format` (default: text). Items that have a
+    result in the output are not done again, nor, without `retry_failed`, those whose file failed.
+    `timeout` is in seconds for one video, `cache_size` in GB; `cache` is a folder for features of
+    frames.
 
     A video that fails is reported to `events`, counted, and stops no other. Raises UsageError for
     wrong arguments and for an output that another run is writing, ModelError and CapacityError
@@ -133,6 +140,9 @@ class _Batch:
     changes: dict[str, Any]
     questions: Sequence[str] = ()
     listed: Iterable[str] = ()
+    null: bool = False
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
     format: str | None = None
     model: str = "vicuna-7b"
     device: str = "auto"
@@ -145,6 +155,7 @@ class _Batch:
     retry: int = 0
     limit: int | None = None
     fail_fast: bool = False
+    retry_failed: bool = False
     overwrite: bool = False
     cache: str | Path | None = None
     cache_size: float = 20.0
@@ -156,11 +167,11 @@ class _Batch:
         request, setup = self._request(events), self._setup()
         paths = request.paths
         allow(FILES + FILES_EACH * setup.workers, f"a batch with --workers {setup.workers}")
-        planned = self._planned(request.tasks, self._locate(events))
+        planned = self._placed(self._planned(request.tasks, self._locate(events)))
         with self._locked(paths, planned) as lines:
-            found = sort_out(planned, lines.kept)
+            found = sort_out(planned, lines.kept, retry_failed=self.retry_failed)
             todo = [item for item, _ in found.todo[: self.limit]]
-            _report_earlier(paths, planned, lines, found, events)
+            report_earlier(paths, planned, lines, found, events)
             begun = time.monotonic()
             with (
                 open_ledger(
@@ -172,7 +183,7 @@ class _Batch:
             ):
                 for collision in ledger.collisions:
                     events.note(collision)
-                engine = self._engine(setup, _Once(events))
+                engine = self._engine(setup, Once(events))
                 try:
                     tally = loop.run(
                         *(jobs(todo), engine, ledger),
@@ -190,6 +201,7 @@ class _Batch:
             failed=tally.failed,
             done_before=len(found.done),
             limited=len(found.todo) - len(todo),
+            broken=len(found.broken),
             gone=tuple(item.task.video for item in found.gone),
             seconds=time.monotonic() - begun,
             worker_seconds=tally.seconds,
@@ -204,7 +216,8 @@ class _Batch:
         folder = Path(model["folder"]) if model["folder"] else None
         about = self._identity(model["name"], model["revision"], folder)
         planned = self._planned(request.tasks, about)
-        found = sort_out(planned, self._kept(request.paths).kept)
+        kept = self._kept(request.paths).kept
+        found = sort_out(planned, kept, retry_failed=self.retry_failed)
         todo = found.todo[: self.limit]
         return DryRun(
             todo=[(i.task.id, why, os.path.exists(i.task.video)) for i, why in todo],
@@ -212,6 +225,7 @@ class _Batch:
             items=len(planned),
             done_before=len(found.done),
             limited=len(found.todo) - len(todo),
+            broken=len(found.broken),
             workers=self.workers or 1,
             memory=model["memory"],
             pace=pace(request.paths.state),
@@ -221,7 +235,12 @@ class _Batch:
         """Find the items; refuses wrong settings, as far as the model is known."""
         self._settings(())
         paths = output_paths(self.output, self.format, self.inputs)
-        tasks = find_tasks(self.inputs, self.listed, self.questions, paths.base, events)
+        tasks = find_tasks(
+            *(self.inputs, self.listed, self.questions, paths.base, events),
+            patterns=self._patterns(),
+            null=self.null,
+            known=self._kept(paths).kept,
+        )
         self._settings(tasks)
         return _Request(paths, tasks)
 
@@ -237,6 +256,19 @@ class _Batch:
     def _planned(self, tasks: Sequence[Task], about: dict[str, Any]) -> list[Planned]:
         """The items with their settings and digests; `about` says which model, now on this disk."""
         return plan(tasks, *self._settings(tasks), about)
+
+    def _placed(self, planned: list[Planned]) -> list[Planned]:
+        """The items with the folders of their videos below the inputs, which the output mirrors."""
+        folders = [given for given in self.inputs if os.path.isdir(given)]
+        return [replace(item, below=folder_below(folders, item.task.video)) for item in planned]
+
+    def _patterns(self) -> Patterns:
+        if (self.include or self.exclude) and not any(map(os.path.isdir, self.inputs)):
+            raise UsageError(
+                "--include and --exclude apply to folders, but no INPUT is one",
+                hint="leave them out, or give a folder",
+            )
+        return Patterns(self.include, self.exclude)
 
     def _setup(self) -> Setup:
         return Setup(
@@ -312,32 +344,3 @@ class _Request:
 
     paths: OutputPaths
     tasks: list[Task]
-
-
-class _Once(Events):
-    """Notes each line once: every worker names its model."""
-
-    def __init__(self, events: Events) -> None:
-        self._events = events
-        self._seen: set[str] = set()
-
-    def note(self, line: str) -> None:
-        """Note a line that is new."""
-        if line not in self._seen:
-            self._events.note(line)
-        self._seen.add(line)
-
-
-def _report_earlier(
-    paths: OutputPaths, planned: Sequence[Planned], lines: Lines, found: Sorted, events: Events
-) -> None:
-    """Report what is in the output, and what that means for this run."""
-    for item in found.gone:
-        message = f"{item.task.video}: no such file; earlier result kept"
-        events.failed(MediaError(message, kind="Missing"))
-    for why in REDONE:
-        number = sum(reason == why for _, reason in found.todo)
-        if number:
-            events.note(f"results of {why} in {paths.results}, redone: {number}")
-    if others := lines.kept.keys() - {item.task.id for item in planned}:
-        events.note(f"results of other items in {paths.results}, kept: {len(others)}")

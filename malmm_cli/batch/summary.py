@@ -17,9 +17,10 @@ class Summary:
     """What became of a batch, in items.
 
     Of `todo` items, `done` and `failed` are over; `done_before` had results already, `limited` were
-    left out by the limit. `gone` are videos that do not exist any more, whose results are kept.
-    The run took `seconds`, its workers together `worker_seconds`. `errors` are by video; `kinds`
-    counts failed items by the kind of their error.
+    left out by the limit, `broken` were skipped because their files failed before. `gone` are
+    videos that do not exist any more, whose results are kept. The run took `seconds`, its workers
+    together `worker_seconds`. `errors` are by video; `kinds` counts failed items by the kind of
+    their error.
     """
 
     paths: OutputPaths
@@ -28,6 +29,7 @@ class Summary:
     failed: int
     done_before: int
     limited: int
+    broken: int
     gone: tuple[str, ...]
     seconds: float
     worker_seconds: float
@@ -36,7 +38,7 @@ class Summary:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing failed and no video is missing."""
+        """Whether nothing failed in this run and no video is missing."""
         return not (self.failed or self.gone)
 
 
@@ -45,8 +47,9 @@ class DryRun:
     """What a batch would do.
 
     `todo` holds the id of each item, why it is to be done, and whether its video exists; `gone` the
-    ids of results that are kept because their videos do not exist any more. `memory` is what the
-    weights take in bytes by dtype, None where that is unknown; `pace` is that of the latest run.
+    ids of results that are kept because their videos do not exist any more; `broken` items would be
+    skipped because their files failed before. `memory` is what the weights take in bytes by dtype,
+    None where that is unknown; `pace` is that of the latest run.
     """
 
     todo: list[tuple[str, str, bool]]
@@ -54,6 +57,7 @@ class DryRun:
     items: int
     done_before: int
     limited: int
+    broken: int
     workers: int
     memory: dict[str, int | None]
     pace: Pace | None

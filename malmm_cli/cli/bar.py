@@ -29,7 +29,7 @@ class Bar:
     def count(self, done: int, total: int, unit: str) -> None:
         """Show that so much of the stage is done; bytes get their own units."""
         speed = self._progress.tasks[0].speed
-        rate = f", {_text(speed, unit)}/s" if speed else ""
+        rate = f", {_rate(speed, unit)}" if speed else ""
         size = _text(total, unit) if unit == "bytes" else str(total)
         part = _text(done, unit) if unit == "bytes" else str(done)
         self._progress.update(
@@ -76,6 +76,12 @@ def shortened(text: str) -> str:
     line = on_one_line(text)
     half = LONGEST // 2
     return line if len(line) <= LONGEST else f"{line[: half - 1]}…{line[-half:]}"
+
+
+def _rate(speed: float, unit: str) -> str:
+    """So much a second or, of what takes longer, a minute."""
+    slow = unit != "bytes" and speed < 1
+    return f"{_text(60 * speed, unit)}/min" if slow else f"{_text(speed, unit)}/s"
 
 
 def _text(number: float, unit: str) -> str:

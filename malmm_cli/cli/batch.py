@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,6 +37,21 @@ class BatchOptions(RunOptions):
         list[str] | None,
         _named("QUESTION", "Question about each video; repeatable.", "--ask", panel="Text"),
     ] = None
+    include: Annotated[
+        list[str] | None,
+        _named("GLOB", "Only videos below INPUT folders that match; repeatable.", "--include"),
+    ] = None
+    exclude: Annotated[
+        list[str] | None,
+        _named("GLOB", "Skip what matches below INPUT folders; repeatable.", "--exclude"),
+    ] = None
+    log: Annotated[
+        Path | None, _named("FILE", "Append every event with its time to FILE.", "--log")
+    ] = None
+    null: Annotated[
+        bool,
+        typer.Option("-0", "--null", help="Names on stdin are separated by NUL (find -print0)."),
+    ] = False
     workers: Annotated[
         int | None, _named("N", "Number of processes with a model each; GPUs in turn.", min=1)
     ] = None
@@ -48,6 +64,9 @@ class BatchOptions(RunOptions):
     ] = None
     limit: Annotated[int | None, _named("N", "Process at most N items.", min=1)] = None
     fail_fast: Annotated[bool, _flag("--fail-fast", "Stop at the first failure.")] = False
+    retry_failed: Annotated[
+        bool, _flag("--retry-failed", "Retry files known to be broken; by default skipped.")
+    ] = False
     dry_run: Annotated[bool, _flag("--dry-run", "Show what would be done.")] = False
     max_megapixels: Annotated[
         float, _named("N", "Maximum picture size, in million pixels.", panel="Limits", min=0)
@@ -70,6 +89,9 @@ class BatchOptions(RunOptions):
             **self.changes(),
             "questions": self.questions or (),
             "listed": sys.stdin,
+            "null": self.null,
+            "include": self.include or (),
+            "exclude": self.exclude or (),
             "format": self.format,
             "model": self.model,
             "device": self.device,
@@ -82,6 +104,7 @@ class BatchOptions(RunOptions):
             "retry": self.retry,
             "limit": self.limit,
             "fail_fast": self.fail_fast,
+            "retry_failed": self.retry_failed,
             "overwrite": self.overwrite,
             "cache": self.cache,
             "cache_size": self.cache_size,
@@ -101,7 +124,11 @@ def batch(
     output: Annotated[
         str,
         _named(
-            "FILE.jsonl|FOLDER/", "File or folder for results.", "-o", "--output", panel="Output"
+            "FILE.jsonl|.csv|.tsv|FOLDER/",
+            "File or folder for results.",
+            "-o",
+            "--output",
+            panel="Output",
         ),
     ],
     *,
@@ -114,9 +141,12 @@ def batch(
     An INPUT ending in .jsonl holds tasks: one JSON object per line, with id, video, and question or
     prompt. Questions use the defaults of `malmm ask`.
 
-    Results go to FILE.jsonl, one line as soon as an item is done, or to FOLDER/, one file per video
-    in the format of --format. Rerun the same command to process missing, failed or changed
-    items.
+    Results go to FILE.jsonl, one line as soon as an item is done; to FILE.csv or FILE.tsv, a table
+    written when the run ends; or to FOLDER/, one file per video in the format of --format, below
+    the same folders as in INPUT. Rerun the same command to process missing, failed or changed
+    items; files known to be broken are skipped.
+
+    --include and --exclude take patterns as in .gitignore and apply to INPUT folders only.
 
     \b
     malmm batch holidays/ -o captions.jsonl
@@ -130,7 +160,8 @@ def batch(
     if options.dry_run:
         _print_dry_run(batches.dry_run(inputs, output, events=Terminal.of(options), **arguments))
         return
-    summary = batches.run(inputs, output, events=Terminal.of(options), **arguments)
+    with logged(Terminal.of(options), options.log) as events:
+        summary = batches.run(inputs, output, events=events, **arguments)
     if not options.quiet:
         _print_summary(summary)
     if not summary.complete:
@@ -149,6 +180,7 @@ def _print_dry_run(found: DryRun) -> None:
     note(
         f"{len(found.todo)} of {found.items} items to do{limited}, {found.done_before} done before"
     )
+    _print_broken(found.broken)
     earlier = found.pace
     if earlier is None or found.seconds is None:
         note("time: unknown before the first run")
@@ -167,8 +199,9 @@ def _print_summary(summary: Summary) -> None:
     over = summary.done + summary.failed
     missing = f", {summary.todo - over} not started" if summary.todo > over else ""
     missing += _limited(summary.limited)
-    name = summary.paths.folder or summary.paths.results
+    name = summary.paths.folder or summary.paths.table or summary.paths.results
     note(f"{summary.done} of {summary.todo} items done{failed}{missing}{before}: {name}")
+    _print_broken(summary.broken)
     if over:
         note(f"took {span(summary.seconds)}; {summary.worker_seconds / over:.2g} s per item")
     if summary.failed:
@@ -178,7 +211,17 @@ def _print_summary(summary: Summary) -> None:
             note(f"- {error.message}")
         more = len(summary.errors) - SHOWN
         listed = f"; {more} more in {summary.paths.state}, table item" if more > 0 else ""
-        note(f"run the same command to retry them{listed}")
+        note(
+            "run the same command to retry them; files that are broken themselves need"
+            f" --retry-failed{listed}"
+        )
+
+
+def _print_broken(number: int) -> None:
+    """How many known failures were skipped, and how to retry them."""
+    if number:
+        failures = "known failure" if number == 1 else "known failures"
+        note(f"{number} {failures} skipped; --retry-failed tries again")
 
 
 def _limited(number: int) -> str:

@@ -39,6 +39,7 @@ class Terminal(Events):
         self._stages: list[tuple[str, str]] = []  # names and units, the innermost last
         self._sizes: dict[str, tuple[int, int]] = {}  # of files that are downloaded
         self._failures = 0
+        self._item = ""  # of several, the one at hand
         self._bar: Bar | None = None
         self._open = ExitStack()
         self._text: Wrapped | None = None  # what is streamed
@@ -90,8 +91,10 @@ class Terminal(Events):
 
     def _title(self) -> str:
         names = [os.path.basename(name) or name for name, _ in self._stages]
-        failed = f", {self._failures} failed" if self._failures else ""
-        return f"{': '.join(names)}{failed}"
+        if self._item:
+            names = [self._item]
+        failed = f"{self._failures} failed; " if self._failures else ""
+        return f"{failed}{': '.join(names)}"
 
     def progress(self, name: str, done: int, total: int, unit: str) -> None:
         """Move the bar, if it counts in this unit; a download's counts all of its files."""
@@ -115,11 +118,19 @@ class Terminal(Events):
             self.warn(f"{result.video}: {warning}")
         self.timing(result.video, result.frames, result.duration, result.seconds)
 
+    def started(self, video: str) -> None:
+        """Name the item at hand in the bar."""
+        self._item = os.path.basename(video) or video
+        self._describe()
+
+    def _describe(self) -> None:
+        if self._bar:
+            self._bar.describe(self._title())
+
     def failed(self, error: MalmmError) -> None:
         """Print the error, and count it in the bar."""
         self._failures += 1
-        if self._bar:
-            self._bar.describe(self._title())
+        self._describe()
         complain(error.message, error.hint)
 
     def timing(

@@ -450,7 +450,7 @@ def test_a_file_and_a_folder_are_not_mistaken(videos, folder):
 @pytest.mark.parametrize(
     "change",
     [
-        *({"name": name} for name in ("../victim", "a/b", "results", "", 7, "x" * 300, "a\0b")),
+        *({"name": name} for name in ("../victim", "a/../b", "results", "", 7, "x" * 300, "a\0b")),
         *({"identity": 5}, {"video": 5}, {"frames": None}, {"text": 5}, {"segments": [1]}),
     ],
 )

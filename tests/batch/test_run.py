@@ -158,6 +158,7 @@ def test_what_never_was_tried_comes_before_what_failed(malmm, folder, tmp_path):
         "out.jsonl",
         "--limit",
         "1",
+        "--retry-failed",
     )
     assert [malmm(*run).code for _ in range(3)] == [1, 0, 1]
     assert sorted("error" in item for item in lines(tmp_path / "out.jsonl")) == [False, True]
@@ -212,7 +213,7 @@ def test_a_file_of_tasks(malmm, folder, tmp_path):
         (["videos", "-o", "-"], "must be a .jsonl file or a folder"),
         (["videos"], "-o"),
         (["empty", "-o", "out.jsonl"], "no videos in empty"),
-        (["nothing/*.mp4", "-o", "out.jsonl"], "no videos in nothing/*.mp4"),
+        (["nothing/*.mp4", "-o", "out.jsonl"], "nothing/*.mp4: no video matches this pattern"),
         (["videos", "-o", "out.jsonl", "--frames=0"], "--frames 0"),
         (["videos", "-o", "out.jsonl", "--format=srt"], "out.jsonl holds JSON Lines"),
         (["videos", "-o", "out/", "--format=doc"], "unknown format 'doc'"),
@@ -394,7 +395,7 @@ def test_a_dry_run_changes_nothing(malmm, folder, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
     malmm(*command)
     content = (tmp_path / "out.jsonl").read_bytes()
-    done = malmm(*command, "--dry-run", "--workers=2")
+    done = malmm(*command, "--dry-run", "--workers=2", "--retry-failed")
     assert done.out == "videos/deep/broken.mp4\tfailed before\n"
     assert "1 of 3 items to do, 2 done before" in done.err
     assert "s per item in the latest run" in done.err

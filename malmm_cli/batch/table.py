@@ -1,0 +1,68 @@
+"""The results as a table, CSV or TSV: made from the lines whenever a run ends."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from malmm_cli.batch.lines import item_of, read_lines, write_whole
+from malmm_cli.batch.state import State
+from malmm_cli.files.jsonl import encoded
+from malmm_cli.formats import Failure
+
+__all__ = ["is_ours", "write"]
+
+COLUMNS = ("video", "start", "end", "question", "text", "error")
+
+
+def write(table: Path, results: Path, state: State) -> None:
+    """Write the table of all results, whole or not at all; nothing without results."""
+    data = _content(table, results)
+    if data is not None and not (table.exists() and table.read_bytes() == data):
+        claim = [_claim(table, data)]
+        state.claim(claim)  # a run that is killed now leaves one of the two
+        write_whole(table, [data])
+        state.settle(claim)
+
+
+def is_ours(table: Path, results: Path, claimed: set[tuple[str, str]]) -> bool:
+    """Whether a file is a table that malmm wrote; `claimed` are the files that it did write."""
+    data = table.read_bytes()
+    return _claim(table, data) in claimed or data == _content(table, results)
+
+
+def _content(table: Path, results: Path) -> bytes | None:
+    rows = list(_rows(results))
+    if not rows:
+        return None
+    if table.suffix.lower() == ".csv":
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([COLUMNS, *rows])
+        return encoded(text.getvalue())
+    plain = ("\t".join(" ".join(cell.split()) for cell in row) for row in (COLUMNS, *rows))
+    return encoded("".join(f"{line}\n" for line in plain))
+
+
+def _rows(results: Path) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each segment, and for each failure."""
+    lines = read_lines(results).kept.values()
+    if not lines:
+        return
+    with results.open("rb") as file:
+        for line in lines:
+            file.seek(line.start)
+            item = item_of(file.read(line.stop - line.start))
+            if isinstance(item, Failure):
+                yield (item.video, "", "", "", "", f"{item.error.kind}: {item.error.message}")
+                continue
+            for segment in item.segments:
+                times = (f"{segment.start:.3f}", f"{segment.end:.3f}")
+                yield (item.video, *times, item.question or "", segment.text, "")
+
+
+def _claim(table: Path, data: bytes) -> tuple[str, str]:
+    """Name and digest as the state has them."""
+    return encoded(table.name).decode(), hashlib.sha256(data).hexdigest()

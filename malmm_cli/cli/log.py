@@ -1,0 +1,120 @@
+"""A log file of a command's events, one line each, beside what the terminal shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from malmm_cli.errors import MalmmError
+from malmm_cli.events import Events
+from malmm_cli.files.atomic import writing
+from malmm_cli.files.escapes import on_one_line
+from malmm_cli.files.special import check_own
+from malmm_cli.types import Result
+
+__all__ = ["logged"]
+
+
+@contextmanager
+def logged(events: Events, path: Path | None) -> Iterator[Events]:
+    """Events that are also appended to a file, if there is one, and how the command ends.
+
+    Raises UsageError for what is not a regular file, OutputError where it cannot be written.
+    """
+    if path is None:
+        yield events
+        return
+    check_own(path)
+    with writing(path):
+        file = path.open("a", encoding="utf-8", errors="backslashreplace")
+    with file:
+        log = _Log(events, file, path)
+        log.write("info", "started")
+        try:
+            yield log
+        except KeyboardInterrupt:
+            log.write("error", "interrupted")
+            raise
+        except MalmmError as error:
+            log.write("error", error.message)
+            raise
+        except Exception as error:
+            log.write("error", f"{type(error).__name__}: {error}")
+            raise
+        log.write("info", "ended")
+
+
+class _Log(Events):
+    """Appends a line for each event, with its time in RFC 3339 (UTC) and its level; hands it on."""
+
+    def __init__(self, events: Events, file: IO[str], path: Path) -> None:
+        self._events, self._file, self._path = events, file, path
+
+    def write(self, level: str, line: str) -> None:
+        """Append a line, which is in the file at return."""
+        time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        with writing(self._path):
+            self._file.write(f"{time} {level} {on_one_line(line)}\n")
+            self._file.flush()
+
+    @property
+    def streams(self) -> bool:
+        """As the other events have it."""
+        return self._events.streams
+
+    def note(self, line: str) -> None:
+        """Log a line."""
+        self.write("info", line)
+        self._events.note(line)
+
+    def warn(self, line: str) -> None:
+        """Log a warning."""
+        self.write("warning", line)
+        self._events.warn(line)
+
+    def stage(self, name: str, unit: str) -> AbstractContextManager[object]:
+        """Log that a stage begins."""
+        self.write("info", f"stage: {name}")
+        return self._events.stage(name, unit)
+
+    def progress(self, name: str, done: int, total: int, unit: str) -> None:
+        """Log each step, but not those of downloads, which come many times a second."""
+        if unit != "bytes":
+            self.write("info", f"{done} of {total} {unit}")
+        self._events.progress(name, done, total, unit)
+
+    def text(self, piece: str) -> None:
+        """Hand it on: a text is logged when it is finished."""
+        self._events.text(piece)
+
+    def started(self, video: str) -> None:
+        """Log that a video is being worked on."""
+        self.write("info", f"started: {video}")
+        self._events.started(video)
+
+    def finished(self, result: Result) -> None:
+        """Log a result."""
+        question = f" {result.question!r}" if result.question else ""
+        self.write("info", f"done: {result.video}{question}")
+        for warning in result.warnings:
+            self.write("warning", f"{result.video}: {warning}")
+        self._events.finished(result)
+
+    def failed(self, error: MalmmError) -> None:
+        """Log a failure with its kind."""
+        self.write("error", f"{error.kind}: {error.message}")
+        self._events.failed(error)
+
+    def interrupted(self, line: str) -> None:
+        """Log what Ctrl-C leaves."""
+        self.write("error", line)
+        self._events.interrupted(line)
+
+    def timing(
+        self, video: str, frames: int, duration: float, seconds: Mapping[str, float]
+    ) -> None:
+        """Hand it on."""
+        self._events.timing(video, frames, duration, seconds)

@@ -1,0 +1,104 @@
+"""Files that failed for good: one run reports them, later runs skip them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.commands import FAST, SAMPLE
+
+from malmm_cli.batch import worker
+from malmm_cli.errors import CapacityError
+from malmm_cli.pipeline import answer
+
+LOUD = FAST[:-1]
+RUN = ("batch", "videos", *LOUD, "-o", "out.jsonl")
+
+
+@pytest.fixture
+def videos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("videos").mkdir()
+    shutil.copy(SAMPLE, "videos/a.mp4")
+    Path("videos/broken.mp4").write_text("not a video")
+    return Path("videos")
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """Call it to have every later load of a model fail the test."""
+
+    def refuse(*_):
+        raise AssertionError("a model was loaded")
+
+    return lambda: monkeypatch.setattr(worker, "start", refuse)
+
+
+def errors():
+    items = map(json.loads, Path("out.jsonl").read_text().splitlines())
+    return sorted(item["error"]["kind"] for item in items if "error" in item)
+
+
+def test_a_broken_file_fails_one_run_and_is_skipped_by_the_next(malmm, videos, no_model):
+    first = malmm(*RUN)
+    assert first.code == 1
+    assert "--retry-failed" in first.err
+    no_model()
+    for _ in range(2):
+        done = malmm(*RUN)
+        assert done.code == 0
+        assert "0 of 0 items done, 1 done before: out.jsonl" in done.err
+        assert "1 known failure skipped; --retry-failed tries again" in done.err
+    assert errors() == ["NotAVideo"]
+
+
+def test_retry_failed_tries_again(malmm, videos):
+    assert [malmm(*RUN, *more).code for more in ((), (), ("--retry-failed",), ())] == [1, 0, 1, 0]
+
+
+def test_a_file_that_was_changed_is_tried_again(malmm, videos):
+    malmm(*RUN)
+    (videos / "broken.mp4").write_text("still not a video")
+    assert malmm(*RUN).code == 1
+    shutil.copy(SAMPLE, "videos/broken.mp4")
+    assert malmm(*RUN).code == 0
+    assert errors() == []
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\x00\x00\x18ftypmp42" + bytes(500)])
+def test_empty_and_damaged_files_are_known_too(malmm, videos, content):
+    (videos / "broken.mp4").write_bytes(content)
+    assert [malmm(*RUN).code for _ in range(2)] == [1, 0]
+
+
+def test_failures_of_the_machine_are_tried_again(malmm, videos, monkeypatch):
+    os.unlink("videos/broken.mp4")
+
+    def full(video, **_):
+        raise CapacityError(f"{video}: out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(answer, "caption", full)
+        assert [malmm(*RUN).code for _ in range(2)] == [1, 1]
+    assert malmm(*RUN).code == 0
+
+
+def test_a_dry_run_counts_known_failures(malmm, videos):
+    malmm(*RUN)
+    done = malmm(*RUN, "--dry-run")
+    assert (done.code, done.out) == (0, "")
+    assert "1 known failure skipped" in done.err
+    assert "broken.mp4\tfailed before" in malmm(*RUN, "--dry-run", "--retry-failed").out
+
+
+def test_nothing_to_do_needs_no_torch(malmm, videos):
+    malmm(*RUN)
+    code = (
+        "import sys; from malmm_cli import cli; code = cli.run(sys.argv[1:]);"
+        "print(code, *{'torch', 'transformers'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code, *RUN], capture_output=True, text=True)
+    assert run.stdout.split() == ["0"], run.stderr
