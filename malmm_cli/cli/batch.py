@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from malmm_cli.cli.console import emit, note
+from malmm_cli.cli.log import logged
 from malmm_cli.cli.options import RunOptions, seconds, with_options
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.files.escapes import on_one_line
