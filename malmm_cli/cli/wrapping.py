@@ -16,6 +16,7 @@ class Wrapped:
 
     def __init__(self, width: int) -> None:
         self._width, self._column = width, 0
+        self._space = ""  # after the last word: the next piece decides whether a line ends there
 
     def feed(self, piece: str) -> str:
         """The piece, with line breaks in place of the spaces where the line is full."""
@@ -23,10 +24,14 @@ class Wrapped:
 
         parts = []
         for found in _WORDS.finditer(piece):
-            space, word = found[1] or "", found[2]
+            space, word = self._space + (found[1] or ""), found[2]
+            self._space = ""
+            if word is None and "\n" not in found[0]:
+                self._space = space + found[0]
+                continue
             if word is None or "\n" in space:
-                parts.append(found[0])
-                self._column = cell_len(found[0].rpartition("\n")[2])
+                parts.append(space + (word or found[0]))
+                self._column = cell_len(parts[-1].rpartition("\n")[2])
                 continue
             longer = cell_len(space) + cell_len(word)
             if space and self._column and self._column + longer > self._width:

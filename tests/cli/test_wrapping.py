@@ -15,9 +15,10 @@ def test_lines_break_between_words(width):
     assert Wrapped(width).feed(TEXT.strip()) == textwrap.fill(TEXT.strip(), width)
 
 
-def test_pieces_are_wrapped_as_the_whole():
+@pytest.mark.parametrize("cut", ["| ", " |", "| |"])
+def test_pieces_are_wrapped_as_the_whole(cut):
     wrap = Wrapped(20)
-    pieces = TEXT.replace(" ", "| ").split("|")
+    pieces = TEXT.replace(" ", cut).split("|")
     assert "".join(map(wrap.feed, pieces)) == Wrapped(20).feed(TEXT)
 
 
