@@ -232,7 +232,9 @@ def test_a_family_that_shows_only_when_the_model_is_loaded(run, malmm, tmp_path,
 def test_a_model_of_which_nothing_is_known(family):
     assert hub.model_type("sketch") == "sketch_video"
     assert hub.model_type("tiny") == "instructblip"
-    assert hub.model_type("someone/never-downloaded") is hub.model_type("no such name") is None
+    assert hub.model_type("someone/never-downloaded") is None
+    with pytest.raises(UsageError, match="unknown model 'no such name'"):
+        hub.model_type("no such name")
     unknown = registry.defaults()
     assert unknown.tasks is DEFAULTS.tasks
     assert {*OTHERS.policies, *DEFAULTS.policies} == {*unknown.policies}
