@@ -76,7 +76,7 @@ def test_every_command_has_help_that_fits_a_terminal(malmm, command):
 def test_options_stand_under_headings(malmm):
     lines = malmm("caption", "--help").out.splitlines()
     headings = [line[:-1] for line in lines if line.endswith(":") and not line.startswith(" ")]
-    assert headings == ["Options", "Model", "Video", "Memory", "Text", "Output", "Cache"]
+    assert headings == ["Model", "Video", "Memory", "Text", "Output", "Cache", "Options"]
     assert lines.index("Memory:") < next(
         n for n, line in enumerate(lines) if line.startswith("  --memory")
     )
