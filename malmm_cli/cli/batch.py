@@ -51,7 +51,11 @@ class BatchOptions(RunOptions):
     ] = None
     null: Annotated[
         bool,
-        typer.Option("-0", "--null", help="Names on stdin are separated by NUL (find -print0)."),
+        typer.Option(
+            *("-0", "--null"),
+            help="Names on stdin are separated by NUL (find -print0).",
+            rich_help_panel="Batch",
+        ),
     ] = False
     workers: Annotated[
         int | None, _named("N", "Number of processes with a model each; GPUs in turn.", min=1)

@@ -73,6 +73,10 @@ def evaluate(
     malmm eval world/data.jsonl --ablate --variants trained/
     malmm eval msvd/annotation --format-in msvd-qa --videos MSVD/videos
     """
+    from malmm_cli.datasets.tasks import check_file
+
+    if format_in == "jsonl":
+        check_file(data)
     from malmm_cli import evaluate as evaluation
 
     arguments = _shared(options) | {"choices": choices, "limit": limit}

@@ -84,6 +84,10 @@ def train(
     malmm train tasks.jsonl -o my-model --model tiny --steps 200 --batch-size 8
     malmm ask video.mp4 "what moves?" --model ./my-model
     """
+    from malmm_cli.datasets.tasks import check_file
+
+    with said_by_first():
+        check_file(data)
     from malmm_cli.train import Recipe, ToldElsewhereError, run
 
     recipe = Recipe(

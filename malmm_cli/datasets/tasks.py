@@ -10,6 +10,7 @@ Paths are relative to the file. A task with neither question nor prompt is a cap
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import unicodedata
@@ -26,7 +27,7 @@ from malmm_cli.files.special import kind_of
 from malmm_cli.files.strict_json import load
 from malmm_cli.types import Task
 
-__all__ = ["read_tasks", "task_as_json"]
+__all__ = ["check_file", "read_tasks", "task_as_json"]
 
 SHOWN = 5  # problems reported at once
 LONGEST = 1e9  # seconds, thirty years
@@ -96,13 +97,22 @@ def task_as_json(task: Task) -> dict[str, Any]:
     return {name: value for name, value in content.items() if value is not None}
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of every line that is not empty."""
+def check_file(path: Path) -> None:
+    """Raise UsageError for a path that no task file has; reads nothing."""
     kind = kind_of(path)
     if kind not in ("", "a file", "a folder"):
         raise UsageError(
             f"{path}: is {kind}; tasks are read from a file", hint="save them to a file first"
         )
+    if kind == "":
+        raise UsageError(
+            f"{path}: {os.strerror(errno.ENOENT)}", hint="give a file with one JSON object per line"
+        )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of every line that is not empty."""
+    check_file(path)
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 from helpers.commands import FAST, SAMPLE
@@ -186,3 +188,27 @@ def test_a_result_as_a_dictionary_is_what_json_prints(malmm, load_once, monkeypa
     assert list(found) == list(printed)
     assert found == printed
     assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ask", "nowhere.mp4", "what?"),
+        ("caption", SAMPLE, "--model", "nowhere"),
+        ("caption", SAMPLE, "--device", "toaster"),
+        ("remember", SAMPLE, "-o", "x.memory", "--policy", "last"),
+        ("batch", "nowhere/", "-o", "x.jsonl"),
+        ("batch", SAMPLE, "-o", "x.jsonl", "--model", "nowhere"),
+        ("eval", "nowhere.jsonl"),
+        ("train", "nowhere.jsonl", "-o", "x"),
+    ],
+)
+def test_wrong_use_is_told_before_torch_is_imported(arguments, tmp_path):
+    program = (
+        "import sys; from malmm_cli.cli import run; code = run(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules; raise SystemExit(code)"
+    )
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.startswith("error: ")
