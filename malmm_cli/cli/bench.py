@@ -18,6 +18,7 @@ from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import on_one_line
 from malmm_cli.formats import check_writable
 from malmm_cli.settings import ASK
+from malmm_cli.words import known_names
 
 if TYPE_CHECKING:
     from malmm_cli.bench import Run
@@ -104,7 +105,7 @@ def model(
 
     published = [known.name for known in KNOWN.values() if known.repository]
     if name not in published:
-        raise UsageError(f"unknown model {name!r}", hint=f"one of {', '.join(published)}")
+        raise UsageError(f"unknown model {name!r}", hint=known_names(name, published))
     row = benches.model(
         name, folder, frames=frames, device=device, dtype=dtype, text_layers=text_layers
     )
@@ -205,7 +206,7 @@ def video(
 
     unknown = [name for name in form or () if name not in _FORMS]
     if unknown:
-        raise UsageError(f"unknown form {unknown[0]!r}", hint=f"one of {', '.join(_FORMS)}")
+        raise UsageError(f"unknown form {unknown[0]!r}", hint=known_names(unknown[0], _FORMS))
     runs, rows = _runs(options, videos, compare), []
     forms = [name for name in _FORMS if name in (form or _FORMS)]
     if not options.json:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from functools import wraps
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
 
+from malmm_cli.clock import parse_seconds
 from malmm_cli.errors import UsageError
 from malmm_cli.settings import BANKS, POLICIES, Changes, Settings, changed
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from malmm_cli.pipeline.feature_cache import FeatureCache
 
 __all__ = ["RunOptions", "with_options"]
-
-_NUMBER = r"\d+(?:\.\d*)?|\.\d+"
-_CLOCK = re.compile(rf"(?:(?:(\d+):)?(\d{{1,2}}):)?({_NUMBER})")
 
 
 def _option(*flags: str, **about: Any) -> Any:
@@ -143,17 +140,8 @@ _CHANGES = (
 
 
 def seconds(option: str, text: str | None) -> float | None:
-    """Seconds of "75", "1:15", "0:01:15.5"; UsageError for anything else."""
-    if text is None:
-        return None
-    found = _CLOCK.fullmatch(text.strip())
-    parts = [float(part) for part in found.groups() if part] if found else []
-    if not parts or any(part >= 60 for part in parts[1:]):
-        raise UsageError(f"{option} {text}: give seconds or [HH:]MM:SS, such as 75 or 1:15")
-    total = 0.0
-    for part in parts:
-        total = total * 60 + part
-    return total
+    """Seconds of an option's text, see `parse_seconds`; None where it was not given."""
+    return None if text is None else parse_seconds(option, text)
 
 
 def with_options(

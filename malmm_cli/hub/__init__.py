@@ -12,8 +12,9 @@ from typing import Any
 from malmm_cli.errors import CapacityError, UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.hub.download import Download, arrived, cache_folder, cached, nearest_folder
-from malmm_cli.hub.registry import DTYPE_BYTES, KNOWN, Known, memory_needed, nearest
+from malmm_cli.hub.registry import DTYPE_BYTES, KNOWN, Known, memory_needed
 from malmm_cli.hub.snapshot import read_weights, size_text
+from malmm_cli.words import nearest
 
 __all__ = [
     "KNOWN",

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from malmm_cli.errors import CapacityError, MalmmError, ModelError, UsageError
-from malmm_cli.hub.registry import KNOWN, nearest
+from malmm_cli.hub.registry import KNOWN
+from malmm_cli.words import nearest
 
 __all__ = [
     *(

@@ -18,6 +18,7 @@ from malmm_cli.media.inventory import decoders
 from malmm_cli.media.limits import MAX_PIXELS, check_size
 from malmm_cli.settings import DECODERS
 from malmm_cli.types import Frame, MediaInfo
+from malmm_cli.words import known_names
 
 if TYPE_CHECKING:
     from malmm_cli.media.track import Track
@@ -55,7 +56,7 @@ def probe(
     CoverOnly, Playlist, NoPicture, Unsupported, TooLarge.
     """
     if decoder not in DECODERS:
-        raise UsageError(f"unknown decoder {decoder!r}", hint=f"one of {', '.join(DECODERS)}")
+        raise UsageError(f"unknown decoder {decoder!r}", hint=known_names(decoder, DECODERS))
     path = os.fspath(path)
     check(path)
     from malmm_cli.media import pillow, png
