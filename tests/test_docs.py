@@ -17,8 +17,9 @@ COMMANDS = [
     [],
     *(["caption"], ["ask"], ["remember"], ["batch"], ["frames"], ["convert"], ["doctor"]),
     *(["train"], ["eval"], ["synth"]),
-    *(["models"], ["models", "list"], ["models", "pull"], ["models", "info"]),
-    *(["cache"], ["cache", "ls"], ["cache", "rm"]),
+    *(["models"], ["models", "list"], ["models", "pull"], ["models", "info"], ["models", "use"]),
+    ["help"],
+    *(["cache"], ["cache", "list"], ["cache", "rm"]),
     *(["bench"], ["bench", "step"], ["bench", "drift"], ["bench", "decode"], ["bench", "model"]),
     *(["bench", "video"], ["bench", "all"]),
 ]
@@ -26,7 +27,8 @@ COMMANDS = [
 
 def help_text(command: list[str]) -> str:
     environment = {**os.environ, "COLUMNS": "100", "PYTHONPATH": str(REPOSITORY)}
-    environment.pop("MALMM_MODEL", None)
+    environment = {k: v for k, v in environment.items() if not k.startswith("MALMM_")}
+    environment["XDG_CONFIG_HOME"] = os.devnull
     done = subprocess.run(
         [sys.executable, "-m", "malmm_cli", *command, "--help"],
         env=environment,

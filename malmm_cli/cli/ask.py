@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import load_model, probed, results, streams_words
 from malmm_cli.cli.terminal import Terminal
+from malmm_cli.errors import UsageError
 from malmm_cli.settings import ASK, prompts_for
 
 
@@ -33,6 +35,7 @@ def ask(
     """
     settings = options.settings(ASK)
     prompts_for(questions, settings)  # what is wrong with them is told before the model is loaded
+    _check_order(video, questions)
     with results(options, [video], questions=len(questions)) as add:
         (opened,) = probed(options, [video], settings)
         model = load_model(options)
@@ -42,3 +45,11 @@ def ask(
         events = Terminal.of(options, streams=streams)
         for answer in ask(opened, questions, model=model, settings=settings, events=events):
             add(answer, streamed=streams)
+
+
+def _check_order(video: str, questions: list[str]) -> None:
+    """Raise UsageError where a question stands in the place of the video."""
+    if not os.path.exists(video) and any(map(os.path.isfile, questions)):
+        raise UsageError(
+            f"{video}: no such file", hint='VIDEO comes first: malmm ask video.mp4 "question"'
+        )

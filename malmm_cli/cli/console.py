@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import typer
 
+from malmm_cli.cli.colors import coloured, forced, painted
 from malmm_cli.cli.streams import drawing
 from malmm_cli.files.escapes import on_one_line
 
@@ -37,7 +38,13 @@ def warn(message: str) -> None:
 
 def note(message: str) -> None:
     """Print one line that is good to know."""
-    sys.stderr.write(f"{on_one_line(message)}\n")
+    line = f"{on_one_line(message)}\n"
+    if not coloured():
+        sys.stderr.write(line)
+        return
+    stream = drawing() if sys.stderr.isatty() else sys.stderr  # a terminal's stream escapes colours
+    stream.write(painted(line))
+    stream.flush()
 
 
 @contextmanager
@@ -58,7 +65,9 @@ def progress(
         bars.TextColumn("{task.fields[rate]}"),
         bars.TimeRemainingColumn(),
     )
-    with bars.Progress(*columns, console=Console(file=drawing()), transient=True) as bar:
+    with bars.Progress(
+        *columns, console=Console(file=drawing(), no_color=forced() is False), transient=True
+    ) as bar:
         task = bar.add_task(on_one_line(label), total=None, rate="")
 
         def update(_: str, done: int, total: int) -> None:
@@ -89,7 +98,9 @@ def download_progress(*, shown: bool) -> Iterator[Callable[[str, int, int], None
         bars.TimeRemainingColumn(),
     )
     files: dict[str, tuple[int, int]] = {}
-    with bars.Progress(*columns, console=Console(file=drawing()), transient=True) as bar:
+    with bars.Progress(
+        *columns, console=Console(file=drawing(), no_color=forced() is False), transient=True
+    ) as bar:
 
         def update(file: str, done: int, size: int) -> None:
             if not files:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
 
+from malmm_cli.cli.completion import models, one_of
 from malmm_cli.clock import parse_seconds
 from malmm_cli.errors import UsageError
 from malmm_cli.settings import BANKS, POLICIES, Changes, Settings, changed
@@ -23,7 +24,15 @@ __all__ = ["RunOptions", "with_options"]
 
 
 def _option(*flags: str, **about: Any) -> Any:
+    values = [value.partition("[")[0] for value in about.get("metavar", "").split("|")]
+    if len(values) > 1:
+        about.setdefault("autocompletion", one_of(values))
     return typer.Option(*flags, **about)
+
+
+def _kept(*flags: str, name: str, **about: Any) -> Any:
+    """An option that the environment and the config file can set."""
+    return _option(*flags, envvar=f"MALMM_{name.upper()}", show_envvar=False, **about)
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,11 @@ class RunOptions:
     model: Annotated[
         str,
         _option(
-            "--model", "-m", envvar="MALMM_MODEL", help="Model name, Hub repository or folder."
+            "--model",
+            "-m",
+            envvar="MALMM_MODEL",
+            help="Model name, Hub repository or folder.",
+            autocompletion=models,
         ),
     ] = "vicuna-7b"
     frames: Annotated[int | None, _option(help="Number of frames, spread evenly.")] = None
@@ -53,14 +66,14 @@ class RunOptions:
     banks: Annotated[str | None, _option(metavar="|".join(BANKS), help="Memory banks to use.")] = (
         None
     )
-    device: Annotated[str, _option(metavar="auto|cpu|cuda[:i]|mps", help="Device to run on.")] = (
-        "auto"
-    )
+    device: Annotated[
+        str, _kept(name="device", metavar="auto|cpu|cuda[:i]|mps", help="Device to run on.")
+    ] = "auto"
     dtype: Annotated[
-        str, _option(metavar="auto|float32|bfloat16|float16", help="Compute dtype.")
+        str, _kept(name="dtype", metavar="auto|float32|bfloat16|float16", help="Compute dtype.")
     ] = "auto"
     quantize: Annotated[
-        str | None, _option(metavar="8bit|4bit", help="Quantize the language model.")
+        str | None, _kept(name="quantize", metavar="8bit|4bit", help="Quantize the language model.")
     ] = None
     prompt: Annotated[str | None, _option(help="Prompt for the model.")] = None
     max_new_tokens: Annotated[int | None, _option(help="Maximum length of the text in tokens.")] = (
@@ -97,12 +110,21 @@ class RunOptions:
     full_hash: Annotated[
         bool, _option("--full-hash", help="Identify files by all of their bytes.")
     ] = False
-    offline: Annotated[bool, _option("--offline", help="Do not access the network.")] = False
+    offline: Annotated[
+        bool, _kept("--offline", name="offline", help="Do not access the network.")
+    ] = False
     quiet: Annotated[bool, _option("-q", "--quiet", help="Only print results and errors.")] = False
     verbose: Annotated[bool, _option("-v", "--verbose", help="Show how long each stage took.")] = (
         False
     )
-    no_progress: Annotated[bool, _option("--no-progress", help="Hide the progress bar.")] = False
+    no_progress: Annotated[
+        bool, _kept("--no-progress", name="no_progress", help="Hide the progress bar.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for options that contradict each other."""
+        if self.quiet and self.verbose:
+            raise UsageError("-q and -v exclude each other", hint="use only one of them")
 
     def changes(self) -> Changes:
         """The settings that were asked for; UsageError where they exclude each other."""
