@@ -13,6 +13,7 @@ from malmm_cli.cli.options import RunOptions, seconds, with_options
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.files.escapes import on_one_line
 from malmm_cli.settings import CAPTION
+from malmm_cli.words import counted
 
 if TYPE_CHECKING:
     from malmm_cli.batch import DryRun, Options, Summary
@@ -143,7 +144,8 @@ def _print_dry_run(found: DryRun) -> None:
         emit(f"{on_one_line(item)}\tno such file, earlier result kept\n")
     limited = _limited(found.limited)
     note(
-        f"{len(found.todo)} of {found.items} items to do{limited}, {found.done_before} done before"
+        f"{len(found.todo)} of {counted(found.items, 'item')} to do{limited}, "
+        f"{found.done_before} done before"
     )
     earlier = found.pace
     if earlier is None or found.seconds is None:
@@ -164,7 +166,7 @@ def _print_summary(summary: Summary) -> None:
     missing = f", {summary.todo - over} not started" if summary.todo > over else ""
     missing += _limited(summary.limited)
     name = summary.paths.folder or summary.paths.results
-    note(f"{summary.done} of {summary.todo} items done{failed}{missing}{before}: {name}")
+    note(f"{summary.done} of {counted(summary.todo, 'item')} done{failed}{missing}{before}: {name}")
     if over:
         note(f"took {span(summary.seconds)}; {summary.worker_seconds / over:.2g} s per item")
     if summary.failed:

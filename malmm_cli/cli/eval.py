@@ -15,6 +15,7 @@ from malmm_cli.cli.running import load_model
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import to_json
+from malmm_cli.words import counted
 
 if TYPE_CHECKING:
     from malmm_cli.evaluate import Ablation, Evaluation
@@ -156,6 +157,6 @@ def _finish(options: RunOptions, results: list[dict[str, Any]], path: Path) -> N
         warn(unscored)
     tasks, failed = (sum(result[key] for result in results) for key in ("tasks", "failed"))
     if not options.quiet:
-        note(f"{tasks - failed} of {tasks} tasks done: {path}")
+        note(f"{tasks - failed} of {counted(tasks, 'task')} done: {path}")
     if failed:
         raise typer.Exit(1)

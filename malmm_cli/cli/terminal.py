@@ -12,6 +12,7 @@ from malmm_cli.errors import MalmmError
 from malmm_cli.events import Events
 from malmm_cli.formats import Failure, Item
 from malmm_cli.types import Result
+from malmm_cli.words import counted
 
 __all__ = ["Terminal"]
 
@@ -105,7 +106,7 @@ class Terminal(Events):
         """Print how long each stage took, if verbose."""
         if self._verbose:
             stages = ", ".join(f"{stage} {spent:.2f} s" for stage, spent in seconds.items())
-            note(f"{video}: {frames} frames of {duration:.1f} s; {stages}")
+            note(f"{video}: {counted(frames, 'frame')} of {duration:.1f} s; {stages}")
 
     def interrupted(self, line: str) -> None:
         """Print the line."""
