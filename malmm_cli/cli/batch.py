@@ -14,6 +14,7 @@ from malmm_cli.cli.log import logged
 from malmm_cli.cli.options import RunOptions, seconds, with_options
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.files.escapes import on_one_line
+from malmm_cli.text.words import counted
 
 if TYPE_CHECKING:
     from malmm_cli.batch import DryRun, Options, Summary
@@ -179,7 +180,8 @@ def _print_dry_run(found: DryRun) -> None:
         emit(f"{on_one_line(item)}\tno such file, earlier result kept\n")
     limited = _limited(found.limited)
     note(
-        f"{len(found.todo)} of {found.items} items to do{limited}, {found.done_before} done before"
+        f"{len(found.todo)} of {counted(found.items, 'item')} to do{limited}, "
+        f"{found.done_before} done before"
     )
     _print_broken(found.broken)
     earlier = found.pace
@@ -201,7 +203,7 @@ def _print_summary(summary: Summary) -> None:
     missing = f", {summary.todo - over} not started" if summary.todo > over else ""
     missing += _limited(summary.limited)
     name = summary.paths.folder or summary.paths.table or summary.paths.results
-    note(f"{summary.done} of {summary.todo} items done{failed}{missing}{before}: {name}")
+    note(f"{summary.done} of {counted(summary.todo, 'item')} done{failed}{missing}{before}: {name}")
     _print_broken(summary.broken)
     if over:
         note(f"took {span(summary.seconds)}; {summary.worker_seconds / over:.2g} s per item")
