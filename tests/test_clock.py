@@ -3,7 +3,8 @@
 import pytest
 
 from malmm_cli.errors import UsageError
-from malmm_cli.settings import CAPTION, changed
+from malmm_cli.models.instructblip.defaults import CAPTION
+from malmm_cli.settings import changed
 from malmm_cli.text.clock import parse_seconds
 
 

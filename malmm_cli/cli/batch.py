@@ -27,8 +27,8 @@ def _named(metavar: str, text: str, *flags: str, panel: str = "Batch", **keyword
     return typer.Option(*flags, metavar=metavar, help=text, rich_help_panel=panel, **keywords)
 
 
-def _flag(name: str, text: str) -> Any:
-    return typer.Option(name, help=text, rich_help_panel="Batch")
+def _flag(text: str, *flags: str) -> Any:
+    return typer.Option(*flags, help=text, rich_help_panel="Batch")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class BatchOptions(RunOptions):
     ] = None
     null: Annotated[
         bool,
-        typer.Option("-0", "--null", help="Names on stdin are separated by NUL (find -print0)."),
+        _flag("Names on stdin are separated by NUL (find -print0).", "-0", "--null"),
     ] = False
     workers: Annotated[
         int | None, _named("N", "Number of processes with a model each; GPUs in turn.", min=1)
@@ -65,11 +65,11 @@ class BatchOptions(RunOptions):
         float | None, _named("S", "Time limit for one video, in seconds.", min=0.001)
     ] = None
     limit: Annotated[int | None, _named("N", "Process at most N items.", min=1)] = None
-    fail_fast: Annotated[bool, _flag("--fail-fast", "Stop at the first failure.")] = False
+    fail_fast: Annotated[bool, _flag("Stop at the first failure.", "--fail-fast")] = False
     retry_failed: Annotated[
-        bool, _flag("--retry-failed", "Retry files known to be broken; by default skipped.")
+        bool, _flag("Retry files known to be broken; by default skipped.", "--retry-failed")
     ] = False
-    dry_run: Annotated[bool, _flag("--dry-run", "Show what would be done.")] = False
+    dry_run: Annotated[bool, _flag("Show what would be done.", "--dry-run")] = False
     max_megapixels: Annotated[
         float, _named("N", "Maximum picture size, in million pixels.", panel="Limits", min=0)
     ] = 100.0
