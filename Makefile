@@ -72,7 +72,7 @@ wheel: $(READY) ## build the wheel, install it elsewhere and run it there; DIST=
 docs: $(VENV)/docs ## the documentation as a site, in build/docs; a broken link is an error
 	$(BIN)/python -m sphinx -q -E -W --keep-going --nitpicky -d build/doctrees docs build/docs
 
-pages: $(READY) ## write the generated parts of docs/: commands.md, code.md, json.md, the drawing
+pages: $(READY) ## write the generated parts of docs/: commands.md, malmm.1, code.md, json.md, drawing
 	$(BIN)/python tests/test_docs.py
 	PYTHONPATH=.:tests $(BIN)/python tests/test_json.py
 

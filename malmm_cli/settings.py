@@ -6,13 +6,14 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypedDict, Unpack, get_args, get_type_hints
 
 from malmm_cli.errors import UsageError
+from malmm_cli.text.clock import parse_seconds
+from malmm_cli.text.words import known_names, nearest
 
 __all__ = [
     "BANKS",
@@ -146,8 +147,8 @@ class Changes(TypedDict, total=False):
     frames: int | None
     fps: float | None
     max_frames: int | None
-    start: float | None
-    end: float | None
+    start: float | str | None
+    end: float | str | None
     decoder: str
     memory: int
     policy: str
@@ -200,6 +201,9 @@ def changed(settings: Settings, **changes: Any) -> Settings:
         changes["frames"] = None
     if "memory" in changes:
         changes["length"] = changes.pop("memory")
+    for name in ("start", "end"):
+        if isinstance(changes.get(name), str):
+            changes[name] = parse_seconds(name, changes[name])
     parts: dict[str, Any] = {}
     for name in ("sampling", "memory", "decoding"):
         part = getattr(settings, name)
@@ -256,9 +260,8 @@ def check_types(values: Mapping[str, Any], options: type) -> None:
     known = _kinds(options)
     for name, value in values.items():
         if name not in known:
-            close = get_close_matches(name, known, 1)
-            meant = f"did you mean {close[0]!r}? " if close else ""
-            raise UsageError(f"unknown option {name!r}", hint=f"{meant}known: {', '.join(known)}")
+            hint = f"{nearest(name, known)}known: {', '.join(known)}"
+            raise UsageError(f"unknown option {name!r}", hint=hint)
         kinds = known[name]
         if not {*kinds} <= {*_CALLED, NoneType}:
             continue
@@ -296,7 +299,7 @@ def _check(settings: Settings) -> None:
         ("banks", settings.memory.banks, BANKS),
     ):
         if value not in allowed:
-            raise UsageError(f"unknown {name} {value!r}", hint=f"one of {', '.join(allowed)}")
+            raise UsageError(f"unknown {name} {value!r}", hint=known_names(value, allowed))
     settings.sampling.check()
     if settings.memory.length < 0:
         raise UsageError(f"--memory {settings.memory.length}: must be at least 0")

@@ -26,6 +26,7 @@ cp "$tree/examples/shapes.mp4" "$work/clip.mp4"
 cd "$work"
 home=$(venv/bin/python -c 'import malmm_cli; print(malmm_cli.__file__)')
 [[ $home == "$site"/* ]] || { echo "error: malmm_cli came from $home, not from the wheel"; exit 1; }
+[[ -s venv/share/man/man1/malmm.1 ]] || { echo "error: the man page is missing"; exit 1; }
 venv/bin/malmm --version
 text=$(venv/bin/malmm caption clip.mp4 --model tiny)
 [[ -n $text ]] || { echo "error: the installed malmm printed no caption"; exit 1; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 from helpers.commands import WORDS, Done
 from helpers.media_files import write_video
 
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp()  # no config file of whoever runs the tests
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 
 
@@ -99,8 +101,10 @@ def malmm(monkeypatch, capsys, load_once, one_thread, inline) -> Callable[..., D
     from malmm_cli.models import registry
 
     monkeypatch.setattr(registry, "load", load_once)
-    for name in ("MALMM_MODEL", "MALMM_CACHE", "MALMM_CACHE_SIZE"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [
+        name for name in os.environ if name.startswith("MALMM_") and name != "MALMM_GOLDEN"
+    ]:
+        monkeypatch.delenv(name)
 
     def run(*arguments: str | Path) -> Done:
         capsys.readouterr()

@@ -1,32 +1,40 @@
-"""The generated files of docs/: commands.md, code.md and the drawing; `make pages` writes them.
+"""The generated files of docs/, which `make pages` writes.
 
-commands.md is what `--help` says, code.md the first line of every module's docstring.
+commands.md and malmm.1 are what `--help` says, code.md the first line of every module's docstring.
 """
 
 import ast
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "commands.md"
+MAN = REPOSITORY / "docs" / "malmm.1"
 CODE = REPOSITORY / "docs" / "code.md"
 COMMANDS = [
     [],
     *(["caption"], ["ask"], ["remember"], ["batch"], ["frames"], ["convert"], ["doctor"]),
     *(["train"], ["eval"], ["synth"]),
-    *(["models"], ["models", "list"], ["models", "pull"], ["models", "info"]),
-    *(["cache"], ["cache", "ls"], ["cache", "rm"]),
+    *(["models"], ["models", "list"], ["models", "pull"], ["models", "info"], ["models", "use"]),
+    ["help"],
+    *(["cache"], ["cache", "list"], ["cache", "rm"]),
     *(["bench"], ["bench", "step"], ["bench", "drift"], ["bench", "decode"], ["bench", "model"]),
     *(["bench", "video"], ["bench", "all"]),
 ]
 
 
-def help_text(command: list[str]) -> str:
-    environment = {**os.environ, "COLUMNS": "100", "PYTHONPATH": str(REPOSITORY)}
-    environment.pop("MALMM_MODEL", None)
+def help_text(command: list[str], columns: int = 100) -> str:
+    environment = {**os.environ, "COLUMNS": str(columns), "PYTHONPATH": str(REPOSITORY)}
+    environment = {k: v for k, v in environment.items() if not k.startswith("MALMM_")}
+    environment["XDG_CONFIG_HOME"] = os.devnull
     done = subprocess.run(
         [sys.executable, "-m", "malmm_cli", *command, "--help"],
         env=environment,
@@ -65,17 +73,44 @@ def summary(path: Path) -> str:
     return docstring.partition("\n")[0].replace("|", "\\|")
 
 
-def drawings() -> dict[str, str]:
-    spec = importlib.util.spec_from_file_location("drawing", PAGE.with_name("drawing.py"))
+def script(name: str) -> Any:
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, PAGE.with_name(f"{name}.py"))
     assert spec
     assert spec.loader
-    drawing = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(drawing)
-    return drawing.drawings()
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def drawings() -> dict[str, str]:
+    return script("drawing").drawings()
+
+
+def man_page() -> str:
+    helps = {" ".join(["malmm", *command]): help_text(command, 76) for command in COMMANDS}
+    return script("man").man_page(helps)
 
 
 def test_the_command_reference_is_true():
     assert PAGE.read_text("utf-8") == reference(), "run `make pages`"
+
+
+def test_the_man_page_is_true():
+    assert MAN.read_text("utf-8") == man_page(), "run `make pages`"
+
+
+def test_the_man_page_is_installed_where_man_looks():
+    wheel = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]
+    shared = wheel["build"]["targets"]["wheel"]["shared-data"]
+    assert shared == {"docs/malmm.1": "share/man/man1/malmm.1"}
+
+
+@pytest.mark.skipif(not shutil.which("groff"), reason="no groff")
+def test_the_man_page_is_valid():
+    command = ["groff", "-man", "-Tutf8", "-ww", "-z", str(MAN)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_the_map_of_the_code_is_true():
@@ -102,6 +137,7 @@ def test_every_page_is_in_the_index():
 
 if __name__ == "__main__":
     PAGE.write_text(reference(), "utf-8")
+    MAN.write_text(man_page(), "utf-8")
     CODE.write_text(code_map(), "utf-8")
     for name, content in drawings().items():
         PAGE.with_name(name).write_text(content, "utf-8")

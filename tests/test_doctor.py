@@ -14,7 +14,7 @@ from malmm_cli.processes import machine
 
 
 def rows(malmm):
-    return {row["what"]: row for row in json.loads(malmm("doctor", "--json").out)}
+    return {row["what"]: row for row in json.loads(malmm("doctor", "--json").out)["findings"]}
 
 
 def test_everything_is_looked_at(malmm, monkeypatch):

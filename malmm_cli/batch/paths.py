@@ -20,6 +20,7 @@ from malmm_cli.formats import (
     make_folder,
     target,
 )
+from malmm_cli.text.words import known_names
 
 __all__ = ["OutputPaths", "output_paths"]
 
@@ -105,7 +106,7 @@ def output_paths(given: str, form: str | None = None, inputs: Sequence[str] = ()
     output = Path(given)
     is_folder = given.endswith(("/", os.sep)) or os.path.isdir(output)
     if form is not None and form not in FORMATS:
-        raise UsageError(f"unknown format {form!r}", hint=f"one of {', '.join(FORMATS)}")
+        raise UsageError(f"unknown format {form!r}", hint=known_names(form, FORMATS))
     if is_folder:
         if os.path.lexists(output) and not os.path.isdir(output):
             raise UsageError(f"-o {given}: is not a folder", hint="choose a new folder, or a file")

@@ -18,6 +18,9 @@ from malmm_cli.cli import (
     bench,
     cache,
     caption,
+    colors,
+    completion,
+    config,
     convert,
     doctor,
     frames,
@@ -28,7 +31,7 @@ from malmm_cli.cli import (
 )
 from malmm_cli.cli import eval as evaluation
 from malmm_cli.cli.console import complain, note
-from malmm_cli.cli.headings import Grouped
+from malmm_cli.cli.headings import group
 from malmm_cli.cli.launched import check_launch, is_beside
 from malmm_cli.errors import MalmmError
 from malmm_cli.files.descriptors import HINT, ran_out
@@ -37,7 +40,6 @@ from malmm_cli.processes import interrupts
 __all__ = ["app", "run"]
 
 app = typer.Typer(
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -48,10 +50,10 @@ _COMMANDS = (
     doctor.doctor,
 )
 for command in _COMMANDS:
-    app.command(cls=Grouped)(command)
-app.command(cls=Grouped)(train.train)
-app.command("eval", cls=Grouped)(evaluation.evaluate)
-app.command(cls=Grouped)(synth.synth)
+    app.command()(command)
+app.command()(train.train)
+app.command("eval")(evaluation.evaluate)
+app.command()(synth.synth)
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
 app.add_typer(bench.app, name="bench")
@@ -68,16 +70,49 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _choose_color(context: typer.Context, given: str | None) -> None:
+    if not context.resilient_parsing:
+        colors.choose(given)
+
+
 @app.callback()
 def _malmm(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+            "-V",
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Show the version and exit.",
         ),
     ] = False,
+    color: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(colors.CHOICES),
+            callback=_choose_color,
+            is_eager=True,  # errors of the parser are coloured too
+            help="Colour messages; also after the command.",
+            autocompletion=completion.one_of(colors.CHOICES),
+        ),
+    ] = None,
 ) -> None:
-    pass
+    context.default_map = config.defaults(context.command)
+
+
+@app.command("help")
+def show_help(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="COMMAND", show_default=False)
+    ] = None,
+) -> None:
+    """Show the help of a command."""
+    app([*(words or ()), "--help"], prog_name="malmm", standalone_mode=False)
+
+
+group(app, models.app, cache.app, bench.app)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -87,12 +122,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
     143 SIGTERM, 129 SIGHUP.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    colors.forget()
     try:
         check_launch(given)
-        code = app(list(given) or ["--help"], prog_name="malmm", standalone_mode=False)
+        completion.check_shell(given)
+        code = app(_color_first(given) or ["--help"], prog_name="malmm", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    except (SystemExit, typer.Exit):  # a reader of help that went away; a process that says nothing
+    except SystemExit as ended:
+        code = ended.code if completion.is_completing() else 0  # fish asks by the exit code
+    except typer.Exit:  # a reader of help that went away; a process that says nothing
         code = 0
     except Exception as error:
         if not interrupts.came():
@@ -102,6 +141,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if code in _ENDS:
         note(_ENDS[code])
     return code if isinstance(code, int) else 0
+
+
+def _color_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with --color, wherever it stands before a "--", in front of the command."""
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    color: list[str] = []
+    rest: list[str] = []
+    given = iter(arguments[:end])
+    for argument in given:
+        if argument == "--color":
+            color = [argument, *([value] if (value := next(given, None)) is not None else [])]
+        elif argument.startswith("--color="):
+            color = [argument]
+        else:
+            rest.append(argument)
+    return [*color, *rest, *arguments[end:]]
 
 
 def _complain(error: Exception) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.questions import LISTED, with_listed
 from malmm_cli.cli.running import failing, load_model, probed, results, streams_words
 from malmm_cli.cli.terminal import Terminal
+from malmm_cli.errors import UsageError
 from malmm_cli.settings import prompts_for
 
 
@@ -40,6 +42,7 @@ def ask(
     malmm ask cooking.memory "What is fried first?"
     malmm ask match.mp4 "Who scores?" --fps 2 --from 44:00 --to 46:30
     """
+    _check_order(video, questions)
     options = for_memory_files(options, [video], context)
     settings = options.settings("ask")
     several = len(questions) > 1 or LISTED in questions
@@ -58,3 +61,11 @@ def ask(
             answers = ask(opened, questions, model=model, settings=settings, events=events)
         for answer in answers:
             add(answer, streamed=streams)
+
+
+def _check_order(video: str, questions: list[str]) -> None:
+    """Raise UsageError where a question stands in the place of the video."""
+    if not os.path.exists(video) and any(map(os.path.isfile, questions)):
+        raise UsageError(
+            f"{video}: no such file", hint='VIDEO comes first: malmm ask video.mp4 "question"'
+        )

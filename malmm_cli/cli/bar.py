@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from malmm_cli.cli.colors import forced
 from malmm_cli.cli.streams import drawing
 from malmm_cli.files.escapes import on_one_line
 
@@ -67,7 +68,8 @@ def bar(*, shown: bool) -> Iterator[Bar | None]:
         progress.TextColumn("{task.fields[detail]}", markup=False),
         Left(),
     )
-    with progress.Progress(*columns, console=Console(file=drawing()), transient=True) as drawn:
+    console = Console(file=drawing(), no_color=forced() is False)
+    with progress.Progress(*columns, console=console, transient=True) as drawn:
         yield Bar(drawn)
 
 

@@ -14,6 +14,7 @@ from malmm_cli.cli.log import logged
 from malmm_cli.cli.options import RunOptions, seconds, with_options
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.files.escapes import on_one_line
+from malmm_cli.text.words import counted
 
 if TYPE_CHECKING:
     from malmm_cli.batch import DryRun, Options, Summary
@@ -26,8 +27,8 @@ def _named(metavar: str, text: str, *flags: str, panel: str = "Batch", **keyword
     return typer.Option(*flags, metavar=metavar, help=text, rich_help_panel=panel, **keywords)
 
 
-def _flag(name: str, text: str) -> Any:
-    return typer.Option(name, help=text, rich_help_panel="Batch")
+def _flag(text: str, *flags: str) -> Any:
+    return typer.Option(*flags, help=text, rich_help_panel="Batch")
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,7 @@ class BatchOptions(RunOptions):
     ] = None
     null: Annotated[
         bool,
-        typer.Option(
-            *("-0", "--null"),
-            help="Names on stdin are separated by NUL (find -print0).",
-            rich_help_panel="Batch",
-        ),
+        _flag("Names on stdin are separated by NUL (find -print0).", "-0", "--null"),
     ] = False
     workers: Annotated[
         int | None, _named("N", "Number of processes with a model each; GPUs in turn.", min=1)
@@ -68,11 +65,11 @@ class BatchOptions(RunOptions):
         float | None, _named("S", "Time limit for one video, in seconds.", min=0.001)
     ] = None
     limit: Annotated[int | None, _named("N", "Process at most N items.", min=1)] = None
-    fail_fast: Annotated[bool, _flag("--fail-fast", "Stop at the first failure.")] = False
+    fail_fast: Annotated[bool, _flag("Stop at the first failure.", "--fail-fast")] = False
     retry_failed: Annotated[
-        bool, _flag("--retry-failed", "Retry files known to be broken; by default skipped.")
+        bool, _flag("Retry files known to be broken; by default skipped.", "--retry-failed")
     ] = False
-    dry_run: Annotated[bool, _flag("--dry-run", "Show what would be done.")] = False
+    dry_run: Annotated[bool, _flag("Show what would be done.", "--dry-run")] = False
     max_megapixels: Annotated[
         float, _named("N", "Maximum picture size, in million pixels.", panel="Limits", min=0)
     ] = 100.0
@@ -183,7 +180,8 @@ def _print_dry_run(found: DryRun) -> None:
         emit(f"{on_one_line(item)}\tno such file, earlier result kept\n")
     limited = _limited(found.limited)
     note(
-        f"{len(found.todo)} of {found.items} items to do{limited}, {found.done_before} done before"
+        f"{len(found.todo)} of {counted(found.items, 'item')} to do{limited}, "
+        f"{found.done_before} done before"
     )
     _print_broken(found.broken)
     earlier = found.pace
@@ -205,7 +203,7 @@ def _print_summary(summary: Summary) -> None:
     missing = f", {summary.todo - over} not started" if summary.todo > over else ""
     missing += _limited(summary.limited)
     name = summary.paths.folder or summary.paths.table or summary.paths.results
-    note(f"{summary.done} of {summary.todo} items done{failed}{missing}{before}: {name}")
+    note(f"{summary.done} of {counted(summary.todo, 'item')} done{failed}{missing}{before}: {name}")
     _print_broken(summary.broken)
     if over:
         note(f"took {span(summary.seconds)}; {summary.worker_seconds / over:.2g} s per item")

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from malmm_cli.cli.console import emit, note
-from malmm_cli.cli.headings import Grouped
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import on_one_line
 from malmm_cli.formats import check_writable
+from malmm_cli.text.words import known_names
 
 if TYPE_CHECKING:
     from malmm_cli.bench import Run
@@ -55,7 +55,7 @@ def bench() -> None:
     """Benchmark this machine."""
 
 
-@app.command(cls=Grouped)
+@app.command()
 def step(
     memory: Annotated[
         list[int], typer.Option(metavar="M", min=1, help="Length of the memory bank; repeatable.")
@@ -92,7 +92,7 @@ def step(
         note(", ".join(f"{name} {value}" for name, value in about.items()))
 
 
-@app.command(cls=Grouped)
+@app.command()
 def model(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
@@ -129,7 +129,7 @@ def model(
 
     published = [known.name for known in KNOWN.values() if known.repository]
     if name not in published:
-        raise UsageError(f"unknown model {name!r}", hint=f"one of {', '.join(published)}")
+        raise UsageError(f"unknown model {name!r}", hint=known_names(name, published))
     row = benches.model(
         name, folder, frames=frames, device=device, dtype=dtype, text_layers=text_layers
     )
@@ -146,7 +146,7 @@ def model(
     note(", ".join(f"{key} {value}" for key, value in about.items()))
 
 
-@app.command(cls=Grouped)
+@app.command()
 def drift(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Measure rounding errors in a memory bank.
 
@@ -166,7 +166,7 @@ def drift(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = Fa
         emit(json_format.dumps(rows, indent=2) + "\n")
 
 
-@app.command(cls=Grouped)
+@app.command()
 @with_options("ask", only=("frames", "fps", "json"))
 def decode(videos: _Videos, *, options: RunOptions) -> None:
     """Compare the decoders with decord.
@@ -198,7 +198,7 @@ def decode(videos: _Videos, *, options: RunOptions) -> None:
         note(", ".join(f"{name} {value}" for name, value in about.items()))
 
 
-@app.command(cls=Grouped)
+@app.command()
 @with_options("ask", only=_OPTIONS)
 def video(
     videos: _Videos,
@@ -238,7 +238,7 @@ def video(
 
     unknown = [name for name in form or () if name not in _FORMS]
     if unknown:
-        raise UsageError(f"unknown form {unknown[0]!r}", hint=f"one of {', '.join(_FORMS)}")
+        raise UsageError(f"unknown form {unknown[0]!r}", hint=known_names(unknown[0], _FORMS))
     runs, rows = _runs(options, videos, compare), []
     forms = [name for name in _FORMS if name in (form or _FORMS)]
     if not options.json:
@@ -260,7 +260,7 @@ def video(
     note(", ".join(f"{name} {value}" for name, value in about.items()))
 
 
-@app.command("all", cls=Grouped)
+@app.command("all")
 @with_options("ask", only=(*_OPTIONS, "overwrite", "no_progress"))
 def everything(
     videos: _Videos,

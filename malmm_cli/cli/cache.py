@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from malmm_cli.cli.console import emit, note
-from malmm_cli.cli.headings import Grouped
 from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import on_one_line, to_json
+from malmm_cli.text.words import counted
 
 if TYPE_CHECKING:
     from malmm_cli.pipeline.feature_cache import FeatureCache
@@ -30,19 +30,20 @@ def cache() -> None:
     """List and remove cached features."""
 
 
-@app.command("ls", cls=Grouped)
+@app.command("ls", hidden=True)
+@app.command("list")
 def list_entries(
-    folder: _Folder = None,
+    cache: _Folder = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the cached features, most recently used first.
 
     \b
-    malmm cache ls --cache features
+    malmm cache list --cache features
     """
     from malmm_cli.hub import size_text
 
-    kept = _cache(folder)
+    kept = _cache(cache)
     entries = kept.entries()
     if json:
         rows = [
@@ -59,19 +60,28 @@ def list_entries(
         emit(to_json(rows, indent=2) + "\n")
         return
     for entry in entries:
-        about = (entry.key, _date(entry.used), f"{entry.frames} frames", size_text(entry.size))
+        about = (
+            entry.key,
+            _date(entry.used),
+            counted(entry.frames, "frame"),
+            size_text(entry.size),
+        )
         emit("  ".join((*about, on_one_line(entry.model), on_one_line(entry.video))) + "\n")
-    note(f"entries: {len(entries)}, {size_text(sum(entry.size for entry in entries))}")
+    note(
+        f"{counted(len(entries), 'entry', 'entries')}, "
+        f"{size_text(sum(entry.size for entry in entries))}"
+    )
     if broken := len(kept.broken()):
-        note(f"damaged or unfinished entries: {broken}; `malmm cache rm --all` removes")
+        number = counted(broken, "entry", "entries")
+        note(f"{number} damaged or unfinished; `malmm cache rm --all` removes")
 
 
-@app.command("rm", cls=Grouped)
+@app.command("rm")
 def remove(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="KEY|VIDEO", show_default=False)
     ] = None,
-    folder: _Folder = None,
+    cache: _Folder = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove all entries.")] = False,
 ) -> None:
     """Remove entries by key or by video, and print the removed keys.
@@ -82,20 +92,20 @@ def remove(
     """
     if bool(names) == everything:
         raise UsageError("nothing to remove was given", hint="give keys or videos, or use --all")
-    cache = _cache(folder)
-    entries = cache.entries()
+    kept = _cache(cache)
+    entries = kept.entries()
     wanted = {name: {name, os.path.abspath(name)} for name in names or ()}
     for name, known in wanted.items():
         if known.isdisjoint(x for entry in entries for x in (entry.key, entry.video)):
             raise UsageError(
-                f"{name}: not in {cache.folder}", hint="`malmm cache ls` lists all entries"
+                f"{name}: not in {kept.folder}", hint="`malmm cache list` lists all entries"
             )
     for entry in entries:
         if everything or any({entry.key, entry.video} & known for known in wanted.values()):
-            cache.remove(entry)
+            kept.remove(entry)
             emit(f"{entry.key}\n")
     if everything:
-        cache.remove_broken()
+        kept.remove_broken()
 
 
 def _cache(folder: Path | None) -> FeatureCache:

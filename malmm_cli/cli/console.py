@@ -6,6 +6,8 @@ import sys
 
 import typer
 
+from malmm_cli.cli.colors import coloured, painted
+from malmm_cli.cli.streams import drawing
 from malmm_cli.files.escapes import on_one_line
 
 __all__ = ["complain", "emit", "note", "warn"]
@@ -34,4 +36,10 @@ def warn(message: str) -> None:
 
 def note(message: str) -> None:
     """Print one line that is good to know."""
-    sys.stderr.write(f"{on_one_line(message)}\n")
+    line = f"{on_one_line(message)}\n"
+    if not coloured():
+        sys.stderr.write(line)
+        return
+    stream = drawing() if sys.stderr.isatty() else sys.stderr  # a terminal's stream escapes colours
+    stream.write(painted(line))
+    stream.flush()

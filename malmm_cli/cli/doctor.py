@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from malmm_cli.cli import config
 from malmm_cli.cli.console import emit
 from malmm_cli.files.escapes import on_one_line
 
@@ -23,11 +24,18 @@ def doctor(
     from malmm_cli.doctor import examine
 
     if json:
-        findings = [asdict(finding) for finding in examine()]
-        emit(json_format.dumps(findings, indent=2) + "\n")
+        content = {
+            "schema": "malmm/1",
+            "findings": [asdict(finding) for finding in examine()],
+            "settings": [asdict(origin) for origin in config.origins()],
+        }
+        emit(json_format.dumps(content, indent=2) + "\n")
         return
     for finding in examine():
         mark = "ok" if finding.good else "--"
         emit(f"{mark}  {finding.what:<13} {on_one_line(finding.found)}\n")
         if finding.advice:
             emit(f"    {'':<13} → {on_one_line(finding.advice)}\n")
+    for one in config.origins():
+        value = "not set" if one.value is None else on_one_line(str(one.value))
+        emit(f"ok  {one.key:<13} {value} ({on_one_line(one.origin)})\n")

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from malmm_cli.cli.completion import one_of
 from malmm_cli.cli.console import emit, note, warn
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import load_model
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import to_json
+from malmm_cli.text.words import counted
 
 if TYPE_CHECKING:
     from malmm_cli.evaluate import Ablation, Evaluation
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 
 
 _SETS = "jsonl, lvu, breakfast, coin, {msrvtt,msvd,activitynet}-qa, {msrvtt,msvd}-cap or youcook2"
+
+
+def _complete_set(incomplete: str) -> list[str]:
+    from malmm_cli.datasets.papers import SETS
+
+    return one_of(["jsonl", *SETS])(incomplete)
 
 
 def _named(metavar: str, text: str, panel: str = "Data", **keywords: Any) -> Any:
@@ -31,10 +39,22 @@ def _flag(name: str, text: str, panel: str) -> Any:
     return typer.Option(name, help=text, rich_help_panel=panel)
 
 
+_FormatIn = Annotated[
+    str,
+    typer.Option(
+        metavar="SET",
+        help=f"Format of DATA: {_SETS}.",
+        autocompletion=_complete_set,
+    ),
+]
+
+
 @with_options(without=("output", "format"))
 def evaluate(
     data: Annotated[Path, typer.Argument(metavar="DATA", show_default=False)],
-    format_in: Annotated[str, _named("SET", f"Format of DATA: {_SETS}.")] = "jsonl",
+    format_in: Annotated[
+        str, _named("SET", f"Format of DATA: {_SETS}.", autocompletion=_complete_set)
+    ] = "jsonl",
     videos: Annotated[Path | None, _named("FOLDER", "Folder of the data set's videos.")] = None,
     split: Annotated[str | None, _named("train|val|test", "Split to evaluate.")] = None,
     task: Annotated[str | None, _named("NAME", "Task of lvu.")] = None,
@@ -61,7 +81,9 @@ def evaluate(
 ) -> None:
     """Evaluate a model on a data set.
 
-    DATA holds one JSON object per line: id, video, question or prompt, answer or answers, and more.
+    DATA, or data.jsonl in the folder DATA, holds one JSON object per line: id, video, question or
+    prompt, answer or answers, and more.
+
     With --format-in, malmm reads the paper's data sets as published and uses the paper's settings.
     Otherwise questions use the defaults of `malmm ask`, and prompts those of `malmm caption`.
 
@@ -79,6 +101,7 @@ def evaluate(
         check_file(data)
     from malmm_cli import evaluate as evaluation
 
+    data = _file_of(data, format_in)
     arguments = _shared(options) | {"choices": choices, "limit": limit}
     arguments |= {"format": format_in, "videos": videos, "split": split, "task": task}
     if ablate:
@@ -90,6 +113,11 @@ def evaluate(
         if value is not None:
             raise UsageError(f"{option} goes with --ablate")
     _print_scores(options, evaluation.run(data, predictions=predictions, **arguments))
+
+
+def _file_of(data: Path, format_in: str) -> Path:
+    """The data file, which a folder made by `malmm synth` has under its usual name."""
+    return data / "data.jsonl" if format_in == "jsonl" and data.is_dir() else data
 
 
 def _shared(options: RunOptions) -> dict[str, Any]:
@@ -140,6 +168,6 @@ def _finish(options: RunOptions, results: list[dict[str, Any]], path: Path) -> N
         warn(unscored)
     tasks, failed = (sum(result[key] for result in results) for key in ("tasks", "failed"))
     if not options.quiet:
-        note(f"{tasks - failed} of {tasks} tasks done: {path}")
+        note(f"{tasks - failed} of {counted(tasks, 'task')} done: {path}")
     if failed:
         raise typer.Exit(1)

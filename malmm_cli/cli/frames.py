@@ -14,6 +14,7 @@ from malmm_cli.cli.running import form_of
 from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import to_json
 from malmm_cli.settings import Sampling
+from malmm_cli.text.words import counted
 
 _OPTIONS = (
     *(field.name for field in fields(Sampling)),
@@ -72,8 +73,8 @@ def frames(
     if not options.quiet:
         info = seen.info
         note(
-            f"{len(seen.frames)} frames of {info.duration:.2f} s, {info.width}x{info.height}, "
-            f"read by {info.decoder}"
+            f"{counted(len(seen.frames), 'frame')} of {info.duration:.2f} s, "
+            f"{info.width}x{info.height}, read by {info.decoder}"
         )
 
 

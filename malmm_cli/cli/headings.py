@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
 
-__all__ = ["Grouped"]
+__all__ = ["Grouped", "group"]
+
+_EXIT_CODES = (
+    "Exit codes: 0 done, 1 something failed, 2 wrong use or unusable input, "
+    "130 interrupted, 143 terminated."
+)
 
 _OTHER = "Options"
 _SHORT = 5  # so many options, --help included, need no headings
@@ -54,3 +60,13 @@ class Grouped(TyperCommand):
 
 def _heading(option: Any) -> str:
     return option.rich_help_panel or _HEADING.get(option.name or "", _OTHER)
+
+
+def group(*apps: typer.Typer) -> None:
+    """Give every command of these its headings and, at the end of its help, the exit codes."""
+    for app in apps:
+        app.info.epilog = _EXIT_CODES
+        for command in app.registered_commands:
+            command.cls, command.epilog = Grouped, _EXIT_CODES
+        for below in app.registered_groups:
+            below.epilog = _EXIT_CODES

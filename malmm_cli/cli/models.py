@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json as json_format
+import os
 from typing import Annotated, Any
 
 import typer
 
-from malmm_cli.cli.console import emit
-from malmm_cli.cli.headings import Grouped
+from malmm_cli.cli import completion, config
+from malmm_cli.cli.console import emit, note
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import CapacityError
 from malmm_cli.files.escapes import on_one_line
@@ -16,7 +17,12 @@ from malmm_cli.files.escapes import on_one_line
 app = typer.Typer(help="List, download and describe models.", rich_markup_mode=None)
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_Name = Annotated[str, typer.Argument(metavar="NAME|HUB_ID|FOLDER", show_default=False)]
+_Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|HUB_ID|FOLDER", show_default=False, autocompletion=completion.models
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -35,7 +41,7 @@ def models(context: typer.Context, json: _Json = False) -> None:
         list_models(json=json)
 
 
-@app.command("list", cls=Grouped)
+@app.command("list")
 def list_models(json: _Json = False) -> None:
     """List the models that have a short name.
 
@@ -47,7 +53,7 @@ def list_models(json: _Json = False) -> None:
     emit(_json(rows) if json else _table(rows))
 
 
-@app.command("info", cls=Grouped)
+@app.command("info")
 def info(name: _Name, json: _Json = False) -> None:
     """Describe a model and what is downloaded of it.
 
@@ -59,11 +65,24 @@ def info(name: _Name, json: _Json = False) -> None:
     emit(_json(about) if json else _lines(about))
 
 
-@app.command("pull", cls=Grouped)
+@app.command("pull")
 def pull(
-    name: Annotated[str, typer.Argument(metavar="NAME|HUB_ID", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|HUB_ID", show_default=False, autocompletion=completion.removable
+        ),
+    ],
     json: _Json = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Do not access the network.")] = False,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline",
+            envvar="MALMM_OFFLINE",
+            show_envvar=False,
+            help="Do not access the network.",
+        ),
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Only print results and errors.")
     ] = False,
@@ -93,6 +112,21 @@ def pull(
         )
     about = hub.describe(name)  # looks into the files
     emit(_json(about) if json else f"{located.folder}\n")
+
+
+@app.command("use")
+def use(name: _Name) -> None:
+    """Make a model the default, in the config file.
+
+    \b
+    malmm models use flan-t5-xl
+    """
+    from malmm_cli import hub
+
+    folder = hub.describe(name, files=False)["folder"]
+    bundled_or_known = name in hub.KNOWN or folder is None or not os.path.isdir(name)
+    file = config.write("model", name if bundled_or_known else os.path.abspath(name))
+    note(f"default model: {name}, in {file}")
 
 
 def _json(content: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from functools import wraps
@@ -13,23 +12,31 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
 
+from malmm_cli.cli.completion import models, one_of
 from malmm_cli.errors import UsageError
 from malmm_cli.models import registry
 from malmm_cli.models.placement import check_placement
 from malmm_cli.settings import Changes, Settings
+from malmm_cli.text.clock import parse_seconds
 
 if TYPE_CHECKING:
     from malmm_cli.pipeline.feature_cache import FeatureCache
 
 __all__ = ["RunOptions", "with_options"]
 
-_NUMBER = r"\d+(?:\.\d*)?|\.\d+"
 _KNOWN = registry.defaults()
-_CLOCK = re.compile(rf"(?:(?:(\d+):)?(\d{{1,2}}):)?({_NUMBER})")
 
 
 def _option(*flags: str, **about: Any) -> Any:
+    values = [value.partition("[")[0] for value in about.get("metavar", "").split("|")]
+    if len(values) > 1:
+        about.setdefault("autocompletion", one_of(values))
     return typer.Option(*flags, **about)
+
+
+def _kept(*flags: str, name: str, **about: Any) -> Any:
+    """An option that the environment and the config file can set."""
+    return _option(*flags, envvar=f"MALMM_{name.upper()}", show_envvar=False, **about)
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class RunOptions:
             metavar="MODEL",
             envvar="MALMM_MODEL",
             help="Model name, Hub repository or folder.",
+            autocompletion=models,
         ),
     ] = "vicuna-7b"
     frames: Annotated[int | None, _option(metavar="N", help="Number of frames, spread evenly.")] = (
@@ -73,14 +81,14 @@ class RunOptions:
         str | None,
         _option(metavar="|".join(_KNOWN.banks), help="Memory banks to use."),
     ] = None
-    device: Annotated[str, _option(metavar="auto|cpu|cuda[:i]|mps", help="Device to run on.")] = (
-        "auto"
-    )
+    device: Annotated[
+        str, _kept(name="device", metavar="auto|cpu|cuda[:i]|mps", help="Device to run on.")
+    ] = "auto"
     dtype: Annotated[
-        str, _option(metavar="auto|float32|bfloat16|float16", help="Compute dtype.")
+        str, _kept(name="dtype", metavar="auto|float32|bfloat16|float16", help="Compute dtype.")
     ] = "auto"
     quantize: Annotated[
-        str | None, _option(metavar="8bit|4bit", help="Quantize the language model.")
+        str | None, _kept(name="quantize", metavar="8bit|4bit", help="Quantize the language model.")
     ] = None
     prompt: Annotated[str | None, _option(metavar="TEXT", help="Prompt for the model.")] = None
     max_new_tokens: Annotated[
@@ -119,12 +127,21 @@ class RunOptions:
     full_hash: Annotated[
         bool, _option("--full-hash", help="Identify files by all of their bytes.")
     ] = False
-    offline: Annotated[bool, _option("--offline", help="Do not access the network.")] = False
+    offline: Annotated[
+        bool, _kept("--offline", name="offline", help="Do not access the network.")
+    ] = False
     quiet: Annotated[bool, _option("-q", "--quiet", help="Only print results and errors.")] = False
     verbose: Annotated[bool, _option("-v", "--verbose", help="Show how long each stage took.")] = (
         False
     )
-    no_progress: Annotated[bool, _option("--no-progress", help="Hide the progress bar.")] = False
+    no_progress: Annotated[
+        bool, _kept("--no-progress", name="no_progress", help="Hide the progress bar.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for options that contradict each other."""
+        if self.quiet and self.verbose:
+            raise UsageError("-q and -v exclude each other", hint="use only one of them")
 
     def changes(self) -> Changes:
         """The settings that were asked for; UsageError where they exclude each other."""
@@ -169,17 +186,8 @@ _CHANGES = (
 
 
 def seconds(option: str, text: str | None) -> float | None:
-    """Seconds of "75", "1:15", "0:01:15.5"; UsageError for anything else."""
-    if text is None:
-        return None
-    found = _CLOCK.fullmatch(text.strip())
-    parts = [float(part) for part in found.groups() if part] if found else []
-    if not parts or any(part >= 60 for part in parts[1:]):
-        raise UsageError(f"{option} {text}: give seconds or [HH:]MM:SS, such as 75 or 1:15")
-    total = 0.0
-    for part in parts:
-        total = total * 60 + part
-    return total
+    """Seconds of an option's text, see `parse_seconds`; None where it was not given."""
+    return None if text is None else parse_seconds(option, text)
 
 
 def with_options(

@@ -12,6 +12,7 @@ from malmm_cli.cli.running import load_model, probed
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 from malmm_cli.formats import check_writable
+from malmm_cli.text.words import counted
 
 _OPTIONS = (
     *("model", "frames", "fps", "max_frames", "start", "end", "decoder", "memory", "policy"),
@@ -57,4 +58,5 @@ def remember(
     size = kept.write(output)
     for warning in kept.warnings:
         events.warn(f"{video}: {warning}")
-    events.note(f"{output}: {kept.frames} frames in {len(kept.slots)} slots, {size / 1e6:.2f} MB")
+    frames, slots = counted(kept.frames, "frame"), counted(len(kept.slots), "slot")
+    events.note(f"{output}: {frames} in {slots}, {size / 1e6:.2f} MB")

@@ -31,6 +31,7 @@ from malmm_cli.formats import (
 )
 from malmm_cli.processes.interrupts import held
 from malmm_cli.settings import Settings
+from malmm_cli.text.words import known_names
 
 if TYPE_CHECKING:
     from malmm_cli.pipeline.features import Video
@@ -177,5 +178,5 @@ def form_of(options: RunOptions) -> str:
         suffix = options.output.suffix[1:].lower() if options.output else ""
         return suffix if suffix in FORMATS else "text"
     if form not in FORMATS:
-        raise UsageError(f"unknown format {form!r}", hint=f"one of {', '.join(FORMATS)}")
+        raise UsageError(f"unknown format {form!r}", hint=known_names(form, FORMATS))
     return form

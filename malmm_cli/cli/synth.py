@@ -12,6 +12,7 @@ import typer
 from malmm_cli.cli.console import note, warn
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
+from malmm_cli.text.words import counted
 
 
 def _option(metavar: str, text: str) -> Any:
@@ -74,7 +75,7 @@ def synth(
     if least < questions:
         warn(f"--questions {questions}: some videos have only {least}; their events allow no more")
     if not quiet:
-        note(f"{folder}: {videos} videos, {len(tasks)} lines in data.jsonl")
+        note(f"{folder}: {counted(videos, 'video')}, {counted(len(tasks), 'line')} in data.jsonl")
 
 
 def _range(text: str) -> tuple[float, float]:

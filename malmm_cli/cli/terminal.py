@@ -14,6 +14,7 @@ from malmm_cli.cli.wrapping import Wrapped, width
 from malmm_cli.errors import MalmmError
 from malmm_cli.events import Events
 from malmm_cli.formats import Failure, Item
+from malmm_cli.text.words import counted
 from malmm_cli.types import Result
 
 __all__ = ["Terminal"]
@@ -139,7 +140,7 @@ class Terminal(Events):
         """Print how long each stage took, if verbose."""
         if self._verbose:
             stages = ", ".join(f"{stage} {spent:.2f} s" for stage, spent in seconds.items())
-            note(f"{video}: {frames} frames of {duration:.1f} s; {stages}")
+            note(f"{video}: {counted(frames, 'frame')} of {duration:.1f} s; {stages}")
 
     def interrupted(self, line: str) -> None:
         """Print the line."""

@@ -21,6 +21,7 @@ from malmm_cli.errors import UsageError
 from malmm_cli.files.schema import SchemaError, checked
 from malmm_cli.files.strict_json import NotJsonError, RefusedError, load
 from malmm_cli.settings import Changes
+from malmm_cli.text.words import known_names
 from malmm_cli.types import VIDEO_SUFFIXES, Task
 
 __all__ = ["LVU_TASKS", "SETS", "SPLITS", "Set", "read_set"]
@@ -117,13 +118,13 @@ def read_set(
     are not known, a file of another form, and where no video at all is found.
     """
     if name not in SETS:
-        raise UsageError(f"unknown data set {name!r}", hint=f"one of {', '.join(SETS)}")
+        raise UsageError(f"unknown data set {name!r}", hint=known_names(name, SETS))
     known = SETS[name]
     split = split or known.split
     if split not in SPLITS:
-        raise UsageError(f"unknown split {split!r}", hint=f"one of {', '.join(SPLITS)}")
+        raise UsageError(f"unknown split {split!r}", hint=known_names(split, SPLITS))
     if part is not None and part not in known.parts:
-        hint = f"one of {', '.join(known.parts)}" if known.parts else f"{name} has no tasks"
+        hint = known_names(part, known.parts) if known.parts else f"{name} has no tasks"
         raise UsageError(f"unknown task {part!r}", hint=hint)
     if part is None and known.parts:
         raise UsageError(

@@ -15,8 +15,9 @@ from malmm_cli.events import SILENT, Events
 from malmm_cli.hub.advice import fitting, recommended
 from malmm_cli.hub.download import Download, arrived, cache_folder, cached, nearest_folder
 from malmm_cli.hub.origin import Origin, origin_of
-from malmm_cli.hub.registry import DTYPE_BYTES, KNOWN, Known, memory_needed, nearest
+from malmm_cli.hub.registry import DTYPE_BYTES, KNOWN, Known, memory_needed
 from malmm_cli.hub.snapshot import read_weights, size_text
+from malmm_cli.text.words import nearest
 
 __all__ = [
     "KNOWN",

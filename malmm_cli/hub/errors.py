@@ -13,7 +13,8 @@ from typing import Any
 
 from malmm_cli.errors import CapacityError, MalmmError, ModelError, UsageError
 from malmm_cli.hub.advice import pulling
-from malmm_cli.hub.registry import KNOWN, nearest
+from malmm_cli.hub.registry import KNOWN
+from malmm_cli.text.words import nearest
 
 __all__ = [
     *(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["DTYPE_BYTES", "KNOWN", "Known", "memory_needed", "nearest"]
+__all__ = ["DTYPE_BYTES", "KNOWN", "Known", "memory_needed"]
 
 # Bytes per parameter.
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -100,9 +98,3 @@ def memory_needed(parameters: int, dtype: str, quantize: str | None = None) -> i
         return parameters * DTYPE_BYTES[dtype]
     beside = min(_BESIDE_LANGUAGE, parameters // 2)
     return round(beside * DTYPE_BYTES[dtype] + (parameters - beside) * _QUANTIZED_BYTES[quantize])
-
-
-def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return "did you mean …? ", or "" if no known name is close."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
-    return f"did you mean {near[0]}? " if near else ""

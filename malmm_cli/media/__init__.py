@@ -19,6 +19,7 @@ from malmm_cli.media.files import check, kind_of, shown
 from malmm_cli.media.inventory import decoders
 from malmm_cli.media.limits import MAX_PIXELS, check_size
 from malmm_cli.settings import DECODERS
+from malmm_cli.text.words import known_names
 from malmm_cli.types import Frame, MediaInfo
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def probe(
     CoverOnly, Playlist, NoPicture, Unsupported, TooLarge.
     """
     if decoder not in DECODERS:
-        raise UsageError(f"unknown decoder {decoder!r}", hint=f"one of {', '.join(DECODERS)}")
+        raise UsageError(f"unknown decoder {decoder!r}", hint=known_names(decoder, DECODERS))
     begun = time.perf_counter()
     path = os.fspath(path)
     check(path)

@@ -61,7 +61,7 @@ def check(path: str) -> None:
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         raise MediaError(f"{shown(path)}: no such file", kind="Missing") from error
     if stat.S_ISDIR(status.st_mode):
-        hint = "give a video file, or use `malmm batch` for a folder"
+        hint = f"give a video file, or use `malmm batch {shown(path)}`"
         raise MediaError(f"{shown(path)}: is a folder", hint=hint, kind="Folder")
     if not stat.S_ISREG(status.st_mode):
         raise MediaError(f"{shown(path)}: not a regular file", kind="NotAVideo")

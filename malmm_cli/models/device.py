@@ -14,6 +14,7 @@ import torch
 
 from malmm_cli.errors import UsageError
 from malmm_cli.models.placement import DTYPES, QUANTIZED
+from malmm_cli.text.words import known_names
 
 __all__ = [
     *("Clock", "language_options", "limit_threads", "pick_device", "pick_dtype"),
@@ -60,7 +61,7 @@ def pick_dtype(
         bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if bfloat16 else torch.float16
     if name not in _DTYPES:
-        raise UsageError(f"unknown dtype {name!r}", hint=f"auto or one of {', '.join(_DTYPES)}")
+        raise UsageError(f"unknown dtype {name!r}", hint=known_names(name, ("auto", *_DTYPES)))
     return _DTYPES[name]
 
 
@@ -97,7 +98,7 @@ def language_options(
         return {}
     if quantize is not None and quantize not in QUANTIZED:
         raise UsageError(
-            f"unknown quantization {quantize!r}", hint=f"one of {', '.join(QUANTIZED)}"
+            f"unknown quantization {quantize!r}", hint=known_names(quantize, QUANTIZED)
         )
     packages = ["accelerate", *(["bitsandbytes"] if quantize else [])]
     absent = [package for package in packages if find_spec(package) is None]

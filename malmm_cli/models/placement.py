@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from malmm_cli.errors import UsageError
+from malmm_cli.text.words import known_names
 
 __all__ = ["DTYPES", "QUANTIZED", "check_placement"]
 
@@ -20,8 +21,8 @@ def check_placement(device: str, dtype: str, quantize: str | None) -> None:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", device):
         raise UsageError(f"unknown device {device!r}", hint="auto, cpu, cuda, cuda:0 … or mps")
     if dtype not in ("auto", *DTYPES):
-        raise UsageError(f"unknown dtype {dtype!r}", hint=f"auto or one of {', '.join(DTYPES)}")
+        raise UsageError(f"unknown dtype {dtype!r}", hint=known_names(dtype, ("auto", *DTYPES)))
     if quantize is not None and quantize not in QUANTIZED:
         raise UsageError(
-            f"unknown quantization {quantize!r}", hint=f"one of {', '.join(QUANTIZED)}"
+            f"unknown quantization {quantize!r}", hint=known_names(quantize, QUANTIZED)
         )

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from malmm_cli.errors import UsageError
 from malmm_cli.files.schema import SchemaError, checked
+from malmm_cli.text.words import known_names
 
 __all__ = ["POSITION_GRADIENTS", "Recipe"]
 
@@ -55,7 +56,7 @@ class Recipe:
         if self.position_gradient not in POSITION_GRADIENTS:
             raise UsageError(
                 f"unknown position gradient {self.position_gradient!r}",
-                hint=f"one of {', '.join(POSITION_GRADIENTS)}",
+                hint=known_names(self.position_gradient, POSITION_GRADIENTS),
             )
 
     def rate(self, step: int, steps: int) -> float:

@@ -243,7 +243,7 @@ def test_a_rerun_does_what_is_missing_and_what_failed(malmm, folder, tmp_path, l
     (folder / "deep" / "broken.mp4").write_bytes(clip.read_bytes())
     done = malmm("batch", "videos", *LOUD, "-o", "out.jsonl")
     assert done.code == 0
-    assert "1 of 1 items done, 2 done before" in done.err
+    assert "1 of 1 item done, 2 done before" in done.err
     assert looked_at == ["videos/deep/broken.mp4"]
     after = (tmp_path / "out.jsonl").read_text().splitlines()
     assert after[:2] == [before[0], before[2]]

@@ -28,7 +28,7 @@ def test_what_a_limit_leaves_is_said(malmm, videos):
     command = ("batch", *videos, *LOUD, "--limit=1", "-o", "out.jsonl")
     dry = malmm(*command, "--dry-run")
     assert "1 of 3 items to do, 2 more left by --limit" in dry.err
-    assert "1 of 1 items done, 2 more left by --limit" in malmm(*command).err
+    assert "1 of 1 item done, 2 more left by --limit" in malmm(*command).err
     assert "left by" not in malmm("batch", *videos, *LOUD, "--limit=2", "-o", "out.jsonl").err
 
 

@@ -322,7 +322,7 @@ def test_the_command(malmm, refused, video, tmp_path, monkeypatch):
     assert (row["video"], row["model"], row["frames"]) == (str(video), "tiny", 3)
     done = malmm("cache", "ls")
     assert row["key"] in done.out
-    assert done.err.startswith("entries: 1, ")
+    assert done.err.startswith("1 entry, ")
     refused("cache", "rm", code=2, says="nothing to remove was given")
     refused("cache", "rm", "x", "--all", code=2, says="nothing to remove was given")
     refused("cache", "rm", "x.mp4", code=2, says="x.mp4: not in")
@@ -331,7 +331,7 @@ def test_the_command(malmm, refused, video, tmp_path, monkeypatch):
     assert malmm("cache", "ls", "--json").out == "[]\n"
     for name in ("a" * 32, ".malmm-left", "of somebody else"):
         (folder / name).mkdir()
-    assert "damaged or unfinished entries: 2" in malmm("cache", "ls").err
+    assert "2 entries damaged or unfinished" in malmm("cache", "ls").err
     assert malmm("cache", "rm", "--all").out == ""
     assert [path.name for path in folder.iterdir()] == ["of somebody else"]
     assert malmm(*run, "--cache-size", "inf").code == 0

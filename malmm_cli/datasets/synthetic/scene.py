@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from malmm_cli.errors import UsageError
+from malmm_cli.text.words import known_names
 
 __all__ = [
     "COLOURS",
@@ -152,7 +153,7 @@ def _check(seconds: float, split: str, colours: Sequence[str]) -> None:
     if not 10 <= seconds <= 3600:
         raise UsageError(f"a video of {seconds:g} s: must be between 10 s and 60 min")
     if split not in SPLITS:
-        raise UsageError(f"unknown split {split!r}", hint=f"one of {', '.join(SPLITS)}")
+        raise UsageError(f"unknown split {split!r}", hint=known_names(split, SPLITS))
     for colour in colours:
         if colour not in (*COLOURS, SPARE_COLOUR):
             known = ", ".join((*COLOURS, SPARE_COLOUR))

@@ -1,0 +1,74 @@
+"""What shells complete: names of models, data sets, values of options. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+
+from malmm_cli.errors import UsageError
+
+__all__ = ["check_shell", "is_completing", "models", "one_of", "removable"]
+
+Complete = Callable[[str], list[str]]
+
+
+def is_completing() -> bool:
+    """Whether a shell has started this process to ask how a line goes on."""
+    return "_MALMM_COMPLETE" in os.environ
+
+
+def check_shell(arguments: Sequence[str]) -> None:
+    """Raise UsageError where completion was asked for and the shell is not known."""
+    if not {"--install-completion", "--show-completion"} & {*arguments}:
+        return
+    import shellingham
+
+    shells = ("bash", "zsh", "fish", "powershell", "pwsh")
+    try:
+        name, _ = shellingham.detect_shell()
+    except (shellingham.ShellDetectionFailure, OSError):
+        name = ""
+    if name not in shells:
+        raise UsageError(
+            f"no completion for the shell {name}" if name else "cannot tell which shell this is",
+            hint=f"run it from one of {', '.join(shells)}",
+        )
+
+
+def one_of(values: Iterable[str]) -> Complete:
+    """Completes to one of these values."""
+    known = tuple(values)
+
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in known if value.startswith(incomplete)]
+
+    return complete
+
+
+def models(incomplete: str) -> list[str]:
+    """Known models and, below what was typed, folders."""
+    from malmm_cli.hub.registry import KNOWN
+
+    return [name for name in KNOWN if name.startswith(incomplete)] + _folders(incomplete)
+
+
+def removable(incomplete: str) -> list[str]:
+    """Known models that are downloaded, not bundled."""
+    from malmm_cli.hub.registry import KNOWN
+
+    return [n for n, known in KNOWN.items() if known.repository and n.startswith(incomplete)]
+
+
+def _folders(incomplete: str) -> list[str]:
+    """Folders whose path begins so, with a slash behind; hidden ones where a dot was typed."""
+    parent, name = os.path.split(incomplete)
+    try:
+        with os.scandir(os.path.expanduser(parent) or ".") as entries:
+            found = [entry.name for entry in entries if entry.is_dir()]
+    except OSError:
+        return []
+    return sorted(
+        os.path.join(parent, one, "")
+        for one in found
+        if one.startswith(name) and (name or not one.startswith("."))
+    )

@@ -1,0 +1,146 @@
+"""The config file: defaults of options that a person fixes once.
+
+A value comes from its flag, else its environment variable (MALMM_ and the key in capitals), else
+the config file, else the option's default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from malmm_cli.errors import OutputError, UsageError
+from malmm_cli.text.words import nearest
+
+__all__ = ["KEYS", "Origin", "defaults", "origins", "path", "read", "write"]
+
+# key → type, and its default as people are shown it
+KEYS: dict[str, tuple[type, Any]] = {
+    "model": (str, "vicuna-7b"),
+    "device": (str, "auto"),
+    "dtype": (str, "auto"),
+    "quantize": (str, None),
+    "cache": (str, None),
+    "cache_size": (float, 20.0),
+    "offline": (bool, False),
+    "color": (str, "auto"),
+    "no_progress": (bool, False),
+}
+_WORDS = {str: "text", float: "a number of at least 0", bool: "true or false"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A key's value and where it comes from: an environment variable, the file, or "default"."""
+
+    key: str
+    value: Any
+    origin: str
+
+
+def path() -> Path:
+    """Where the config file is, or would be."""
+    if base := os.environ.get("XDG_CONFIG_HOME"):
+        return Path(base, "malmm", "config.toml")
+    return Path(typer.get_app_dir("malmm"), "config.toml")
+
+
+def read() -> dict[str, Any]:
+    """The file's values by key, {} without a file.
+
+    Raises UsageError, which names the file and the key, for what it must not hold.
+    """
+    file = path()
+    try:
+        content = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
+    import tomllib
+
+    try:
+        values = tomllib.loads(content.decode())
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise UsageError(f"{file}: not valid TOML: {error}") from error
+    for key, value in values.items():
+        _check(file, key, value)
+    return values
+
+
+def _check(file: Path, key: str, value: Any) -> None:
+    if key not in KEYS:
+        meant = nearest(key.replace("-", "_"), KEYS)
+        raise UsageError(f"{file}: unknown key {key!r}", hint=f"{meant}one of {', '.join(KEYS)}")
+    kind = KEYS[key][0]
+    allowed = (int, float) if kind is float else (kind,)
+    wrong = not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool)
+    if wrong or (kind is float and not value >= 0):
+        raise UsageError(f"{file}: {key!r} must be {_WORDS[kind]}, not {value!r}")
+    if value == "":
+        raise UsageError(f"{file}: {key!r} is empty", hint="remove the line for the default")
+
+
+def defaults(command: Any) -> dict[str, Any]:
+    """The file's values as Click's `default_map`, which gives each command its own mapping."""
+    values = read()
+    return _for(command, values) if values else {}
+
+
+def _for(command: Any, values: dict[str, Any]) -> dict[str, Any]:
+    below = getattr(command, "commands", {})
+    return {**values, **{name: _for(one, values) for name, one in below.items()}}
+
+
+def origins() -> Iterator[Origin]:
+    """Each key's value where no flag is given, and where it comes from."""
+    values, file = read(), path()
+    for key, (_, default) in KEYS.items():
+        variable = f"MALMM_{key.upper()}"
+        if os.environ.get(variable):
+            yield Origin(key, os.environ[variable], variable)
+        elif key == "color" and (found := _color_variable()):
+            yield Origin(key, "never" if found == "NO_COLOR" else "always", found)
+        elif key in values:
+            yield Origin(key, values[key], str(file))
+        else:
+            yield Origin(key, default, "default")
+
+
+def _color_variable() -> str | None:
+    """The variable that decides about colours, if there is one; "0" forces nothing."""
+    if os.environ.get("NO_COLOR"):
+        return "NO_COLOR"
+    forced = ("FORCE_COLOR", "CLICOLOR_FORCE")
+    return next((name for name in forced if os.environ.get(name, "0") not in ("", "0")), None)
+
+
+def write(key: str, value: str) -> Path:
+    """Set a key to a text in the config file, whose other lines stay; returns the file.
+
+    Raises UsageError for a file that is wrong already, OutputError if it cannot be written.
+    """
+    import json
+    import re
+
+    from malmm_cli.files.atomic import new_file
+
+    read()
+    file = path()
+    line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
+    text = file.read_text("utf-8") if file.exists() else ""
+    changed, found = re.subn(rf"(?m)^\s*{key}\s*=.*$", lambda _: line, text, count=1)
+    if not found:
+        changed = f"{text.rstrip()}\n{line}\n".lstrip()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{file.parent}: cannot be created: {error.strerror}") from error
+    with new_file(file) as target:
+        target.write(changed.encode())
+    return file

@@ -1,0 +1,1 @@
+"""Text for people and from them: the words of messages, times."""

@@ -1,0 +1,97 @@
+"""The config file: order of flag, environment, file and default; what it must not hold."""
+
+import json
+
+import pytest
+from helpers.commands import SAMPLE
+
+from malmm_cli.cli import config
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+
+    def write(text):
+        config.path().parent.mkdir(parents=True, exist_ok=True)
+        config.path().write_text(text, "utf-8")
+        return config.path()
+
+    return write
+
+
+def model_of(malmm, *options):
+    """The model that a caption was made with, or what is said of an unknown one."""
+    done = malmm("caption", SAMPLE, "--frames", "2", "--max-new-tokens", "2", "--json", *options)
+    return json.loads(done.out)["model"] if done.code == 0 else done.err
+
+
+def test_flag_environment_file_default(malmm, write, monkeypatch):
+    write('model = "tiny"\nno_progress = true\n')
+    assert model_of(malmm) == "tiny"
+    monkeypatch.setenv("MALMM_MODEL", "of-environment")
+    assert "'of-environment'" in model_of(malmm)
+    assert model_of(malmm, "--model", "tiny") == "tiny"
+
+
+def test_an_option_without_environment_variable_in_help_has_one(malmm, write, monkeypatch):
+    write('model = "tiny"\ndevice = "of-file"\n')
+    assert "'of-file'" in model_of(malmm)
+    monkeypatch.setenv("MALMM_DEVICE", "cpu")
+    assert model_of(malmm) == "tiny"
+
+
+def test_subcommands_have_the_values_too(malmm, write, tmp_path):
+    write(f"cache = {json.dumps(str(tmp_path))}\n")
+    assert malmm("cache", "list", "--json").out == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "hint"),
+    [
+        ('modle = "tiny"', "unknown key 'modle'", "did you mean model? one of model, "),
+        ('cache-size = "x"', "unknown key 'cache-size'", "did you mean cache_size?"),
+        ("model = 3", "'model' must be text, not 3", None),
+        ("offline = 1", "'offline' must be true or false, not 1", None),
+        ("cache_size = true", "'cache_size' must be a number of at least 0, not True", None),
+        ("cache_size = -1", "'cache_size' must be a number of at least 0, not -1", None),
+        ('model = ""', "'model' is empty", "remove the line"),
+        ("model = ", "not valid TOML", None),
+        ('color = "blue"', "unknown color 'blue'", "one of auto, always, never"),
+    ],
+)
+def test_what_is_wrong_in_the_file(refused, write, text, says, hint):
+    file = write(text)
+    error = refused("cache", "list", code=2, says=says, hint=hint)
+    assert says.startswith("unknown color") or str(file) in error
+
+
+def test_doctor_says_where_values_come_from(malmm, write, monkeypatch):
+    file = write('model = "tiny"\ndevice = "cpu"\n')
+    monkeypatch.setenv("MALMM_DEVICE", "auto")
+    monkeypatch.setenv("NO_COLOR", "1")
+    content = json.loads(malmm("doctor", "--json").out)
+    assert content["schema"] == "malmm/1"
+    found = {row["key"]: (row["value"], row["origin"]) for row in content["settings"]}
+    assert found["model"] == ("tiny", str(file))
+    assert found["device"] == ("auto", "MALMM_DEVICE")
+    assert found["color"] == ("never", "NO_COLOR")
+    assert found["cache_size"] == (20.0, "default")
+    assert f"tiny ({file})" in malmm("doctor").out
+
+
+def test_use_writes_the_default_and_keeps_the_rest(malmm, write, refused):
+    file = write('# mine\ndevice = "cpu"\n')
+    assert malmm("models", "use", "flan-t5-xl").code == 0
+    assert file.read_text() == '# mine\ndevice = "cpu"\nmodel = "flan-t5-xl"\n'
+    malmm("models", "use", "tiny")
+    assert file.read_text() == '# mine\ndevice = "cpu"\nmodel = "tiny"\n'
+    assert model_of(malmm) == "tiny"
+    refused("models", "use", "tyny", code=2, says="unknown model", hint="did you mean tiny?")
+
+
+def test_use_of_a_folder_holds_from_everywhere(malmm, write, t5_folder, monkeypatch):
+    file = write("")
+    monkeypatch.chdir(t5_folder.parent)
+    assert malmm("models", "use", t5_folder.name).code == 0
+    assert json.dumps(str(t5_folder)) in file.read_text()
