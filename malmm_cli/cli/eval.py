@@ -95,13 +95,9 @@ def evaluate(
     malmm eval world/data.jsonl --ablate --variants trained/
     malmm eval msvd/annotation --format-in msvd-qa --videos MSVD/videos
     """
-    from malmm_cli.datasets.tasks import check_file
-
-    if format_in == "jsonl":
-        check_file(data)
+    data = _file_of(data, format_in)
     from malmm_cli import evaluate as evaluation
 
-    data = _file_of(data, format_in)
     arguments = _shared(options) | {"choices": choices, "limit": limit}
     arguments |= {"format": format_in, "videos": videos, "split": split, "task": task}
     if ablate:
@@ -116,8 +112,17 @@ def evaluate(
 
 
 def _file_of(data: Path, format_in: str) -> Path:
-    """The data file, which a folder made by `malmm synth` has under its usual name."""
-    return data / "data.jsonl" if format_in == "jsonl" and data.is_dir() else data
+    """The data file, which a folder made by `malmm synth` has under its usual name.
+
+    Raises UsageError where there is none.
+    """
+    from malmm_cli.datasets.tasks import check_file
+
+    if format_in != "jsonl":
+        return data
+    file = data / "data.jsonl" if data.is_dir() else data
+    check_file(file)
+    return file
 
 
 def _shared(options: RunOptions) -> dict[str, Any]:

@@ -80,13 +80,17 @@ def locate(
     named = _find(name)
     if named.folder:
         return Located(name, named.folder, origin=origin_of(named.folder))
+    check, known = check_memory or _ignore, named.known
+    if known and known.parameters and not cached(known.repository or "", known.revision):
+        check(known.parameters)  # what cannot fit is not asked for
+        check = _ignore
     folder = Download(
         name=name,
         repository=named.repository,
         revision=named.revision,
         licence=named.known.licence if named.known else None,
         parameters=named.known.parameters if named.known else None,
-        check_memory=check_memory or _ignore,
+        check_memory=check,
         events=events,
     ).run(offline=offline, verify=verify)
     return Located(name, folder, revision=folder.name, origin=origin_of(folder))

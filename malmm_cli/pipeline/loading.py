@@ -108,8 +108,6 @@ def load(
     def spread(parameters: int) -> bool:
         return must_spread(name, parameters, device=str(where), dtype=dtype, quantize=quantize)
 
-    if known:  # what cannot fit is not downloaded
-        spread(known)
     with events.stage("download", "bytes"):
         located = hub.locate(name, offline=offline, check_memory=spread, events=events)
     net = registry.load(
