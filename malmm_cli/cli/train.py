@@ -76,8 +76,7 @@ def train(
     """Train a model on questions and answers.
 
     Trains the Q-Former, query tokens, position table and projection; the image encoder and the
-    language model stay frozen.
-    Rerun the same command to resume an interrupted run.
+    language model stay frozen. Rerun the same command to resume an interrupted run.
 
     \b
     malmm train tasks.jsonl -o my-model --validation held-out.jsonl
@@ -87,6 +86,7 @@ def train(
     from malmm_cli.datasets.tasks import check_file
 
     with said_by_first():
+        options.settings("ask")  # refuses wrong values, as far as the model is known
         check_file(data)
     from malmm_cli.train import Recipe, ToldElsewhereError, run
 

@@ -10,7 +10,6 @@ Paths are relative to the file. A task with neither question nor prompt is a cap
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import unicodedata
@@ -97,6 +96,12 @@ def task_as_json(task: Task) -> dict[str, Any]:
     return {name: value for name, value in content.items() if value is not None}
 
 
+def _unreadable(path: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"{path}: {error.strerror or error}", hint="give a file with one JSON object per line"
+    )
+
+
 def check_file(path: Path) -> None:
     """Raise UsageError for a path that no task file has; reads nothing."""
     kind = kind_of(path)
@@ -104,10 +109,10 @@ def check_file(path: Path) -> None:
         raise UsageError(
             f"{path}: is {kind}; tasks are read from a file", hint="save them to a file first"
         )
-    if kind == "":
-        raise UsageError(
-            f"{path}: {os.strerror(errno.ENOENT)}", hint="give a file with one JSON object per line"
-        )
+    try:
+        path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -116,9 +121,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(
-            f"{path}: {error.strerror or error}", hint="give a file with one JSON object per line"
-        ) from error
+        raise _unreadable(path, error) from error
     for number, raw in enumerate(content.splitlines(), start=1):
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8")

@@ -26,8 +26,8 @@ try:
             {action}
         workers.wait()
 except MalmmError as error:
-    print(type(error).__name__, error.message, file=sys.stderr)
-    sys.exit(1)
+    print(type(error).__name__, error.message, file=sys.stderr, flush=True)
+    os._exit(1)  # as the command line ends: threads of a group that broke may abort the process
 """
 COMMAND = "import malmm_cli.__main__ as program; program.main()"
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
