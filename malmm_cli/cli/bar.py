@@ -89,9 +89,6 @@ def _rate(speed: float, unit: str) -> str:
 def _text(number: float, unit: str) -> str:
     if unit != "bytes":
         return f"{number:.1f} {unit}"
-    size, prefix = next(
-        (number / 10**power, name)
-        for power, name in ((9, "G"), (6, "M"), (3, "k"), (0, ""))
-        if number >= 10**power or power == 0
-    )
-    return f"{size:.1f} {prefix}B"
+    from rich.filesize import decimal
+
+    return decimal(int(number))

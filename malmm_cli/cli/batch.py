@@ -223,8 +223,7 @@ def _print_summary(summary: Summary) -> None:
 def _print_broken(number: int) -> None:
     """How many known failures were skipped, and how to retry them."""
     if number:
-        failures = "known failure" if number == 1 else "known failures"
-        note(f"{number} {failures} skipped; --retry-failed tries again")
+        note(f"{counted(number, 'known failure')} skipped; --retry-failed tries again")
 
 
 def _limited(number: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from malmm_cli.errors import UsageError
 
-__all__ = ["check_shell", "is_completing", "models", "one_of", "removable"]
+__all__ = ["check_shell", "downloadable", "is_completing", "models", "one_of"]
 
 Complete = Callable[[str], list[str]]
 
@@ -52,8 +52,8 @@ def models(incomplete: str) -> list[str]:
     return [name for name in KNOWN if name.startswith(incomplete)] + _folders(incomplete)
 
 
-def removable(incomplete: str) -> list[str]:
-    """Known models that are downloaded, not bundled."""
+def downloadable(incomplete: str) -> list[str]:
+    """Known models that are on the Hub, not bundled."""
     from malmm_cli.hub.registry import KNOWN
 
     return [n for n, known in KNOWN.items() if known.repository and n.startswith(incomplete)]

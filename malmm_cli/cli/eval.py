@@ -39,16 +39,6 @@ def _flag(name: str, text: str, panel: str) -> Any:
     return typer.Option(name, help=text, rich_help_panel=panel)
 
 
-_FormatIn = Annotated[
-    str,
-    typer.Option(
-        metavar="SET",
-        help=f"Format of DATA: {_SETS}.",
-        autocompletion=_complete_set,
-    ),
-]
-
-
 @with_options(without=("output", "format"))
 def evaluate(
     data: Annotated[Path, typer.Argument(metavar="DATA", show_default=False)],

@@ -70,7 +70,7 @@ def pull(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME|HUB_ID", show_default=False, autocompletion=completion.removable
+            metavar="NAME|HUB_ID", show_default=False, autocompletion=completion.downloadable
         ),
     ],
     json: _Json = False,

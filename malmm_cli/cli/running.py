@@ -53,7 +53,8 @@ def probed(options: RunOptions, videos: Sequence[str], settings: Settings) -> li
     """
     if len(videos) > 1:
         return list(videos)
-    with Terminal.of(options).stage(f"opening {videos[0]}", ""):
+    events = Terminal.of(options)
+    with events.stage(videos[0], ""), events.stage("opening", ""):
         from malmm_cli import media
         from malmm_cli.media.sampling import choose_for
         from malmm_cli.pipeline.memory_header import is_memory_file, model_of
@@ -69,7 +70,7 @@ def probed(options: RunOptions, videos: Sequence[str], settings: Settings) -> li
 def load_model(options: RunOptions) -> Model:
     """Load the model that was asked for, and say once what runs where."""
     events = Terminal.of(options)
-    with events.stage(f"loading {options.model}", ""):  # torch alone takes seconds to import
+    with events.stage(options.model, ""), events.stage("loading", ""):  # torch takes seconds
         from malmm_cli.pipeline import loading
 
         model = loading.load(

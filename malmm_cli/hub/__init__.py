@@ -81,7 +81,7 @@ def locate(
     if named.folder:
         return Located(name, named.folder, origin=origin_of(named.folder))
     check, known = check_memory or _ignore, named.known
-    if known and known.parameters and not cached(known.repository or "", known.revision):
+    if known and known.parameters and not _folder(named):
         check(known.parameters)  # what cannot fit is not asked for
         check = _ignore
     folder = Download(
@@ -138,7 +138,7 @@ def model_type(name: str) -> str | None:
     try:
         if named.known and named.known.model_type:
             return named.known.model_type
-        folder = named.folder or cached(named.repository, named.revision)
+        folder = _folder(named)
         return None if folder is None else str(read_config(folder)["model_type"])
     except ModelError:
         return None

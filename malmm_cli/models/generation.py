@@ -151,8 +151,8 @@ def likelihoods(
     if model.texts.decoder_only:  # a decoder's position tells the token after it
         logits, labels = logits[:, :-1], labels[:, 1:]
     given = labels != -100
-    likelihoods = logits.float().log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-    return torch.where(given, likelihoods, 0.0).sum(1)
+    logarithms = logits.float().log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+    return torch.where(given, logarithms, 0.0).sum(1)
 
 
 def check_context(model: Speaker, visual: int, prompts: Sequence[str], new: int) -> None:
