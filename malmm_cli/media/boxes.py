@@ -37,7 +37,7 @@ def boxes_of(path: str) -> Boxes:
     found = Boxes({}, {})
     track: dict[bytes, bytes] = {}
     with suppress(OSError, struct.error, IndexError), open(path, "rb") as file:
-        for number, (kind, body) in enumerate(_walk(file, 0, os.fstat(file.fileno()).st_size)):
+        for number, (kind, body) in enumerate(_walk(file, os.fstat(file.fileno()).st_size)):
             if number > MOST:
                 break
             if kind == b"trak":
@@ -48,9 +48,13 @@ def boxes_of(path: str) -> Boxes:
     return found
 
 
-def _walk(file: BinaryIO, at: int, end: int, parent: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+def _walk(file: BinaryIO, end: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield kind and body of tracks and of the boxes that are kept, to the end of `moov`."""
-    while at + 8 <= end:
+    inside = [(0, end, b"")]  # where a box begins, and the end and kind of the box around it
+    while inside:
+        at, end, parent = inside.pop()
+        if at + 8 > end:
+            continue
         file.seek(at)
         length, kind = struct.unpack(">I4s", file.read(8))
         body = at + 8
@@ -58,14 +62,13 @@ def _walk(file: BinaryIO, at: int, end: int, parent: bytes = b"") -> Iterator[tu
             length, body = struct.unpack(">Q", file.read(8))[0], at + 16
         stop = at + length if length else end
         if not body <= stop <= end:
-            return
+            continue
         file.seek(body)
         if kind == b"trak" or kind in KEPT:
             yield kind, file.read(min(stop - body, KEPT.get(kind, 0)))
+        if kind != b"moov":
+            inside.append((stop, end, parent))
         if parent == b"stsd":
-            yield from _walk(file, body + ENTRY_SKIPPED, stop, ENTRY)
+            inside.append((body + ENTRY_SKIPPED, stop, ENTRY))
         elif (parent, kind) in INSIDE:
-            yield from _walk(file, body + INSIDE[parent, kind], stop, kind)
-        if kind == b"moov":
-            return
-        at = stop
+            inside.append((body + INSIDE[parent, kind], stop, kind))

@@ -151,10 +151,10 @@ class _Encoder(nn.Module):
 
     def __init__(self, config: InstructBlipQFormerConfig) -> None:
         super().__init__()
-        self.layer = nn.ModuleList(
-            _Layer(config, crosses=index % config.cross_attention_frequency == 0)
-            for index in range(config.num_hidden_layers)
-        )
+        self.layer = nn.ModuleList()
+        for index in range(config.num_hidden_layers):
+            crosses = index % config.cross_attention_frequency == 0
+            self.layer.append(_Layer(config, crosses=crosses))
 
     def __iter__(self) -> Iterator[_Layer]:
         return iter(self.layer)  # type: ignore[arg-type]
