@@ -15,7 +15,8 @@ from contextlib import suppress
 from typing import NoReturn
 
 from malmm_cli.processes import interrupts
-from malmm_cli.processes.children import fill_streams, kill_own
+from malmm_cli.processes.ending import kill_own
+from malmm_cli.processes.standard_streams import fill_streams
 
 
 def main() -> NoReturn:

@@ -16,7 +16,8 @@ from typing import Any
 from malmm_cli.batch.job import Job, Outcome, Work, as_malmm_error, failed
 from malmm_cli.errors import MalmmError, MediaError, ModelError
 from malmm_cli.events import SILENT, Events
-from malmm_cli.processes.children import begin_apart, exit_of, kill_tree, start_apart
+from malmm_cli.processes.children import begin_apart, exit_of, start_apart
+from malmm_cli.processes.ending import kill_tree
 
 __all__ = ["GRACE", "Start", "crashed", "late", "run"]
 

@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
@@ -202,10 +202,10 @@ def with_options(
     With a `task`, the command's help shows the defaults for it of the first family of models.
     `kind` may have more options than the shared ones.
     """
-    base = None if task is None else registry.defaults().tasks[task]
+    defaults = {} if task is None else _defaults(registry.defaults().tasks[task])
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        hints = get_type_hints(kind, include_extras=True)
+        hints = _hints(kind)  # type: ignore[arg-type]  # mypy looks for the hash of an instance
         wanted = only or [field.name for field in fields(kind)]
         taken = [f for f in fields(kind) if f.name in wanted and f.name not in without]
         shared = [
@@ -213,9 +213,7 @@ def with_options(
                 field.name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=field.default,
-                annotation=_with_default(hints[field.name], field.name, base)
-                if base
-                else hints[field.name],
+                annotation=_with_default(hints[field.name], defaults.get(field.name)),
             )
             for field in taken
         ]
@@ -235,12 +233,22 @@ def with_options(
     return decorate
 
 
-def _with_default(hint: Any, name: str, base: Settings) -> Any:
-    """The option with the command's default in its help."""
-    value = {**base.as_dict(), **asdict(base.decoding)}.get(name)
-    if name not in _CHANGES or value is None:
+@cache
+def _hints(kind: type[RunOptions]) -> dict[str, Any]:
+    """Types and options by field, evaluated once for all commands."""
+    return get_type_hints(kind, include_extras=True)
+
+
+def _defaults(settings: Settings) -> dict[str, Any]:
+    """The settings by their options, where these are None unless given."""
+    values = {**settings.as_dict(), **asdict(settings.decoding)}
+    return {name: values[name] for name in _CHANGES}
+
+
+def _with_default(hint: Any, default: Any) -> Any:
+    """The option with the command's default, if it has one, in its help."""
+    if default is None:
         return hint
-    kind, option = hint.__origin__, hint.__metadata__[0]
-    option = copy.copy(option)
-    option.help = f"{option.help}  [default: {value}]"
+    kind, option = hint.__origin__, copy.copy(hint.__metadata__[0])
+    option.help = f"{option.help}  [default: {default}]"
     return Annotated[kind, option]

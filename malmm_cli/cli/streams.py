@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from malmm_cli.errors import OutputError
 from malmm_cli.files.escapes import for_terminal
-from malmm_cli.processes.children import fill_streams
+from malmm_cli.processes.standard_streams import fill_streams
 
 __all__ = ["drawing", "open_streams"]
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from malmm_cli.datasets.metrics import words
 from malmm_cli.errors import UsageError
-from malmm_cli.processes.children import kill_below, start_script
+from malmm_cli.processes.children import start_script
+from malmm_cli.processes.ending import kill_below
 
 __all__ = ["meteor"]
 

@@ -25,7 +25,8 @@ from malmm_cli.errors import MalmmError, MediaError
 from malmm_cli.media.files import shown
 from malmm_cli.media.limits import MAX_PIXELS, beyond
 from malmm_cli.media.sandbox_child import serve
-from malmm_cli.processes.children import exit_of, kill_tree, start_apart
+from malmm_cli.processes.children import exit_of, start_apart
+from malmm_cli.processes.ending import kill_tree
 from malmm_cli.types import Frame, MediaInfo
 
 __all__ = ["Limits", "Sandbox"]

@@ -1,4 +1,4 @@
-"""Our child processes: their environment, their start and their end."""
+"""Our child processes: their environment and their start."""
 
 from __future__ import annotations
 
@@ -8,36 +8,22 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from malmm_cli.processes.ending import kill_below
 from malmm_cli.processes.interrupts import held
+from malmm_cli.processes.standard_streams import fill_streams
 
-__all__ = [
-    *("begin_apart", "exit_of", "fill_streams", "kill_below", "kill_own", "kill_tree"),
-    *("start_apart", "start_script"),
-]
+__all__ = ["begin_apart", "exit_of", "start_apart", "start_script"]
 
 ENDING = 5.0  # seconds until the exit code of a process that broke off is known
 
 _UNHEARD = {getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)}
-
-
-def fill_streams() -> None:
-    """Open /dev/null wherever standard input, output or error is closed, as a service has it.
-
-    The next file or pipe would get its number, and what is printed would go there.
-    """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            lowest = os.open(os.devnull, os.O_RDWR)
-            os.set_inheritable(lowest, True)  # what is started would find it closed again
 
 
 def start_apart(
@@ -120,33 +106,6 @@ def begin_apart() -> None:
         psutil.Process().kill()
 
     Thread(target=watch, daemon=True).start()
-
-
-def kill_below(number: int) -> None:
-    """Kill all that the process of this number started."""
-    import psutil
-
-    with suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(number).children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
-
-
-def kill_own() -> None:
-    """Kill all that this process started, and wait a little for their end."""
-    import psutil
-
-    own = psutil.Process().children()
-    kill_below(os.getpid())
-    psutil.wait_procs(own, timeout=1.0)
-
-
-def kill_tree(process: BaseProcess) -> None:
-    """Kill a process and all that it started, and wait for its end."""
-    assert process.pid is not None
-    kill_below(process.pid)
-    process.kill()
-    process.join()
 
 
 def exit_of(process: BaseProcess) -> str:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="descriptors are POSI
 MALMM = [sys.executable, "-m", "malmm_cli"]
 FILLED = """
 import os, subprocess, sys
-from malmm_cli.processes.children import fill_streams
+from malmm_cli.processes.standard_streams import fill_streams
 kept = os.dup(2)
 for number in {closed}:
     os.close(number)
