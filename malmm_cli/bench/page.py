@@ -63,8 +63,8 @@ def page(results: dict[str, Any], picture: str, missing: int = 0) -> str:
 
     `picture` is the name of the picture of videos; `missing` rows were not measured.
     """
-    about = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
-    parts = [INTRODUCTION, f"    {results['command']}\n", f"{about}\n"]
+    machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
+    parts = [INTRODUCTION, f"    {results['command']}\n", f"{machine}\n"]
     if missing:
         parts.append(f"**The run was stopped: {missing} rows are missing.**\n")
     if results["steps"]:

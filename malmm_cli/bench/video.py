@@ -110,9 +110,9 @@ def questions(run: Run, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
         yield {"form": "memory file", "questions": number, **row, "ratio": ratio}
 
 
-def measure_malmm(**about: Any) -> dict[str, Any]:
+def measure_malmm(**values: Any) -> dict[str, Any]:
     """As `malmm ask` does it."""
-    run = Run(**about)
+    run = Run(**values)
     model, settings = run.load(), run.settings()
     asked = [QUESTION.format(number) for number in range(run.questions)]
     _warm_up(model, run)
@@ -123,9 +123,9 @@ def measure_malmm(**about: Any) -> dict[str, Any]:
     return _row(model, result.seconds, result.frames, result.duration, before)
 
 
-def measure_encoder_step(**about: Any) -> dict[str, Any]:
+def measure_encoder_step(**values: Any) -> dict[str, Any]:
     """The encoder and the step, on frames that were decoded before."""
-    run = Run(**about)
+    run = Run(**values)
     model, settings, prompts = run.load(), run.settings(), run.prompts()
     _warm_up(model, run)
     frames, info = _frames(model, run)
@@ -137,9 +137,9 @@ def measure_encoder_step(**about: Any) -> dict[str, Any]:
     return _row(model, seen.seconds, seen.frames, info.duration, before)
 
 
-def measure_decode(**about: Any) -> dict[str, Any]:
+def measure_decode(**values: Any) -> dict[str, Any]:
     """Opening and decoding alone."""
-    run = Run(**about)
+    run = Run(**values)
     model = run.load()
     _warm_up(model, run)
     begun = time.perf_counter()
@@ -154,9 +154,9 @@ def measure_decode(**about: Any) -> dict[str, Any]:
     return _row(model, seconds, number, info.duration, before)
 
 
-def measure_naive(**about: Any) -> dict[str, Any]:
+def measure_naive(**values: Any) -> dict[str, Any]:
     """All pixels first, then frame by frame, with banks in the plain form."""
-    run = Run(**about)
+    run = Run(**values)
     if reason := _too_many(run):
         return {"skipped": reason}
     model, settings, prompts = run.load(), run.settings(), run.prompts()
@@ -179,9 +179,9 @@ def measure_naive(**about: Any) -> dict[str, Any]:
     return _row(model, clock.seconds, len(frames), info.duration, before)
 
 
-def measure_transformers(**about: Any) -> dict[str, Any]:
+def measure_transformers(**values: Any) -> dict[str, Any]:
     """InstructBLIP-Video on the same weights; skipped where its tokens do not fit."""
-    run = Run(**about)
+    run = Run(**values)
     if reason := _too_many(run):
         return {"skipped": reason}
     model, settings, prompts = run.load(), run.settings(), run.prompts()
@@ -207,9 +207,9 @@ def measure_transformers(**about: Any) -> dict[str, Any]:
     return _row(model, clock.seconds, len(frames), info.duration, before)
 
 
-def measure_bound(**about: Any) -> dict[str, Any]:
+def measure_bound(**values: Any) -> dict[str, Any]:
     """The encoder at the measured rate of matrices, and how near to that it comes alone."""
-    run = Run(**about)
+    run = Run(**values)
     model, settings = run.load(), run.settings()
     net: Any = model.net
     info = model.reader.probe(run.video)
@@ -228,9 +228,9 @@ def measure_bound(**about: Any) -> dict[str, Any]:
     }
 
 
-def measure_remember(**about: Any) -> dict[str, Any]:
+def measure_remember(**values: Any) -> dict[str, Any]:
     """One visual pass into a memory file, and all questions to that; `visual` is the pass alone."""
-    run = Run(**about)
+    run = Run(**values)
     model, settings, prompts = run.load(), run.settings(), run.prompts()
     _warm_up(model, run)
     begun = time.perf_counter()

@@ -27,16 +27,16 @@ __all__ = ["RunOptions", "with_options"]
 _KNOWN = registry.defaults()
 
 
-def _option(*flags: str, **about: Any) -> Any:
-    values = [value.partition("[")[0] for value in about.get("metavar", "").split("|")]
+def _option(*flags: str, **details: Any) -> Any:
+    values = [value.partition("[")[0] for value in details.get("metavar", "").split("|")]
     if len(values) > 1:
-        about.setdefault("autocompletion", one_of(values))
-    return typer.Option(*flags, **about)
+        details.setdefault("autocompletion", one_of(values))
+    return typer.Option(*flags, **details)
 
 
-def _kept(*flags: str, name: str, **about: Any) -> Any:
+def _kept(*flags: str, name: str, **details: Any) -> Any:
     """An option that the environment and the config file can set."""
-    return _option(*flags, envvar=f"MALMM_{name.upper()}", show_envvar=False, **about)
+    return _option(*flags, envvar=f"MALMM_{name.upper()}", show_envvar=False, **details)
 
 
 @dataclass(frozen=True)

@@ -46,10 +46,10 @@ class Terminal(Events):
         self._text: Wrapped | None = None  # what is streamed
 
     @classmethod
-    def of(cls, options: RunOptions, **about: Any) -> Terminal:
-        """What the shared options ask for; `about` is `streams`."""
+    def of(cls, options: RunOptions, **more: Any) -> Terminal:
+        """What the shared options ask for; `more` is `streams`."""
         shown = not options.no_progress
-        return cls(quiet=options.quiet, bars=shown, verbose=options.verbose, **about)
+        return cls(quiet=options.quiet, bars=shown, verbose=options.verbose, **more)
 
     @property
     def streams(self) -> bool:

@@ -260,14 +260,14 @@ def _captions(records: Records, find: Videos, split: str, part: str) -> Iterator
         if caption.caption not in (None, ""):
             pieces.setdefault(caption.segment or caption.video, []).append(caption)
     for name, captions in pieces.items():
-        about = captions[0]
-        start, end = about.start_time, about.end_time
+        first = captions[0]
+        start, end = first.start_time, first.end_time
         yield Task(
             name,
-            find(about.video),
+            find(first.video),
             answers=tuple(str(caption.caption) for caption in captions),
             start=None if start is None else max(start, 0.0),
-            end=None if end is None else min(end, about.duration),
+            end=None if end is None else min(end, first.duration),
         )
 
 

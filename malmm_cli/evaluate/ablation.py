@@ -180,9 +180,9 @@ def _scored(
     known: dict[str, Age],
 ) -> dict[str, Any]:
     scores = score(tasks, said, rule, known)
-    about = {"name": row.name, "how": row.how, "family": row.family}
-    about["options"] = _options(row, row.plan.most(tasks).as_dict())
-    return {**about, **row.plan.as_dict(), "scores": scores}
+    provenance = {"name": row.name, "how": row.how, "family": row.family}
+    provenance["options"] = _options(row, row.plan.most(tasks).as_dict())
+    return {**provenance, **row.plan.as_dict(), "scores": scores}
 
 
 def _options(row: Row, settings: dict[str, Any]) -> str:

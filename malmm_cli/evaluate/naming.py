@@ -50,11 +50,11 @@ def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     return "for other tasks"
 
 
-def _named(about: Mapping[str, Any]) -> dict[str, Any]:
+def _named(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """What predictions come from, with the option that decides the bits of weights."""
-    bits = about.get("bits")
+    bits = provenance.get("bits")
     quantize = {"quantize": f"{bits}bit" if bits else None}
-    return {**{name: value for name, value in about.items() if name != "bits"}, **quantize}
+    return {**{name: value for name, value in provenance.items() if name != "bits"}, **quantize}
 
 
 def _between_kinds(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from malmm_cli.pipeline.watch import Watched
 from malmm_cli.settings import Decoding, Sampling, Settings, changed, prompts_for
 from malmm_cli.types import Task
 
-__all__ = ["Plan", "Prediction", "Run", "about", "predict"]
+__all__ = ["Plan", "Prediction", "Run", "predict", "provenance"]
 
 # Visual tokens before choices that are weighed at a time: the scores of all words at each of them
 # are held at once.
@@ -99,7 +99,9 @@ def predict(
     tasks = tasks[:limit]
     with ExitStack() as stack:
         files = [
-            stack.enter_context(kept(one.path, known | about(model, one.plan), overwrite=overwrite))
+            stack.enter_context(
+                kept(one.path, known | provenance(model, one.plan), overwrite=overwrite)
+            )
             for one in runs
         ]
         done, total = 0, len(tasks) * len(runs)
@@ -112,7 +114,7 @@ def predict(
         return [[file.found[task.id] for task in tasks] for file in files]
 
 
-def about(model: Model, plan: Plan) -> dict[str, Any]:
+def provenance(model: Model, plan: Plan) -> dict[str, Any]:
     """All that predictions come from besides tasks, for JSON."""
     return {
         "model": model.name,

@@ -65,20 +65,20 @@ class _Header(msgspec.Struct):
 
 
 @contextmanager
-def kept(path: Path, about: dict[str, Any], *, overwrite: bool) -> Iterator[Kept]:
+def kept(path: Path, provenance: dict[str, Any], *, overwrite: bool) -> Iterator[Kept]:
     """The predictions in a file and those to come, each written to the disk when it is added.
 
-    The first line is `about`: what they come from. Raises UsageError for a file that is no such
-    one or comes from something else, unless that is to be overwritten. Half a line at the end, as a
+    The first line is `provenance`: what they come from. Raises UsageError for a file that is not
+    one, or comes from something else, unless that is to be overwritten. Half a line at the end, as a
     kill leaves it, is removed.
     """
     check_writable(path, overwrite=True, read_back=True)
     check_own(path)
-    found = {} if overwrite else _read(path, about)
+    found = {} if overwrite else _read(path, provenance)
     append = bool(found) or (path.exists() and not overwrite)
     with open_lines(path, overwrite=overwrite, append=append) as write:
         if not append or path.stat().st_size == 0:
-            write(_header(about))
+            write(_header(provenance))
 
         def add(prediction: Prediction) -> None:
             content = {
@@ -98,23 +98,25 @@ def digest(tasks: Sequence[Task]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def _read(path: Path, about: dict[str, Any]) -> dict[str, Prediction]:
+def _read(path: Path, provenance: dict[str, Any]) -> dict[str, Prediction]:
     """The predictions in a file; none where there is no file or nothing whole in it."""
     stored = list(lines_in(path))
     lines = [line.raw for line in stored if line.is_whole]
     try:
-        if not lines and not _header(about).encode().startswith(b"".join(x.raw for x in stored)):
+        if not lines and not _header(provenance).encode().startswith(
+            b"".join(x.raw for x in stored)
+        ):
             raise ValueError("the only line is not a prediction header")
-        header = checked(load(lines[0]), _Header).predictions if lines else about
+        header = checked(load(lines[0]), _Header).predictions if lines else provenance
         found = [checked(load(line), Prediction) for line in lines[1:]]
     except ValueError as error:
         raise UsageError(
             f"{path}: is not a predictions file",
             hint="use --overwrite, or choose another file with --predictions",
         ) from error
-    if header != about:
+    if header != provenance:
         raise UsageError(
-            f"{path}: holds predictions {difference(header, about)}",
+            f"{path}: holds predictions {difference(header, provenance)}",
             hint="use --overwrite, or choose another file with --predictions",
         )
     if len(lines) < len(stored):
@@ -122,9 +124,9 @@ def _read(path: Path, about: dict[str, Any]) -> dict[str, Prediction]:
     return {prediction.id: prediction for prediction in found}
 
 
-def _header(about: dict[str, Any]) -> str:
+def _header(provenance: dict[str, Any]) -> str:
     """The first line of a file."""
-    return _line({"schema": SCHEMA, "predictions": about})
+    return _line({"schema": SCHEMA, "predictions": provenance})
 
 
 def _line(content: dict[str, Any]) -> str:

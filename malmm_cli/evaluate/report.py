@@ -16,12 +16,12 @@ Rows = list[Row]
 METRICS = {"cider": "CIDEr", "meteor": "METEOR", "bleu4": "BLEU-4", "rouge_l": "ROUGE-L"}
 
 
-def head(about: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
+def head(provenance: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
     """What the scores are of, for citing: the model, its revision, malmm's version, options."""
-    revision = f", revision {about['revision']}" if about["revision"] else ""
-    first = f"{about['model']}{revision}, {about['dtype']}, malmm {about['malmm']}\n"
+    revision = f", revision {provenance['revision']}" if provenance["revision"] else ""
+    first = f"{provenance['model']}{revision}, {provenance['dtype']}, malmm {provenance['malmm']}\n"
     kinds = [kind for kind in ("questions", "captions") if scores[kind]["count"]]
-    return first + "".join(f"{kind}: {main_options(about[kind])}\n" for kind in kinds) + "\n"
+    return first + "".join(f"{kind}: {main_options(provenance[kind])}\n" for kind in kinds) + "\n"
 
 
 def lines(scores: Mapping[str, Any], paper: Mapping[str, Any] | None = None) -> str:

@@ -17,7 +17,7 @@ from malmm_cli.errors import UsageError
 from malmm_cli.evaluate import ablation
 from malmm_cli.evaluate.ablation_plot import draw
 from malmm_cli.evaluate.plots import require_matplotlib
-from malmm_cli.evaluate.predict import Plan, Run, about, predict
+from malmm_cli.evaluate.predict import Plan, Run, predict, provenance
 from malmm_cli.evaluate.predictions import Prediction
 from malmm_cli.evaluate.scores import Rule, score
 from malmm_cli.events import SILENT, Events
@@ -256,7 +256,7 @@ def _load(model: Loaded, *variant: Path) -> Model:
 
 def _head(data: Path, model: Model, plan: Plan) -> dict[str, Any]:
     known = {"schema": SCHEMA, "malmm": __version__, "data": str(data)}
-    return {**known, **about(model, plan), "device": model.device}
+    return {**known, **provenance(model, plan), "device": model.device}
 
 
 @contextmanager

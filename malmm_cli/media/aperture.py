@@ -102,7 +102,7 @@ def _matroska(file: BinaryIO, number: int) -> Aperture:
 def _track(tracks: list[dict[int, bytes]], number: int) -> Aperture:
     streams = [track for track in tracks if _number(track, KIND) in KINDS and CODEC in track]
     video = dict(_parts(streams[number][VIDEO])) if VIDEO in streams[number] else {}
-    left, top, right, bottom = (_number(video, place) for place in CROP)
+    left, top, right, bottom = (_number(video, side) for side in CROP)
     # FFmpeg passes over a shape in unknown units; players show it
     display = (_number(video, WIDTH), _number(video, HEIGHT))
     odd = _number(video, UNIT) == UNKNOWN and min(display) > 0

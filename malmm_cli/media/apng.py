@@ -17,14 +17,14 @@ __all__ = ["SHORTEST", "is_odd", "lengths", "pictures"]
 
 RGB = 2  # a kind of colour
 SHORTEST = 11  # milliseconds; browsers show what asks for less for longer
-CLEARED, BEFORE = 1, 2  # what becomes of a picture's place
+CLEARED, BEFORE = 1, 2  # what becomes of a picture's area
 
 
 @dataclass
 class _Part:
-    """One picture: its place, how long it is shown, what becomes of its place, and its data."""
+    """One picture: its area, how long it is shown, what becomes of its area, and its data."""
 
-    place: tuple[int, int, int, int]  # x, y, width, height
+    area: tuple[int, int, int, int]  # x, y, width, height
     milliseconds: float
     dispose: int
     over: bool
@@ -51,7 +51,7 @@ def pictures(path: str) -> Iterator[Image.Image]:
     header, shared, parts = _parts(path)
     canvas = Image.new("RGBA", struct.unpack(">II", header[:8]))
     for part in parts:
-        x, y, width, height = part.place
+        x, y, width, height = part.area
         box = (x, y, x + width, y + height)
         size = struct.pack(">II", width, height)
         before = canvas.crop(box)

@@ -48,14 +48,14 @@ def look(
         )
     seen = Seen(info, warnings=list(info.warnings))
     thumbnails = []
-    with new_folder(dump) if dump else nullcontext() as place:
+    with new_folder(dump) if dump else nullcontext() as folder:
         for number, frame in enumerate(
             media.read(info, times.tolist(), None, seen.warnings.append)
         ):
             height, width = frame.pixels.shape[:2]
             seen.frames.append((frame.seconds, frame.source_seconds, width, height))
-            if place:
-                Image.fromarray(frame.pixels).save(place / f"{number:05}.png", compress_level=1)
+            if folder:
+                Image.fromarray(frame.pixels).save(folder / f"{number:05}.png", compress_level=1)
             if sheet:
                 thumbnails.append(_thumbnail(frame))
     if sheet:

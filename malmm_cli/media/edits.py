@@ -83,11 +83,11 @@ def follow_edits(
     slack = min(SLACK, gap / 4)
     ends = np.append(stamps[1:], last)
     which, seconds = [], []
-    begin = end = due = 0.0
+    begin = end = expected = 0.0
     for number, edit in enumerate(edits):
         length = edit.length
         if edit.medium is None or edit.rate == 0:
-            end = due = begin + length
+            end = expected = begin + length
         if edit.medium is not None and edit.rate == 0:
             still = np.searchsorted(stamps, edit.medium + slack, "right") - 1
             which.append(np.array([max(still, 0)]))
@@ -105,11 +105,11 @@ def follow_edits(
             seconds.append(begin + units.clip(0) * unit / edit.rate)
             if low < high:
                 end = begin + min(length, (ends[high - 1] - edit.medium) / edit.rate)
-                due = begin + min(length, (max(promised, last) - edit.medium) / edit.rate)
+                expected = begin + min(length, (max(promised, last) - edit.medium) / edit.rate)
         begin += edit.length
     return Shown(
         which=np.concatenate([np.empty(0, np.int64), *which]),
         seconds=np.concatenate([np.empty(0), *seconds]),
         end=end,
-        promised=due,
+        promised=expected,
     )

@@ -7,34 +7,34 @@ from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
 from typing import TypeVar
 
-__all__ = ["ahead"]
+__all__ = ["prefetch"]
 
 T = TypeVar("T")
 
-# Seconds that closing waits for the item in the making; a thread that hangs is left to itself.
+# Seconds that closing waits for the item being made; a thread that hangs is abandoned.
 PATIENCE = 5.0
 
 
 class _End:
-    """Stands behind the last item, with the error that there was instead of another one."""
+    """The end of the items, with the error that stopped them, if any."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
-def ahead(items: Iterator[T], most: int) -> Generator[T]:
+def prefetch(items: Iterator[T], most: int) -> Generator[T]:
     """Yield what `items` yields, made by a thread that buffers at most so many items.
 
     The thread starts with the first item that is asked for. Errors of `items` are raised here, in
     their turn. Closing stops the thread after the item it is making, and closes `items`.
     """
     made: SimpleQueue[T | _End] = SimpleQueue()
-    room, stop = Semaphore(most), Event()
+    free, stop = Semaphore(most), Event()
 
     def work() -> None:
         error: BaseException | None = None
         try:
-            while room.acquire() and not stop.is_set():
+            while free.acquire() and not stop.is_set():
                 made.put(next(items))
         except StopIteration:
             pass
@@ -45,15 +45,15 @@ def ahead(items: Iterator[T], most: int) -> Generator[T]:
                 items.close()
             made.put(_End(error))
 
-    thread = Thread(target=work, name="ahead", daemon=True)
+    thread = Thread(target=work, name="prefetch", daemon=True)
     thread.start()
     try:
         while not isinstance(item := made.get(), _End):
-            room.release()
+            free.release()
             yield item
         if item.error is not None:
             raise item.error
     finally:
         stop.set()
-        room.release()
+        free.release()
         thread.join(PATIENCE)

@@ -76,10 +76,10 @@ def pictures(
             continue
         reader = _Reader(part, wanted, hardware)
         try:
-            for place in wanted:
-                frame = reader.at(place)
+            for index in wanted:
+                frame = reader.at(index)
                 if frame is not None:
-                    yield first + place, _upright(track, frame)
+                    yield first + index, _upright(track, frame)
         finally:
             reader.close()
 
@@ -195,7 +195,7 @@ def _cut_off(stream: VideoStream, times: Times, duration: float, found: Scan) ->
 class _Reader:
     """Walks forward through a file, by seeks where that saves work.
 
-    A picture is told by its index in the track; `_place` is that of `_frame`.
+    A picture is known by its index in the track; `_index` is that of `_frame`.
     """
 
     BEFORE, BEHIND = -1, 2**63  # where no picture is
@@ -218,13 +218,13 @@ class _Reader:
         """Return the picture `index`, or None if there is none; indices must ascend."""
         if index in self._early:
             return self._early.pop(index)
-        if self._place < index:
+        if self._index < index:
             self._approach(index)
         before: tuple[int, VideoFrame | None] = (self.BEFORE, None)
-        while self._place < index:
-            before = (self._place, self._frame)
+        while self._index < index:
+            before = (self._index, self._frame)
             self._next()
-        if self._place == index:
+        if self._index == index:
             return self._frame
         if not self._track.fields:
             return self._late(index)
@@ -233,11 +233,11 @@ class _Reader:
 
     def _late(self, index: int) -> VideoFrame | None:
         """Look for a picture behind later ones: in some files a few times are in a wrong order."""
-        while self._place < index + REORDERED:
-            if self._place in self._wanted:
-                self._early[self._place] = self._frame
+        while self._index < index + REORDERED:
+            if self._index in self._wanted:
+                self._early[self._index] = self._frame
             self._next()
-            if self._place == index:
+            if self._index == index:
                 return self._frame
         return None
 
@@ -246,7 +246,7 @@ class _Reader:
         self._stream = stream_of(self._container, self._track.stream)
         self._run = self._pictures(from_key=False)
         self._count = 0
-        self._place = self.BEFORE
+        self._index = self.BEFORE
         self._frame: VideoFrame | None = None
 
     def _pictures(self, *, from_key: bool) -> Generator[VideoFrame]:
@@ -261,9 +261,9 @@ class _Reader:
         )
 
     def _wants(self, packet: Packet[VideoStream]) -> bool:
-        """Say whether the picture in a packet is asked for, as far as that can be told."""
-        place = None if packet.pts is None else self._find(packet.pts)
-        return place is None or place in self._wanted
+        """Say whether the picture in a packet is asked for, as far as that is known."""
+        index = None if packet.pts is None else self._find(packet.pts)
+        return index is None or index in self._wanted
 
     def _find(self, mark: int) -> int | None:
         at = int(np.searchsorted(self._sorted, mark))
@@ -273,21 +273,21 @@ class _Reader:
     def _next(self) -> None:
         self._frame = next(self._run, None)
         if self._frame is None:
-            self._place = self.BEHIND
+            self._index = self.BEHIND
             return
         mark = self._count if self._track.counted else self._frame.pts
         self._count += 1
-        place = None if mark is None else self._find(mark)
-        self._place = self._place if place is None else place
+        index = None if mark is None else self._find(mark)
+        self._index = self._index if index is None else index
 
     def _approach(self, index: int) -> None:
         """Move to a picture at or before `index`, if going on from here would decode much more."""
         behind = int(np.searchsorted(self._keys, index, "right"))
-        if not behind or self._keys[behind - 1] - self._place < WORTH_A_SEEK:
+        if not behind or self._keys[behind - 1] - self._index < WORTH_A_SEEK:
             return
         # A seek may land behind its target (MPEG-TS), and a key picture may not be decodable alone.
         for target in self._targets[max(behind - 2, 0) : behind][::-1].tolist():
-            if self._seek(target) and self._place <= index:
+            if self._seek(target) and self._index <= index:
                 return
         # Seeks do not work in this file: from its beginning, and from here on without them.
         self.close()
@@ -298,6 +298,6 @@ class _Reader:
         if not seek(self._container, self._stream, target, self._track.splices):
             return False
         self._run = self._pictures(from_key=True)
-        self._place = self.BEFORE
+        self._index = self.BEFORE
         self._next()
         return True

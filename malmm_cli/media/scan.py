@@ -126,10 +126,10 @@ class Scan:
         share = np.convolve(back, np.ones(WINDOW) / WINDOW, "valid")
         keys = self.stamps[np.flatnonzero(self.keys)]
 
-        def at(place: int) -> Stretch:
-            before = keys[: max(int(self.keys[: shown[place] + 1].sum()), 1)][-1:]
+        def at(first: int) -> Stretch:
+            before = keys[: max(int(self.keys[: shown[first] + 1].sum()), 1)][-1:]
             key = np.searchsorted(self.starts[0], before).clip(0, max(len(self.starts[0]) - 1, 0))
-            return Stretch(float(share[place]), int(key[0]) if len(key) else 0)
+            return Stretch(float(share[first]), int(key[0]) if len(key) else 0)
 
         return at(int(share.argmin())), at(int(share.argmax()))
 
@@ -272,11 +272,11 @@ def in_order(container: InputContainer, stream: VideoStream, found: Scan) -> boo
     marks, targets = np.unique(found.stamps[found.shown]), found.starts[1]
     if not len(targets):
         return False
-    places = {lowest.key, highest.key}
+    keys = {lowest.key, highest.key}
     if not usual or found.made_up:
-        places |= set(np.linspace(0, len(targets) - 1, SAMPLES).astype(int).tolist())
-    for place in sorted(places):
-        seek(container, stream, int(targets[place]), found.splices)
+        keys |= set(np.linspace(0, len(targets) - 1, SAMPLES).astype(int).tolist())
+    for key in sorted(keys):
+        seek(container, stream, int(targets[key]), found.splices)
         frames = pictures_of(container, stream, found.splices, from_key=True)
         stamps = [frame.pts for frame in islice(frames, SAMPLE)]
         known = [stamp for stamp in stamps if stamp is not None]

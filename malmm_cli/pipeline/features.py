@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from malmm_cli.datasets.likeness import background_share, looks_drawn
 from malmm_cli.events import Warnings
 from malmm_cli.files.fingerprint import identity
-from malmm_cli.media.prefetch import ahead
+from malmm_cli.media.prefetch import prefetch
 from malmm_cli.media.sampling import choose_for
 from malmm_cli.models.base import Features
 from malmm_cli.models.device import Clock
@@ -108,7 +108,7 @@ def open_features(video: Video, model: Model, settings: Settings) -> VideoFeatur
         else:
             chunks = frames.cached(model.cache, file)
     if model.net.device.type == "cuda":
-        chunks = ahead(_on_a_stream(chunks, model.net.device), 1)
+        chunks = prefetch(_on_a_stream(chunks, model.net.device), 1)
     total = model.net.spec.features(len(times))
     return VideoFeatures(info, chunks, total, seconds=seconds, warnings=warnings)
 
@@ -165,7 +165,7 @@ class _Frames:
         times = self.times[max(begin - margin(net.spec), 0) :].tolist()
         side = net.frame_size(self.info.width, self.info.height)
         read = self.model.reader.read(self.info, times, side, self.warnings.append)
-        with closing(ahead(read, 2 * size)) as frames:
+        with closing(prefetch(read, 2 * size)) as frames:
             for features in encode_chunks(net, self._compared(frames), size, self.clock):
                 known = int((features.seconds[:, 1] <= after).sum())
                 if known < len(features.rows):

@@ -202,7 +202,7 @@ class Training:
                 steps=self.recipe.steps or self.recipe.epochs * source.steps_per_epoch,
                 validation=held_out if plan.held_out else None,
                 save_every=self.save_every,
-                about=self._about(model, plan.settings, workers),
+                provenance=self._provenance(model, plan.settings, workers),
                 dtype=getattr(torch, model.dtype),
                 workers=workers,
                 events=events,
@@ -222,7 +222,7 @@ class Training:
             if name in stored:
                 parameter.data = stored[name].to(net.device, torch.float32)
 
-    def _about(self, model: Model, settings: Settings, workers: Workers) -> dict[str, Any]:
+    def _provenance(self, model: Model, settings: Settings, workers: Workers) -> dict[str, Any]:
         """What must be the same for a run to go on, besides recipe and memory."""
         files = {"data": self.data, "validation": self.validation}
         return {

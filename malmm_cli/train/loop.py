@@ -42,7 +42,7 @@ def fit(
     steps: int,
     validation: Samples | None = None,
     save_every: int = 500,
-    about: dict[str, Any] | None = None,
+    provenance: dict[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
     workers: Workers | None = None,
     events: Events = SILENT,
@@ -50,7 +50,7 @@ def fit(
     """Train net for `steps` in all, and return the file of what it learnt, in `folder`.
 
     Every `save_every` steps, at the end and at Ctrl-C a checkpoint is written; a run that finds one
-    in `folder` goes on from it, and ends as if it had not been interrupted. `about` are further
+    in `folder` goes on from it, and ends as if it had not been interrupted. `provenance` has further
     settings that must then be the same. With `validation` what is returned, and left in net, is
     the best of the parameters that were validated, at each checkpoint but Ctrl-C's: most exact
     answers first, then the lowest loss; without, it is the last.
@@ -60,10 +60,10 @@ def fit(
     """
     workers = workers or Workers()
     learner = Learner(net, recipe, settings, steps=steps, dtype=dtype, workers=workers)
-    about = {**asdict(recipe), "steps": steps, **_memory(settings), **(about or {})}
-    done, best = _resume(folder, learner, about, events)
-    _check_alike(workers, about | {"done": done})
-    kept = _Kept(folder, learner, about, workers)
+    provenance = {**asdict(recipe), "steps": steps, **_memory(settings), **(provenance or {})}
+    done, best = _resume(folder, learner, provenance, events)
+    _check_alike(workers, provenance | {"done": done})
+    kept = _Kept(folder, learner, provenance, workers)
     longest = longest_answer(net, validation.samples if validation else ())
     decoding = Decoding(max_new_tokens=longest, beams=1, repetition_penalty=1.0)
     with Patience().listening() as stopped, _own_randomness(net), kept.log(done) as log:
@@ -96,19 +96,19 @@ class _Kept:
     """What a run leaves in its folder; the first process alone writes."""
 
     def __init__(
-        self, folder: Path, learner: Learner, about: dict[str, Any], workers: Workers
+        self, folder: Path, learner: Learner, provenance: dict[str, Any], workers: Workers
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._learner = learner
-        self._about = about
+        self._provenance = provenance
         self._workers = workers
         self._best = folder / "best.safetensors"
 
     def save(self, step: int, best: Best) -> None:
         """Write a checkpoint."""
         learner = self._learner
-        state = {"settings": self._about, "best": best, "scaler": learner.scaler.state_dict()}
+        state = {"settings": self._provenance, "best": best, "scaler": learner.scaler.state_dict()}
         if self._workers.first:
             checkpoint.save(self._folder, step, learner.parameters, learner.optimizer, state)
         self._workers.wait()
@@ -144,14 +144,14 @@ class _Kept:
 
 
 def _resume(
-    folder: Path, learner: Learner, about: dict[str, Any], events: Events
+    folder: Path, learner: Learner, provenance: dict[str, Any], events: Events
 ) -> tuple[int, Best]:
     """Steps done before, and the best validation of them."""
     place = checkpoint.latest(folder)
     if place is None:
         return 0, None
     state = checkpoint.read_state(place)
-    if changed := _changed(state["settings"], about):
+    if changed := _changed(state["settings"], provenance):
         raise UsageError(
             f"{folder}: contains a run with other settings: {changed}",
             hint="use the same settings to resume it, or another folder to start over",
@@ -162,9 +162,9 @@ def _resume(
     return state["step"], state["best"]
 
 
-def _check_alike(workers: Workers, about: dict[str, Any]) -> None:
+def _check_alike(workers: Workers, provenance: dict[str, Any]) -> None:
     """Raise UsageError in a process that would not do what the first one does."""
-    if differ := _changed(workers.of_first(about), about):
+    if differ := _changed(workers.of_first(provenance), provenance):
         raise UsageError(
             f"process {workers.rank}'s settings differ from those of process 0: {differ}",
             hint="give all processes the same files, and set options such as --dtype explicitly",

@@ -1,15 +1,15 @@
-"""Work in a thread ahead of need: order, bounds, errors, and that nothing is left behind."""
+"""Prefetching in a thread: order, bounds, errors, and that nothing is left over."""
 
 import threading
 import time
 
 import pytest
 
-from malmm_cli.media.prefetch import ahead
+from malmm_cli.media.prefetch import prefetch
 
 
 def threads():
-    return [thread for thread in threading.enumerate() if thread.name == "ahead"]
+    return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
 
 
 def counted(made, number):
@@ -26,14 +26,14 @@ def wait_until(done):
 
 
 def test_all_items_in_their_order():
-    assert list(ahead(iter(range(100)), 3)) == list(range(100))
-    assert list(ahead(iter([]), 3)) == []
+    assert list(prefetch(iter(range(100)), 3)) == list(range(100))
+    assert list(prefetch(iter([]), 3)) == []
     assert not threads()
 
 
 def test_it_is_so_many_items_ahead_and_no_more():
     made = []
-    items = ahead(counted(made, 10), 3)
+    items = prefetch(counted(made, 10), 3)
     assert made == []
     assert next(items) == 0
     wait_until(lambda: made == [0, 1, 2, 3])
@@ -52,12 +52,12 @@ def test_closing_ends_thread_and_items():
         finally:
             closed.append(threading.current_thread().name)
 
-    items = ahead(endless(), 2)
+    items = prefetch(endless(), 2)
     next(items)
     assert len(threads()) == 1
     items.close()
     assert not threads()
-    assert closed == ["ahead"]
+    assert closed == ["prefetch"]
 
 
 def test_errors_come_in_their_turn():
@@ -66,7 +66,7 @@ def test_errors_come_in_their_turn():
         yield 2
         raise ValueError("the third is broken")
 
-    items = ahead(some(), 8)
+    items = prefetch(some(), 8)
     assert [next(items), next(items)] == [1, 2]
     with pytest.raises(ValueError, match="the third is broken"):
         next(items)
@@ -75,7 +75,7 @@ def test_errors_come_in_their_turn():
 
 def test_an_error_of_the_reader_leaves_no_thread():
     def read():
-        for _ in ahead(iter(range(10)), 2):
+        for _ in prefetch(iter(range(10)), 2):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -91,7 +91,7 @@ def test_a_thread_that_hangs_is_left_to_itself(monkeypatch):
         yield 1
         go_on.wait(5)
 
-    items = ahead(hangs(), 2)
+    items = prefetch(hangs(), 2)
     assert next(items) == 1
     begun = time.monotonic()
     items.close()

@@ -138,9 +138,9 @@ def test_errors_of_the_decoder_get_through_and_leave_no_thread(model, monkeypatc
     monkeypatch.setattr(media, "read", read)
     watching = watch.watch(SAMPLE, ["what?"], model, settings)
     next(watching)
-    assert [thread for thread in threading.enumerate() if thread.name == "ahead"]
+    assert [thread for thread in threading.enumerate() if thread.name == "prefetch"]
     watching.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]
 
 
 def test_features_are_replayed(model):

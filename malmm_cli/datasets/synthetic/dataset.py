@@ -62,22 +62,22 @@ def write_dataset(world: World, folder: Path, events: Events = SILENT) -> list[T
     """
     _check(world)
     settings = folder / "world.json"
-    due = json.dumps(asdict(world), indent=2) + "\n"
+    content = json.dumps(asdict(world), indent=2) + "\n"
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise UsageError(f"{folder} is not a folder", hint="choose a new folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not settings.exists() and any(folder.iterdir()):
             raise UsageError(f"{folder} is not empty", hint="choose a new folder")
-        if settings.exists() and settings.read_text(encoding="utf-8") != due:
+        if settings.exists() and settings.read_text(encoding="utf-8") != content:
             raise UsageError(
-                f"{folder} was made with other settings: {_changed(settings, due)}",
+                f"{folder} was made with other settings: {_changed(settings, content)}",
                 hint="choose another folder, or use the original settings",
             )
-        _write(settings, due)
+        _write(settings, content)
         (folder / "videos").mkdir(exist_ok=True)
-        for place in (folder, folder / "videos"):
-            remove_leftovers(place, older_than=ABANDONED)  # another run may be at work
+        for parent in (folder, folder / "videos"):
+            remove_leftovers(parent, older_than=ABANDONED)  # another run may be at work
         tasks, scenes = [], []
         with events.stage("synth", "videos"):
             for index in range(world.videos):
@@ -103,10 +103,12 @@ def _check_there(folder: Path, videos: Sequence[str]) -> None:
             raise OutputError(f"{path}: removed or replaced while being written", hint=RERUN)
 
 
-def _changed(settings: Path, due: str) -> str:
-    """Where the settings in a file differ from those that are due there."""
+def _changed(settings: Path, content: str) -> str:
+    """Where the settings in a file differ from `content`."""
     try:
-        before, now = (asdict(checked(load(text), World)) for text in (settings.read_bytes(), due))
+        before, now = (
+            asdict(checked(load(text), World)) for text in (settings.read_bytes(), content)
+        )
     except ValueError:
         before = now = {}
     differ = [

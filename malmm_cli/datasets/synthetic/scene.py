@@ -90,8 +90,8 @@ def held_out(colour: str, shape: str, motion: str) -> bool:
     """Whether a combination is kept from training; each pair of its parts is not."""
     if colour not in COLOURS:
         return False
-    place = COLOURS.index(colour) + SHAPES.index(shape) + MOTIONS.index(motion)
-    return place % _HELD_OUT == 0
+    number = COLOURS.index(colour) + SHAPES.index(shape) + MOTIONS.index(motion)
+    return number % _HELD_OUT == 0
 
 
 def intended_frames(seconds: float) -> int:
@@ -116,13 +116,13 @@ def scenario(
     chance = random.Random(_number(split, seed, seconds, events, *colours))
     step = seconds / (intended_frames(seconds) - 1)
     shortest = max(STEPS[0] * step, min(LEAST_SECONDS, seconds / 2))
-    room = max(1, min(int(FILLED * seconds / shortest), len(colours) * len(SHAPES)))
+    most = max(1, min(int(FILLED * seconds / shortest), len(colours) * len(SHAPES)))
     if events is None:
         low, high = (round(count * min(seconds, 120) / 120) for count in (5, MOST_EVENTS))
-        events = min(room, chance.randint(max(low, 1), max(high, 1)))
-    elif not 1 <= events <= room:
+        events = min(most, chance.randint(max(low, 1), max(high, 1)))
+    elif not 1 <= events <= most:
         raise UsageError(
-            f"{events} events in {seconds:g} s: must be between 1 and {room}",
+            f"{events} events in {seconds:g} s: must be between 1 and {most}",
             hint=f"each event lasts at least {shortest:.1f} s, so that sampling cannot miss it",
         )
     lasting = [chance.uniform(*STEPS) / STEPS[0] * shortest for _ in range(events)]

@@ -103,20 +103,20 @@ def _within(low: float, high: float, kind: str) -> Callable[..., Iterator[Asked]
 def _ordered(scene: Scene, chance: random.Random, _: Sequence[str]) -> Iterator[Asked]:
     events = scene.events
     while True:
-        place = chance.randrange(-1, len(events))
-        if place == -1:
+        index = chance.randrange(-1, len(events))
+        if index == -1:
             last = chance.random() < 0.5
             event = events[-1 if last else 0]
             asked = f"what comes {'last' if last else 'first'}?"
             evidence = (event.start, event.end)
-        elif chance.random() < 0.5 and place + 1 < len(events):
-            event = events[place + 1]
-            asked = f"what comes right after the {events[place].name}?"
-            evidence = (events[place].start, event.end)
-        elif place > 0:
-            event = events[place - 1]
-            asked = f"what comes right before the {events[place].name}?"
-            evidence = (event.start, events[place].end)
+        elif chance.random() < 0.5 and index + 1 < len(events):
+            event = events[index + 1]
+            asked = f"what comes right after the {events[index].name}?"
+            evidence = (events[index].start, event.end)
+        elif index > 0:
+            event = events[index - 1]
+            asked = f"what comes right before the {events[index].name}?"
+            evidence = (event.start, events[index].end)
         else:
             continue
         yield Asked(asked, event.name, "ordered", evidence)
