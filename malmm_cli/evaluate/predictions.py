@@ -69,8 +69,8 @@ def kept(path: Path, provenance: dict[str, Any], *, overwrite: bool) -> Iterator
     """The predictions in a file and those to come, each written to the disk when it is added.
 
     The first line is `provenance`: what they come from. Raises UsageError for a file that is not
-    one, or comes from something else, unless that is to be overwritten. Half a line at the end, as a
-    kill leaves it, is removed.
+    one, or comes from something else, unless that is to be overwritten. Half a line at the end, as
+    a kill leaves it, is removed.
     """
     check_writable(path, overwrite=True, read_back=True)
     check_own(path)

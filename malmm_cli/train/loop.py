@@ -50,7 +50,7 @@ def fit(
     """Train net for `steps` in all, and return the file of what it learnt, in `folder`.
 
     Every `save_every` steps, at the end and at Ctrl-C a checkpoint is written; a run that finds one
-    in `folder` goes on from it, and ends as if it had not been interrupted. `provenance` has further
+    in `folder` goes on from it, and ends as if it had not been interrupted. `provenance` has more
     settings that must then be the same. With `validation` what is returned, and left in net, is
     the best of the parameters that were validated, at each checkpoint but Ctrl-C's: most exact
     answers first, then the lowest loss; without, it is the last.
