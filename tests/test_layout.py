@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,7 @@ ROWS = {
 PROSE = {"bench/page.py"}  # the text of a report
 
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60
+MOST_AT_THE_ROOT = 8  # modules; what is new belongs in a folder
 
 
 def complaints(path: str, source: str) -> Iterator[str]:
@@ -179,6 +181,55 @@ def length_complaints(source: str, tree: ast.AST) -> Iterator[str]:
             lines = (node.end_lineno or 0) - node.lineno + 1
             if lines > LONGEST_FUNCTION:
                 yield f"{node.name} has {lines} lines, more than {LONGEST_FUNCTION}"
+
+
+def imports_when_loaded(sources: dict[str, str]) -> dict[str, set[str]]:
+    """Each module's own modules that it imports at once, not in functions or for types alone."""
+    known = {path.removesuffix(".py").removesuffix("/__init__"): path for path in sources}
+    graph: dict[str, set[str]] = {}
+    for module, path in known.items():
+        statements = [s for s in ast.parse(sources[path]).body if not isinstance(s, ast.If)]
+        names = imported_names(path, ast.Module([s for s in statements if is_import(s)], []))
+        parts = [name.split(".")[1:] for name in names if name.startswith("malmm_cli.")]
+        # the last part of "from x import y" is a module or a name in one
+        named = ("/".join(p) if "/".join(p) in known else "/".join(p[:-1]) for p in parts)
+        graph[module] = {name for name in named if name in known} - {module}
+    return graph
+
+
+def is_import(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Import | ast.ImportFrom)
+
+
+def cycle_in(sources: dict[str, str]) -> tuple[str, ...]:
+    """Modules that import each other in a ring, () where there are none."""
+    try:
+        TopologicalSorter(imports_when_loaded(sources)).prepare()
+    except CycleError as error:
+        return tuple(error.args[1])
+    return ()
+
+
+def test_no_modules_import_each_other():
+    files = PACKAGE.rglob("*.py")
+    assert not cycle_in({f.relative_to(PACKAGE).as_posix(): f.read_text("utf-8") for f in files})
+
+
+def test_a_ring_of_imports_is_found():
+    ring = {
+        "a.py": "from malmm_cli.b.c import x",
+        "b/__init__.py": "",
+        "b/c.py": "from malmm_cli.b import d",
+        "b/d.py": "import malmm_cli.a",
+    }
+    assert set(cycle_in(ring)) == {"a", "b/c", "b/d"}
+    late = {**ring, "b/d.py": "def f():\n    import malmm_cli.a"}
+    assert cycle_in(late) == ()
+
+
+def test_the_root_stays_small():
+    modules = [path.name for path in PACKAGE.glob("*.py")]
+    assert len(modules) <= MOST_AT_THE_ROOT, sorted(modules)
 
 
 def test_the_package_keeps_the_rules():
