@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from msgspec import Struct
 from safetensors import SafetensorError
@@ -74,7 +73,7 @@ def is_memory_file(path: str | Path) -> bool:
 def model_of(path: str | Path) -> str:
     """The name of the model that a memory file was made with, or the path of its folder.
 
-    Raises MediaError of kind NotAMemory, OtherVersion or BrokenMemory.
+    Raises MediaError of kind NotAVideo, OtherVersion or BrokenMemory.
     """
     with told(path):
         return checked(load(_metadata(path).about), _About).model
@@ -83,7 +82,7 @@ def model_of(path: str | Path) -> str:
 def read_metadata(path: str | Path) -> Metadata:
     """The metadata of a file that is whole: all of its tensors are there, with their checksum.
 
-    Raises MediaError of kind NotAMemory, OtherVersion or BrokenMemory.
+    Raises MediaError of kind NotAVideo, OtherVersion or BrokenMemory.
     """
     with told(path):
         metadata = _metadata(path)
@@ -124,7 +123,7 @@ def _metadata(path: str | Path) -> Metadata:
         tensors_in(Path(path))
     if not _claims(header):
         hint = "make one: malmm remember VIDEO -o FILE"
-        raise MediaError(f"{path}: not a memory file", hint=hint, kind="NotAMemory")
+        raise MediaError(f"{path}: not a memory file", hint=hint, kind="NotAVideo")
     metadata = checked(load(header), _Header).metadata
     if metadata.format not in VERSIONS:
         raise MediaError(
