@@ -441,7 +441,7 @@ def test_ctrl_c_keeps_what_is_done(malmm, folder, tmp_path, monkeypatch):
     done = malmm("batch", "videos", *FAST, "-o", "out.jsonl")
     assert done.code == 130
     told = [line for line in done.err.splitlines() if not line.startswith("warning: ")]
-    assert told[0] == ("finished items are in out.jsonl; run the same command to resume")
+    assert told[0] == "finished items are in out.jsonl; run the same command to resume"
     assert [item["video"] for item in lines(tmp_path / "out.jsonl")] == [
         os.path.join("videos", "a.mp4")
     ]
