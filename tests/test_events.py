@@ -49,7 +49,7 @@ LINES = {
     [
         ({}, ("note", "warn", "interrupted", "failed")),
         ({"verbose": True}, ("note", "warn", "timing", "interrupted", "failed")),
-        ({"quiet": True}, ("interrupted", "failed")),
+        ({"quiet": True}, ("warn", "interrupted", "failed")),
     ],
 )
 def test_what_a_terminal_shows(capsys, options, shown):

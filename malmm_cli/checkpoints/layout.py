@@ -29,7 +29,7 @@ from malmm_cli.files.strict_json import NotJsonError, RefusedError, load
 __all__ = [
     *("DERIVED", "FAMILIES", "INDEX", "TOKENIZERS", "WHOLE", "Stored"),
     *("check_regular", "copy_beside_weights", "deciding", "open_regular"),
-    *("layout_of", "read_config", "read_header", "read_json", "remedy", "shards"),
+    *("layout_of", "read_config", "read_header", "read_json", "remedy", "shards", "tensors_in"),
 ]
 
 INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
@@ -262,7 +262,7 @@ def copy_beside_weights(base: Path, folder: Path) -> None:
 def read_header(path: Path) -> dict[str, Stored]:
     """Read the header of a weight file; ModelError if size or format is wrong."""
     try:
-        tensors = _header(path)
+        tensors = tensors_in(path)
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     except ValueError as error:
@@ -276,8 +276,8 @@ def read_header(path: Path) -> dict[str, Stored]:
     return tensors
 
 
-def _header(path: Path) -> dict[str, Stored]:
-    """Like `read_header`, but raises ValueError."""
+def tensors_in(path: Path) -> dict[str, Stored]:
+    """The tensors of any safetensors file; raises OSError, or ValueError for one not whole."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")

@@ -33,6 +33,7 @@ from malmm_cli.cli import eval as evaluation
 from malmm_cli.cli.console import complain, note
 from malmm_cli.cli.headings import group
 from malmm_cli.cli.launched import check_launch, is_beside
+from malmm_cli.cli.numbers import check_numbers
 from malmm_cli.errors import MalmmError
 from malmm_cli.files.descriptors import HINT, ran_out
 from malmm_cli.processes import interrupts
@@ -113,6 +114,7 @@ def show_help(
 
 
 group(app, models.app, cache.app, bench.app)
+check_numbers(app, models.app, cache.app, bench.app)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

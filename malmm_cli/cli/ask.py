@@ -48,6 +48,7 @@ def ask(
     several = len(questions) > 1 or LISTED in questions
     questions = with_listed(questions, sys.stdin)
     prompts_for(questions, settings)  # what is wrong with them is told before the model is loaded
+    options.check_model(settings)
     with results(options, [video], several=several) as add:
         with failing(add, video, "ask", len(questions)):
             (opened,) = probed(options, [video], settings)

@@ -35,6 +35,7 @@ def caption(
     """
     options = for_memory_files(options, videos, context)
     settings = options.settings("caption")
+    options.check_model(settings)
     with results(options, videos, several=len(videos) > 1) as add:
         with failing(add, videos[0], "caption"):
             opened = probed(options, videos, settings)

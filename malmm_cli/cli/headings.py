@@ -39,6 +39,16 @@ class Grouped(TyperCommand):
     An option declared with `rich_help_panel` goes under that heading.
     """
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; what is wrong with them names this command as where to look."""
+        try:
+            rest: list[str] = super().parse_args(ctx, args)
+        except Exception as error:
+            if getattr(error, "ctx", ctx) is None:
+                vars(error)["ctx"] = ctx
+            raise
+        return rest
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The usage line's arguments, without typer's braces around required ones."""
         pieces: list[str] = super().collect_usage_pieces(ctx)

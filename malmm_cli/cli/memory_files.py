@@ -30,13 +30,12 @@ def for_memory_files(
     """
     from malmm_cli.pipeline.memory_header import is_memory_file, model_of
 
-    files = [video for video in videos if is_memory_file(video)]
-    if files:
-        _check_free(options, files[0])
     made: dict[str, str] = {}  # model → the first file that was made with it
-    for file in files:
+    for file in filter(is_memory_file, videos):
         with suppress(MediaError):
             made.setdefault(model_of(file), file)
+    for file in made.values():
+        _check_free(options, file)
     source: Any = context.get_parameter_source("model")
     if source and source.name in GIVEN:
         for model, file in made.items():

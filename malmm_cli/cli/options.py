@@ -130,7 +130,7 @@ class RunOptions:
     offline: Annotated[
         bool, _kept("--offline", name="offline", help="Do not access the network.")
     ] = False
-    quiet: Annotated[bool, _option("-q", "--quiet", help="Only print results and errors.")] = False
+    quiet: Annotated[bool, _option("-q", "--quiet", help="Hide progress and notes.")] = False
     verbose: Annotated[bool, _option("-v", "--verbose", help="Show how long each stage took.")] = (
         False
     )
@@ -167,6 +167,12 @@ class RunOptions:
         from malmm_cli.pipeline.defaults import defaults_of
 
         return defaults_of(self.model).settings(task, **self.changes())
+
+    def check_model(self, settings: Settings) -> None:
+        """What can be told of the model before torch is imported: see `precheck.check_model`."""
+        from malmm_cli.pipeline.precheck import check_model
+
+        check_model(self.model, settings)
 
     def feature_cache(self) -> FeatureCache | None:
         """Where features are kept, if they are."""

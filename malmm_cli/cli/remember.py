@@ -49,6 +49,7 @@ def remember(
     if is_memory_file(video):
         raise UsageError(f"{video}: is already a memory file", hint="give the video")
     check(settings)
+    options.check_model(settings)
     (opened,) = probed(options, [video], settings)
     model = load_model(options)
     from malmm_cli.pipeline import memory_file

@@ -56,13 +56,14 @@ def probed(options: RunOptions, videos: Sequence[str], settings: Settings) -> li
     events = Terminal.of(options)
     with events.stage(videos[0], ""), events.stage("opening", ""):
         from malmm_cli import media
-        from malmm_cli.media.sampling import choose_for
-        from malmm_cli.pipeline.memory_header import is_memory_file, model_of
+        from malmm_cli.pipeline.memory_header import is_memory_file, read_metadata
 
         if is_memory_file(videos[0]):
-            model_of(videos[0])
+            read_metadata(videos[0])
             return list(videos)
         info = media.probe(videos[0], settings.sampling.decoder)
+        from malmm_cli.media.sampling import choose_for  # and numpy, for a video that is one
+
         choose_for(info, settings.sampling)
         return [info]
 

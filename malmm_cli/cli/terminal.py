@@ -23,8 +23,8 @@ __all__ = ["Terminal"]
 class Terminal(Events):
     """Shows events; all stages share one bar, which names the innermost.
 
-    `quiet` leaves results and errors, `bars` allows bars, `verbose` adds times, `streams` prints
-    words as they come.
+    `quiet` leaves results, warnings and errors, `bars` allows bars, `verbose` adds times, `streams`
+    prints words as they come.
     """
 
     def __init__(
@@ -62,9 +62,8 @@ class Terminal(Events):
             note(line)
 
     def warn(self, line: str) -> None:
-        """Print a warning, unless quiet."""
-        if not self._quiet:
-            warn(line)
+        """Print a warning, quiet or not: a result may be worth less than it seems."""
+        warn(line)
 
     @contextmanager
     def stage(self, name: str, unit: str) -> Iterator[None]:

@@ -12,8 +12,6 @@ from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.media.files import check, kind_of, shown
 from malmm_cli.media.inventory import decoders
@@ -121,6 +119,8 @@ def read(
     A picture that cannot be decoded is left out, and `on_warning` is told so once, at the end.
     Raises MediaError if nothing can be decoded.
     """
+    import numpy as np
+
     from malmm_cli.media.geometry import resize
     from malmm_cli.media.track import Track
 

@@ -47,6 +47,8 @@ _PACKET = re.compile(rb"G[\0-\x7f].[^\0-\x0f\x40-\x4f\x80-\x8f\xc0-\xcf]", re.S)
 
 def check(path: str) -> None:
     """Raise MediaError, or UsageError for what is no path, unless `path` is a file to try."""
+    if not path:
+        raise UsageError("the path of the video is empty", hint="give a video file")
     if path == "-":
         raise UsageError(
             "-: reading a video from standard input is not supported",
@@ -59,12 +61,13 @@ def check(path: str) -> None:
     except PermissionError as error:
         raise _unreadable(path) from error
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
-        raise MediaError(f"{shown(path)}: no such file", kind="Missing") from error
+        raise _missing(path) from error
     if stat.S_ISDIR(status.st_mode):
         hint = f"give a video file, or use `malmm batch {shown(path)}`"
         raise MediaError(f"{shown(path)}: is a folder", hint=hint, kind="Folder")
     if not stat.S_ISREG(status.st_mode):
-        raise MediaError(f"{shown(path)}: not a regular file", kind="NotAVideo")
+        hint = "save the video to a file first"
+        raise MediaError(f"{shown(path)}: not a regular file", hint=hint, kind="NotAVideo")
     if status.st_size == 0:
         raise MediaError(f"{shown(path)}: the file is empty", kind="Empty")
     if PLAYLIST.match(head(path).removeprefix(b"\xef\xbb\xbf").lstrip()):
@@ -83,7 +86,7 @@ def kind_of(path: str) -> Kind:
 
 
 def head(path: str) -> bytes:
-    """Return the first bytes of the file; raises MediaError where it permission denied."""
+    """Return the first bytes of the file; raises MediaError where permission is denied."""
     try:
         with open(path, "rb") as file:
             return file.read(1024)
@@ -146,6 +149,12 @@ def playlist(path: str) -> MediaError:
     """Return the error for a file that names other files."""
     hint = "give the video file itself"
     return MediaError(f"{shown(path)}: a playlist, not a video", hint=hint, kind="Playlist")
+
+
+def _missing(path: str) -> MediaError:
+    file = path.rstrip("/" + os.sep)
+    hint = f"without the / at its end: {shown(file)}" if os.path.isfile(file) else None
+    return MediaError(f"{shown(path)}: no such file", hint=hint, kind="Missing")
 
 
 def _unreadable(path: str) -> MediaError:

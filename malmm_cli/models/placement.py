@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 
 from malmm_cli.errors import UsageError
 from malmm_cli.text.words import known_names
@@ -16,13 +18,38 @@ QUANTIZED = ("8bit", "4bit")
 def check_placement(device: str, dtype: str, quantize: str | None) -> None:
     """Raise UsageError for names that no device, number type or quantization has.
 
-    Whether this machine has the device is known only with torch: see `models.device.pick_device`.
+    So it is for a device that this machine cannot have. Whether it has one that it could have is
+    known only with torch: see `models.device.pick_device`.
     """
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", device):
         raise UsageError(f"unknown device {device!r}", hint="auto, cpu, cuda, cuda:0 … or mps")
+    if _is_impossible(device):
+        raise UsageError(f"device {device!r} is not available", hint="use --device auto or cpu")
     if dtype not in ("auto", *DTYPES):
         raise UsageError(f"unknown dtype {dtype!r}", hint=known_names(dtype, ("auto", *DTYPES)))
     if quantize is not None and quantize not in QUANTIZED:
         raise UsageError(
             f"unknown quantization {quantize!r}", hint=known_names(quantize, QUANTIZED)
         )
+
+
+def _is_impossible(device: str) -> bool:
+    """Whether it shows without torch that there is no such device."""
+    if device == "mps":
+        return sys.platform != "darwin"
+    if not device.startswith("cuda"):
+        return False
+    return sys.platform == "darwin" or (sys.platform == "linux" and not _has_gpu_driver())
+
+
+def _has_gpu_driver() -> bool:
+    """Whether Linux has AMD's or NVIDIA's driver, without which PyTorch finds no GPU."""
+    if os.path.exists("/dev/kfd"):
+        return True
+    import ctypes  # not needed for help
+
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True

@@ -17,15 +17,14 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Unpack
 
 import numpy as np
 from msgspec import Meta, Struct, structs, to_builtins
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -45,12 +44,14 @@ from malmm_cli.pipeline.loading import Model, capacity, check_model
 from malmm_cli.pipeline.memory_header import (
     FORMAT,
     MOST_SLOTS,
+    REBUILD,
+    RIDER,
     SAMPLING,
     VERSIONS,
     check,
-    check_version,
-    damaged,
     is_memory_file,
+    read_metadata,
+    told,
 )
 from malmm_cli.pipeline.watch import Watched, check_video, read_context, watch
 from malmm_cli.settings import Changes, Settings, changed
@@ -66,7 +67,6 @@ __all__ = [
     "remember",
 ]
 
-RIDER = "riders."
 MOST_WARNINGS = 20
 MOST = 2**31  # seconds, and frames
 
@@ -194,38 +194,30 @@ def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
 
     Raises MediaError of kind OtherVersion, OtherModel or BrokenMemory.
     """
-    with _told(path), safe_open(path, framework="pt") as file:
-        known = file.metadata()
-        check_version(path, known["format"])
-        about = _about(known["about"], known["format"])
+    known = read_metadata(path)
+    with told(path), safe_open(path, framework="pt") as file:
+        about = _about(known.about, known.format)
         if about["reader"] != model.fingerprints.reader:
-            raise MediaError(
-                f"{path}: was made by another model, {about['model']}, not by {model.name}",
-                hint=f"--model {about['model']} can read it, or rebuild it with {model.name}",
-                kind="OtherModel",
-            )
+            raise _made_by_another(path, about["model"], model.name)
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        _check_shapes(slices, about, known["format"], model.net.spec)
-        name = VERSIONS[known["format"]][0]
+        _check_shapes(slices, about, known.format, model.net.spec)
+        name = VERSIONS[known.format][0]
         slots, counts, seconds = (file.get_tensor(x) for x in ("slots", "counts", name))
         riders = {name: file.get_tensor(f"{RIDER}{name}") for name in model.net.spec.riders}
     kept = MemoryFile(slots=slots, counts=counts, seconds=seconds, riders=riders, **about)
-    with _told(path):
-        if known["crc32"] != checksum(*kept.tensors.values(), text=known["about"]):
-            raise ValueError("checksum mismatch")
+    with told(path):
         _check_numbers(kept, model.net.spec)
     return kept
 
 
-@contextmanager
-def _told(path: str | Path) -> Iterator[None]:
-    try:
-        yield
-    except (
-        *(SafetensorError, OSError, LookupError, TypeError, ValueError),
-        *(OverflowError, RecursionError),
-    ) as error:
-        raise damaged(path, error) from error
+def _made_by_another(path: str | Path, made: str, given: str) -> MediaError:
+    """The error for weights that the slots of a file do not fit."""
+    if hub.same_model(made, given):
+        message, hint = f"{path}: was made with other weights of {given}", REBUILD
+    else:
+        message = f"{path}: was made by another model, {made}, not by {given}"
+        hint = f"--model {made} can read it, or rebuild it with {given}"
+    return MediaError(message, hint=hint, kind="OtherModel")
 
 
 class _Sampling(Struct, forbid_unknown_fields=True):

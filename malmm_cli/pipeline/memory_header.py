@@ -1,33 +1,40 @@
-"""What a memory file says of itself, read without torch: whether it is one, and of which model.
+"""What a memory file says of itself, read without torch: whether it is one, whole, of which model.
 
 The header of a safetensors file is its length in 8 bytes, little-endian, and then JSON.
 """
 
 from __future__ import annotations
 
-import json
+import mmap
 import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from msgspec import Struct
+from safetensors import SafetensorError
 
+from malmm_cli.checkpoints.layout import tensors_in
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.files.schema import checked
+from malmm_cli.files.strict_json import load
 from malmm_cli.settings import BANK_POLICIES, Sampling, Settings
 
 __all__ = [
-    *("FORMAT", "MOST_SLOTS", "SAMPLING", "VERSIONS"),
-    *("check", "check_version", "damaged", "is_memory_file", "model_of"),
+    *("FORMAT", "MOST_SLOTS", "REBUILD", "RIDER", "SAMPLING", "VERSIONS"),
+    *("Metadata", "check", "is_memory_file", "model_of", "read_metadata", "told"),
 ]
 
+SUFFIX = ".memory"
 KIND = "malmm-memory/"
 FORMAT = f"{KIND}2"
 # What each version calls the seconds, their number type, and the fingerprint of the weights.
 VERSIONS = {f"{KIND}1": ("times", "F32", "sight"), FORMAT: ("seconds", "F64", "reader")}
 LONGEST_HEADER = 2**20  # bytes
 MOST_SLOTS = 10_000
+RIDER = "riders."  # before the name of a rider's tensor
 
 # What the file decides of settings when it is asked.
 SAMPLING = (*(field.name for field in fields(Sampling)), "memory", "policy")
@@ -35,13 +42,16 @@ SAMPLING = (*(field.name for field in fields(Sampling)), "memory", "policy")
 REBUILD = "rebuild it: malmm remember VIDEO -o FILE"
 
 
-class _Metadata(Struct):
+class Metadata(Struct):
+    """The metadata of the safetensors format: version, claims as JSON, checksum."""
+
     format: str
     about: str
+    crc32: str = ""
 
 
 class _Header(Struct, rename={"metadata": "__metadata__"}):
-    metadata: _Metadata
+    metadata: Metadata
 
 
 class _About(Struct):
@@ -49,26 +59,36 @@ class _About(Struct):
 
 
 def is_memory_file(path: str | Path) -> bool:
-    """Whether a file says that it is a memory file, of whatever version; it may be damaged."""
+    """Whether a file is named like a memory file or says that it is one; it may be damaged."""
     if not os.path.isfile(path):
         return False
+    if os.fspath(path).lower().endswith(SUFFIX):
+        return True
     try:
-        return f'"{KIND}'.encode() in _header(path)
-    except (OSError, ValueError):
+        return _claims(_header(path))
+    except OSError:
         return False
 
 
 def model_of(path: str | Path) -> str:
     """The name of the model that a memory file was made with, or the path of its folder.
 
-    Raises MediaError of kind OtherVersion or BrokenMemory.
+    Raises MediaError of kind NotAVideo, OtherVersion or BrokenMemory.
     """
-    try:
-        metadata = checked(json.loads(_header(path)), _Header).metadata
-        check_version(path, metadata.format)
-        return checked(json.loads(metadata.about), _About).model
-    except (OSError, ValueError, RecursionError) as error:
-        raise damaged(path, error) from error
+    with told(path):
+        return checked(load(_metadata(path).about), _About).model
+
+
+def read_metadata(path: str | Path) -> Metadata:
+    """The metadata of a file that is whole: all of its tensors are there, with their checksum.
+
+    Raises MediaError of kind NotAVideo, OtherVersion or BrokenMemory.
+    """
+    with told(path):
+        metadata = _metadata(path)
+        if _checksum(path, metadata) != metadata.crc32:
+            raise ValueError("checksum mismatch")
+        return metadata
 
 
 def check(settings: Settings) -> None:
@@ -80,28 +100,63 @@ def check(settings: Settings) -> None:
         raise UsageError(f"--memory {length}: a file holds 1 to {MOST_SLOTS - 1} slots")
 
 
-def check_version(path: str | Path, version: str) -> None:
-    """Raise MediaError for a version that cannot be read."""
-    if version not in VERSIONS:
+@contextmanager
+def told(path: str | Path) -> Iterator[None]:
+    """Tell of a file whose content makes no sense by MediaError."""
+    try:
+        yield
+    except (
+        *(SafetensorError, OSError, LookupError, TypeError, ValueError),
+        *(OverflowError, RecursionError),
+    ) as error:
         raise MediaError(
-            f"{path}: is a memory file of version {version.removeprefix(KIND)}; "
+            f"{path}: is a damaged memory file: {error}", hint=REBUILD, kind="BrokenMemory"
+        ) from error
+
+
+def _metadata(path: str | Path) -> Metadata:
+    """The metadata of a version that can be read; MediaError for others, ValueError for damage."""
+    if not os.path.getsize(path):
+        raise ValueError("the file is empty")
+    header = _header(path)
+    if _claims(header) or header.startswith(b"{"):  # what is cut off may lack the claim
+        tensors_in(Path(path))
+    if not _claims(header):
+        hint = "make one: malmm remember VIDEO -o FILE"
+        raise MediaError(f"{path}: not a memory file", hint=hint, kind="NotAVideo")
+    metadata = checked(load(header), _Header).metadata
+    if metadata.format not in VERSIONS:
+        raise MediaError(
+            f"{path}: is a memory file of version {metadata.format.removeprefix(KIND)}; "
             f"up to version {FORMAT.removeprefix(KIND)} can be read",
             hint=REBUILD,
             kind="OtherVersion",
         )
+    return metadata
 
 
-def damaged(path: str | Path, error: Any) -> MediaError:
-    """The error for a file whose content makes no sense."""
-    return MediaError(
-        f"{path}: is a damaged memory file: {error}", hint=REBUILD, kind="BrokenMemory"
-    )
+def _checksum(path: str | Path, metadata: Metadata) -> str:
+    """CRC-32 of the claims and of all tensors, as `feature_cache.checksum` has it."""
+    tensors = tensors_in(Path(path))
+    riders = sorted(name for name in tensors if name.startswith(RIDER))
+    crc = zlib.crc32(metadata.about.encode())
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        first = 8 + int.from_bytes(content[:8], "little")
+        for name in ("slots", "counts", VERSIONS[metadata.format][0], *riders):
+            if name not in tensors:
+                raise ValueError(f"it has no {name}")
+            begin, end = tensors[name].data_offsets
+            with memoryview(content) as view:
+                crc = zlib.crc32(view[first + begin : first + end], crc)
+    return str(crc)
+
+
+def _claims(header: bytes) -> bool:
+    return f'"{KIND}'.encode() in header
 
 
 def _header(path: str | Path) -> bytes:
-    """The JSON of the header; raises OSError, or ValueError for one that is too long."""
+    """The JSON of the header, empty where it is too long for one of ours; raises OSError."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > LONGEST_HEADER:
-            raise ValueError("its header is too long")
-        return file.read(length)
+        return file.read(length) if length <= LONGEST_HEADER else b""

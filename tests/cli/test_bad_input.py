@@ -84,7 +84,7 @@ def test_a_video_damaged_in_the_middle_gives_what_is_there_and_one_warning(malmm
     [
         (["--frames=0"], "--frames 0"),
         (["--frames=-3"], "--frames -3"),
-        (["--frames=many"], "valid integer"),
+        (["--frames=many"], "--frames many: must be a whole number"),
         (["--frames=4", "--fps=1"], "exclude each other"),
         (["--fps=0"], "--fps 0"),
         (["--fps=nan"], "--fps nan"),

@@ -320,7 +320,10 @@ def test_odd_names(malmm, tmp_path, monkeypatch, clip):
     for name in names:
         (tmp_path / name).symlink_to(clip)
     done = malmm("caption", *FAST, "--format=jsonl", "--", *names)
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
+    warnings = done.err.splitlines()
+    assert [line.startswith("warning: ") for line in warnings] == [True] * 6
+    assert all("unlike the drawn videos" in line for line in warnings)
     assert [json.loads(line)["video"] for line in done.out.splitlines()] == names
     table = malmm("caption", *FAST, "--format=tsv", "--", *names).out.splitlines()
     assert [line.count("\t") for line in table] == [4] * 7

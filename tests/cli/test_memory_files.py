@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from helpers.commands import FAST, SAMPLE
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from malmm_cli import cli
 from malmm_cli.pipeline import loading
+from malmm_cli.pipeline.feature_cache import checksum
 from malmm_cli.pipeline.memory_header import model_of
 
 REPOSITORY = Path(__file__).parents[2]
@@ -107,13 +109,17 @@ def test_another_model_is_refused(refused, remember, loaded, vicuna_folder, monk
 def test_a_short_name_and_its_repository_are_the_same(malmm, remember, monkeypatch, tmp_path):
     """What is not here cannot be loaded, but it is not another model."""
     path = remember("tiny")
-    raw = path.read_bytes()
-    size = int.from_bytes(raw[:8], "little")
-    header = raw[8 : 8 + size].replace(rb"\"tiny\"", rb"\"flan-t5-xl\"")
-    path.write_bytes(len(header).to_bytes(8, "little") + header + raw[8 + size :])
+    with safe_open(path, framework="pt") as file:
+        known = file.metadata()
+    told = known["about"].replace('"tiny"', '"flan-t5-xl"')
+    tensors = load_file(path)
+    crc = checksum(*(tensors[name] for name in ("slots", "counts", "seconds")), text=told)
+    save_file(tensors, path, known | {"about": told, "crc32": crc})
+    assert model_of(path) == "flan-t5-xl"
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
     done = malmm("ask", path, "what?", *FEW, "-m", "Salesforce/instructblip-flan-t5-xl")
     assert "was made with" not in done.err
+    assert "models pull" in done.err
 
 
 def test_it_is_refused_before_torch_is_imported(remember):

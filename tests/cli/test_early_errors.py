@@ -1,0 +1,224 @@
+"""What is known early is told early: in one line and a hint, before torch is imported."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import get_args, get_type_hints
+
+import pytest
+from helpers.commands import SAMPLE
+
+import malmm_cli
+from malmm_cli import cli
+from malmm_cli.cli import bench, cache, models
+from malmm_cli.pipeline import loading
+
+ASSETS = Path(malmm_cli.__file__).parent / "assets"
+MEMORY = Path(__file__).parents[1] / "golden" / "version-1.malmm"
+TINY = ("caption", "clip.mp4", "--model", "tiny")
+FOLDER = ("caption", "clip.mp4", "--model")
+REBUILD = "rebuild it: malmm remember VIDEO -o FILE"
+MAKE = "make one: malmm remember VIDEO -o FILE"
+
+# arguments, exit code, what the error says, and what the hint says
+WRONG = [
+    (("ask", "cut.memory", "what?"), 2, "is a damaged memory file: the file is truncated", REBUILD),
+    (("ask", "head.memory", "what?"), 2, "is a damaged memory file: the file is tr", REBUILD),
+    (("ask", "empty.memory", "what?"), 2, "is a damaged memory file: the file is empty", REBUILD),
+    (("ask", "bit.memory", "what?"), 2, "is a damaged memory file: checksum mismatch", REBUILD),
+    (("ask", "garbage.memory", "what?"), 2, "is a damaged memory file: not a safeten", REBUILD),
+    (("ask", "new.memory", "what?"), 2, "is a memory file of version 9; up to version 2", REBUILD),
+    (("ask", "text.memory", "what?"), 2, "error: text.memory: not a memory file", MAKE),
+    (("ask", "text.memory", "what?", "--frames", "3"), 2, "text.memory: not a memory file", MAKE),
+    (("ask", "model.memory", "what?"), 2, "error: model.memory: not a memory file", MAKE),
+    (("caption", "few.memory"), 2, "error: few.memory: not a memory file", MAKE),
+    (("ask", "good.memory", "what?", "-m", "vicuna-7b"), 2, "was made with tiny", "leave --model"),
+    ((*FOLDER, "./empty"), 1, "empty: config.json is missing", "`malmm models` lists some"),
+    ((*FOLDER, "./llava"), 1, "llava: a model of type 'llava' cannot be used", "known type"),
+    ((*FOLDER, "./bare"), 1, "weights are missing: model.safetensors", "copy the folder again"),
+    (("ask", "clip.mp4", "what?", "-m", "./llava"), 1, "type 'llava'", "known type"),
+    (("remember", "clip.mp4", "-o", "x", "-m", "./llava"), 1, "type 'llava'", "known type"),
+    ((*FOLDER, "nowhere"), 2, "unknown model 'nowhere'", "known: vicuna-7b"),
+    ((*TINY, "--max-new-tokens", "100000"), 1, "reads 4096 tokens in all", "smaller number"),
+    ((*TINY, "--max-new-tokens", "4096"), 1, "--max-new-tokens 4096: the language model", "leave"),
+    (("caption", ""), 2, "error: the path of the video is empty", "give a video file"),
+    (("ask", "", "what?"), 2, "error: the path of the video is empty", "give a video file"),
+    (("frames", ""), 2, "error: the path of the video is empty", "give a video file"),
+    (("caption", "clip.mp4/"), 2, "clip.mp4/: no such file", "without the / at its end: clip.mp4"),
+    (("caption", "empty/"), 2, "error: empty/: is a folder", "`malmm batch empty/`"),
+    (("caption", "pipe.mp4"), 2, "pipe.mp4: not a regular file", "save the video to a file first"),
+    (("caption", "http://localhost/a.mp4"), 2, "URLs are not supported", "download the file first"),
+    (("caption", "gone.mp4"), 2, "error: gone.mp4: no such file", None),
+    ((*TINY, "--frames"), 2, "'--frames'", "`malmm caption -h`"),
+    ((*TINY, "--fames", "3"), 2, "--fames", "`malmm caption -h`"),
+    (("caption",), 2, "VIDEO", "`malmm caption -h`"),
+    ((*TINY, "-o", "text.memory"), 2, "text.memory: exists", "--overwrite"),
+]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A folder with a video, memory files that are damaged, and folders that are not models."""
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no named pipes here")
+    shutil.copy(SAMPLE, tmp_path / "clip.mp4")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    raw = MEMORY.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    turned = raw[:-2] + bytes([raw[-2] ^ 1]) + raw[-1:]
+    for name, content in {
+        "good": raw,
+        "cut": raw[:-1000],
+        "head": raw[:200],
+        "few": raw[:5],
+        "empty": b"",
+        "bit": turned,
+        "garbage": raw[:8] + b"{" + b"\xff" * 20 + raw[29:],
+        "new": raw.replace(b"malmm-memory/1", b"malmm-memory/9"),
+        "text": b"Dear diary, today I remembered nothing.\n" * 20,
+        "model": (2).to_bytes(8, "little") + b"{}",
+    }.items():
+        (tmp_path / f"{name}.memory").write_bytes(content)
+    assert raw[8 : 8 + length].startswith(b"{")
+    (tmp_path / "empty").mkdir()
+    for name in ("llava", "bare"):
+        shutil.copytree(ASSETS / "tiny", tmp_path / name)
+    (tmp_path / "llava" / "config.json").write_text('{"model_type": "llava"}')
+    (tmp_path / "bare" / "model.safetensors").unlink()
+    return tmp_path
+
+
+@pytest.mark.parametrize(("arguments", "code", "says", "hint"), WRONG)
+def test_wrong_use_is_told_before_a_model_is_loaded(
+    refused, files, monkeypatch, arguments, code, says, hint
+):
+    def load(*_, **__):
+        raise AssertionError("a model was loaded for nothing")
+
+    monkeypatch.setattr(loading, "load", load)
+    told = refused(*arguments, code=code, says=says, hint=hint)
+    assert told.count("\n") == (1 if hint is None else 2)
+
+
+def test_none_of_them_needs_torch(files):
+    program = (
+        "import json, sys\n"
+        "from malmm_cli.cli import run\n"
+        "for arguments in json.load(sys.stdin):\n"
+        "    code = run(arguments)\n"
+        "    assert code and 'torch' not in sys.modules, (arguments, code)\n"
+    )
+    uses = json.dumps([arguments for arguments, *_ in WRONG])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=uses,
+        cwd=files,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MALMM_")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("error: ") == len(WRONG)
+    assert done.stdout == ""
+
+
+def test_a_damaged_memory_file_is_a_failure_of_its_kind(malmm, files, monkeypatch):
+    monkeypatch.chdir(files)
+    for name, kind in (
+        ("cut", "BrokenMemory"),
+        ("bit", "BrokenMemory"),
+        ("new", "OtherVersion"),
+        ("text", "NotAVideo"),
+    ):
+        done = malmm("ask", f"{name}.memory", "what?", "--json")
+        assert (done.code, json.loads(done.out)["error"]["kind"]) == (2, kind)
+
+
+@pytest.mark.parametrize(
+    ("platform", "device"), [("darwin", "cuda"), ("linux", "mps"), ("linux", "cuda:1")]
+)
+def test_a_device_that_cannot_be_here(refused, files, monkeypatch, platform, device):
+    def load(*_, **__):
+        raise AssertionError("a model was loaded for nothing")
+
+    def no_driver(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(loading, "load", load)
+    monkeypatch.setattr("malmm_cli.models.placement.sys", SimpleNamespace(platform=platform))
+    monkeypatch.setattr("ctypes.CDLL", no_driver)
+    monkeypatch.setattr(
+        os.path, "exists", lambda path: os.path.lexists(path) and path[:4] != "/dev"
+    )
+    says = f"error: device {device!r} is not available"
+    refused(*TINY, "--device", device, code=2, says=says, hint="use --device auto or cpu")
+
+
+# --- numbers
+
+
+def numbers():
+    """Each option of a command that takes a number: words of the command, flag, whether whole."""
+    apps = {(): cli.app, ("models",): models.app, ("cache",): cache.app, ("bench",): bench.app}
+    for group, app in apps.items():
+        for command in app.registered_commands:
+            words = (*group, command.name or command.callback.__name__)
+            for field, hint in get_type_hints(command.callback, include_extras=True).items():
+                kind, *about = get_args(hint) or (hint,)
+                kinds = {kind, *get_args(kind)}
+                if about and kinds & {int, float}:
+                    flag = "--" + field.replace("_", "-")
+                    yield pytest.param(words, flag, int in kinds, id=" ".join((*words, flag)))
+
+
+@pytest.mark.parametrize(("command", "flag", "whole"), [*numbers()])
+def test_every_number_is_refused_in_the_same_words(refused, command, flag, whole):
+    told = refused(*command, flag, "abc", code=2, says=f"error: {flag} abc: must be ")
+    due = "a whole number" if whole else "a number"
+    assert told == f"error: {flag} abc: must be {due}\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("--frames=1.5", "--frames 1.5: must be a whole number"),
+        ("--frames=", "--frames '': must be a whole number"),
+        ("--memory=x", "--memory x: must be a whole number"),
+        ("--fps=-1", "--fps -1: must be a number above 0"),
+        ("--temperature=nan", "--temperature nan: must be a number above 0"),
+        ("--top-p=2", "--top-p 2: must be above 0 and at most 1"),
+        ("--beams=0", "--beams 0: must be at least 1"),
+        ("--cache-size=-1", "--cache-size -1: must be at least 0"),
+        ("--cache-size=nan", "--cache-size nan: must be at least 0"),
+        ("--seed=" + "9" * 5000, "--seed " + "9" * 40 + "…: must be a whole number"),
+    ],
+)
+def test_numbers_that_are_not_allowed(refused, files, option, says):
+    refused(*TINY, option, code=2, says=f"error: {says}")
+
+
+def test_a_number_from_the_environment_is_named_so(refused, files, monkeypatch):
+    monkeypatch.setenv("MALMM_CACHE_SIZE", "abc")
+    refused(*TINY, code=2, says="error: MALMM_CACHE_SIZE abc: must be a number")
+
+
+# --- quiet
+
+
+def test_quiet_keeps_warnings_and_hides_notes(malmm, tmp_path):
+    content = bytearray(SAMPLE.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 20_000] = bytes(20_000)
+    video = tmp_path / "damaged.mp4"
+    video.write_bytes(content)
+    run = ("caption", video, "--model", "tiny", "--frames", "40", "--max-new-tokens", "2")
+    loud = malmm(*run).err.splitlines()
+    (quiet,) = malmm(*run, "-q").err.splitlines()
+    assert quiet.startswith(f"warning: {video}: damaged")
+    assert quiet in loud
+    assert len(loud) > 1
