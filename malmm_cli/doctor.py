@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import torch
 
@@ -17,17 +18,21 @@ from malmm_cli.errors import CapacityError, ModelError
 from malmm_cli.models.capacity import free_memory
 from malmm_cli.models.device import pick_device, pick_dtype
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Finding", "examine", "next_step"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `advice` says what to do where it is not as it should be."""
+    """One thing that was looked at; `advice` says what to do where it is not as it should be.
+
+    `numbers` are those that `found` has in words, sizes in bytes.
+    """
 
     what: str
     found: str
     good: bool = True
     advice: str = ""
+    numbers: Mapping[str, int] = field(default_factory=dict)
 
 
 def examine() -> Iterator[Finding]:
@@ -44,7 +49,6 @@ def examine() -> Iterator[Finding]:
     yield _cache()
     for known in hub.KNOWN.values():
         yield _model(known.name)
-    yield _next()
 
 
 _DECODER_ADVICE = {
@@ -58,22 +62,21 @@ _DECODER_ADVICE = {
 def _device() -> Finding:
     device = pick_device()
     dtype = str(pick_dtype("auto", device)).removeprefix("torch.")
+    free = free_memory(device)
+    memory = f"{hub.size_text(free)} free"
+    numbers = {"memory_free": free, "cores": os.cpu_count() or 1}
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         count = torch.cuda.device_count()
         more = f" (and {count - 1} more)" if count > 1 else ""
-        return Finding("device", f"{name}{more}, {_memory(device)}, {dtype}")
-    found = f"{device.type}, {os.cpu_count()} cores, {_memory(device)}, {dtype}"
+        return Finding("device", f"{name}{more}, {memory}, {dtype}", numbers=numbers)
+    found = f"{device.type}, {os.cpu_count()} cores, {memory}, {dtype}"
     if device.type == "mps":
-        return Finding("device", found)
+        return Finding("device", found, numbers=numbers)
     advice = (
         "large models are slow without a GPU; if there is one, install a PyTorch that supports it"
     )
-    return Finding("device", found, good=False, advice=advice)
-
-
-def _memory(device: torch.device) -> str:
-    return f"{hub.size_text(free_memory(device))} free"
+    return Finding("device", found, good=False, advice=advice, numbers=numbers)
 
 
 def _extra(package: str) -> Finding:
@@ -90,19 +93,19 @@ def _cache() -> Finding:
     if not place.is_dir():
         return Finding("cache", f"{folder}, but {place} is a file", False, elsewhere)
     free = shutil.disk_usage(place).free
-    found = f"{folder}, {hub.size_text(free)} free"
+    found, numbers = f"{folder}, {hub.size_text(free)} free", {"disk_free": free}
     if not os.access(place, os.W_OK):
-        return Finding("cache", f"{found}, but {place} is not writable", False, elsewhere)
+        return Finding("cache", f"{found}, but {place} is not writable", False, elsewhere, numbers)
     smallest = min(known.download for known in hub.KNOWN.values() if known.repository)
     if free < smallest:
         advice = (
             f"free up disk space, or {elsewhere}: models take {hub.size_text(smallest)} or more"
         )
-        return Finding("cache", found, False, advice)
-    return Finding("cache", found)
+        return Finding("cache", found, False, advice, numbers)
+    return Finding("cache", found, numbers=numbers)
 
 
-def _next() -> Finding:
+def next_step() -> Finding:
     """What to run for a first caption of a real video."""
     free = free_memory(pick_device())
     for known in filter(lambda known: known.repository, hub.KNOWN.values()):
@@ -119,14 +122,20 @@ def _next() -> Finding:
 def _model(name: str) -> Finding:
     """Whether a model is here or there is space for it, and in what numbers it would fit."""
     try:
-        info = hub.describe(name)
+        model = hub.describe(name)
     except ModelError as error:
         return Finding(name, error.message, good=False, advice=error.hint or "")
-    missing = 0 if info["here"] else info["download"] - info["arrived"]
-    here = "here" if info["here"] else f"not downloaded ({hub.size_text(missing)})"
+    missing = 0 if model["here"] else model["download"] - model["arrived"]
+    memory = {f"memory_{dtype}": size for dtype, size in model["memory"].items()}
+    numbers = {"missing": missing, "size": model["size"], **memory}
+    return replace(_fit(name, model, missing), numbers=numbers)
+
+
+def _fit(name: str, model: Mapping[str, Any], missing: int) -> Finding:
+    here = "here" if model["here"] else f"not downloaded ({hub.size_text(missing)})"
     space = shutil.disk_usage(hub.nearest_folder()).free
     free = free_memory(pick_device())
-    fits = [dtype for dtype, size in info["memory"].items() if size <= free]
+    fits = [dtype for dtype, size in model["memory"].items() if size <= free]
     if missing > space:
         found = f"{here}, but only {hub.size_text(space)} of disk space is free"
         return Finding(
@@ -135,7 +144,7 @@ def _model(name: str) -> Finding:
     if fits:
         return Finding(name, f"{here}; fits in {', '.join(fits)}")
     try:
-        hub.check_memory(name, info["parameters"], "float16", free)
+        hub.check_memory(name, model["parameters"], "float16", free)
     except CapacityError as error:
         return Finding(name, f"{here}; does not fit", good=False, advice=error.hint or "")
     return Finding(name, here)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -40,6 +41,38 @@ def test_what_would_fit(malmm, monkeypatch, free, good, says):
     assert vicuna["good"] is good
     assert says in vicuna["found"]
     assert good or "--quantize 4bit" in vicuna["advice"]
+
+
+def test_sizes_are_numbers_too(malmm, monkeypatch):
+    monkeypatch.setattr(machine, "free_memory", lambda: 10**12)
+    monkeypatch.setattr("malmm_cli.doctor.pick_device", lambda: torch.device("cpu"))
+    found = rows(malmm)
+    assert found["device"]["numbers"] == {"memory_free": 10**12, "cores": os.cpu_count()}
+    assert found["cache"]["numbers"]["disk_free"] > 0
+    size = hub.KNOWN["vicuna-7b"].download
+    missing = {"missing": size, "size": 0, "memory_float16": size}
+    assert missing.items() <= found["vicuna-7b"]["numbers"].items()
+    assert json.loads(malmm("doctor", "--json").out)["schema"] == "malmm/1"
+
+
+def test_it_ends_with_what_to_run(malmm, monkeypatch):
+    monkeypatch.setenv("MALMM_FAKE_MEMORY", "24GB")
+    lines = malmm("doctor").out.splitlines()
+    assert lines[-1].startswith("ok  next          vicuna-7b (15.8 GB, research only) fits with")
+    assert lines[-1].endswith("malmm models pull vicuna-7b")
+
+
+def test_on_a_terminal_its_text_is_wrapped_in_its_column(malmm, monkeypatch):
+    monkeypatch.setattr("malmm_cli.cli.doctor.sys", SimpleNamespace(stdout=Terminal()))
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = malmm("doctor").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.startswith(" " * 18) for line in lines) > 3
+
+
+class Terminal:
+    def isatty(self):
+        return True
 
 
 def test_what_is_missing_is_named(malmm, monkeypatch):

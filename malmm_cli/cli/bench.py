@@ -85,11 +85,11 @@ def step(
                 f"{heading}{row['form']:5}  {row['memory']:6}  {row['seconds']:7.3f}  "
                 f"{row['ratio']:5.2f}  {row['peak_mib']:8}\n"
             )
-    about = {**benches.machine(), "threads": threads}
+    machine = {**benches.machine(), "threads": threads}
     if json:
-        emit(json_format.dumps({"rows": rows, "machine": about}, indent=2) + "\n")
+        emit(json_format.dumps({"rows": rows, "machine": machine}, indent=2) + "\n")
     else:
-        note(", ".join(f"{name} {value}" for name, value in about.items()))
+        note(", ".join(f"{name} {value}" for name, value in machine.items()))
 
 
 @app.command()
@@ -133,9 +133,9 @@ def model(
     row = benches.model(
         name, folder, frames=frames, device=device, dtype=dtype, text_layers=text_layers
     )
-    about = benches.machine()
+    machine = benches.machine()
     if json:
-        emit(json_format.dumps({"model": name, **row, "machine": about}, indent=2) + "\n")
+        emit(json_format.dumps({"model": name, **row, "machine": machine}, indent=2) + "\n")
         return
     stages = "  ".join(f"{stage} {seconds:.2f} s" for stage, seconds in row["seconds"].items())
     emit(
@@ -143,7 +143,7 @@ def model(
         f"{row['frames']} frames: {stages}\n"
         f"peak memory {row['peak_mib']} MiB, on the device {row['peak_device_mib']} MiB\n"
     )
-    note(", ".join(f"{key} {value}" for key, value in about.items()))
+    note(", ".join(f"{key} {value}" for key, value in machine.items()))
 
 
 @app.command()
@@ -191,11 +191,11 @@ def decode(videos: _Videos, *, options: RunOptions) -> None:
                 if len(rows) == 1:
                     emit("\t".join(_DECODING) + "\n")
                 emit("\t".join(str(row[name]) for name in _DECODING) + "\n")
-    about = benches.machine()
+    machine = benches.machine()
     if options.json:
-        emit(json_format.dumps({"rows": rows, "machine": about}, indent=2) + "\n")
+        emit(json_format.dumps({"rows": rows, "machine": machine}, indent=2) + "\n")
     else:
-        note(", ".join(f"{name} {value}" for name, value in about.items()))
+        note(", ".join(f"{name} {value}" for name, value in machine.items()))
 
 
 @app.command()
@@ -250,14 +250,14 @@ def video(
         elif not options.json:
             emit("\t".join(on_one_line(str(cell)) for cell in video_cells(row)) + "\n")
     asked = list(benches.questions(runs[0], questions)) if questions else []
-    about = benches.machine()
+    machine = benches.machine()
     if options.json:
-        content = {"videos": rows, "questions": asked, "machine": about}
+        content = {"videos": rows, "questions": asked, "machine": machine}
         emit(json_format.dumps(content, indent=2) + "\n")
         return
     for row in asked:
         emit(f"{row['form']}\t{row['questions']} questions\t{row['before']}\t{row['ratio']}\n")
-    note(", ".join(f"{name} {value}" for name, value in about.items()))
+    note(", ".join(f"{name} {value}" for name, value in machine.items()))
 
 
 @app.command("all")

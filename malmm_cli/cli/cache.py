@@ -60,13 +60,13 @@ def list_entries(
         emit(to_json(rows, indent=2) + "\n")
         return
     for entry in entries:
-        about = (
+        parts = (
             entry.key,
             _date(entry.used),
             counted(entry.frames, "frame"),
             size_text(entry.size),
         )
-        emit("  ".join((*about, on_one_line(entry.model), on_one_line(entry.video))) + "\n")
+        emit("  ".join((*parts, on_one_line(entry.model), on_one_line(entry.video))) + "\n")
     note(
         f"{counted(len(entries), 'entry', 'entries')}, "
         f"{size_text(sum(entry.size for entry in entries))}"

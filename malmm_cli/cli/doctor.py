@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from malmm_cli.cli import config
 from malmm_cli.cli.console import emit
+from malmm_cli.cli.wrapping import Wrapped, width
 from malmm_cli.files.escapes import on_one_line
+from malmm_cli.formats import SCHEMA
+
+if TYPE_CHECKING:
+    from malmm_cli.doctor import Finding
 
 
 def doctor(
@@ -17,25 +23,36 @@ def doctor(
 ) -> None:
     """Check which models run on this machine.
 
-    Shows what is installed, which models fit, and what to do about the others.
+    Shows what is installed, which models fit, where each setting comes from, and what to run next.
     """
     import json as json_format
 
-    from malmm_cli.doctor import examine
+    from malmm_cli.doctor import examine, next_step
 
     if json:
         content = {
-            "schema": "malmm/1",
-            "findings": [asdict(finding) for finding in examine()],
+            "schema": SCHEMA,
+            "findings": [asdict(finding) for finding in (*examine(), next_step())],
             "settings": [asdict(origin) for origin in config.origins()],
         }
         emit(json_format.dumps(content, indent=2) + "\n")
         return
     for finding in examine():
-        mark = "ok" if finding.good else "--"
-        emit(f"{mark}  {finding.what:<13} {on_one_line(finding.found)}\n")
-        if finding.advice:
-            emit(f"    {'':<13} → {on_one_line(finding.advice)}\n")
+        _show(finding)
     for one in config.origins():
-        value = "not set" if one.value is None else on_one_line(str(one.value))
-        emit(f"ok  {one.key:<13} {value} ({on_one_line(one.origin)})\n")
+        value = "not set" if one.value is None else str(one.value)
+        emit(_lines("ok", one.key, f"{value} ({one.origin})"))
+    _show(next_step())
+
+
+def _show(finding: Finding) -> None:
+    emit(_lines("ok" if finding.good else "--", finding.what, finding.found))
+    if finding.advice:
+        emit(_lines("", "", f"→ {finding.advice}"))
+
+
+def _lines(mark: str, what: str, text: str) -> str:
+    """One row; on a terminal its text is wrapped in its column."""
+    start, text = f"{mark:2}  {what:<13} ", on_one_line(text)
+    parts = Wrapped(width() - len(start)).feed(text).split("\n") if sys.stdout.isatty() else [text]
+    return start + f"\n{' ' * len(start)}".join(parts) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -11,10 +12,11 @@ import typer
 from malmm_cli.cli import completion, config
 from malmm_cli.cli.console import emit, note
 from malmm_cli.cli.terminal import Terminal
-from malmm_cli.errors import CapacityError
+from malmm_cli.errors import CapacityError, UsageError
 from malmm_cli.files.escapes import on_one_line
+from malmm_cli.formats import SCHEMA
 
-app = typer.Typer(help="List, download and describe models.", rich_markup_mode=None)
+app = typer.Typer(help="List, download, describe and remove models.", rich_markup_mode=None)
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Name = Annotated[
@@ -27,7 +29,7 @@ _Name = Annotated[
 
 @app.callback(invoke_without_command=True)
 def models(context: typer.Context, json: _Json = False) -> None:
-    """List, download and describe models.
+    """List, download, describe and remove models.
 
     Without a command it lists those with a short name; any InstructBLIP repository or folder works
     too.
@@ -45,12 +47,13 @@ def models(context: typer.Context, json: _Json = False) -> None:
 def list_models(json: _Json = False) -> None:
     """List the models that have a short name.
 
-    Shows download and memory sizes, licence, and whether a model is downloaded.
+    Shows the sizes of the download, of the weights in memory (half precision, and with --quantize
+    4bit) and on disk, and the licence. `malmm models info NAME` shows more.
     """
     from malmm_cli import hub
 
     rows = [hub.describe(name, files=False) for name in hub.KNOWN]
-    emit(_json(rows) if json else _table(rows))
+    emit(_json([{"schema": SCHEMA, **row} for row in rows]) if json else _table(rows))
 
 
 @app.command("info")
@@ -61,8 +64,8 @@ def info(name: _Name, json: _Json = False) -> None:
     """
     from malmm_cli import hub
 
-    about = hub.describe(name)
-    emit(_json(about) if json else _lines(about))
+    model = hub.describe(name)
+    emit(_json({"schema": SCHEMA, **model}) if json else _lines(model))
 
 
 @app.command("pull")
@@ -83,9 +86,7 @@ def pull(
             help="Do not access the network.",
         ),
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Only print results and errors.")
-    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Hide progress and notes.")] = False,
     no_progress: Annotated[
         bool, typer.Option("--no-progress", help="Hide the progress bar.")
     ] = False,
@@ -110,8 +111,8 @@ def pull(
         located = hub.locate(
             name, offline=offline, verify=True, check_memory=check_memory, events=events
         )
-    about = hub.describe(name)  # looks into the files
-    emit(_json(about) if json else f"{located.folder}\n")
+    model = hub.describe(name)  # looks into the files
+    emit(_json({"schema": SCHEMA, **model}) if json else f"{located.folder}\n")
 
 
 @app.command("use")
@@ -129,22 +130,60 @@ def use(name: _Name) -> None:
     note(f"default model: {name}, in {file}")
 
 
+@app.command("rm")
+def remove(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME|HUB_ID...", show_default=False, autocompletion=completion.downloadable
+        ),
+    ],
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove downloaded models, and print their names.
+
+    Partial downloads and other revisions of a model go too. Other programs that share the cache of
+    the Hugging Face Hub lose them as well.
+
+    \b
+    malmm models rm vicuna-13b
+    malmm models rm vicuna-7b flan-t5-xl --yes
+    """
+    from malmm_cli import hub
+
+    found = {name: hub.removable(name) for name in names}
+    if not yes and not sys.stdin.isatty():
+        raise UsageError("not removed: no terminal to ask on", hint="use --yes")
+    for name, (repository, size) in found.items():
+        question = f"remove {name} ({hub.size_text(size)}, {repository})?"
+        if yes or _confirmed(question):
+            freed = hub.remove(repository)
+            emit(f"{name}\n")
+            note(f"{hub.size_text(freed)} freed")
+
+
+def _confirmed(question: str) -> bool:
+    """Ask on stderr, since stdout has the results; anything but y or yes is a no."""
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def _json(content: Any) -> str:
     return json_format.dumps(content, indent=2) + "\n"
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    lines = [("name", "repository", "download", "float32", "half", "licence", "revision", "here")]
+    default = next(str(one.value) for one in config.origins() if one.key == "model")
+    lines = [("name", "download", "half", "4bit", "licence", "on disk")]
     lines += [
         (
-            row["name"],
-            row["repository"] or "in this package",
+            f"{row['name']} (default)" if row["name"] == default else row["name"],
             _size(row["download"]),
-            _size(row["memory"]["float32"]),
             _size(row["memory"]["float16"]),
+            _size(_quantized(row["parameters"])),
             row["licence"].split(" (")[0],
-            _revision(row)[:7],
-            _here(row),
+            _on_disk(row),
         )
         for row in rows
     ]
@@ -155,41 +194,48 @@ def _table(rows: list[dict[str, Any]]) -> str:
     return "".join("  ".join(line).rstrip() + "\n" for line in padded)
 
 
-def _lines(about: dict[str, Any]) -> str:
-    absent = f"partly downloaded: {_here(about)}" if about["arrived"] else "not downloaded"
-    memory = ", ".join(f"{dtype} {_size(size)}" for dtype, size in about["memory"].items())
+def _quantized(parameters: int | None) -> int | None:
+    from malmm_cli import hub
+
+    return parameters and hub.memory_needed(parameters, "float16", "4bit")
+
+
+def _lines(model: dict[str, Any]) -> str:
+    absent = f"partly downloaded: {_on_disk(model)}" if model["arrived"] else "not downloaded"
+    memory = ", ".join(f"{dtype} {_size(size)}" for dtype, size in model["memory"].items())
     fields = {
-        "name": about["name"],
-        "note": about["note"],
-        "repository": about["repository"],
-        "revision": _revision(about),
-        "licence": about["licence"],
-        "parameters": about["parameters"] and f"{about['parameters']:,}",
-        "download": about["download"] and f"about {_size(about['download'])}",
-        "memory": about["parameters"] and f"{memory}, for the weights",
-        "folder": about["folder"] or absent,
-        "stored": ", ".join(about["stored"] or ()),
+        "name": model["name"],
+        "note": model["note"],
+        "repository": model["repository"],
+        "revision": _revision(model),
+        "licence": model["licence"],
+        "parameters": model["parameters"] and f"{model['parameters']:,}",
+        "download": model["download"] and f"about {_size(model['download'])}",
+        "memory": model["parameters"] and f"{memory}, for the weights",
+        "folder": model["folder"] or absent,
+        "on disk": _size(model["size"]) if model["folder"] else None,
+        "stored": ", ".join(model["stored"] or ()),
     }
-    sizes = (about["shards"] or {}).items()
+    sizes = (model["shards"] or {}).items()
     shards = [f"  {on_one_line(name)}  {_size(size)}\n" for name, size in sizes]
     known = [f"{label:<11} {on_one_line(value)}\n" for label, value in fields.items() if value]
     return "".join([*known, *shards])
 
 
-def _here(about: dict[str, Any]) -> str:
-    """Whether it is on this machine: yes, no, or how much of it."""
-    if about["here"] or not about["arrived"]:
-        return "yes" if about["here"] else "no"
-    arrived, whole = _size(about["arrived"]), _size(about["download"])
+def _on_disk(model: dict[str, Any]) -> str:
+    """The size of what is here, how much of it has arrived, or "no"."""
+    if model["here"] or not model["arrived"]:
+        return _size(model["size"]) if model["here"] else "no"
+    arrived, whole = _size(model["arrived"]), _size(model["download"])
     same = whole and arrived.split()[1] == whole.split()[1]
     return f"{arrived.split()[0] if same else arrived} of {whole}" if whole else arrived
 
 
-def _revision(about: dict[str, Any]) -> str:
-    if about["pinned"]:
-        return f"{about['revision']} (pinned)"
-    if about["repository"]:
-        return f"{about['revision']} (main when downloaded)" if about["revision"] else "main"
+def _revision(model: dict[str, Any]) -> str:
+    if model["pinned"]:
+        return f"{model['revision']} (pinned)"
+    if model["repository"]:
+        return f"{model['revision']} (main when downloaded)" if model["revision"] else "main"
     return ""
 
 

@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 
-__all__ = ["Wrapped", "wrapped"]
+__all__ = ["Wrapped", "width", "wrapped"]
 
 _WORDS = re.compile(r"(\s*)(\S+)|\s+")
 

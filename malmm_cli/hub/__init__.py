@@ -17,6 +17,7 @@ from malmm_cli.hub.download import Download, arrived, cache_folder, cached, near
 from malmm_cli.hub.origin import Origin, origin_of
 from malmm_cli.hub.registry import DTYPE_BYTES, KNOWN, Known, memory_needed
 from malmm_cli.hub.snapshot import read_weights, size_text
+from malmm_cli.hub.stored import remove, size_of, stored_size
 from malmm_cli.text.words import nearest
 
 __all__ = [
@@ -28,9 +29,12 @@ __all__ = [
     "describe",
     "lasting",
     "locate",
+    "memory_needed",
     "model_type",
     "nearest_folder",
     "recommended",
+    "removable",
+    "remove",
     "same_model",
     "size_text",
 ]
@@ -99,7 +103,8 @@ def locate(
 def describe(name: str, *, files: bool = True) -> dict[str, Any]:
     """Describe a model without the network, including its `files` if downloaded.
 
-    Sizes are in bytes; those of models that are not downloaded are approximate, or None if unknown.
+    Sizes are in bytes, `size` that on disk; those of models that are not downloaded are
+    approximate, or None if unknown.
     Raises ModelError for files that are those of no model.
     """
     named = _find(name)
@@ -125,7 +130,23 @@ def describe(name: str, *, files: bool = True) -> dict[str, Any]:
         "stored": weights.dtypes if weights else None,
         "note": origin_of(folder).note if folder else "",
         "arrived": 0 if folder else arrived(named.repository, named.revision),
+        "size": size_of(named.folder) if named.folder else stored_size(named.repository),
     }
+
+
+def removable(name: str) -> tuple[str, int]:
+    """The repository of a model that was downloaded, whole or in part, and its bytes on disk.
+
+    Raises UsageError for any other model.
+    """
+    named = _find(name)
+    if named.known and named.known.repository is None:
+        raise UsageError(f"{name} is part of malmm", hint="it goes with `pip uninstall malmm`")
+    if named.folder:
+        raise UsageError(f"{name}: is not a download", hint="remove the folder yourself")
+    if not (size := stored_size(named.repository)):
+        raise UsageError(f"{name} is not downloaded", hint="`malmm models list` shows what is")
+    return named.repository, size
 
 
 def model_type(name: str) -> str | None:

@@ -22,16 +22,20 @@ _FORMS: tuple[tuple[str, str | None], ...] = (
 def pulling(name: str) -> str:
     """Say how to download a model, given by its name or repository: size, licence, command."""
     known = _known(name)
-    about = f"{_described(known)}: " if known else ""
-    return f"{about}while online, run: malmm models pull {known.name if known else name}"
+    described = f"{_described(known)}: " if known else ""
+    return f"{described}while online, run: malmm models pull {known.name if known else name}"
 
 
 def fitting(name: str, parameters: int, memory: int, *, here: bool) -> str:
     """Say in which form a model fits in `memory` bytes or, if in none, which one does."""
     for dtype, bits in _FORMS:
         if memory_needed(parameters, dtype, bits) <= memory:
-            steps = _steps(bits, name if not here else "")
-            return f"this would fit: {_options(dtype, bits)}{steps}"
+            known = _known(name)
+            if here or known is None:
+                return (
+                    f"this would fit: {_options(dtype, bits)}{_steps(bits, '' if here else name)}"
+                )
+            return _fits(known, dtype, bits)
     return recommended(memory, but=name)
 
 
@@ -42,13 +46,16 @@ def recommended(memory: int, *, but: str = "") -> str:
     """
     for known, dtype, bits in _candidates(but):
         if memory_needed(known.parameters or 0, dtype, bits) <= memory:
-            steps = _steps(bits, known.name)
-            return f"{_described(known)} fits with {_options(dtype, bits)}{steps}"
+            return _fits(known, dtype, bits)
     smallest, dtype, bits = min(
         _candidates(), key=lambda found: memory_needed(found[0].parameters or 0, *found[1:])
     )
     needed = size_text(memory_needed(smallest.parameters or 0, dtype, bits))
     return f"use a machine with more memory: {smallest.name}, the smallest, needs {needed}"
+
+
+def _fits(known: Known, dtype: str, bits: str | None) -> str:
+    return f"{_described(known)} fits with {_options(dtype, bits)}{_steps(bits, known.name)}"
 
 
 def _candidates(but: str = "") -> Iterator[tuple[Known, str, str | None]]:

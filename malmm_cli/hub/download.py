@@ -28,7 +28,9 @@ from malmm_cli.hub.patience import Patience
 from malmm_cli.hub.snapshot import File, check_listed, file_of, is_complete, size_text, wanted
 from malmm_cli.hub.transfer import receive
 
-__all__ = ["Download", "arrived", "cache_folder", "cached", "nearest_folder"]
+__all__ = [
+    *("Download", "arrived", "cache_folder", "cached", "lock_of", "nearest_folder", "storage_of")
+]
 
 # Cache ref that records the commit of `main` at the first download.
 _RECORD = "malmm"
@@ -51,7 +53,7 @@ def nearest_folder() -> Path:
 
 def arrived(repository: str, revision: str | None) -> int:
     """Return the downloaded bytes of an incomplete repository."""
-    storage = _storage(repository)
+    storage = storage_of(repository)
     commit = revision or _commit(storage, _RECORD) or _commit(storage, "main")
     files = [*(storage / "blobs").glob("*.incomplete")]
     if commit:
@@ -64,7 +66,7 @@ def cached(repository: str, revision: str | None) -> Path | None:
 
     Without a revision, the recorded one, or else what another program has taken `main` for.
     """
-    storage = _storage(repository)
+    storage = storage_of(repository)
     commits = [revision] if revision else [_commit(storage, ref) for ref in (_RECORD, "main")]
     folders = [storage / "snapshots" / commit for commit in commits if commit]
     return next(filter(is_complete, folders), None)
@@ -114,16 +116,14 @@ class Download:
             raise self._explained(error) from error
 
     def _explained(self, error: Exception) -> MalmmError:
-        record = None if self.revision else _storage(self.repository) / "refs" / _RECORD
+        record = None if self.revision else storage_of(self.repository) / "refs" / _RECORD
         return explained(error, self.repository, record=record)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """Lock the repository; other processes wait, then find the files downloaded."""
         lock = _client().WeakFileLock
-        storage = _storage(self.repository)
-        path = cache_folder() / ".locks" / storage.name / "malmm.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = lock_of(self.repository)
         with ExitStack() as stack:
             try:
                 stack.enter_context(lock(path, timeout=0.1))
@@ -133,7 +133,7 @@ class Download:
             yield
 
     def _fetch(self, *, verify: bool) -> Path:
-        storage = _storage(self.repository)
+        storage = storage_of(self.repository)
         revision = self.revision or _commit(storage, _RECORD) or "main"
         listing = self._patiently(partial(list_of, self.repository, revision))
         commit = listing.commit
@@ -196,7 +196,7 @@ class Download:
         whole = sum(file.size for file in here)
         rest = whole - sum(here.values())
         licence = self.licence or listing.licence
-        recorded = _commit(_storage(self.repository), _RECORD)
+        recorded = _commit(storage_of(self.repository), _RECORD)
         main = (
             "its main branch at the first download"
             if recorded
@@ -277,8 +277,16 @@ def _client() -> Any:
     return utils
 
 
-def _storage(repository: str) -> Path:
+def storage_of(repository: str) -> Path:
+    """Return the folder of a repository in the cache, which may not exist."""
     return cache_folder() / f"models--{repository.replace('/', '--')}"
+
+
+def lock_of(repository: str) -> Path:
+    """Return the file that is locked while a repository changes, in a folder that exists."""
+    path = cache_folder() / ".locks" / storage_of(repository).name / "malmm.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _commit(storage: Path, ref: str) -> str | None:

@@ -1,10 +1,14 @@
 """`malmm models`: what is said of models that are here and of those that are not."""
 
+import io
 import json
+import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from huggingface_hub.utils import WeakFileLock
 from safetensors.torch import load_file
 
 from malmm_cli import hub
@@ -23,13 +27,12 @@ def empty_cache(tmp_path, monkeypatch):
 def test_the_list_says_what_each_takes(malmm):
     header, *lines = malmm("models", "list").out.splitlines()
     rows = {line.split()[0]: line for line in lines}
-    assert header.split() == "name repository download float32 half licence revision here".split()
-    vicuna = "Salesforce/instructblip-vicuna-7b 15.8 GB 31.7 GB 15.8 GB research only 19103d0 no"
-    assert rows["vicuna-7b"].split() == ["vicuna-7b", *vicuna.split()]
-    flan_t5 = "Salesforce/instructblip-flan-t5-xxl 49.2 GB 49.2 GB 24.6 GB MIT main no"
-    assert rows["flan-t5-xxl"].split() == ["flan-t5-xxl", *flan_t5.split()]
-    assert rows["tiny"].split()[:4] == "tiny in this package".split()
-    assert rows["tiny"].split()[-2:] == ["MIT", "yes"]
+    assert header.split() == "name download half 4bit licence on disk".split()
+    vicuna = "vicuna-7b (default) 15.8 GB 15.8 GB 7.1 GB research only no"
+    assert rows["vicuna-7b"].split() == vicuna.split()
+    assert rows["flan-t5-xxl"].split() == "flan-t5-xxl 49.2 GB 24.6 GB 10.1 GB MIT no".split()
+    size = hub.size_text(sum(f.stat().st_size for f in TINY.rglob("*") if f.is_file()))
+    assert rows["tiny"].endswith(f"MIT            {size}")
 
 
 def test_the_list_is_that_of_the_plain_command(malmm):
@@ -42,6 +45,7 @@ def test_info_of_a_model_that_is_not_here(malmm):
     for name in ("vicuna-13b", "Salesforce/instructblip-vicuna-13b"):
         about = json.loads(malmm("models", "info", name, "--json").out)
         assert about == {
+            "schema": "malmm/1",
             "name": name,
             "repository": "Salesforce/instructblip-vicuna-13b",
             "revision": None,
@@ -60,6 +64,7 @@ def test_info_of_a_model_that_is_not_here(malmm):
             "stored": None,
             "note": "",
             "arrived": 0,
+            "size": 0,
         }
     lines = malmm("models", "info", "vicuna-7b").out.splitlines()
     assert "revision    19103d0c5b5263c8a7891012e08573439fb6607f (pinned)" in lines
@@ -171,6 +176,92 @@ def test_what_has_arrived_is_told(malmm, tmp_path):
     assert rows["vicuna-13b"].endswith("  1.0 of 28.4 GB")
 
 
+def pulled(cache, name):
+    """A model of the Hub's cache as its client leaves it: with blobs, and links to them."""
+    folder = snapshot(cache, KNOWN[name].repository, KNOWN[name].revision or "c" * 40)
+    blobs = folder.parents[1] / "blobs"
+    blobs.mkdir()
+    for number, file in enumerate(path for path in folder.rglob("*") if path.is_file()):
+        blob = blobs / f"{number:040}"
+        file.rename(blob)
+        file.symlink_to(os.path.relpath(blob, file.parent))
+    return folder
+
+
+def test_a_download_is_removed(malmm, tmp_path):
+    whole = 40 + sum(path.stat().st_size for path in TINY.rglob("*") if path.is_file())  # a ref
+    storage, other = (pulled(tmp_path / "cache", x).parents[1] for x in ("vicuna-7b", "flan-t5-xl"))
+    about = json.loads(malmm("models", "info", "vicuna-7b", "--json").out)
+    assert (about["here"], about["size"]) == (True, whole)
+    done = malmm("models", "rm", "vicuna-7b", "--yes")
+    assert (done.code, done.out) == (0, "vicuna-7b\n")
+    assert f"{hub.size_text(whole)} freed" in done.err
+    assert not storage.exists()
+    assert other.exists()
+    assert not json.loads(malmm("models", "info", "vicuna-7b", "--json").out)["here"]
+
+
+def test_half_a_download_is_removed_too(malmm, tmp_path):
+    blobs = tmp_path / "cache" / "models--someone--model" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "0123.incomplete").write_bytes(bytes(1000))
+    assert malmm("models", "rm", "someone/model", "-y").out == "someone/model\n"
+    assert not blobs.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "says", "hint"),
+    [
+        (["tiny"], "tiny is part of malmm", "pip uninstall malmm"),
+        (["flan-t5-xl"], "flan-t5-xl is not downloaded", "malmm models list"),
+        (["vicuna-7b"], "not removed: no terminal to ask on", "--yes"),
+        (["vicuna7b"], "unknown model", "vicuna-7b"),
+    ],
+)
+def test_what_is_not_removed(refused, tmp_path, names, says, hint):
+    folder = pulled(tmp_path / "cache", "vicuna-7b")
+    yes = [] if names == ["vicuna-7b"] else ["--yes"]
+    refused("models", "rm", *names, *yes, code=2, says=says, hint=hint)
+    assert folder.exists()
+
+
+def test_nothing_is_removed_where_one_name_is_wrong(refused, tmp_path):
+    folder = pulled(tmp_path / "cache", "vicuna-7b")
+    refused("models", "rm", "vicuna-7b", "tiny", "--yes", code=2, says="part of malmm", hint="")
+    assert folder.exists()
+
+
+def test_a_folder_of_ones_own_is_not_removed(refused, tmp_path):
+    shutil.copytree(TINY, folder := tmp_path / "model")
+    refused("models", "rm", folder, "--yes", code=2, says="is not a download", hint="yourself")
+    assert folder.exists()
+
+
+@pytest.mark.parametrize(("answer", "goes"), [("y\n", True), ("\n", False), ("n\n", False)])
+def test_it_asks_on_a_terminal(malmm, tmp_path, monkeypatch, answer, goes):
+    folder = pulled(tmp_path / "cache", "vicuna-7b")
+    monkeypatch.setattr("sys.stdin", stdin := io.StringIO(answer))
+    monkeypatch.setattr(stdin, "isatty", lambda: True)
+    done = malmm("models", "rm", "vicuna-7b")
+    assert "remove vicuna-7b" in done.err
+    assert folder.exists() is not goes
+    assert (done.code, done.out) == ((0, "vicuna-7b\n") if goes else (0, ""))
+
+
+def test_a_download_in_the_making_is_not_removed(refused, tmp_path):
+    folder = pulled(tmp_path / "cache", "vicuna-7b")
+    with hub_lock(tmp_path / "cache" / ".locks" / folder.parents[1].name):
+        refused("models", "rm", "vicuna-7b", "-y", code=1, says="is being downloaded", hint="later")
+    assert folder.exists()
+
+
+@contextmanager
+def hub_lock(folder):
+    folder.mkdir(parents=True)
+    with WeakFileLock(folder / "malmm.lock"):
+        yield
+
+
 def test_info_of_a_file(refused, tmp_path):
     (tmp_path / "file").touch()
     refused("models", "info", "./file", code=2, says="a model is a folder", hint="folder")
@@ -200,7 +291,8 @@ def test_what_would_fit_is_named(name, dtype, gigabytes, hint):
         hub.check_memory(name, KNOWN[name].parameters, dtype, gigabytes * 10**9)
     assert f"{gigabytes}.0 GB is free: " in caught.value.message
     assert caught.value.hint == (
-        f"this would fit: {hint}; while online, run: malmm models pull {name}"
+        f"{name} ({hub.size_text(KNOWN[name].download)}, research only) fits with {hint}; "
+        f"while online, run: malmm models pull {name}"
     )
 
 

@@ -218,7 +218,8 @@ def test_too_little_memory_is_told_before_the_first_byte(client, hub, clip):
         "vicuna-7b in float32 needs 31.7 GB of memory, but only 20.0 GB is free: 11.7 GB too little"
     )
     assert hint == (
-        "this would fit: --dtype bfloat16; while online, run: malmm models pull vicuna-7b"
+        "vicuna-7b (15.8 GB, research only) fits with --dtype bfloat16; "
+        "while online, run: malmm models pull vicuna-7b"
     )
     assert not hub.sent()
 
