@@ -17,7 +17,7 @@ from malmm_cli.events import SILENT, Events
 from malmm_cli.media.files import not_a_stream
 from malmm_cli.types import VIDEO_SUFFIXES, Task
 
-__all__ = ["find_tasks", "find_videos", "folder_below", "seen_from"]
+__all__ = ["find_tasks", "find_videos", "folder_below", "is_tasks", "seen_from"]
 
 NO_PATTERNS = Patterns()
 
@@ -40,8 +40,8 @@ def find_tasks(
     do not exist any more are accepted where their ids are `known`. Raises UsageError where nothing
     is found, for an input that does not exist, and for an id that two tasks have.
     """
-    named = [path for given in inputs if _is_tasks(given) for path in _each(given)]
-    others = [given for given in inputs if not _is_tasks(given)]
+    named = [path for given in inputs if is_tasks(given) for path in _each(given)]
+    others = [given for given in inputs if not is_tasks(given)]
     if questions and not others:
         raise UsageError("--ask applies to videos, but only tasks were given")
     for given in (g for g in others if not (g == "-" or os.path.lexists(g) or glob.has_magic(g))):
@@ -119,7 +119,8 @@ def folder_below(folders: Sequence[str], video: str) -> str:
     return ""
 
 
-def _is_tasks(given: str) -> bool:
+def is_tasks(given: str) -> bool:
+    """Whether an input is a file of tasks."""
     return given.lower().endswith(".jsonl") and not os.path.isdir(given)
 
 

@@ -105,7 +105,9 @@ def check_folder(
     ):
         raise UsageError(
             f"{in_the_way[0]}: exists, and was not written by malmm",
-            hint="choose another folder, or use --overwrite",
+            hint="use -o FOLDER/, or another --format"
+            if paths.beside
+            else "choose another folder, or use --overwrite",
             kind="OutputExists",
         )
     return files.strangers((line.name or "" for line in lines.kept.values()), ours)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from malmm_cli.errors import UsageError
+from malmm_cli.text.encodings import LONGEST, check_encoding, decoded
 
 __all__ = ["listed"]
 
-LONGEST = 2**16  # characters of a line; no system takes so long a name
 
-_MARKS = ("\udcff\udcfe", "\udcfe\udcff", "\xff\xfe", "\xfe\xff")  # of UTF-16, read as another
-_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_PIECE = 2**16  # bytes read at a time
 _CONTROL = re.compile(r"[\0-\x08\x0b-\x1f\x7f]")
 
 
@@ -29,41 +24,19 @@ def listed(lines: Iterable[str], *, null: bool = False) -> list[str]:
     """
     source = getattr(lines, "buffer", None)
     if null:
-        pieces = "".join(lines).split("\0") if source is None else _decoded(source, "\0")
+        pieces = "".join(lines).split("\0") if source is None else decoded(source, "\0")
         return [name for piece in pieces if (name := piece.removeprefix("\ufeff"))]
     names: list[str] = []
-    for line in _bounded(lines if source is None else _decoded(source, "\n")):
+    for line in _bounded(lines if source is None else decoded(source, "\n")):
         name = line.rstrip("\r\n")
         if not names:
-            _check_encoding(name)
+            check_encoding(name)
             name = name.removeprefix("\ufeff")
         if _CONTROL.search(name) and not os.path.lexists(name):
             _check_separated(name, first=not names)
         if name.strip():
             names.append(name)
     return names
-
-
-def _decoded(source: Any, separator: str) -> Iterator[str]:
-    """The lines of a stream of bytes, without what separates them."""
-    beginning = source.read(4)
-    is_wide = beginning.startswith(_BOMS) and not beginning.startswith(codecs.BOM_UTF32_LE)
-    encoding, errors = ("utf-16", "strict") if is_wide else ("utf-8", "surrogateescape")
-    decoder = codecs.getincrementaldecoder(encoding)(errors)
-    rest, piece = "", beginning
-    while True:
-        try:
-            rest += decoder.decode(piece, final=not piece)
-        except UnicodeDecodeError as error:
-            raise UsageError(
-                "the list on stdin is not valid UTF-16", hint="give a list in UTF-8"
-            ) from error
-        *whole, rest = rest.split(separator)
-        yield from whole
-        if len(rest) >= LONGEST or not piece:
-            break
-        piece = source.read1(_PIECE)
-    yield rest
 
 
 def _bounded(lines: Iterable[str]) -> Iterator[str]:
@@ -76,22 +49,6 @@ def _bounded(lines: Iterable[str]) -> Iterator[str]:
                 hint="give a list of file names, one per line",
             )
         yield line
-
-
-def _check_encoding(first: str) -> None:
-    if first.startswith(_MARKS) or _is_wide(first):
-        raise UsageError(
-            "the list on stdin is in UTF-16 without a byte order mark, or in UTF-32",
-            hint="add a byte order mark, or convert it: iconv -f UTF-16LE -t UTF-8",
-        )
-
-
-def _is_wide(text: str) -> bool:
-    """Whether every other byte, or three of four, are zero, as in Latin text in UTF-16 or -32."""
-    return any(
-        len(text) > 3 and set(text[start:40:2]) == {"\0"} != set(text[1 - start : 40 : 2])
-        for start in (0, 1)
-    )
 
 
 def _check_separated(name: str, *, first: bool) -> None:

@@ -22,7 +22,7 @@ from malmm_cli.formats import (
 )
 from malmm_cli.text.words import known_names
 
-__all__ = ["OutputPaths", "output_paths"]
+__all__ = ["OutputPaths", "checked_paths", "output_paths"]
 
 HELD = {".jsonl": "JSON Lines", ".csv": "CSV", ".tsv": "TSV"}
 SUFFIXES = {form: "txt" if form == "text" else form for form in FORMATS}
@@ -33,13 +33,15 @@ class OutputPaths:
     """The files of one output.
 
     results.jsonl is the truth; state.sqlite follows from it, and so do the files in `folder`, of
-    the kind `form`, or the `table`, where there is one.
+    the kind `form`, or the `table`, where there is one. Files that are `beside` the videos are in
+    a folder of theirs, not of malmm's.
     """
 
     results: Path
     folder: Path | None = None
     form: str = "jsonl"
     table: Path | None = None
+    beside: bool = False
 
     @property
     def base(self) -> Path:
@@ -110,7 +112,7 @@ def output_paths(given: str, form: str | None = None, inputs: Sequence[str] = ()
     if is_folder:
         if os.path.lexists(output) and not os.path.isdir(output):
             raise UsageError(f"-o {given}: is not a folder", hint="choose a new folder, or a file")
-        return _checked(OutputPaths(output / "results.jsonl", output, form or "text"))
+        return checked_paths(OutputPaths(output / "results.jsonl", output, form or "text"))
     suffix = output.suffix.lower()
     if suffix not in HELD:
         raise UsageError(
@@ -128,11 +130,11 @@ def output_paths(given: str, form: str | None = None, inputs: Sequence[str] = ()
         table, output = target(output), target(output).with_suffix(".jsonl")
     check_writable(output, overwrite=True, inputs=inputs, read_back=True)
     # the lock lies beside the file itself, by whatever name it is reached
-    return _checked(OutputPaths(target(output), table=table))
+    return checked_paths(OutputPaths(target(output), table=table))
 
 
-def _checked(paths: OutputPaths) -> OutputPaths:
-    """The paths, if their files are ordinary ones or do not exist yet."""
+def checked_paths(paths: OutputPaths) -> OutputPaths:
+    """The paths, if their files are ordinary ones or do not exist yet; UsageError otherwise."""
     for path in (paths.results, paths.state, paths.lock):
         check_own(path)
     check_name(Path(f"{paths.state}-journal"))  # the longest of them

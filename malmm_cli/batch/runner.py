@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from malmm_cli import hub
 from malmm_cli.batch import cluster, loop, pool, worker
+from malmm_cli.batch.beside import chosen_paths
+from malmm_cli.batch.identity import Weights
 from malmm_cli.batch.inputs import find_tasks, folder_below
 from malmm_cli.batch.job import Engine
 from malmm_cli.batch.ledger import check_folder, open_ledger
 from malmm_cli.batch.lines import Lines, read_lines
-from malmm_cli.batch.paths import OutputPaths, output_paths
+from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.patterns import Patterns
 from malmm_cli.batch.plan import Planned, jobs, plan, sort_out
 from malmm_cli.batch.reports import Once, report_earlier
 from malmm_cli.batch.state import pace
 from malmm_cli.batch.summary import DryRun, Summary
 from malmm_cli.batch.worker import Setup
-from malmm_cli.checkpoints.layout import deciding
 from malmm_cli.errors import UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.files.descriptors import allow
-from malmm_cli.files.fingerprint import folder_identity
 from malmm_cli.media.sandbox import Limits
 from malmm_cli.pipeline.defaults import defaults_of
 from malmm_cli.settings import Changes, Settings, by_kind, check_types
@@ -67,6 +67,7 @@ class Options(Changes, total=False):
     limit: int | None
     fail_fast: bool
     retry_failed: bool
+    beside: bool
     overwrite: bool
     cache: str | Path | None
     cache_size: float
@@ -75,14 +76,15 @@ class Options(Changes, total=False):
 
 
 def run(
-    inputs: Inputs, output: str | Path, *, events: Events = SILENT, **options: Unpack[Options]
+    inputs: Inputs, output: str | Path = "", *, events: Events = SILENT, **options: Unpack[Options]
 ) -> Summary:
     """Caption every video of the inputs, or ask `questions` about each, as `malmm batch` does.
 
     Inputs are folders, files, glob patterns, files of tasks (.jsonl), and "-" for the paths
     `listed`, separated by NUL with `null`. `include` and `exclude` are gitignore patterns for paths
     below each input folder. The output is FILE.jsonl, or a folder, which exists or whose name ends
-    in a slash and gets a file for each video in the `format` (default: text). Items that have a
+    in a slash and gets a file for each video in the `format` (default: text); or, with `beside`, a
+    file beside each video (default: srt). Items that have a
     result in the output are not done again, nor, without `retry_failed`, those whose file failed.
     `timeout` is in seconds for one video, `cache_size` in GB; `cache` is a folder for features of
     frames.
@@ -96,7 +98,7 @@ def run(
 
 
 def dry_run(
-    inputs: Inputs, output: str | Path, *, events: Events = SILENT, **options: Unpack[Options]
+    inputs: Inputs, output: str | Path = "", *, events: Events = SILENT, **options: Unpack[Options]
 ) -> DryRun:
     """What `run` would do with the same arguments; loads no model and writes nothing."""
     return _batch(inputs, output, options).dry_run(events)
@@ -156,6 +158,7 @@ class _Batch:
     limit: int | None = None
     fail_fast: bool = False
     retry_failed: bool = False
+    beside: bool = False
     overwrite: bool = False
     cache: str | Path | None = None
     cache_size: float = 20.0
@@ -167,7 +170,7 @@ class _Batch:
         request, setup = self._request(events), self._setup()
         paths = request.paths
         allow(FILES + FILES_EACH * setup.workers, f"a batch with --workers {setup.workers}")
-        planned = self._placed(self._planned(request.tasks, self._locate(events)))
+        planned = self._placed(self._planned(request.tasks, self._identity(request, events)), paths)
         with self._locked(paths, planned) as lines:
             found = sort_out(planned, lines.kept, retry_failed=self.retry_failed)
             todo = [item for item, _ in found.todo[: self.limit]]
@@ -213,9 +216,7 @@ class _Batch:
         """Compare what is asked for with what is in the output."""
         request = self._request(events)
         model = hub.describe(self.model)
-        folder = Path(model["folder"]) if model["folder"] else None
-        about = self._identity(model["name"], model["revision"], folder)
-        planned = self._planned(request.tasks, about)
+        planned = self._planned(request.tasks, self._weights().known(model))
         kept = self._kept(request.paths).kept
         found = sort_out(planned, kept, retry_failed=self.retry_failed)
         todo = found.todo[: self.limit]
@@ -234,7 +235,13 @@ class _Batch:
     def _request(self, events: Events) -> _Request:
         """Find the items; refuses wrong settings, as far as the model is known."""
         self._settings(())
-        paths = output_paths(self.output, self.format, self.inputs)
+        if self.null and "-" not in self.inputs:
+            raise UsageError(
+                "-0 applies to a list on stdin, but no INPUT is -", hint="add -, or leave out -0"
+            )
+        paths = chosen_paths(
+            *(self.output, self.format, self.inputs), beside=self.beside, overwrite=self.overwrite
+        )
         tasks = find_tasks(
             *(self.inputs, self.listed, self.questions, paths.base, events),
             patterns=self._patterns(),
@@ -253,13 +260,25 @@ class _Batch:
         captions = defaults.settings("caption", **for_captions)
         return captions, defaults.settings("ask", **for_questions)
 
-    def _planned(self, tasks: Sequence[Task], about: dict[str, Any]) -> list[Planned]:
-        """The items with their settings and digests; `about` says which model, now on this disk."""
-        return plan(tasks, *self._settings(tasks), about)
+    def _identity(self, request: _Request, events: Events) -> dict[str, Any]:
+        """The identity of the model, which is downloaded unless nothing is left to do with it."""
+        model = hub.describe(self.model, files=False)
+        if not model["here"] and model["revision"]:
+            identity = self._weights().known(model)
+            planned, kept = self._planned(request.tasks, identity), self._kept(request.paths).kept
+            if not sort_out(planned, kept, retry_failed=self.retry_failed).todo:
+                return identity
+        return self._weights().located(offline=self.offline, events=events)
 
-    def _placed(self, planned: list[Planned]) -> list[Planned]:
+    def _planned(self, tasks: Sequence[Task], identity: dict[str, Any]) -> list[Planned]:
+        """The items with their settings and digests; `identity` is that of the model."""
+        return plan(tasks, *self._settings(tasks), identity)
+
+    def _placed(self, planned: list[Planned], paths: OutputPaths) -> list[Planned]:
         """The items with the folders of their videos below the inputs, which the output mirrors."""
         folders = [given for given in self.inputs if os.path.isdir(given)]
+        if self.beside:
+            folders = [str(paths.base)]
         return [replace(item, below=folder_below(folders, item.task.video)) for item in planned]
 
     def _patterns(self) -> Patterns:
@@ -291,29 +310,8 @@ class _Batch:
         limit = int(min(self.cache_size, 1e9) * 1e9)
         return FeatureCache(Path(self.cache).expanduser(), limit, self.full_hash)
 
-    def _locate(self, events: Events) -> dict[str, Any]:
-        """Download the model where that is needed; returns its identity."""
-
-        def check(parameters: int) -> None:
-            from malmm_cli.pipeline.loading import must_spread
-
-            where = {"device": self.device, "dtype": self.dtype}
-            must_spread(self.model, parameters, **where, quantize=self.quantize)
-
-        with events.stage("download", "bytes"):
-            located = hub.locate(
-                self.model, offline=self.offline, check_memory=check, events=events
-            )
-        if located.origin.note:
-            events.note(f"note: {located.name} is {located.origin.note}")
-        return self._identity(located.name, located.revision, located.folder)
-
-    def _identity(self, name: str, revision: str | None, folder: Path | None) -> dict[str, Any]:
-        """What decides a result besides video and settings."""
-        if revision is None and folder is not None:
-            revision = folder_identity(folder, deciding(folder))
-        numbers = {"dtype": self.dtype, "quantize": self.quantize}
-        return {"model": name, "revision": revision, **numbers}
+    def _weights(self) -> Weights:
+        return Weights(self.model, self.device, self.dtype, self.quantize)
 
     def _kept(self, paths: OutputPaths) -> Lines:
         return Lines() if self.overwrite else read_lines(paths.results)

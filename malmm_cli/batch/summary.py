@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from malmm_cli.batch.paths import OutputPaths
+from malmm_cli.batch.plan import PERMANENT
 from malmm_cli.batch.state import Pace
 from malmm_cli.errors import MalmmError
 
@@ -35,6 +36,11 @@ class Summary:
     worker_seconds: float
     errors: dict[str, MalmmError]
     kinds: Counter[str]
+
+    @property
+    def failed_for_good(self) -> int:
+        """How many items failed because of their file, which fails again as it is."""
+        return sum(number for kind, number in self.kinds.items() if kind in PERMANENT)
 
     @property
     def complete(self) -> bool:

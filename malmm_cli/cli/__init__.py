@@ -6,6 +6,7 @@ help is instant.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -137,7 +138,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = 0
     except Exception as error:
         if not interrupts.came():
-            return _complain(error)
+            return _complain(error, given)
     if number := interrupts.came():  # which something may have taken for another error
         code = 128 + number
     if code in _ENDS:
@@ -161,7 +162,7 @@ def _color_first(arguments: Sequence[str]) -> list[str]:
     return [*color, *rest, *arguments[end:]]
 
 
-def _complain(error: Exception) -> int:
+def _complain(error: Exception, arguments: Sequence[str]) -> int:
     """Say what went wrong, and return the exit code; raises what is a fault of ours."""
     if isinstance(error, MalmmError):
         complain(error.message, error.hint)
@@ -174,6 +175,8 @@ def _complain(error: Exception) -> int:
             return 0
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "malmm"
-        complain(error.format_message(), f"`{path} -h` shows how it is used")
+        dashed = next((a for a in arguments if a.startswith("-") and os.path.isfile(a)), None)
+        hint = f"for the file, write ./{dashed}" if dashed else f"`{path} -h` shows how it is used"
+        complain(error.format_message(), hint)
         return 2
     raise error

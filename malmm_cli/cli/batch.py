@@ -69,6 +69,14 @@ class BatchOptions(RunOptions):
     retry_failed: Annotated[
         bool, _flag("Retry files known to be broken; by default skipped.", "--retry-failed")
     ] = False
+    beside: Annotated[
+        bool,
+        typer.Option(
+            "--beside",
+            help="Write a file beside each video, by default clip.srt.",
+            rich_help_panel="Output",
+        ),
+    ] = False
     dry_run: Annotated[bool, _flag("Show what would be done.", "--dry-run")] = False
     max_megapixels: Annotated[
         float, _named("N", "Maximum picture size, in million pixels.", panel="Limits", min=0)
@@ -107,6 +115,7 @@ class BatchOptions(RunOptions):
             "limit": self.limit,
             "fail_fast": self.fail_fast,
             "retry_failed": self.retry_failed,
+            "beside": self.beside,
             "overwrite": self.overwrite,
             "cache": self.cache,
             "cache_size": self.cache_size,
@@ -131,8 +140,9 @@ def batch(
             "-o",
             "--output",
             panel="Output",
+            show_default=False,
         ),
-    ],
+    ] = "",
     *,
     options: BatchOptions,
 ) -> None:
@@ -145,13 +155,14 @@ def batch(
 
     Results go to FILE.jsonl, one line as soon as an item is done; to FILE.csv or FILE.tsv, a table
     written when the run ends; or to FOLDER/, one file per video in the format of --format, below
-    the same folders as in INPUT. Rerun the same command to process missing, failed or changed
-    items; files known to be broken are skipped.
+    the same folders as in INPUT. With --beside that file is beside the video instead. Rerun the
+    same command to process missing, failed or changed items; files known to be broken are skipped.
 
     --include and --exclude take patterns as in .gitignore and apply to INPUT folders only.
 
     \b
     malmm batch holidays/ -o captions.jsonl
+    malmm batch archive/ --beside
     malmm batch "talks/**/*.mkv" -o talks/ --format srt --workers 2
     malmm batch clips/ -o answers.jsonl --ask "who is there?" --ask "where is it?"
     find . -name "*.mp4" | malmm batch - -o captions.jsonl --timeout 600 --retry 1
@@ -214,10 +225,15 @@ def _print_summary(summary: Summary) -> None:
             note(f"- {error.message}")
         more = len(summary.errors) - SHOWN
         listed = f"; {more} more in {summary.paths.state}, table item" if more > 0 else ""
-        note(
-            "run the same command to retry them; files that are broken themselves need"
-            f" --retry-failed{listed}"
-        )
+        note(f"{_how_to_retry(summary)}{listed}")
+
+
+def _how_to_retry(summary: Summary) -> str:
+    broken = summary.failed_for_good
+    if broken == summary.failed:
+        return "later runs skip files that are broken themselves, unless --retry-failed is given"
+    more = "; files that are broken themselves need --retry-failed" if broken else ""
+    return f"run the same command to retry them{more}"
 
 
 def _print_broken(number: int) -> None:

@@ -13,6 +13,7 @@ from malmm_cli.events import Events
 from malmm_cli.files.atomic import writing
 from malmm_cli.files.escapes import on_one_line
 from malmm_cli.files.special import check_own
+from malmm_cli.formats import check_writable
 from malmm_cli.types import Result
 
 __all__ = ["logged"]
@@ -28,6 +29,7 @@ def logged(events: Events, path: Path | None) -> Iterator[Events]:
         yield events
         return
     check_own(path)
+    check_writable(path, overwrite=True)
     with writing(path):
         file = path.open("a", encoding="utf-8", errors="backslashreplace")
     with file:

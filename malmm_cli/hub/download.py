@@ -101,8 +101,9 @@ class Download:
         if folder and (offline or not verify):
             return folder
         if offline:
+            both = self.name if self.name == self.repository else f"{self.name}: {self.repository}"
             raise ModelError(
-                f"{self.name}: {self.repository} is not fully downloaded, and offline mode is on",
+                f"{both} is not fully downloaded, and offline mode is on",
                 hint=pulling(self.name),
                 kind="NotCached",
             )

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 from helpers.commands import FAST, SAMPLE
 
+from malmm_cli import hub
 from malmm_cli.batch import worker
 from malmm_cli.errors import CapacityError
+from malmm_cli.hub.registry import KNOWN
 from malmm_cli.pipeline import answer
 
 LOUD = FAST[:-1]
+TINY = Path(hub.__file__).parents[1] / "assets" / "tiny"
 RUN = ("batch", "videos", *LOUD, "-o", "out.jsonl")
 
 
@@ -45,7 +48,8 @@ def errors():
 def test_a_broken_file_fails_one_run_and_is_skipped_by_the_next(malmm, videos, no_model):
     first = malmm(*RUN)
     assert first.code == 1
-    assert "--retry-failed" in first.err
+    assert "later runs skip files that are broken themselves, unless --retry-failed" in first.err
+    assert "run the same command" not in first.err
     no_model()
     for _ in range(2):
         done = malmm(*RUN)
@@ -53,6 +57,22 @@ def test_a_broken_file_fails_one_run_and_is_skipped_by_the_next(malmm, videos, n
         assert "0 of 0 items done, 1 done before: out.jsonl" in done.err
         assert "1 known failure skipped; --retry-failed tries again" in done.err
     assert errors() == ["NotAVideo"]
+
+
+def test_nothing_left_to_do_needs_no_model(malmm, videos, tmp_path, monkeypatch):
+    """The model was downloaded once; then it is removed, and the batch run once more."""
+    vicuna = KNOWN["vicuna-7b"]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    storage = tmp_path / "cache" / f"models--{vicuna.repository.replace('/', '--')}"
+    shutil.copytree(TINY, storage / "snapshots" / vicuna.revision)
+    run = [value.replace("tiny", "vicuna-7b") for value in RUN]
+    assert malmm(*run).code == 1
+    shutil.rmtree(storage)
+    done = malmm(*run, "--offline")
+    assert (done.code, "0 of 0 items done, 1 done before" in done.err) == (0, True), done.err
+    shutil.copy(SAMPLE, "videos/new.mp4")
+    done = malmm(*run, "--offline")
+    assert (done.code, "not fully downloaded" in done.err) == (1, True), done.err
 
 
 def test_retry_failed_tries_again(malmm, videos):

@@ -55,6 +55,13 @@ def test_how_a_run_ends_is_logged(malmm, videos, monkeypatch):
 
 def test_a_log_that_cannot_be_written(malmm, videos):
     done = malmm(*RUN[:-1], "no/run.log")
-    assert done.code == 1
-    assert done.err.startswith("error: no/run.log: cannot be written")
+    assert done.code == 2
+    error, hint = done.err.splitlines()
+    assert error == "error: no/run.log: no such folder: no"
+    assert "free up" not in hint
     assert malmm(*RUN[:-1], "videos").code != 0
+
+
+def test_what_needs_no_download_logs_none(malmm, videos):
+    malmm(*RUN)
+    assert not [text for _, text in logged() if "download" in text]

@@ -102,6 +102,11 @@ def test_an_input_that_does_not_exist_is_named_at_once(refused, tree, monkeypatc
     assert ("hint" in said) == bool(hint)
 
 
+def test_separated_by_nul_is_for_a_list(refused, tree):
+    command = ("batch", "videos", "-0", *FAST, "-o", "o.jsonl")
+    refused(*command, code=2, says="-0 applies to a list on stdin, but no INPUT is -", hint="-0")
+
+
 NAMES = "videos/a.mp4\nvideos/b ö 漢.mp4\n"
 
 

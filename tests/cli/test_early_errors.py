@@ -56,6 +56,7 @@ WRONG = [
     ((*TINY, "--frames"), 2, "'--frames'", "`malmm caption -h`"),
     ((*TINY, "--fames", "3"), 2, "--fames", "`malmm caption -h`"),
     (("caption",), 2, "VIDEO", "`malmm caption -h`"),
+    (("caption", "-dash.mp4"), 2, "No such option", "for the file, write ./-dash.mp4"),
     ((*TINY, "-o", "text.memory"), 2, "text.memory: exists", "--overwrite"),
 ]
 
@@ -65,7 +66,8 @@ def files(tmp_path):
     """A folder with a video, memory files that are damaged, and folders that are not models."""
     if not hasattr(os, "mkfifo"):
         pytest.skip("no named pipes here")
-    shutil.copy(SAMPLE, tmp_path / "clip.mp4")
+    for name in ("clip.mp4", "-dash.mp4"):
+        shutil.copy(SAMPLE, tmp_path / name)
     os.mkfifo(tmp_path / "pipe.mp4")
     raw = MEMORY.read_bytes()
     length = int.from_bytes(raw[:8], "little")

@@ -144,6 +144,12 @@ def test_questions_from_stdin_are_a_list_even_if_one_came(malmm, stdin):
     assert malmm("ask", "nope.mp4", "-", *FAST, "--json").out.startswith("[\n")
 
 
+def test_questions_in_utf_16(malmm, stdin):
+    stdin("what moves?\r\nwo ist 漢?\n".encode("utf-16"))
+    answers = json.loads(malmm("ask", SAMPLE, "-", *FAST, "--json").out)
+    assert [answer["question"] for answer in answers] == ["what moves?", "wo ist 漢?"]
+
+
 def test_stdin_stands_among_other_questions(malmm, stdin):
     stdin(b"two?\nthree?\n")
     answers = lines(malmm("ask", SAMPLE, "one?", "-", "four?", *FAST, "--format=jsonl").out)
@@ -157,7 +163,9 @@ def test_stdin_stands_among_other_questions(malmm, stdin):
         (b"\xef\xbb\xbf \n\n", ["-"], "no question on stdin"),
         (b"", ["what?", "-"], "no question on stdin"),
         (b"what?", ["-", "-"], "only once"),
-        ("what?\n".encode("utf-16"), ["-"], "not text in UTF-8"),
+        ("what?\n".encode("utf-16-le"), ["-"], "UTF-16 without a byte order mark"),
+        (b"wh\0at?\n", ["-"], "are not text"),
+        (b"w" * 70000, ["-"], "more than 65536 characters"),
         (b"caf\xe9?\n", ["-"], "is not valid in this system"),
     ],
 )

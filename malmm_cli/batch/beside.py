@@ -1,0 +1,75 @@
+"""Output beside the videos: the folder that holds them all is the output folder."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+
+from malmm_cli.batch.inputs import is_tasks
+from malmm_cli.batch.paths import OutputPaths, checked_paths, output_paths
+from malmm_cli.errors import UsageError
+from malmm_cli.formats import FORMATS
+from malmm_cli.text.words import known_names
+
+__all__ = ["chosen_paths"]
+
+RESULTS = ".malmm-batch.jsonl"
+
+
+def chosen_paths(
+    output: str, form: str | None, inputs: Sequence[str], *, beside: bool, overwrite: bool
+) -> OutputPaths:
+    """The paths of an output, or those beside the videos; UsageError unless it is one of the two.
+
+    Files beside videos may be a person's own subtitles: `overwrite`, which replaces files that
+    malmm did not write, is refused there.
+    """
+    if beside and output:
+        raise UsageError("-o and --beside exclude each other", hint="use only one of them")
+    if not beside and not output:
+        raise UsageError("no output given", hint="give -o FILE.jsonl, -o FOLDER/ or --beside")
+    if not beside:
+        return output_paths(output, form, inputs)
+    if overwrite:
+        raise UsageError(
+            "--overwrite and --beside exclude each other: it could replace files of yours",
+            hint="remove the files that are to be written again",
+        )
+    return _beside_paths(inputs, form)
+
+
+def _beside_paths(inputs: Sequence[str], form: str | None = None) -> OutputPaths:
+    """The paths of an output beside the videos: the folder that holds them is that of the output.
+
+    That is the input folder, the one of the files given, or the one that a pattern begins with.
+    Raises UsageError where the inputs have several, for lists and for files of tasks.
+    """
+    if form is not None and form not in FORMATS:
+        raise UsageError(f"unknown format {form!r}", hint=known_names(form, FORMATS))
+    for given in inputs:
+        if given == "-" or is_tasks(given):
+            raise UsageError(
+                f"--beside needs a folder, but {given} is a list",
+                hint="give the folder of the videos, or use -o FOLDER/",
+            )
+    folders = {os.path.abspath(_folder_of(given)): _folder_of(given) for given in inputs}
+    if len(folders) != 1:
+        raise UsageError(
+            f"--beside needs all videos below one folder, not {', '.join(folders.values())}",
+            hint="run it once for each folder, or use -o FOLDER/",
+        )
+    (folder,) = map(Path, folders.values())
+    return checked_paths(OutputPaths(folder / RESULTS, folder, form or "srt", beside=True))
+
+
+def _folder_of(given: str) -> str:
+    """A folder itself; that of a file; that of a pattern without the parts with wildcards."""
+    if os.path.isdir(given):
+        return given
+    parts = Path(given).parts[:-1]
+    if not os.path.lexists(given):
+        parts = tuple(takewhile(lambda part: not glob.has_magic(part), parts))
+    return str(Path(*parts))
