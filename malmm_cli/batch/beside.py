@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 
 from malmm_cli.batch.inputs import is_tasks
-from malmm_cli.batch.paths import OutputPaths, checked_paths, output_paths
+from malmm_cli.batch.lines import Line, read_lines
+from malmm_cli.batch.paths import SUFFIXES, OutputPaths, checked_paths, output_paths
 from malmm_cli.errors import UsageError
-from malmm_cli.formats import FORMATS
+from malmm_cli.formats import FORMATS, check_writable
 from malmm_cli.text.words import known_names
 
-__all__ = ["chosen_paths"]
+__all__ = ["chosen_paths", "own_files"]
 
 RESULTS = ".malmm-batch.jsonl"
 
@@ -45,16 +46,13 @@ def _beside_paths(inputs: Sequence[str], form: str | None = None) -> OutputPaths
     """The paths of an output beside the videos: the folder that holds them is that of the output.
 
     That is the input folder, the one of the files given, or the one that a pattern begins with.
-    Raises UsageError where the inputs have several, for lists and for files of tasks.
+    Raises UsageError where the inputs have several, for lists and for files of tasks, OutputError
+    where it is not writable.
     """
     if form is not None and form not in FORMATS:
         raise UsageError(f"unknown format {form!r}", hint=known_names(form, FORMATS))
-    for given in inputs:
-        if given == "-" or is_tasks(given):
-            raise UsageError(
-                f"--beside needs a folder, but {given} is a list",
-                hint="give the folder of the videos, or use -o FOLDER/",
-            )
+    if "-" in inputs:
+        raise _is_list("-")
     folders = {os.path.abspath(_folder_of(given)): _folder_of(given) for given in inputs}
     if len(folders) != 1:
         raise UsageError(
@@ -62,7 +60,32 @@ def _beside_paths(inputs: Sequence[str], form: str | None = None) -> OutputPaths
             hint="run it once for each folder, or use -o FOLDER/",
         )
     (folder,) = map(Path, folders.values())
-    return checked_paths(OutputPaths(folder / RESULTS, folder, form or "srt", beside=True))
+    paths = checked_paths(OutputPaths(folder / RESULTS, folder, form or "srt", beside=True))
+    if tasks := [given for given in inputs if is_tasks(given)]:
+        own = own_files(paths, read_lines(paths.results).kept)
+        for given in tasks:
+            if os.path.abspath(given) not in own:
+                raise _is_list(given)
+    if folder.is_dir():  # one that does not exist is named as an input
+        check_writable(paths.results, overwrite=True, read_back=True)
+    return paths
+
+
+def own_files(paths: OutputPaths, kept: Mapping[str, Line]) -> frozenset[str]:
+    """Absolute paths of files beside videos, in any format, that the lines stand for: no inputs."""
+    names = {line.name for line in kept.values() if line.name} if paths.beside else ()
+    return frozenset(
+        os.path.abspath(paths.base / f"{name}.{suffix}")
+        for name in names
+        for suffix in SUFFIXES.values()
+    )
+
+
+def _is_list(given: str) -> UsageError:
+    return UsageError(
+        f"--beside needs a folder, but {given} is a list",
+        hint="give the folder of the videos, or use -o FOLDER/",
+    )
 
 
 def _folder_of(given: str) -> str:

@@ -32,14 +32,17 @@ def find_tasks(
     patterns: Patterns = NO_PATTERNS,
     null: bool = False,
     known: Container[str] = (),
+    own: Container[str] = (),
 ) -> list[Task]:
     """A caption of each video, or the answer to each question; and the tasks of .jsonl files.
 
     The id of an item that comes from no file of tasks is its video, as seen from the folder `base`,
     and its question; each comes once. `patterns` and `null` are those of `find_videos`; files that
-    do not exist any more are accepted where their ids are `known`. Raises UsageError where nothing
-    is found, for an input that does not exist, and for an id that two tasks have.
+    do not exist any more are accepted where their ids are `known`; those at the absolute paths
+    `own` are malmm's and left out. Raises UsageError where nothing is found, for an input that does
+    not exist, and for an id that two tasks have.
     """
+    inputs = [given for given in inputs if os.path.abspath(given) not in own]
     named = [path for given in inputs if is_tasks(given) for path in _each(given)]
     others = [given for given in inputs if not is_tasks(given)]
     if questions and not others:
@@ -51,7 +54,7 @@ def find_tasks(
             raise missing(given)
     tasks: dict[str, Task] = {}
     found = find_videos(others, lines, events, patterns=patterns, null=null) if others else []
-    for video in found:
+    for video in (path for path in found if os.path.abspath(path) not in own):
         name = seen_from(base, video)
         for question in questions or (None,):
             key = name if question is None else f"{name}//{question}"

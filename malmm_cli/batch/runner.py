@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from malmm_cli import hub
 from malmm_cli.batch import cluster, loop, pool, worker
-from malmm_cli.batch.beside import chosen_paths
+from malmm_cli.batch.beside import chosen_paths, own_files
 from malmm_cli.batch.identity import Weights
 from malmm_cli.batch.inputs import find_tasks, folder_below
 from malmm_cli.batch.job import Engine
@@ -242,11 +242,13 @@ class _Batch:
         paths = chosen_paths(
             *(self.output, self.format, self.inputs), beside=self.beside, overwrite=self.overwrite
         )
+        kept = self._kept(paths).kept
         tasks = find_tasks(
             *(self.inputs, self.listed, self.questions, paths.base, events),
             patterns=self._patterns(),
             null=self.null,
-            known=self._kept(paths).kept,
+            known=kept,
+            own=own_files(paths, kept),
         )
         self._settings(tasks)
         return _Request(paths, tasks)

@@ -57,6 +57,18 @@ def test_the_folder_may_be_moved_and_named_otherwise(malmm, tree, monkeypatch):
     assert "3 done before" in malmm("batch", "**/*.m*", *FAST, "--beside").err
 
 
+@pytest.mark.parametrize("form", ["srt", "jsonl"])
+def test_files_it_wrote_are_no_inputs(malmm, tree, form):
+    """A shell's `videos/*.*` names them all; so does the pattern itself."""
+    form = ("--format", form)
+    malmm("batch", "videos/clip.mp4", *FAST, "--beside", *form)
+    named = sorted(str(path) for path in Path("videos").glob("clip.*"))
+    assert len(named) == 2
+    for inputs in (named, ["videos/*.*"]):
+        done = malmm("batch", *inputs, *FAST, "--beside", *form)
+        assert (done.code, "0 of 0 items done, 1 done before" in done.err) == (0, True), done.err
+
+
 def test_another_format(malmm, tree):
     assert malmm(*RUN, "--format", "text").code == 0
     assert written(".txt") == ["clip.txt", "sub/deep/clip-2.txt", "sub/deep/clip.txt"]
@@ -79,6 +91,7 @@ def test_a_file_of_somebody_else_stays(malmm, refused, tree):
         (["-", "--beside"], "--beside needs a folder, but - is a list"),
         (["tasks.jsonl", "--beside"], "--beside needs a folder, but tasks.jsonl is a list"),
         (["videos", "videos/sub", "--beside"], "--beside needs all videos below one folder"),
+        (["nowhere/a.mp4", "--beside"], "nowhere/a.mp4: no such file or folder"),
         (["videos", "--beside", "--format", "doc"], "unknown format 'doc'"),
     ],
 )
@@ -91,4 +104,4 @@ def test_what_is_refused(refused, tree, arguments, says):
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written_to(refused, tree):
     Path("videos").chmod(0o500)
-    refused(*RUN, code=1, says="cannot be locked", hint="")
+    refused(*RUN, code=1, says="the folder is not writable", hint="")
