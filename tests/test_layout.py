@@ -23,8 +23,8 @@ PACKAGE = REPOSITORY / "malmm_cli"
 # a file imports only modules listed below its own
 ORDER = [
     *("__main__", "cli", "bench", "doctor", "batch", "train", "evaluate", "pipeline"),
-    *("models", "datasets", "hub", "media", "memory", "checkpoints", "formats", "settings"),
-    *("files", "processes", "events", "types", "text", "errors"),
+    *("models", "datasets", "hub", "media", "memory", "checkpoints", "formats"),
+    *("calls", "settings", "arguments", "files", "processes", "events", "types", "text", "errors"),
 ]
 
 # beyond that order: modules that stay apart, and what only some may import

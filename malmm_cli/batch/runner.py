@@ -32,7 +32,8 @@ from malmm_cli.files.descriptors import allow
 from malmm_cli.files.fingerprint import folder_identity
 from malmm_cli.media.sandbox import Limits
 from malmm_cli.pipeline.defaults import defaults_of
-from malmm_cli.settings import Changes, Settings, by_kind, check_types
+from malmm_cli.processes.children import leave_import
+from malmm_cli.settings import Changes, Settings, by_kind
 from malmm_cli.types import Task
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Options(Changes, total=False):
     include: Sequence[str]
     exclude: Sequence[str]
     format: str | None
-    model: str
+    model: str | Path
     device: str
     dtype: str
     quantize: str | None
@@ -92,6 +93,7 @@ def run(
     where the model cannot be loaded, OutputError where results cannot be written. After Ctrl-C or
     an error, what was done is in the output, and the same call resumes.
     """
+    leave_import()
     return _batch(inputs, output, options).run(events)
 
 
@@ -103,8 +105,9 @@ def dry_run(
 
 
 def _batch(inputs: Inputs, output: str | Path, options: Options) -> _Batch:
-    check_types(options, Options)
     given: dict[str, Any] = {**options}
+    if "model" in given:
+        given["model"] = os.fspath(given["model"])
     own = {f.name: given.pop(f.name) for f in fields(_Batch) if f.name in given}
     for name, least in (("workers", 1), ("retry", 0), ("limit", 1)):
         if own.get(name) is not None and own[name] < least:

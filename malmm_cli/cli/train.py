@@ -88,7 +88,8 @@ def train(
     with said_by_first():
         options.settings("ask")  # refuses wrong values, as far as the model is known
         check_file(data)
-    from malmm_cli.train import Recipe, ToldElsewhereError, run
+    from malmm_cli.train import Recipe, ToldElsewhereError
+    from malmm_cli.train.job import run
 
     recipe = Recipe(
         steps=steps,

@@ -1,0 +1,60 @@
+"""Arguments of library calls: their names and types, compared with the call's own annotations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Unpack, get_args, get_origin, get_type_hints
+
+from malmm_cli.errors import ArgumentError
+
+__all__ = ["check_names", "check_types", "kinds"]
+
+Kinds = Mapping[str, tuple[Any, ...]]
+
+_CALLED = {str: "text", int: "an integer", float: "a number", bool: "True or False", Path: "a path"}
+
+
+@cache
+def kinds(annotated: Any) -> Kinds:
+    """The types that each argument of a call, or key of a TypedDict, may have.
+
+    Keyword arguments that a call declares as `**options: Unpack[Options]` are among them.
+    """
+    found: dict[str, tuple[Any, ...]] = {}
+    for name, hint in get_type_hints(annotated).items():
+        if get_origin(hint) is Unpack:
+            found |= kinds(get_args(hint)[0])
+        elif name != "return":
+            found[name] = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    return found
+
+
+def check_names(call: str, names: Collection[str], known: Collection[str]) -> None:
+    """Raise ArgumentError for a keyword argument that a call does not have."""
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, list(known), n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"it has {', '.join(known)}" if known else None
+            raise ArgumentError(f"{call} has no setting {name!r}{meant}", hint=hint)
+
+
+def check_types(values: Mapping[str, Any], known: Kinds) -> None:
+    """Raise ArgumentError for a value of another type than `kinds` says.
+
+    Only numbers, text, paths and None are compared.
+    """
+    for name, value in values.items():
+        allowed = known[name]
+        if not {*allowed} <= {*_CALLED, NoneType}:
+            continue
+        types = (*allowed, *([int] if float in allowed else []))
+        types += (os.PathLike,) if Path in allowed else ()
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in allowed):
+            wanted = " or ".join(_CALLED.get(kind, "None") for kind in allowed)
+            raise ArgumentError(f"{name} must be {wanted}, not {value!r}")
