@@ -40,7 +40,7 @@ def check_names(call: str, names: Collection[str], known: Collection[str]) -> No
         if name not in known:
             near = get_close_matches(name, list(known), n=1)
             meant = f"; did you mean {near[0]!r}?" if near else ""
-            hint = f"it has {', '.join(known)}" if known else None
+            hint = None if near else f"known: {', '.join(known)}"
             raise ArgumentError(f"{call} has no setting {name!r}{meant}", hint=hint)
 
 
@@ -56,5 +56,6 @@ def check_types(values: Mapping[str, Any], known: Kinds) -> None:
         types = (*allowed, *([int] if float in allowed else []))
         types += (os.PathLike,) if Path in allowed else ()
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in allowed):
-            wanted = " or ".join(_CALLED.get(kind, "None") for kind in allowed)
+            named = [kind for kind in allowed if not (kind is str and Path in allowed)]
+            wanted = " or ".join(_CALLED.get(kind, "None") for kind in named)
             raise ArgumentError(f"{name} must be {wanted}, not {value!r}")

@@ -39,20 +39,21 @@ BANK_POLICIES = ("mbc", "fifo")  # those that keep slots of earlier frames
 BANKS = ("both", "visual", "query", "none")
 
 
-Class = TypeVar("Class", bound=type)
+Class = TypeVar("Class")
 
 
-def _named(cls: Class) -> Class:
+def _named(cls: type[Class]) -> type[Class]:
     """Have a class refuse keyword arguments that it lacks by an ArgumentError."""
-    build: Any = cls.__init__
-    known = [name for name in cls.__init__.__annotations__ if name != "return"]
+    plain: Any = cls
+    build = plain.__init__
+    known = [name for name in build.__annotations__ if name != "return"]
 
     @wraps(build)
     def checked(self: object, *positional: Any, **named: Any) -> None:
         check_names(f"{cls.__name__}()", named, known)
         build(self, *positional, **named)
 
-    cls.__init__ = checked
+    plain.__init__ = checked
     return cls
 
 

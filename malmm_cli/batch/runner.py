@@ -114,10 +114,13 @@ def _batch(inputs: Inputs, output: str | Path, options: Options) -> _Batch:
             raise UsageError(f"{name} must be at least {least}, not {own[name]}")
     if not (own.get("timeout") is None or own["timeout"] > 0):
         raise UsageError(f"timeout must be above 0, not {own['timeout']}")
-    if isinstance(own.get("questions"), str):
-        own["questions"] = [own["questions"]]
+    for name in ("questions", "include", "exclude"):
+        if isinstance(own.get(name), str):
+            own[name] = [own[name]]
     for name, kind, kinds in (
         ("questions", list | tuple, "a list of strings"),
+        ("include", list | tuple, "a list of patterns"),
+        ("exclude", list | tuple, "a list of patterns"),
         ("listed", Iterable, "paths"),
         ("limits", Limits, "Limits"),
     ):

@@ -10,7 +10,7 @@ from malmm_cli.events import SILENT, Events
 from malmm_cli.models.base import Context, VideoModel
 from malmm_cli.models.capacity import answers_at_once
 from malmm_cli.models.device import Clock
-from malmm_cli.pipeline.features import Video, path_of
+from malmm_cli.pipeline.features import Video, VideoFeatures, path_of
 from malmm_cli.pipeline.given import ModelGiven, given
 from malmm_cli.pipeline.loading import Model, capacity
 from malmm_cli.pipeline.memory_file import is_memory_file, read_memory_file, recall
@@ -88,7 +88,7 @@ def answered(
 
 @capacity()
 def _results(
-    video: Video,
+    video: Video | VideoFeatures,
     prompts: list[str],
     questions: Sequence[str | None],
     model: Model,

@@ -48,7 +48,7 @@ def given(
     """
     check_video(video)
     check_model(model)
-    path = path_of(video) if isinstance(video, Video) else video.info.path
+    path = path_of(video)
     kept = is_memory_file(path)
     if kept:
         _check_free(path, changes)
