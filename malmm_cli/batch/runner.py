@@ -126,14 +126,12 @@ def _batch(inputs: Inputs, output: str | Path, options: Options) -> _Batch:
     ):
         if name in own and not isinstance(own[name], kind):
             raise UsageError(f"{name} must be {kinds}, not {own[name]!r}")
-    if not isinstance(output, str | os.PathLike):
-        raise UsageError(f"output must be a path, not {output!r}")
     several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-    if not isinstance(several, list | tuple):
+    paths = isinstance(several, list | tuple) and all(
+        isinstance(one, str | os.PathLike) for one in several
+    )
+    if not paths:
         raise UsageError(f"inputs must be paths, not {inputs!r}")
-    for one in several:
-        if not isinstance(one, str | os.PathLike):
-            raise UsageError(f"inputs must be paths, not {one!r}")
     return _Batch([os.fspath(one) for one in several], os.fspath(output), given, **own)
 
 
