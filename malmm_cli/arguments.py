@@ -12,7 +12,7 @@ from typing import Any, Unpack, get_args, get_origin, get_type_hints
 
 from malmm_cli.errors import ArgumentError
 
-__all__ = ["check_names", "check_types", "kinds"]
+__all__ = ["check_names", "check_types", "hints", "kinds"]
 
 Kinds = Mapping[str, tuple[Any, ...]]
 
@@ -20,18 +20,25 @@ _CALLED = {str: "text", int: "an integer", float: "a number", bool: "True or Fal
 
 
 @cache
-def kinds(annotated: Any) -> Kinds:
-    """The types that each argument of a call, or key of a TypedDict, may have.
+def hints(annotated: Any) -> Mapping[str, Any]:
+    """The annotation of each argument of a call, or key of a TypedDict.
 
     Keyword arguments that a call declares as `**options: Unpack[Options]` are among them.
     """
-    found: dict[str, tuple[Any, ...]] = {}
+    found: dict[str, Any] = {}
     for name, hint in get_type_hints(annotated).items():
         if get_origin(hint) is Unpack:
-            found |= kinds(get_args(hint)[0])
+            found |= hints(get_args(hint)[0])
         elif name != "return":
-            found[name] = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+            found[name] = hint
     return found
+
+
+@cache
+def kinds(annotated: Any) -> Kinds:
+    """The types that each of `hints` allows."""
+    found = hints(annotated).items()
+    return {name: get_args(h) if isinstance(h, UnionType) else (h,) for name, h in found}
 
 
 def check_names(call: str, names: Collection[str], known: Collection[str]) -> None:

@@ -7,13 +7,13 @@ become arguments: "--max-new-tokens 0" is `max_new_tokens=0` there.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from typing import Any, TypeVar
 
-from malmm_cli.arguments import check_names, check_types, kinds
+from malmm_cli.arguments import check_names, check_types, hints, kinds
 from malmm_cli.errors import ArgumentError, MalmmError
 from malmm_cli.events import Events
 from malmm_cli.settings import BANKS, DECODERS, POLICIES
@@ -37,6 +37,7 @@ _SWITCHES = {
 # what commands are called here, and the names of arguments in their usage
 _PHRASES = {
     "the --max-… options of `malmm batch`": "limits=Limits(…)",
+    "another file with -o": "another file",  # which argument names it, differs
     "malmm remember VIDEO -o FILE": "malmm_cli.remember(video).write(file)",
     r"`malmm batch (.+)`": r'malmm_cli.batch.run("\1", …)',
     "no INPUT is one": "no input is one",
@@ -59,7 +60,8 @@ _OPTION = re.compile(
 def public(call: Call, name: str | None = None) -> Call:
     """Return a call that checks its arguments first; `name` is what callers know it by.
 
-    A wrong one is an ArgumentError, and errors name arguments in place of options.
+    A wrong one is an ArgumentError, and errors name arguments in place of options. The signature
+    has every keyword by its name, for `help` and for the completion of notebooks.
     """
     shown, form = f"{name or call.__name__}()", signature(call)
 
@@ -70,7 +72,25 @@ def public(call: Call, name: str | None = None) -> Call:
             found = call(*positional, **named)
         return _iterated(found) if isinstance(found, Generator) else found
 
+    checked.__signature__ = _spelled_out(form, hints(call))  # type: ignore[attr-defined]
     return checked  # type: ignore[return-value]
+
+
+class _Default:
+    """Stands for the default of a keyword that may be left out: that of the model, or none."""
+
+    def __repr__(self) -> str:
+        return "<default>"
+
+
+def _spelled_out(form: Signature, annotations: Mapping[str, Any]) -> Signature:
+    """The signature with `annotations` and a parameter for each keyword that ** stands for."""
+    own = [p for p in form.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
+    spelled = [p.replace(annotation=annotations.get(p.name, p.annotation)) for p in own]
+    for name in [name for name in annotations if name not in form.parameters]:
+        kind, default = Parameter.KEYWORD_ONLY, _Default()
+        spelled.append(Parameter(name, kind, default=default, annotation=annotations[name]))
+    return form.replace(parameters=spelled)
 
 
 def _check(

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import pydoc
 import re
 import subprocess
 import sys
@@ -132,7 +133,7 @@ def test_errors_name_arguments(tiny, changes, says, hint):
         ("a smaller --memory or another --model", "a smaller memory or another model"),
         (
             "use --overwrite, or another file with -o",
-            "use overwrite=True, or another file with output",
+            "use overwrite=True, or another file",
         ),
         ("--quantize makes them smaller", "quantize makes them smaller"),
         ("fits: --quantize 8bit --dtype float16", 'fits: quantize="8bit", dtype="float16"'),
@@ -193,12 +194,13 @@ def test_frames(tmp_path):
     assert [frame.seconds for frame in seen.frames] == [0.0, 30.0, 59.95]
     assert {(frame.width, frame.height) for frame in seen.frames} == {(320, 240)}
     assert sorted(path.name for path in (tmp_path / "all").iterdir())[-1] == "00002.png"
-    assert Image.open(tmp_path / "a.png").width > 320
+    with Image.open(tmp_path / "a.png") as sheet:
+        assert sheet.width > 320
     found = json.loads(json.dumps(seen.to_dict()))
     assert [frame["seconds"] for frame in found["frames"]] == [0.0, 30.0, 59.95]
-    assert len(malmm_cli.frames(SAMPLE, start="0:10", end=12, fps=1).frames) == 2
+    assert len(malmm_cli.frames(SAMPLE, start="0:10", end=12, fps=1).frames) == 3
     error = refused(malmm_cli.frames, SAMPLE, frames=3, sheet=tmp_path / "a.png")
-    assert error.hint == "use overwrite=True, or choose another file with sheet"
+    assert error.hint == "use overwrite=True, or choose another file"
 
 
 def test_a_script_without_a_guard_is_told_once(tmp_path):
@@ -224,15 +226,24 @@ except malmm_cli.UsageError as error:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_an_editor_completes_every_argument(name):
-    """Real parameters, or keywords of a TypedDict, each of them typed and documented."""
+    """Real parameters, or for type checkers keywords of a TypedDict."""
     call = CALLS[name]
-    hints = typing.get_type_hints(call)
-    for parameter in inspect.signature(call).parameters.values():
-        assert parameter.annotation is not inspect.Parameter.empty
+    shown = inspect.signature(call).parameters.values()
+    assert not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in shown)
+    assert not any(parameter.annotation is inspect.Parameter.empty for parameter in shown)
+    names = {parameter.name for parameter in shown}
+    hints = typing.get_type_hints(call.__wrapped__)
+    for parameter in inspect.signature(call.__wrapped__).parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             (keywords,) = typing.get_args(hints[parameter.name])
             assert typing.is_typeddict(keywords)
-    assert inspect.getdoc(call)
+            assert {*keywords.__annotations__} <= names
+
+
+def test_help_shows_keywords_by_name():
+    text = pydoc.plain(pydoc.render_doc(malmm_cli.caption))
+    assert "frames: int | None = <default>" in text
+    assert " at 0x" not in text
 
 
 def test_the_keywords_of_a_batch_are_those_of_a_caption_and_more():

@@ -31,9 +31,13 @@ def caption(
 ) -> Result:
     """One text about a video or a memory file.
 
-    `model` is a loaded one, or the name or folder of one that is loaded for this call; a memory
-    file brings its own. `changes` are changes to `settings`, by default those of the model for
-    captions. With one beam, `events.text` gets the text piece by piece as it is generated.
+    `model` is a loaded one, or the name or folder of one that is loaded for this call alone; None
+    is vicuna-7b or, for a memory file, the model that made it. All other keywords are changes to
+    `settings`, which by default are those of the model for captions; times may be text, "0:10".
+    With one beam, `events.text` gets the text piece by piece as it is generated.
+
+    Raises UsageError for arguments that will not do (ArgumentError for their names and types),
+    MediaError for the video, ModelError and CapacityError for the model.
     """
     opened, model, settings = given("caption", video, model, settings, events, changes)
     prompts = [settings.prompt]
