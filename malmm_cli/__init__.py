@@ -105,4 +105,4 @@ def __getattr__(name: str) -> Any:
         return found
     from malmm_cli.calls import public
 
-    return public(found)
+    return globals().setdefault(name, public(found))

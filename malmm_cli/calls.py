@@ -72,6 +72,8 @@ def public(call: Call, name: str | None = None) -> Call:
             found = call(*positional, **named)
         return _iterated(found) if isinstance(found, Generator) else found
 
+    # where callers find it, and pickle too
+    checked.__module__ = ".".join(["malmm_cli", *shown.split(".")[:-1]])
     checked.__signature__ = _spelled_out(form, hints(call))  # type: ignore[attr-defined]
     return checked  # type: ignore[return-value]
 

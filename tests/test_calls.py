@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import pickle
 import pydoc
 import re
 import subprocess
@@ -238,6 +239,11 @@ def test_an_editor_completes_every_argument(name):
             (keywords,) = typing.get_args(hints[parameter.name])
             assert typing.is_typeddict(keywords)
             assert {*keywords.__annotations__} <= names
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_can_be_sent_to_another_process(name):
+    assert pickle.loads(pickle.dumps(CALLS[name])) is CALLS[name]
 
 
 def test_help_shows_keywords_by_name():

@@ -31,4 +31,4 @@ def __getattr__(name: str) -> Any:
         return found
     from malmm_cli.calls import public
 
-    return public(found, f"batch.{name}")
+    return globals().setdefault(name, public(found, f"batch.{name}"))

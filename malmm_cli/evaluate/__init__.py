@@ -24,4 +24,4 @@ def __getattr__(name: str) -> Any:
         return found
     from malmm_cli.calls import public
 
-    return public(found, f"evaluate.{name}")
+    return globals().setdefault(name, public(found, f"evaluate.{name}"))
