@@ -112,9 +112,8 @@ def _check(
         if parameter.kind is Parameter.VAR_KEYWORD:
             given |= given.pop(name, {})
     check_types({name: value for name, value in given.items() if name in known}, known)
-    events = given.get("events")
-    if events is not None and not isinstance(events, Events):
-        raise ArgumentError(f"events must be malmm_cli.Events, not {events!r}")
+    if "events" in given and not isinstance(given["events"], Events):
+        raise ArgumentError(f"events must be malmm_cli.Events, not {given['events']!r}")
 
 
 @contextmanager
