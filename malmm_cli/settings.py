@@ -104,7 +104,7 @@ class Sampling:
             raise UsageError(f"--fps {fps:g}: must be a number above 0")
         if most is not None and most < 1:
             raise UsageError(f"--max-frames {most}: must be at least 1")
-        if most is not None and fps is None:
+        if most is not None and frames is not None:
             raise UsageError("--max-frames needs --fps", hint="use --frames instead")
         if start is not None and not start >= 0:
             raise UsageError(f"--from {start:g}: must be 0 or more (the first frame is at 0)")
