@@ -2,8 +2,8 @@
 
 import malmm_cli
 
-model = malmm_cli.load("tiny")
-print(malmm_cli.caption("video.mp4", model=model).text)
+print(malmm_cli.caption("video.mp4", model="tiny").text)
+model = malmm_cli.load("tiny")  # once, for several calls
 for answer in malmm_cli.ask("video.mp4", ["what moves?", "where to?"], model=model):
     print(answer.question, answer.text)
 
@@ -18,29 +18,52 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from malmm_cli import batch, evaluate, train
-    from malmm_cli.errors import MalmmError
+    from malmm_cli.errors import (
+        ArgumentError,
+        CapacityError,
+        MalmmError,
+        MediaError,
+        ModelError,
+        OutputError,
+        UsageError,
+    )
     from malmm_cli.events import Events
+    from malmm_cli.media.contact_sheet import FrameInfo, Frames
     from malmm_cli.pipeline.answer import ask, caption
+    from malmm_cli.pipeline.frames import frames
     from malmm_cli.pipeline.loading import Model, load
     from malmm_cli.pipeline.memory_file import MemoryFile, remember
     from malmm_cli.pipeline.watch import Watched, watch
-    from malmm_cli.settings import Settings
-    from malmm_cli.types import Result, Segment, Task
+    from malmm_cli.settings import Decoding, MemoryOptions, Sampling, Settings
+    from malmm_cli.types import MediaInfo, Result, Segment, Task
 
 __all__ = [
+    "ArgumentError",
+    "CapacityError",
+    "Decoding",
     "Events",
+    "FrameInfo",
+    "Frames",
     "MalmmError",
+    "MediaError",
+    "MediaInfo",
     "MemoryFile",
+    "MemoryOptions",
     "Model",
+    "ModelError",
+    "OutputError",
     "Result",
+    "Sampling",
     "Segment",
     "Settings",
     "Task",
+    "UsageError",
     "Watched",
     "ask",
     "batch",
     "caption",
     "evaluate",
+    "frames",
     "load",
     "remember",
     "train",
@@ -48,16 +71,20 @@ __all__ = [
 ]
 __version__ = "0.2.0"
 
+_CALLS = ("ask", "caption", "frames", "load", "remember", "watch")
 _PACKAGES = ("batch", "evaluate", "train")
 _HOMES = {
     **dict.fromkeys(("ask", "caption"), "pipeline.answer"),
     **dict.fromkeys(("Model", "load"), "pipeline.loading"),
     **dict.fromkeys(("MemoryFile", "remember"), "pipeline.memory_file"),
     **dict.fromkeys(("Watched", "watch"), "pipeline.watch"),
-    **dict.fromkeys(("Result", "Segment", "Task"), "types"),
+    **dict.fromkeys(("FrameInfo", "Frames"), "media.contact_sheet"),
+    **dict.fromkeys(("MediaInfo", "Result", "Segment", "Task"), "types"),
+    **dict.fromkeys(("Decoding", "MemoryOptions", "Sampling", "Settings"), "settings"),
+    **dict.fromkeys(("ArgumentError", "CapacityError", "MalmmError", "MediaError"), "errors"),
+    **dict.fromkeys(("ModelError", "OutputError", "UsageError"), "errors"),
     "Events": "events",
-    "MalmmError": "errors",
-    "Settings": "settings",
+    "frames": "pipeline.frames",
 }
 
 
@@ -73,4 +100,9 @@ def __getattr__(name: str) -> Any:
 
     if name in _PACKAGES:
         return import_module(f"{__name__}.{name}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name not in _CALLS:
+        return found
+    from malmm_cli.calls import public
+
+    return globals().setdefault(name, public(found))

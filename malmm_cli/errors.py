@@ -2,6 +2,7 @@
 
 MalmmError
 ├── UsageError     wrong option, name or value                     exit 2
+│   └── ArgumentError  also a TypeError: no such argument, or a value of another type
 ├── MediaError     a file that cannot be used as a video           exit 2
 ├── OutputError    a result that cannot be written                 exit 1
 ├── ModelError     model files missing, broken or of another kind  exit 1
@@ -11,7 +12,8 @@ MalmmError
 from __future__ import annotations
 
 __all__ = [
-    *("CapacityError", "MalmmError", "MediaError", "ModelError", "OutputError", "UsageError"),
+    *("ArgumentError", "CapacityError", "MalmmError", "MediaError", "ModelError", "OutputError"),
+    "UsageError",
     "first_line",
 ]
 
@@ -35,6 +37,10 @@ class UsageError(MalmmError):
     """A wrong option, name or value."""
 
     exit_code = 2
+
+
+class ArgumentError(UsageError, TypeError):
+    """A library call has no such argument, or not of this type; a TypeError too, as in Python."""
 
 
 class MediaError(MalmmError):

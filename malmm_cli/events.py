@@ -18,6 +18,9 @@ class Events:
     Ctrl-C does: what was finished before is kept.
     """
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     @property
     def streams(self) -> bool:
         """Whether `text` is wanted: by default, whether a subclass overrides it."""

@@ -6,14 +6,13 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cache
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, TypedDict, Unpack, get_args, get_type_hints
+from functools import wraps
+from typing import Any, TypedDict, TypeVar, Unpack
 
+from malmm_cli.arguments import check_names, check_types, kinds
 from malmm_cli.errors import UsageError
 from malmm_cli.text.clock import parse_seconds
-from malmm_cli.text.words import known_names, nearest
+from malmm_cli.text.words import known_names
 
 __all__ = [
     "BANKS",
@@ -29,7 +28,7 @@ __all__ = [
     "by_kind",
     "changed",
     "check_paths",
-    "check_types",
+    "check_questions",
     "flag",
     "prompts_for",
 ]
@@ -40,6 +39,25 @@ BANK_POLICIES = ("mbc", "fifo")  # those that keep slots of earlier frames
 BANKS = ("both", "visual", "query", "none")
 
 
+Class = TypeVar("Class")
+
+
+def _named(cls: type[Class]) -> type[Class]:
+    """Have a class refuse keyword arguments that it lacks by an ArgumentError."""
+    plain: Any = cls
+    build = plain.__init__
+    known = [name for name in build.__annotations__ if name != "return"]
+
+    @wraps(build)
+    def checked(self: object, *positional: Any, **named: Any) -> None:
+        check_names(f"{cls.__name__}()", named, known)
+        build(self, *positional, **named)
+
+    plain.__init__ = checked
+    return cls
+
+
+@_named
 @dataclass(frozen=True)
 class Decoding:
     """How the language model is searched; the reference's values for captions.
@@ -58,6 +76,7 @@ class Decoding:
     seed: int | None = None
 
 
+@_named
 @dataclass(frozen=True)
 class Sampling:
     """Which frames to look at.
@@ -85,12 +104,15 @@ class Sampling:
             raise UsageError(f"--fps {fps:g}: must be a number above 0")
         if most is not None and most < 1:
             raise UsageError(f"--max-frames {most}: must be at least 1")
+        if most is not None and frames is not None:
+            raise UsageError("--max-frames needs --fps", hint="use --frames instead")
         if start is not None and not start >= 0:
             raise UsageError(f"--from {start:g}: must be 0 or more (the first frame is at 0)")
         if end is not None and not end > (start or 0.0):
             raise UsageError(f"--to {end:g} s must come after --from {start or 0:g} s")
 
 
+@_named
 @dataclass(frozen=True)
 class MemoryOptions:
     """How a video is remembered: `length` slots in each bank, 0 for no memory."""
@@ -124,6 +146,7 @@ class MemoryOptions:
         return replace(self, length=min(self.length, frames))
 
 
+@_named
 @dataclass(frozen=True)
 class Settings:
     """What decides a result; the `prompt` has {} in place of a question."""
@@ -174,9 +197,13 @@ class Defaults:
     policies: tuple[str, ...]
     banks: tuple[str, ...]
 
-    def settings(self, task: str, **changes: Unpack[Changes]) -> Settings:
-        """Return the settings of a task, changed; UsageError for what the family lacks."""
-        return self.checked(changed(self.tasks[task], **changes))
+    def settings(
+        self, task: str, settings: Settings | None = None, **changes: Unpack[Changes]
+    ) -> Settings:
+        """Return settings, or those of a task, changed; UsageError for what the family lacks."""
+        if task not in self.tasks:
+            raise UsageError(f"unknown task {task!r}", hint=known_names(str(task), self.tasks))
+        return self.checked(changed(settings or self.tasks[task], **changes))
 
     def checked(self, settings: Settings) -> Settings:
         """Return settings that the family has; UsageError for others."""
@@ -196,14 +223,15 @@ class Defaults:
 def changed(settings: Settings, **changes: Any) -> Settings:
     """Return settings with some values changed; UsageError for what `Changes` does not allow."""
     _check_given(settings)
-    check_types(changes, Changes)
+    check_names("settings()", changes, kinds(Changes))
+    check_types(changes, kinds(Changes))
     if changes.get("fps") is not None and "frames" not in changes:
         changes["frames"] = None
     if "memory" in changes:
         changes["length"] = changes.pop("memory")
     for name in ("start", "end"):
         if isinstance(changes.get(name), str):
-            changes[name] = parse_seconds(name, changes[name])
+            changes[name] = parse_seconds(flag(name), changes[name])
     parts: dict[str, Any] = {}
     for name in ("sampling", "memory", "decoding"):
         part = getattr(settings, name)
@@ -229,10 +257,15 @@ def by_kind(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
     return ({**changes}, plain) if for_questions else (plain, {**changes})
 
 
-def prompts_for(questions: Sequence[str], settings: Settings) -> list[str]:
-    """The prompt of each question; UsageError for one that is empty or has no place in it."""
+def check_questions(questions: object) -> None:
+    """Raise UsageError for what is no list of strings."""
     if not isinstance(questions, list | tuple) or not all(isinstance(q, str) for q in questions):
         raise UsageError(f"questions must be a list of strings, not {questions!r}")
+
+
+def prompts_for(questions: Sequence[str], settings: Settings) -> list[str]:
+    """The prompt of each question; UsageError for one that is empty or has no place in it."""
+    check_questions(questions)
     if not questions or not all(question.strip() for question in questions):
         raise UsageError("a question is empty", hint='ask, for example, "what does she add?"')
     for question in questions:
@@ -240,35 +273,6 @@ def prompts_for(questions: Sequence[str], settings: Settings) -> list[str]:
     if "{}" not in settings.prompt:
         raise UsageError(f"the prompt {settings.prompt!r} has no {{}} where the question goes")
     return [settings.prompt.replace("{}", question) for question in questions]
-
-
-@cache
-def _kinds(options: type) -> dict[str, tuple[Any, ...]]:
-    """The types that each option of a TypedDict may have."""
-    hints = get_type_hints(options).items()
-    return {name: get_args(h) if isinstance(h, UnionType) else (h,) for name, h in hints}
-
-
-_CALLED = {str: "text", int: "an integer", float: "a number", bool: "True or False", Path: "a path"}
-
-
-def check_types(values: Mapping[str, Any], options: type) -> None:
-    """Raise UsageError for a name that the TypedDict `options` lacks, or a value of another type.
-
-    Only numbers, text, paths and None are compared.
-    """
-    known = _kinds(options)
-    for name, value in values.items():
-        if name not in known:
-            hint = f"{nearest(name, known)}known: {', '.join(known)}"
-            raise UsageError(f"unknown option {name!r}", hint=hint)
-        kinds = known[name]
-        if not {*kinds} <= {*_CALLED, NoneType}:
-            continue
-        allowed = (*kinds, int) if float in kinds else kinds
-        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds):
-            wanted = " or ".join(_CALLED.get(kind, "None") for kind in kinds)
-            raise UsageError(f"{name} must be {wanted}, not {value!r}")
 
 
 def check_paths(*, optional: bool = False, **paths: object) -> None:
@@ -289,7 +293,7 @@ def _check_given(settings: object) -> None:
             raise UsageError(f"settings.{name} must be {kind.__name__}, not {part!r}")
         given |= vars(part)
     given["memory"] = given.pop("length")
-    check_types(given, Changes)
+    check_types(given, kinds(Changes))
 
 
 def _check(settings: Settings) -> None:

@@ -40,5 +40,5 @@ def test_what_is_no_time(text):
 def test_python_takes_the_same_times():
     settings = changed(CAPTION, start="0:10", end="1m30s")
     assert (settings.sampling.start, settings.sampling.end) == (10.0, 90.0)
-    with pytest.raises(UsageError, match="start x: give seconds"):
+    with pytest.raises(UsageError, match="--from x: give seconds"):
         changed(CAPTION, start="x")

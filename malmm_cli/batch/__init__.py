@@ -26,4 +26,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from malmm_cli.batch import runner, summary
 
-    return getattr(summary if name in summary.__all__ else runner, name)
+    found = getattr(summary if name in summary.__all__ else runner, name)
+    if name not in ("dry_run", "run"):
+        return found
+    from malmm_cli.calls import public
+
+    return globals().setdefault(name, public(found, f"batch.{name}"))

@@ -14,9 +14,9 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from malmm_cli.batch.job import Job, Outcome, Work, as_malmm_error, failed
-from malmm_cli.errors import MalmmError, MediaError, ModelError
+from malmm_cli.errors import MalmmError, MediaError, ModelError, UsageError
 from malmm_cli.events import SILENT, Events
-from malmm_cli.processes.children import begin_apart, exit_of, start_apart
+from malmm_cli.processes.children import UNGUARDED, begin_apart, exit_of, start_apart
 from malmm_cli.processes.ending import kill_tree
 
 __all__ = ["GRACE", "Start", "crashed", "late", "run"]
@@ -87,8 +87,13 @@ class _Slot:
         try:
             said: Any = self.talk.recv()
         except (EOFError, OSError):
-            how = exit_of(self._process)
+            how, code = exit_of(self._process), self._process.exitcode
             self.stop()
+            if begun == math.inf and code == UNGUARDED:
+                raise UsageError(
+                    "batch.run() starts workers, which import this script and would run it again",
+                    hint='put the call below `if __name__ == "__main__":`',
+                ) from None
             if begun == math.inf:  # it had only started
                 raise ModelError(f"the model could not be loaded: {how}") from None
             return job, failed(job, crashed(job, how), time.monotonic() - begun)

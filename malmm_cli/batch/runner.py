@@ -32,7 +32,8 @@ from malmm_cli.events import SILENT, Events
 from malmm_cli.files.descriptors import allow
 from malmm_cli.media.sandbox import Limits
 from malmm_cli.pipeline.defaults import defaults_of
-from malmm_cli.settings import Changes, Settings, by_kind, check_types
+from malmm_cli.processes.children import leave_import
+from malmm_cli.settings import Changes, Settings, by_kind
 from malmm_cli.types import Task
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Options(Changes, total=False):
     include: Sequence[str]
     exclude: Sequence[str]
     format: str | None
-    model: str
+    model: str | Path
     device: str
     dtype: str
     quantize: str | None
@@ -94,6 +95,7 @@ def run(
     where the model cannot be loaded, OutputError where results cannot be written. After Ctrl-C or
     an error, what was done is in the output, and the same call resumes.
     """
+    leave_import()
     return _batch(inputs, output, options).run(events)
 
 
@@ -105,31 +107,33 @@ def dry_run(
 
 
 def _batch(inputs: Inputs, output: str | Path, options: Options) -> _Batch:
-    check_types(options, Options)
     given: dict[str, Any] = {**options}
+    if "model" in given:
+        given["model"] = os.fspath(given["model"])
     own = {f.name: given.pop(f.name) for f in fields(_Batch) if f.name in given}
     for name, least in (("workers", 1), ("retry", 0), ("limit", 1)):
         if own.get(name) is not None and own[name] < least:
             raise UsageError(f"{name} must be at least {least}, not {own[name]}")
     if not (own.get("timeout") is None or own["timeout"] > 0):
         raise UsageError(f"timeout must be above 0, not {own['timeout']}")
-    if isinstance(own.get("questions"), str):
-        own["questions"] = [own["questions"]]
+    for name in ("questions", "include", "exclude"):
+        if isinstance(own.get(name), str):
+            own[name] = [own[name]]
     for name, kind, kinds in (
         ("questions", list | tuple, "a list of strings"),
+        ("include", list | tuple, "a list of patterns"),
+        ("exclude", list | tuple, "a list of patterns"),
         ("listed", Iterable, "paths"),
         ("limits", Limits, "Limits"),
     ):
         if name in own and not isinstance(own[name], kind):
             raise UsageError(f"{name} must be {kinds}, not {own[name]!r}")
-    if not isinstance(output, str | os.PathLike):
-        raise UsageError(f"output must be a path, not {output!r}")
     several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-    if not isinstance(several, list | tuple):
+    paths = isinstance(several, list | tuple) and all(
+        isinstance(one, str | os.PathLike) for one in several
+    )
+    if not paths:
         raise UsageError(f"inputs must be paths, not {inputs!r}")
-    for one in several:
-        if not isinstance(one, str | os.PathLike):
-            raise UsageError(f"inputs must be paths, not {one!r}")
     return _Batch([os.fspath(one) for one in several], os.fspath(output), given, **own)
 
 

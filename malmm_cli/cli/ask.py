@@ -53,7 +53,7 @@ def ask(
         with failing(add, video, "ask", len(questions)):
             (opened,) = probed(options, [video], settings)
         model = load_model(options)
-        settings = model.settings("ask", **options.changes())
+        settings = model.defaults.settings("ask", **options.changes())
         from malmm_cli.pipeline.answer import ask
 
         streams = not several and streams_words(options, settings)

@@ -168,13 +168,13 @@ def batch(
     find . -name "*.mp4" | malmm batch - -o captions.jsonl --timeout 600 --retry 1
     """
     arguments = options.for_batch()
-    from malmm_cli import batch as batches
+    from malmm_cli.batch import runner
 
     if options.dry_run:
-        _print_dry_run(batches.dry_run(inputs, output, events=Terminal.of(options), **arguments))
+        _print_dry_run(runner.dry_run(inputs, output, events=Terminal.of(options), **arguments))
         return
     with logged(Terminal.of(options), options.log) as events:
-        summary = batches.run(inputs, output, events=events, **arguments)
+        summary = runner.run(inputs, output, events=events, **arguments)
     if not options.quiet:
         _print_summary(summary)
     if not summary.complete:

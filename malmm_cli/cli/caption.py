@@ -40,7 +40,7 @@ def caption(
         with failing(add, videos[0], "caption"):
             opened = probed(options, videos, settings)
         model = load_model(options)
-        settings = model.settings("caption", **options.changes())
+        settings = model.defaults.settings("caption", **options.changes())
         from malmm_cli.batch.job import attempt
         from malmm_cli.pipeline.answer import caption
 

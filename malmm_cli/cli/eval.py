@@ -86,7 +86,7 @@ def evaluate(
     malmm eval msvd/annotation --format-in msvd-qa --videos MSVD/videos
     """
     data = _file_of(data, format_in)
-    from malmm_cli import evaluate as evaluation
+    from malmm_cli.evaluate import runner as evaluation
 
     arguments = _shared(options) | {"choices": choices, "limit": limit}
     arguments |= {"format": format_in, "videos": videos, "split": split, "task": task}

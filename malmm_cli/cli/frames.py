@@ -55,7 +55,7 @@ def frames(
     """
     settings = options.settings("caption")
     form = _form(options, sheet)
-    from malmm_cli.formats import check_new_folder, check_writable, frames_as_json
+    from malmm_cli.formats import check_new_folder, check_writable
     from malmm_cli.media import contact_sheet
 
     if sheet:
@@ -64,8 +64,7 @@ def frames(
         check_new_folder(dump)
     seen = contact_sheet.look(video, settings, sheet=sheet, dump=dump)
     if form == "json":
-        content = frames_as_json(seen.info, seen.frames, seen.warnings)
-        emit(to_json(content, indent=2) + "\n")
+        emit(to_json(seen.to_dict(), indent=2) + "\n")
     else:
         emit("".join(f"{seconds:.3f}\n" for seconds, *_ in seen.frames))
     for warning in seen.warnings:

@@ -88,7 +88,7 @@ def train(
     with said_by_first():
         options.settings("ask")  # refuses wrong values, as far as the model is known
         check_file(data)
-    from malmm_cli.train import Recipe, ToldElsewhereError, run
+    from malmm_cli.train import Recipe, ToldElsewhereError, job
 
     recipe = Recipe(
         steps=steps,
@@ -108,7 +108,7 @@ def train(
         shared = _shared(options)
     own: dict[str, Any] = {"validation": validation, "save_every": save_every, "cache": cache}
     try:
-        run(data, output, recipe=recipe, keep_features=not no_cache, **own, **shared)
+        job.run(data, output, recipe=recipe, keep_features=not no_cache, **own, **shared)
     except ToldElsewhereError as error:  # a process that another one reports for
         raise typer.Exit(error.exit_code) from None
 

@@ -19,4 +19,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from malmm_cli.evaluate import runner
 
-    return getattr(runner, name)
+    found = getattr(runner, name)
+    if name not in ("ablate", "run"):
+        return found
+    from malmm_cli.calls import public
+
+    return globals().setdefault(name, public(found, f"evaluate.{name}"))

@@ -23,15 +23,15 @@ from malmm_cli.evaluate.scores import Rule, score
 from malmm_cli.events import SILENT, Events
 from malmm_cli.formats import SCHEMA, check_writable, make_folder, target
 from malmm_cli.models import registry
-from malmm_cli.pipeline.loading import Model, check_model
-from malmm_cli.settings import Changes, Defaults, by_kind, changed, check_paths, check_types
+from malmm_cli.pipeline.loading import Model, check_model, load
+from malmm_cli.settings import Changes, Defaults, by_kind, changed, check_paths
 from malmm_cli.types import Task
 
 __all__ = ["Ablation", "Evaluation", "Options", "ablate", "beside", "run"]
 
-# A loaded model, or what loads one once everything else has been checked: that of the call or, with
-# a folder, a trained variant.
-Loaded = Model | Callable[..., Model]
+# A loaded model, its name or folder, or what loads one once everything else has been checked: that
+# of the call or, with a folder, a trained variant.
+Loaded = Model | str | Path | Callable[..., Model]
 
 
 class Options(Changes, total=False):
@@ -222,7 +222,6 @@ class _Job:
 
 def _job(data: Path, options: Options) -> _Job:
     """Read the data, and check the options, as far as that is possible without the model."""
-    check_types(options, Options)
     given: dict[str, Any] = {**options}
     form, choices = given.pop("format", "jsonl"), given.pop("choices", False)
     limit, overwrite = given.pop("limit", None), given.pop("overwrite", False)
@@ -248,6 +247,8 @@ def _load(model: Loaded, *variant: Path) -> Model:
     """The loaded model; with a folder, a variant of it."""
     if not callable(model):
         check_model(model)
+        if not isinstance(model, Model):
+            return load(*(variant or (model,)))
         if variant:
             raise UsageError("variants need a function as model, which loads them")
         return model

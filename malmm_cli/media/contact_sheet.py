@@ -5,36 +5,50 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw
 
 from malmm_cli import media
 from malmm_cli.errors import UsageError
 from malmm_cli.files.atomic import new_folder
-from malmm_cli.formats import open_whole
+from malmm_cli.formats import frames_as_json, open_whole
 from malmm_cli.media.sampling import choose_for
 from malmm_cli.settings import Settings
 from malmm_cli.types import Frame, MediaInfo
 
-__all__ = ["Seen", "look"]
+__all__ = ["FrameInfo", "Frames", "look"]
 
 _MOST_ON_SHEET = 400
 _THUMBNAIL = (160, 120)  # at most so wide and so high
 _LABEL = 14  # pixels of height for the time under each picture
 
 
+class FrameInfo(NamedTuple):
+    """When a frame is shown, from the first picture and in the file, and its size for display."""
+
+    seconds: float
+    source_seconds: float
+    width: int
+    height: int
+
+
 @dataclass
-class Seen:
-    """The frames of a video: (seconds, source seconds, width, height) each, and what was amiss."""
+class Frames:
+    """The chosen frames of a video, and what was amiss."""
 
     info: MediaInfo
-    frames: list[tuple[float, float, int, int]] = field(default_factory=list)
+    frames: list[FrameInfo] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as an object of schema "malmm/1", as `malmm frames --json` prints it."""
+        return frames_as_json(self.info, self.frames, self.warnings)
 
 
 def look(
     video: str, settings: Settings, *, sheet: Path | None = None, dump: Path | None = None
-) -> Seen:
+) -> Frames:
     """Decode the frames that settings choose; save them as PNGs in `dump` and small on `sheet`.
 
     Both appear whole or not at all. `dump` must not exist, or be empty.
@@ -46,14 +60,14 @@ def look(
             f"{sheet}: a sheet holds at most {_MOST_ON_SHEET} frames, not {len(times)}",
             hint=f"use --frames {_MOST_ON_SHEET}, or --dump FOLDER to save all",
         )
-    seen = Seen(info, warnings=list(info.warnings))
+    seen = Frames(info, warnings=list(info.warnings))
     thumbnails = []
     with new_folder(dump) if dump else nullcontext() as folder:
         for number, frame in enumerate(
             media.read(info, times.tolist(), None, seen.warnings.append)
         ):
             height, width = frame.pixels.shape[:2]
-            seen.frames.append((frame.seconds, frame.source_seconds, width, height))
+            seen.frames.append(FrameInfo(frame.seconds, frame.source_seconds, width, height))
             if folder:
                 Image.fromarray(frame.pixels).save(folder / f"{number:05}.png", compress_level=1)
             if sheet:

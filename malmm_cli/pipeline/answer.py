@@ -10,11 +10,12 @@ from malmm_cli.events import SILENT, Events
 from malmm_cli.models.base import Context, VideoModel
 from malmm_cli.models.capacity import answers_at_once
 from malmm_cli.models.device import Clock
-from malmm_cli.pipeline.features import Video, path_of
-from malmm_cli.pipeline.loading import Model, capacity, check_model
+from malmm_cli.pipeline.features import Video, VideoFeatures, path_of
+from malmm_cli.pipeline.given import ModelGiven, given
+from malmm_cli.pipeline.loading import Model, capacity
 from malmm_cli.pipeline.memory_file import is_memory_file, read_memory_file, recall
-from malmm_cli.pipeline.watch import Watched, check_video, watch_whole
-from malmm_cli.settings import Changes, Decoding, Settings, prompts_for
+from malmm_cli.pipeline.watch import Watched, watch_whole
+from malmm_cli.settings import Changes, Decoding, Settings, check_questions, prompts_for
 from malmm_cli.types import Result, Segment
 
 __all__ = ["answered", "ask", "caption"]
@@ -23,49 +24,44 @@ __all__ = ["answered", "ask", "caption"]
 def caption(
     video: Video,
     *,
-    model: Model,
+    model: ModelGiven = None,
     settings: Settings | None = None,
     events: Events = SILENT,
     **changes: Unpack[Changes],
 ) -> Result:
-    """One text about a video or a memory file; `changes` are changes to `settings`.
+    """One text about a video or a memory file.
 
+    `model` is a loaded one, or the name or folder of one that is loaded for this call alone; None
+    is vicuna-7b or, for a memory file, the model that made it. All other keywords are changes to
+    `settings`, which by default are those of the model for captions; times may be text, "0:10".
     With one beam, `events.text` gets the text piece by piece as it is generated.
+
+    Raises UsageError for arguments that will not do (ArgumentError for their names and types),
+    MediaError for the video, ModelError and CapacityError for the model.
     """
-    settings = _checked(video, model, "caption", settings, changes)
+    opened, model, settings = given("caption", video, model, settings, events, changes)
     prompts = [settings.prompt]
-    return _results(video, prompts, [None], model, settings, events)[0]
+    return _results(opened, prompts, [None], model, settings, events)[0]
 
 
 def ask(
     video: Video,
-    questions: Sequence[str],
+    questions: str | Sequence[str],
     *,
-    model: Model,
+    model: ModelGiven = None,
     settings: Settings | None = None,
     events: Events = SILENT,
     **changes: Unpack[Changes],
 ) -> list[Result]:
     """Answers to questions about a video, which is decoded and encoded once for all of them.
 
-    For a single question, `events.text` is as that of `caption`.
+    All else is as in `caption`; `events.text` is given words for a single question only.
     """
     questions = [questions] if isinstance(questions, str) else questions
-    settings = _checked(video, model, "ask", settings, changes)
+    check_questions(questions)
+    opened, model, settings = given("ask", video, model, settings, events, changes, questions)
     prompts = prompts_for(questions, settings)
-    return _results(video, prompts, list(questions), model, settings, events)
-
-
-def _checked(
-    video: object, model: Model, task: str, settings: Settings | None, changes: Changes
-) -> Settings:
-    """Settings, or those of the model's family for a task, with their changes.
-
-    Raises UsageError for arguments of another type.
-    """
-    check_video(video)
-    check_model(model)
-    return model.settings(task, settings, **changes)
+    return _results(opened, prompts, list(questions), model, settings, events)
 
 
 def answered(
@@ -96,7 +92,7 @@ def answered(
 
 @capacity()
 def _results(
-    video: Video,
+    video: Video | VideoFeatures,
     prompts: list[str],
     questions: Sequence[str | None],
     model: Model,

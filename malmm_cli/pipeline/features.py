@@ -42,8 +42,10 @@ __all__ = [
 ]
 
 
-def path_of(video: Video) -> str:
+def path_of(video: Video | VideoFeatures) -> str:
     """Return the path of a video."""
+    if isinstance(video, VideoFeatures):
+        return video.info.path
     return video.path if isinstance(video, MediaInfo) else str(video)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, Unpack
 import torch
 
 from malmm_cli import hub, media
+from malmm_cli.calls import public
 from malmm_cli.checkpoints.fingerprint import Fingerprints
 from malmm_cli.errors import CapacityError, UsageError
 from malmm_cli.events import SILENT, Events
@@ -21,9 +23,11 @@ from malmm_cli.models.base import VideoModel
 from malmm_cli.models.capacity import frames_at_once, free_memory
 from malmm_cli.models.device import language_options, limit_threads, pick_device, pick_dtype
 from malmm_cli.pipeline.feature_cache import FeatureCache
-from malmm_cli.settings import Changes, Defaults, Settings, changed
+from malmm_cli.settings import Changes, Defaults, Settings
 
-__all__ = ["Model", "capacity", "check_model", "load", "must_spread"]
+DEFAULT = "vicuna-7b"
+
+__all__ = ["DEFAULT", "Model", "capacity", "check_model", "load", "must_spread"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Model:
         spec = self.net.spec
         return Defaults(spec.defaults, spec.policies, spec.banks)
 
+    @public
     def settings(
         self, task: str, settings: Settings | None = None, **changes: Unpack[Changes]
     ) -> Settings:
@@ -62,8 +67,7 @@ class Model:
 
         Raises UsageError for values that make no sense or that the model's family lacks.
         """
-        defaults = self.defaults
-        return defaults.checked(changed(settings or defaults.tasks[task], **changes))
+        return self.defaults.settings(task, settings, **changes)
 
 
 @contextmanager
@@ -83,7 +87,7 @@ def capacity() -> Iterator[None]:
 
 @capacity()
 def load(
-    name: str = "vicuna-7b",
+    name: str | Path = DEFAULT,
     *,
     device: str = "auto",
     dtype: str = "auto",
@@ -97,7 +101,7 @@ def load(
     Raises UsageError for a name, device or dtype that is not there, ModelError for broken files,
     CapacityError for too little disk or memory.
     """
-    name = str(name)
+    name = os.fspath(name)
     where = pick_device(device)
     known = hub.describe(name)["parameters"]
     number = pick_dtype(dtype, where, parameters=known, free=free_memory(where))
@@ -130,10 +134,10 @@ def load(
 
 
 def check_model(model: object) -> None:
-    """Raise UsageError for what is not a loaded model, such as the name of one."""
-    if not isinstance(model, Model):
+    """Raise UsageError for what is not a model, its name or its folder; None is for the default."""
+    if not (isinstance(model, Model | str | os.PathLike) or model is None):
         raise UsageError(
-            f"model must be a loaded model, not {model!r}",
+            f"model must be a model's name, its folder or a loaded model, not {model!r}",
             hint="malmm_cli.load(name) loads one",
         )
 

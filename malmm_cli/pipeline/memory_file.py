@@ -40,7 +40,8 @@ from malmm_cli.models.capacity import prompts_at_once
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline.feature_cache import checksum
 from malmm_cli.pipeline.features import Video, path_of
-from malmm_cli.pipeline.loading import Model, capacity, check_model
+from malmm_cli.pipeline.given import ModelGiven, check_video, given
+from malmm_cli.pipeline.loading import Model, capacity
 from malmm_cli.pipeline.memory_header import (
     FORMAT,
     MOST_SLOTS,
@@ -53,7 +54,7 @@ from malmm_cli.pipeline.memory_header import (
     read_metadata,
     told,
 )
-from malmm_cli.pipeline.watch import Watched, check_video, read_context, watch
+from malmm_cli.pipeline.watch import Watched, read_context, watch
 from malmm_cli.settings import Changes, Settings, changed
 from malmm_cli.types import MediaInfo
 
@@ -123,22 +124,21 @@ class MemoryFile:
 @capacity()
 def remember(
     video: Video,
-    model: Model,
+    model: ModelGiven = None,
     settings: Settings | None = None,
     events: Events = SILENT,
     **changes: Unpack[Changes],
 ) -> MemoryFile:
     """The memory of a video, which knows nothing of questions yet; raises what `watch` raises.
 
-    `changes` are changes to `settings`.
+    `model` is a loaded one, its name or its folder; `changes` are changes to `settings`.
     """
-    check_video(video)
-    check_model(model)
-    settings = model.settings("caption", settings, **changes)
+    check_video(video, memory=False)
+    opened, model, settings = given("caption", video, model, settings, events, changes)
     check(settings)
     visual = replace(settings, memory=replace(settings.memory, banks="visual"))
     with events.stage(f"{path_of(video)}: remembering", "frames"):
-        (seen,) = deque(watch(video, (), model, visual, events), maxlen=1)
+        (seen,) = deque(watch(opened, (), model, visual, events), maxlen=1)
     slots = seen.memory.slots()
     half, *riders = (values.half().cpu() for values in (slots.rows, *slots.riders.values()))
     if not all(bool(values.isfinite().all()) for values in (half, *riders)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -16,13 +15,13 @@ from malmm_cli.models.capacity import is_kept, prompts_at_once
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline.chunks import frames_in
 from malmm_cli.pipeline.features import Video, VideoFeatures, open_features, replayed
-from malmm_cli.pipeline.loading import Model, capacity, check_model
+from malmm_cli.pipeline.given import ModelGiven, check_video, given
+from malmm_cli.pipeline.loading import Model, capacity
 from malmm_cli.settings import Changes, Settings
 from malmm_cli.types import MediaInfo
 
 __all__ = [
     "Watched",
-    "check_video",
     "read_context",
     "watch",
     "watch_whole",
@@ -51,7 +50,7 @@ class Watched:
 def watch(
     video: Video | VideoFeatures,
     prompts: Sequence[str],
-    model: Model,
+    model: ModelGiven = None,
     settings: Settings | None = None,
     events: Events = SILENT,
     **changes: Unpack[Changes],
@@ -60,21 +59,14 @@ def watch(
 
     Memory does not grow with the length of the video or the number of frames, save for the tokens
     of every frame when there is no memory (length 0). The same object is yielded each time, and the
-    model's `context` of its memory may be read each time. `changes` are changes to `settings`.
-    Raises MediaError if no picture could be decoded.
+    model's `context` of its memory may be read each time. `model` is a loaded one, its name or its
+    folder; `changes` are changes to `settings`. Raises MediaError if no picture could be decoded.
     """
-    check_video(video)
-    check_model(model)
+    check_video(video, memory=False)
     if not isinstance(prompts, list | tuple) or not all(isinstance(p, str) for p in prompts):
         raise UsageError(f"prompts must be a list of strings, not {prompts!r}")
-    settings = model.settings("caption", settings, **changes)
+    video, model, settings = given("caption", video, model, settings, events, changes)
     return _watch(video, prompts, model, settings, events)
-
-
-def check_video(video: object) -> None:
-    """Raise UsageError for what cannot be the path of a video, or a video that was opened."""
-    if not isinstance(video, str | os.PathLike | MediaInfo | VideoFeatures):
-        raise UsageError(f"video must be a path, not {video!r}")
 
 
 def _watch(

@@ -19,8 +19,9 @@ from malmm_cli.processes.ending import kill_below
 from malmm_cli.processes.interrupts import held
 from malmm_cli.processes.standard_streams import fill_streams
 
-__all__ = ["begin_apart", "exit_of", "start_apart", "start_script"]
+__all__ = ["UNGUARDED", "begin_apart", "exit_of", "leave_import", "start_apart", "start_script"]
 
+UNGUARDED = 75  # the exit code of a child that `leave_import` ended
 ENDING = 5.0  # seconds until the exit code of a process that broke off is known
 
 _UNHEARD = {getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)}
@@ -106,6 +107,16 @@ def begin_apart() -> None:
         psutil.Process().kill()
 
     Thread(target=watch, daemon=True).start()
+
+
+def leave_import() -> None:
+    """End a child that only imports its parent's script, which is about to do the same once more.
+
+    That is how Python starts a child of a script whose calls do not stand below
+    `if __name__ == "__main__":`. Whoever waits for the child finds UNGUARDED as its exit code.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as Python itself asks
+        raise SystemExit(UNGUARDED)
 
 
 def exit_of(process: BaseProcess) -> str:

@@ -6,7 +6,9 @@ fit(net, source, ...)          only the loop, for features that come from elsewh
 
 from __future__ import annotations
 
-from malmm_cli.train.job import Training, run
+from malmm_cli.calls import public
+from malmm_cli.train import job
+from malmm_cli.train.job import Training
 from malmm_cli.train.loop import fit
 from malmm_cli.train.recipe import Recipe
 from malmm_cli.train.samples import Batch, Sample, Samples, Source
@@ -23,3 +25,5 @@ __all__ = [
     "fit",
     "run",
 ]
+
+run = public(job.run, "train.run")

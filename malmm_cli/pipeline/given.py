@@ -1,0 +1,85 @@
+"""What a library call was given → an opened video, a loaded model, and settings that it has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from malmm_cli import media
+from malmm_cli.errors import UsageError
+from malmm_cli.events import Events
+from malmm_cli.media.sampling import choose_for
+from malmm_cli.pipeline.defaults import defaults_of
+from malmm_cli.pipeline.features import Video, VideoFeatures, path_of
+from malmm_cli.pipeline.loading import DEFAULT, Model, check_model, load
+from malmm_cli.pipeline.memory_header import SAMPLING, is_memory_file, model_of
+from malmm_cli.settings import Changes, Settings, flag, prompts_for
+from malmm_cli.types import MediaInfo
+
+__all__ = ["Given", "ModelGiven", "check_video", "given"]
+
+# A loaded model, the name or folder of one, or None: the default, or the one of a memory file.
+ModelGiven = Model | str | Path | None
+
+
+class Given(NamedTuple):
+    """A video, opened where its model had to be loaded, that model, and the settings for both."""
+
+    video: Video | VideoFeatures
+    model: Model
+    settings: Settings
+
+
+def given(
+    task: str,
+    video: Video | VideoFeatures,
+    model: ModelGiven,
+    settings: Settings | None,
+    events: Events,
+    changes: Changes,
+    questions: Sequence[str] = (),
+) -> Given:
+    """Check all of it, and load the model last where it is given by its name.
+
+    Raises UsageError for arguments that will not do and MediaError for the video; both before a
+    model is loaded. `questions` are checked against the prompt.
+    """
+    check_video(video)
+    check_model(model)
+    path = path_of(video)
+    kept = is_memory_file(path)
+    if kept:
+        _check_free(path, changes)
+    if not isinstance(model, Model):
+        name = model or (model_of(path) if kept else DEFAULT)
+        early = defaults_of(os.fspath(name)).settings(task, settings, **changes)
+        if questions:
+            prompts_for(questions, early)
+        if not kept and isinstance(video, str | Path):
+            video = media.probe(video, early.sampling.decoder)
+            choose_for(video, early.sampling)
+        model = load(name, events=events)
+    return Given(video, model, model.defaults.settings(task, settings, **changes))
+
+
+def check_video(video: object, *, memory: bool = True) -> None:
+    """Raise UsageError for what cannot be the path of a video, or a video that was opened.
+
+    Without `memory`, memory files are refused too.
+    """
+    if not isinstance(video, str | os.PathLike | MediaInfo | VideoFeatures):
+        raise UsageError(f"video must be a path, not {video!r}")
+    if not memory and isinstance(video, str | os.PathLike) and is_memory_file(Path(video)):
+        raise UsageError(f"{video}: is already a memory file", hint="give the video")
+
+
+def _check_free(file: str, changes: Changes) -> None:
+    """Raise UsageError for settings that were fixed when a memory file was made."""
+    for name in SAMPLING:
+        if name in changes:
+            raise UsageError(
+                f"{flag(name)}: {file} is a memory file, and this was fixed when it was made",
+                hint="leave it out, or rebuild the file: malmm remember VIDEO -o FILE",
+            )

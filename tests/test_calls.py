@@ -1,0 +1,273 @@
+"""Public calls from Python: their arguments, and errors that speak of them."""
+
+import inspect
+import json
+import pickle
+import pydoc
+import re
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+from helpers.commands import SAMPLE
+from PIL import Image
+
+import malmm_cli
+from malmm_cli.batch.runner import Options
+from malmm_cli.calls import in_python
+from malmm_cli.settings import Changes
+
+FEW = {"frames": 2, "beams": 1, "max_new_tokens": 3}
+CALLS = {
+    "ask": malmm_cli.ask,
+    "caption": malmm_cli.caption,
+    "frames": malmm_cli.frames,
+    "load": malmm_cli.load,
+    "remember": malmm_cli.remember,
+    "watch": malmm_cli.watch,
+    "batch.run": malmm_cli.batch.run,
+    "batch.dry_run": malmm_cli.batch.dry_run,
+    "evaluate.run": malmm_cli.evaluate.run,
+    "evaluate.ablate": malmm_cli.evaluate.ablate,
+    "train.run": malmm_cli.train.run,
+}
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return malmm_cli.load("tiny")
+
+
+@pytest.fixture(scope="module")
+def memory(tiny, tmp_path_factory):
+    path = tmp_path_factory.mktemp("memory") / "x.memory"
+    malmm_cli.remember(SAMPLE, tiny, frames=3).write(path)
+    return path
+
+
+def refused(call, *positional, **named):
+    with pytest.raises(malmm_cli.MalmmError) as caught:
+        call(*positional, **named)
+    return caught.value
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_call_refuses_an_unknown_keyword(name):
+    error = refused(CALLS[name], "x", nothing=3)
+    assert isinstance(error, malmm_cli.UsageError)
+    assert isinstance(error, TypeError)
+    assert error.message == f"{name}() has no setting 'nothing'"
+    assert error.hint.startswith("known: ")
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (
+            lambda tiny: malmm_cli.caption(SAMPLE, model=tiny, frame=3),
+            "caption() has no setting 'frame'; did you mean 'frames'?",
+        ),
+        (
+            lambda _: malmm_cli.load("tiny", dtyp="auto"),
+            "load() has no setting 'dtyp'; did you mean 'dtype'?",
+        ),
+        (
+            lambda tiny: tiny.settings("ask", frame=3),
+            "settings() has no setting 'frame'; did you mean 'frames'?",
+        ),
+        (
+            lambda _: malmm_cli.Settings("?", promt=3),
+            "Settings() has no setting 'promt'; did you mean 'prompt'?",
+        ),
+        (
+            lambda _: malmm_cli.Sampling(frame=3),
+            "Sampling() has no setting 'frame'; did you mean 'frames'?",
+        ),
+        (lambda tiny: malmm_cli.caption(model=tiny), "caption(): missing a required argument"),
+        (lambda _: malmm_cli.load("tiny", events=3), "events must be malmm_cli.Events, not 3"),
+        (lambda _: malmm_cli.load(3), "name must be a path, not 3"),
+        (lambda _: malmm_cli.load("tiny", dtype=3), "dtype must be text, not 3"),
+        (
+            lambda tiny: malmm_cli.caption(SAMPLE, model=tiny, frames="many"),
+            "frames must be an integer or None, not 'many'",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_a_type_error_too(tiny, call, says):
+    error = refused(call, tiny)
+    assert error.message.startswith(says)
+    assert isinstance(error, malmm_cli.ArgumentError)
+    assert isinstance(error, TypeError)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says", "hint"),
+    [
+        ({"frames": 0}, "frames=0: must be at least 1", None),
+        ({"memory": -1}, "memory=-1: must be at least 0", None),
+        ({"max_new_tokens": 0}, "max_new_tokens=0: must be at least 1", None),
+        ({"start": "abc"}, 'start="abc": give seconds or', None),
+        ({"start": 100}, "start=100 s is past the end", None),
+        ({"max_frames": 3}, "max_frames needs fps", "use frames instead"),
+        ({"frames": 3, "fps": 1}, "frames and fps exclude each other", "use only one of them"),
+    ],
+)
+def test_errors_name_arguments(tiny, changes, says, hint):
+    error = refused(malmm_cli.caption, SAMPLE, model=tiny, **changes)
+    assert error.message.startswith(says)
+    assert str(error) == error.message
+    assert error.hint == hint
+    over = refused(lambda: list(malmm_cli.watch(SAMPLE, ["?"], tiny, **changes)))
+    assert over.message == error.message
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("use --decoder auto", 'use decoder="auto"'),
+        ("--decoder auto reads it", 'decoder="auto" reads it'),
+        ("use --policy mbc or fifo", 'use policy="mbc" or "fifo"'),
+        ("--policy ward: not available", 'policy="ward": not available'),
+        ("--model a/b can read it", 'model="a/b" can read it'),
+        ("a smaller --memory or another --model", "a smaller memory or another model"),
+        (
+            "use --overwrite, or another file with -o",
+            "use overwrite=True, or another file",
+        ),
+        ("--quantize makes them smaller", "quantize makes them smaller"),
+        ("fits: --quantize 8bit --dtype float16", 'fits: quantize="8bit", dtype="float16"'),
+        ("--temperature nan: no", "temperature=nan: no"),
+        ("the prompt 'use --frames 8' is", "the prompt 'use --frames 8' is"),
+        ("re-use the pre--release", "re-use the pre--release"),
+    ],
+)
+def test_options_become_arguments(told, said):
+    assert in_python(told) == said
+    assert in_python(said) == said
+
+
+def test_a_model_is_given_by_its_name_or_folder(tiny):
+    due = malmm_cli.caption(SAMPLE, model=tiny, **FEW).text
+    assert malmm_cli.caption(SAMPLE, model="tiny", **FEW).text == due
+    assert malmm_cli.caption(SAMPLE, model=tiny.folder, **FEW).text == due
+    (answer,) = malmm_cli.ask(SAMPLE, "what moves?", model="tiny", **FEW)
+    assert answer.model == "tiny"
+
+
+def test_no_model_is_loaded_for_a_call_that_will_not_do(monkeypatch, tmp_path):
+    from malmm_cli.pipeline import given
+
+    monkeypatch.setattr(given, "load", lambda *_, **__: pytest.fail("loaded"))
+    assert refused(malmm_cli.caption, tmp_path / "none.mp4").kind == "Missing"
+    assert "frames=0" in refused(malmm_cli.caption, SAMPLE, frames=0).message
+    assert "past the end" in refused(malmm_cli.remember, SAMPLE, start="2:00").message
+    assert "question is empty" in refused(malmm_cli.ask, SAMPLE, " ").message
+    assert "unknown model" in refused(malmm_cli.caption, SAMPLE, model="tinny").message
+
+
+def test_a_memory_file_brings_its_model(memory):
+    (answer,) = malmm_cli.ask(memory, "what moves?", beams=1)
+    assert (answer.model, answer.frames) == ("tiny", 3)
+    assert malmm_cli.caption(memory, beams=1, max_new_tokens=3).model == "tiny"
+
+
+@pytest.mark.parametrize("changes", [{"frames": 8}, {"fps": 1}, {"start": 3}, {"memory": 4}])
+def test_what_a_memory_file_has_fixed_is_refused(memory, changes):
+    error = refused(malmm_cli.ask, memory, "what moves?", **changes)
+    (name,) = changes
+    assert error.message.startswith(f"{name}: {memory} is a memory file")
+    assert "--" not in error.hint
+
+
+def test_a_memory_file_is_no_video(memory, tiny):
+    for call in (
+        lambda: malmm_cli.remember(memory, tiny),
+        lambda: malmm_cli.watch(memory, ["?"], tiny),
+        lambda: malmm_cli.frames(memory),
+    ):
+        assert "memory file" in refused(call).message
+
+
+def test_frames(tmp_path):
+    seen = malmm_cli.frames(SAMPLE, frames=3, sheet=tmp_path / "a.png", dump=tmp_path / "all")
+    assert [frame.seconds for frame in seen.frames] == [0.0, 30.0, 59.95]
+    assert {(frame.width, frame.height) for frame in seen.frames} == {(320, 240)}
+    assert sorted(path.name for path in (tmp_path / "all").iterdir())[-1] == "00002.png"
+    with Image.open(tmp_path / "a.png") as sheet:
+        assert sheet.width > 320
+    found = json.loads(json.dumps(seen.to_dict()))
+    assert [frame["seconds"] for frame in found["frames"]] == [0.0, 30.0, 59.95]
+    assert len(malmm_cli.frames(SAMPLE, start="0:10", end=12, fps=1).frames) == 3
+    error = refused(malmm_cli.frames, SAMPLE, frames=3, sheet=tmp_path / "a.png")
+    assert error.hint == "use overwrite=True, or choose another file"
+
+
+def test_a_script_without_a_guard_is_told_once(tmp_path):
+    code = f"""
+import malmm_cli
+print("begun")
+try:
+    malmm_cli.batch.run({str(SAMPLE)!r}, "out.jsonl", model="tiny", frames=2, workers=1)
+except malmm_cli.UsageError as error:
+    print(error.message, "|", error.hint)
+"""
+    (tmp_path / "script.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.count("begun") == 2, "once, and once more as the worker imported it"
+    (told,) = [line for line in done.stdout.splitlines() if "|" in line]
+    assert "starts workers" in told
+    assert told.endswith('put the call below `if __name__ == "__main__":`')
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_an_editor_completes_every_argument(name):
+    """Real parameters, or for type checkers keywords of a TypedDict."""
+    call = CALLS[name]
+    shown = inspect.signature(call).parameters.values()
+    assert not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in shown)
+    assert not any(parameter.annotation is inspect.Parameter.empty for parameter in shown)
+    names = {parameter.name for parameter in shown}
+    hints = typing.get_type_hints(call.__wrapped__)
+    for parameter in inspect.signature(call.__wrapped__).parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            (keywords,) = typing.get_args(hints[parameter.name])
+            assert typing.is_typeddict(keywords)
+            assert {*keywords.__annotations__} <= names
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_can_be_sent_to_another_process(name):
+    assert pickle.loads(pickle.dumps(CALLS[name])) is CALLS[name]
+
+
+def test_help_shows_keywords_by_name():
+    text = pydoc.plain(pydoc.render_doc(malmm_cli.caption))
+    assert "frames: int | None = <default>" in text
+    assert " at 0x" not in text
+
+
+def test_the_keywords_of_a_batch_are_those_of_a_caption_and_more():
+    assert {*Changes.__annotations__} < {*Options.__annotations__}
+
+
+def test_what_docstrings_name_is_exported():
+    for name in malmm_cli.__all__:
+        for word in re.findall(
+            r"\b[A-Z]\w+Error\b|`([A-Z]\w+)`", inspect.getdoc(getattr(malmm_cli, name)) or ""
+        ):
+            assert not word or word in malmm_cli.__all__, f"{name} names {word}"
+        for word in re.findall(
+            r"\b[A-Z]\w+Error\b", inspect.getdoc(getattr(malmm_cli, name)) or ""
+        ):
+            assert word in malmm_cli.__all__ or word == "TypeError", f"{name} names {word}"
+
+
+def test_paths_are_paths(tmp_path):
+    assert isinstance(SAMPLE, Path)
+    assert malmm_cli.batch.dry_run(SAMPLE, tmp_path / "x.jsonl", model=Path("tiny")).items == 1
