@@ -13,10 +13,10 @@ from functools import wraps
 from inspect import Parameter, Signature, signature
 from typing import Any, TypeVar
 
-from malmm_cli.arguments import check_names, check_types, hints, kinds
 from malmm_cli.errors import ArgumentError, MalmmError
 from malmm_cli.events import Events
 from malmm_cli.settings import BANKS, DECODERS, POLICIES
+from malmm_cli.settings.arguments import check_names, check_types, hints, kinds
 
 __all__ = ["in_python", "public"]
 

@@ -25,7 +25,7 @@ PACKAGE = REPOSITORY / "malmm_cli"
 ORDER = [
     *("__main__", "cli", "bench", "doctor", "batch", "train", "evaluate", "pipeline"),
     *("models", "datasets", "hub", "media", "memory", "checkpoints", "formats"),
-    *("calls", "settings", "arguments", "files", "processes", "events", "types", "text", "errors"),
+    *("calls", "settings", "files", "processes", "events", "types", "text", "errors"),
 ]
 
 # beyond that order: modules that stay apart, and what only some may import

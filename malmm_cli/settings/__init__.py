@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import wraps
 from typing import Any, TypedDict, TypeVar, Unpack
 
-from malmm_cli.arguments import check_names, check_types, kinds
 from malmm_cli.errors import UsageError
+from malmm_cli.settings.arguments import check_names, check_types, kinds
 from malmm_cli.text.clock import parse_seconds
 from malmm_cli.text.words import known_names
 
