@@ -88,14 +88,14 @@ def _extra(package: str) -> Finding:
 
 
 def _cache() -> Finding:
-    folder, place = hub.cache_folder(), hub.nearest_folder()
+    folder, parent = hub.cache_folder(), hub.nearest_folder()
     elsewhere = "set HF_HOME to another folder to download models"
-    if not place.is_dir():
-        return Finding("cache", f"{folder}, but {place} is a file", False, elsewhere)
-    free = shutil.disk_usage(place).free
+    if not parent.is_dir():
+        return Finding("cache", f"{folder}, but {parent} is a file", False, elsewhere)
+    free = shutil.disk_usage(parent).free
     found, numbers = f"{folder}, {hub.size_text(free)} free", {"disk_free": free}
-    if not os.access(place, os.W_OK):
-        return Finding("cache", f"{found}, but {place} is not writable", False, elsewhere, numbers)
+    if not os.access(parent, os.W_OK):
+        return Finding("cache", f"{found}, but {parent} is not writable", False, elsewhere, numbers)
     smallest = min(known.download for known in hub.KNOWN.values() if known.repository)
     if free < smallest:
         advice = (

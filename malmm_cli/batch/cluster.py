@@ -62,14 +62,14 @@ def run(
                 if job is None:
                     return
                 lost.append(job)  # no actor is there yet
-            due = min(slot.begun for slot in slots) + timeout + GRACE
-            left = None if due == math.inf else max(due - time.monotonic(), 0.0)
+            deadline = min(slot.begun for slot in slots) + timeout + GRACE
+            left = None if deadline == math.inf else max(deadline - time.monotonic(), 0.0)
             waiting = [slot.answer for slot in slots if slot.answer is not None]
             ready, _ = ray.wait(waiting, timeout=left)
             for slot in slots:
                 if slot.answer in ready:
                     yield from slot.hear(lost)
-                elif not ready and slot.begun <= due:
+                elif not ready and slot.begun <= deadline:
                     yield slot.give_up(timeout)
     finally:
         for slot in slots:

@@ -38,14 +38,18 @@ class Files:
             if not os.path.lexists(path):
                 continue
             data = path.read_bytes() if path.is_file() and not path.is_symlink() else None
-            if data is None or not (self._claim(path, data) in claimed or data == self._due(name)):
+            if data is None or not (
+                self._claim(path, data) in claimed or data == self._expected(name)
+            ):
                 found.append(path)
         return found
 
     def mend(self, state: State, leave: Iterable[Path]) -> None:
         """Rewrite files that differ from the lines, but not those in `leave`."""
         left = set(leave)
-        names = [n for n in self._lines if self._paths.file(n) not in left and not self._is_due(n)]
+        names = [
+            n for n in self._lines if self._paths.file(n) not in left and not self._is_current(n)
+        ]
         self.write(state, names)
 
     def restore(self, state: State, names: Iterable[str]) -> None:
@@ -54,20 +58,20 @@ class Files:
 
     def write(self, state: State, names: Iterable[str]) -> None:
         """Have the files of these names on the disk as the lines have them."""
-        due = {self._paths.file(name): self._due(name) for name in names}
-        files = [self._claim(path, data) for path, data in due.items() if data is not None]
+        expected = {self._paths.file(name): self._expected(name) for name in names}
+        files = [self._claim(path, data) for path, data in expected.items() if data is not None]
         state.claim(files)  # a run that is killed now leaves one of the two
-        for path, data in due.items():
+        for path, data in expected.items():
             if data is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, [data])
         state.settle(files)
 
-    def _is_due(self, name: str) -> bool:
-        due, path = self._due(name), self._paths.file(name)
-        return due is None or (path.exists() and path.read_bytes() == due)
+    def _is_current(self, name: str) -> bool:
+        expected, path = self._expected(name), self._paths.file(name)
+        return expected is None or (path.exists() and path.read_bytes() == expected)
 
-    def _due(self, name: str) -> bytes | None:
+    def _expected(self, name: str) -> bytes | None:
         """What has to be in a file; None where there is no result for it."""
         if name not in self._lines:
             return None

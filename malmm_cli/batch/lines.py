@@ -126,7 +126,7 @@ class _Failed(_Stored):
     text: UnsetType = UNSET  # that of a result
 
 
-class _About(Struct):
+class _Record(Struct):
     """What a batch adds to each."""
 
     id: str
@@ -146,11 +146,11 @@ def _line(stored: StoredLine) -> Line | None:
         return None
     try:
         content = load(stored.raw)
-        item, about = _stored(content), checked(content, _About)
+        item, record = _stored(content), checked(content, _Record)
     except ValueError:
         return None
-    known = (about.id, item.video, stored.start, stored.stop)
-    made_from = (about.settings, about.identity, about.name)
+    known = (record.id, item.video, stored.start, stored.stop)
+    made_from = (record.settings, record.identity, record.name)
     kind = item.error.kind if isinstance(item, _Failed) else None
     return Line(*known, *made_from, failed=kind is not None, kind=kind)
 
@@ -198,9 +198,9 @@ def line_of(
     item: Item, name: str, identity: str | None, settings: str, file: str | None = None
 ) -> str:
     """The line of an item."""
-    about = {"id": name, "identity": identity, "settings": settings}
+    record = {"id": name, "identity": identity, "settings": settings}
     named = {"name": file} if file else {}
-    return to_json({**as_json(item), **about, **named}) + "\n"
+    return to_json({**as_json(item), **record, **named}) + "\n"
 
 
 def item_of(raw: bytes) -> Item:

@@ -53,9 +53,9 @@ class Sorted:
 
 
 def plan(
-    tasks: Sequence[Task], captions: Settings, questions: Settings, about: Mapping[str, Any]
+    tasks: Sequence[Task], captions: Settings, questions: Settings, identity: Mapping[str, Any]
 ) -> list[Planned]:
-    """Give tasks their settings; `about` says which model. Raises UsageError for wrong ones."""
+    """Give tasks their settings; `identity` says which model. Raises UsageError for wrong ones."""
 
     @cache  # most tasks are alike
     def decide(
@@ -66,7 +66,7 @@ def plan(
         settings = changed(base, **{n: v for n, v in own.items() if v is not None})
         if question is not None:
             prompts_for([question], settings)
-        content = json.dumps([dict(about), settings.as_dict(), question], sort_keys=True)
+        content = json.dumps([dict(identity), settings.as_dict(), question], sort_keys=True)
         return settings, hashlib.sha256(content.encode()).hexdigest()[:16]
 
     return [Planned(t, *decide(t.question, t.prompt, t.start, t.end)) for t in tasks]

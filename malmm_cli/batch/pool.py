@@ -49,12 +49,12 @@ def run(
             busy = {slot.talk: slot for slot in slots if slot.job}
             if not busy:
                 return
-            due = min(slot.begun for slot in busy.values()) + timeout + GRACE
-            left = due - time.monotonic()
+            deadline = min(slot.begun for slot in busy.values()) + timeout + GRACE
+            left = deadline - time.monotonic()
             ready = wait(list(busy), None if left == math.inf else max(left, 0.0))
             done = [slot.hear() for talk, slot in busy.items() if talk in ready]
             if not ready:
-                done = [slot.give_up(timeout) for slot in busy.values() if slot.begun <= due]
+                done = [slot.give_up(timeout) for slot in busy.values() if slot.begun <= deadline]
             yield from filter(None, done)
     finally:
         for slot in slots:

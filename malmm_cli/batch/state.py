@@ -98,10 +98,10 @@ class State:
 
     def begin(self, workers: int) -> None:
         """Note that a run began, and who it is."""
-        about = (now(), socket.gethostname(), os.getpid(), workers)
+        values = (now(), socket.gethostname(), os.getpid(), workers)
         with _explained(self.path), self._base:
             row = self._base.execute(
-                "INSERT INTO run (started, host, pid, workers) VALUES (?, ?, ?, ?)", about
+                "INSERT INTO run (started, host, pid, workers) VALUES (?, ?, ?, ?)", values
             )
         self.run = row.lastrowid or 0
 

@@ -54,8 +54,8 @@ def _errors(dtype: torch.dtype, steps: int, length: int) -> dict[str, Any]:
     keys = bank.projections[0][0].gather(0, held)
     ends = counts.long().cumsum(0)
     sums = torch.cat([torch.zeros(1, *frames.shape[1:]).double(), frames.double().cumsum(0)])
-    place = [x[..., None].expand(-1, -1, _WIDTH) for x in (ends, ends - counts.long())]
-    means = (sums.gather(0, place[0]) - sums.gather(0, place[1])) / counts[..., None].double()
+    edges = [x[..., None].expand(-1, -1, _WIDTH) for x in (ends, ends - counts.long())]
+    means = (sums.gather(0, edges[0]) - sums.gather(0, edges[1])) / counts[..., None].double()
     exact = means @ weight.double().T
     return {
         "dtype": str(dtype).removeprefix("torch."),
@@ -66,5 +66,5 @@ def _errors(dtype: torch.dtype, steps: int, length: int) -> dict[str, Any]:
     }
 
 
-def _error(found: Tensor, due: Tensor) -> float:
-    return float(f"{((found.double() - due).norm() / due.norm()).item():.2g}")
+def _error(found: Tensor, expected: Tensor) -> float:
+    return float(f"{((found.double() - expected).norm() / expected.norm()).item():.2g}")

@@ -57,8 +57,8 @@ def model(
         ) from error
     if not there:
         check_new_folder(folder)
-        with new_folder(folder) as place:
-            random_init.write(place, config, WORDS, dtype=number)
+        with new_folder(folder) as new:
+            random_init.write(new, config, WORDS, dtype=number)
     return in_child("model", folder=str(folder), frames=frames, device=device, dtype=dtype)
 
 

@@ -184,15 +184,15 @@ def open_regular(path: Path, largest: int | None = None) -> Iterator[BinaryIO]:
     Opening a pipe would wait for its writer, and reading a device may never end.
     """
 
-    def at_once(place: str, flags: int) -> int:
-        return os.open(place, flags | getattr(os, "O_NONBLOCK", 0))
+    def at_once(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
     with open(path, "rb", opener=at_once) as file:
-        about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if largest is not None and about.st_size > largest:
-            size, most = about.st_size / 1e6, largest / 1e6
+        if largest is not None and status.st_size > largest:
+            size, most = status.st_size / 1e6, largest / 1e6
             reason = f"too large: {size:,.0f} MB, but the limit is {most:.0f} MB"
             raise OSError(errno.EFBIG, reason, str(path))
         yield file

@@ -51,9 +51,9 @@ def convert(
     events = Terminal()
     with events.stage("download", "bytes"):
         located = hub.locate(base, offline=offline, events=events)
-    with new_folder(folder) as place:
+    with new_folder(folder) as new:
         where = f"{checkpoint} over {located.name}"
-        done = converting.lay_over(laid, located.folder, place, where=where)
+        done = converting.lay_over(laid, located.folder, new, where=where)
     note(f"{folder}: {done.taken} tensors of {checkpoint}")
     if done.kept:
         note(f"from the base {located.name}: {', '.join(converting.listed(done.kept))}")

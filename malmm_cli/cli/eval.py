@@ -123,8 +123,8 @@ def _shared(options: RunOptions) -> dict[str, Any]:
         return load_model(replace(options, model=model))
 
     options.settings("ask")  # refuses wrong values, as far as the model is known
-    about = {"overwrite": options.overwrite, "events": Terminal.of(options)}
-    return {"model": load, **about, **options.changes()}
+    more = {"overwrite": options.overwrite, "events": Terminal.of(options)}
+    return {"model": load, **more, **options.changes()}
 
 
 def _print_scores(options: RunOptions, found: Evaluation) -> None:

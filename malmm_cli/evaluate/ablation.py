@@ -88,8 +88,8 @@ def find_trained(folder: Path) -> list[Path]:
             f"{folder}: contains no folder of a trained variant",
             hint=f"expected names: {', '.join(VARIANTS)}",
         )
-    for place in found:
-        read_config(place)
+    for folder in found:
+        read_config(folder)
     return found
 
 
@@ -119,10 +119,10 @@ def ablate(
         return _scored(row, tasks[: len(said)], said, rule, known)
 
     results = [scored(row, said) for row, said in zip(rows, found, strict=True)]
-    for place in trained:
-        row = Row(place.name, TRAINED, "trained", _changed(plan, VARIANTS[place.name]))
+    for folder in trained:
+        row = Row(folder.name, TRAINED, "trained", _changed(plan, VARIANTS[folder.name]))
         one = Run(row.plan, folder / f"{_file_name(row)}.jsonl")
-        (said,) = predict(tasks, load(place), [one], **options)
+        (said,) = predict(tasks, load(folder), [one], **options)
         results.append(scored(row, said))
     return results
 
@@ -161,9 +161,9 @@ def as_table(results: Sequence[dict[str, Any]]) -> str:
     return table(lines, left=2)
 
 
-def _inserted(cells: list[str], place: int, cell: str) -> list[str]:
-    """Cells with another one behind that at a place."""
-    return [*cells[: place + 1], cell, *cells[place + 1 :]]
+def _inserted(cells: list[str], index: int, cell: str) -> list[str]:
+    """Cells with another one behind the one at an index."""
+    return [*cells[: index + 1], cell, *cells[index + 1 :]]
 
 
 def _length(found: dict[str, Any]) -> str:

@@ -87,12 +87,12 @@ def draw(results: Results, path: Path) -> bool:
 def _panel(axes: Axes, given: dict[str, Any], members: Results, side: Side) -> None:
     """The curves of one family beside the model given, over the bins of the latter."""
     bins = side.bins(given)
-    places = {found["from"]: place for place, found in enumerate(bins)}
+    columns = {found["from"]: index for index, found in enumerate(bins)}
     for number, result in enumerate([given, *members]):
-        points = [found for found in side.bins(result) if found["from"] in places]
+        points = [found for found in side.bins(result) if found["from"] in columns]
         own = result["how"] == GIVEN
         axes.plot(
-            [places[found["from"]] for found in points],
+            [columns[found["from"]] for found in points],
             [100 * found["exact"] for found in points],
             color="black" if own else COLOURS[(number - 1) % len(COLOURS)],
             marker="." if own else MARKERS[(number - 1) % len(MARKERS)],

@@ -47,8 +47,8 @@ class Plan:
     def settings(self, task: Task) -> Settings:
         """Those of a task's kind, for the part of the video that the task is about."""
         settings = self.captions if task.question is None else self.questions
-        places = {"start": task.start, "end": task.end}
-        return changed(settings, **{k: v for k, v in places.items() if v is not None})
+        span = {"start": task.start, "end": task.end}
+        return changed(settings, **{k: v for k, v in span.items() if v is not None})
 
     def most(self, tasks: Sequence[Task]) -> Settings:
         """Those that tasks are spoken of by: of questions, where there are any."""
@@ -201,10 +201,10 @@ def _predict(
     texts: dict[int, str] = {}
     predictions = []
     with Clock(model.net.device, seen.seconds)("generate"):
-        for decoding, places in free.items():
-            asked = [prompts[k] for k in places]
-            found = answer.answered(model.net, context.chosen(places), asked, decoding)
-            texts |= {k: candidates[0] for k, candidates in zip(places, found, strict=True)}
+        for decoding, indices in free.items():
+            asked = [prompts[k] for k in indices]
+            found = answer.answered(model.net, context.chosen(indices), asked, decoding)
+            texts |= {k: candidates[0] for k, candidates in zip(indices, found, strict=True)}
         for k, task in enumerate(tasks):
             weighed = (
                 None if k in texts else _weigh(model, context.chosen([k]), prompts[k], task.choices)
@@ -242,11 +242,11 @@ def _prediction(
 def _weigh(model: Model, context: Context, prompt: str, choices: Sequence[str]) -> dict[str, float]:
     """The log-likelihood of each choice after the context of the one prompt."""
     size = max(VISUAL // context.tokens.shape[1], 1)
-    told = []
+    scores = []
     for part in (choices[begin : begin + size] for begin in range(0, len(choices), size)):
         shared = context.chosen([0] * len(part))
-        told.append(model.net.score(shared, [prompt] * len(part), part))
-    return dict(zip(choices, torch.cat(told).tolist(), strict=True))
+        scores.append(model.net.score(shared, [prompt] * len(part), part))
+    return dict(zip(choices, torch.cat(scores).tolist(), strict=True))
 
 
 def _encode(video: str, model: Model, settings: Settings, encoded: Encoded) -> VideoFeatures:

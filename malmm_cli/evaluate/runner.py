@@ -225,20 +225,20 @@ def _job(data: Path, options: Options) -> _Job:
     given: dict[str, Any] = {**options}
     form, choices = given.pop("format", "jsonl"), given.pop("choices", False)
     limit, overwrite = given.pop("limit", None), given.pop("overwrite", False)
-    place = {name: given.pop(name, None) for name in ("videos", "split", "task")}
+    source = {name: given.pop(name, None) for name in ("videos", "split", "task")}
     if form == "jsonl":
-        for option, value in place.items():
+        for option, value in source.items():
             if value is not None:
                 message = f"--{option} is only for the data sets of --format-in"
                 raise UsageError(message, hint="choose a data set with --format-in")
         tasks, known = read_tasks(data), None
     else:
-        videos = Path(place["videos"]) if place["videos"] else None
-        tasks = read_set(data, form, videos=videos, split=place["split"], part=place["task"])
+        videos = Path(source["videos"]) if source["videos"] else None
+        tasks = read_set(data, form, videos=videos, split=source["split"], part=source["task"])
         known = SETS[form]
     if choices and not any(task.choices for task in tasks):
         raise UsageError(f"{data}: no task has 'choices'", hint="leave --choices out")
-    job = _Job(data, tasks, given, choices, limit, overwrite, known, place["task"])
+    job = _Job(data, tasks, given, choices, limit, overwrite, known, source["task"])
     job.plan(registry.defaults())  # wrong values are wrong for every family
     return job
 

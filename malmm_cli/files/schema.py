@@ -47,8 +47,8 @@ def checked(content: Any, kind: type[T]) -> T:
     try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
-        said, _, place = str(error).partition(" - at `$")
-        raise SchemaError(place.strip("`."), _reason(said)) from error
+        said, _, where = str(error).partition(" - at `$")
+        raise SchemaError(where.strip("`."), _reason(said)) from error
 
 
 def _reason(said: str) -> str:

@@ -167,8 +167,8 @@ class Download:
         from huggingface_hub import HfApi, hf_hub_url
 
         url = hf_hub_url(self.repository, name, revision=commit)
-        about = self._patiently(partial(HfApi().get_hf_file_metadata, url=url))
-        file = file_of(name, about.size, about.etag)
+        metadata = self._patiently(partial(HfApi().get_hf_file_metadata, url=url))
+        file = file_of(name, metadata.size, metadata.etag)
         if file is None:
             raise ModelError(
                 f"{self.repository}: {name} has no size or hash on the Hub, so it cannot be "

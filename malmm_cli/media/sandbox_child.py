@@ -52,14 +52,14 @@ def serve(talk: Connection, memory: int) -> None:
                     raise MemoryError
                 if request.pop("do") == "probe":
                     info = media.probe(request["path"], request["decoder"], request["pixels"])
-                    send(_about(info), info.seconds.tobytes())
+                    send(_metadata(info), info.seconds.tobytes())
                 else:
                     assert info is not None
                     _read(info, request["seconds"], request["size"], send)
             except (EOFError, BrokenPipeError):
                 raise
             except Exception as error:
-                send(_told(error))
+                send(_as_dict(error))
 
 
 def _read(
@@ -77,7 +77,7 @@ def _read(
     send({"warnings": warnings}, None)
 
 
-def _about(info: MediaInfo) -> dict[str, Any]:
+def _metadata(info: MediaInfo) -> dict[str, Any]:
     return {
         "decoder": info.decoder,
         "width": info.width,
@@ -88,7 +88,7 @@ def _about(info: MediaInfo) -> dict[str, Any]:
     }
 
 
-def _told(error: Exception) -> dict[str, Any]:
+def _as_dict(error: Exception) -> dict[str, Any]:
     """The error as the parent raises it again."""
     if _wants_memory(error):
         error = CapacityError(

@@ -84,14 +84,14 @@ def _check_layers(
 ) -> None:
     """Raise ModelError where a part has more layers than the weights have names for."""
     for part, prefix in parts.items():
-        about = content.get(part)
-        about = about if isinstance(about, dict) else {}
+        values = content.get(part)
+        values = values if isinstance(values, dict) else {}
         mine = [name for name in names if name.startswith(prefix)]
         held = len({number for name in mine for number in _LAYER.findall(name)})
-        for key in _COUNTS.intersection(about):
-            if isinstance(about[key], int | float) and about[key] > held:
+        for key in _COUNTS.intersection(values):
+            if isinstance(values[key], int | float) and values[key] > held:
                 raise ModelError(
-                    f"{path}: {part}.{key} is {about[key]}, but the weights have {held} layers",
+                    f"{path}: {part}.{key} is {values[key]}, but the weights have {held} layers",
                     hint=remedy(path.parent),
                 )
 

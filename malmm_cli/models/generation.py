@@ -111,7 +111,7 @@ class _Words(BaseStreamer):
     def __init__(self, texts: Texts, on_text: Callable[[str], None]) -> None:
         self._texts, self._on_text = texts, on_text
         self._ids: list[int] = []
-        self._told = 0
+        self._shown = 0
 
     def put(self, value: Tensor) -> None:
         """Transformers' next tokens: before the first one, what the decoder starts with, if any."""
@@ -127,9 +127,9 @@ class _Words(BaseStreamer):
         return self._texts.decode(torch.tensor([self._ids]))[0] if self._ids else ""
 
     def _tell(self, text: str) -> None:
-        if len(text) > self._told:
-            self._on_text(text[self._told :])
-            self._told = len(text)
+        if len(text) > self._shown:
+            self._on_text(text[self._shown :])
+            self._shown = len(text)
 
 
 @torch.no_grad()

@@ -47,7 +47,7 @@ FORGOTTEN = 24 * 3600.0  # seconds after which nobody works on one any more
 _Count = Annotated[int, Meta(gt=0)]
 
 
-class _About(Struct, tag_field="format", tag=FORMAT, forbid_unknown_fields=True):
+class _Metadata(Struct, tag_field="format", tag=FORMAT, forbid_unknown_fields=True):
     """What about.json says, besides the format."""
 
     video: str
@@ -198,7 +198,7 @@ class Writer:
         if self._new is None or not self._files:
             return
         target = self._cache.folder / self._key
-        about = _About(
+        metadata = _Metadata(
             video=os.path.abspath(video),
             model=model,
             frames=self._frames,
@@ -207,7 +207,7 @@ class Writer:
             warnings=tuple(warnings),
         )
         with self._warning():
-            (self._new / ABOUT).write_text(json.dumps(to_builtins(about)), encoding="utf-8")
+            (self._new / ABOUT).write_text(json.dumps(to_builtins(metadata)), encoding="utf-8")
             permit(self._new)
             if self._cache.limit < math.inf:  # it reads every entry
                 self._cache.make_room(self._size)
@@ -244,11 +244,11 @@ def _is_ours(path: Path) -> bool:
 def _entry(path: Path) -> Entry | None:
     """The entry in a folder; None where there is none or what it says of itself makes no sense."""
     try:
-        about = path / ABOUT
-        if path.is_symlink() or not about.is_file():  # nothing outside is read, or removed
+        metadata = path / ABOUT
+        if path.is_symlink() or not metadata.is_file():  # nothing outside is read, or removed
             return None
-        content = structs.asdict(checked(load(about.read_bytes()), _About))
-        return Entry(path=path, used=about.stat().st_mtime, **content)
+        content = structs.asdict(checked(load(metadata.read_bytes()), _Metadata))
+        return Entry(path=path, used=metadata.stat().st_mtime, **content)
     except (OSError, ValueError):
         return None
 

@@ -50,9 +50,9 @@ from malmm_cli.pipeline.memory_header import (
     SAMPLING,
     VERSIONS,
     check,
+    checking,
     is_memory_file,
     read_metadata,
-    told,
 )
 from malmm_cli.pipeline.watch import Watched, read_context, watch
 from malmm_cli.settings import Changes, Settings, changed
@@ -104,9 +104,9 @@ class MemoryFile:
 
     def write(self, path: str | Path) -> int:
         """Write it whole or not at all; return its size in bytes. Raises OutputError."""
-        told = json.dumps({name: getattr(self, name) for name in _About.__struct_fields__})
-        crc = checksum(*self.tensors.values(), text=told)
-        content = save(self.tensors, {"format": FORMAT, "about": told, "crc32": crc})
+        text = json.dumps({name: getattr(self, name) for name in _About.__struct_fields__})
+        crc = checksum(*self.tensors.values(), text=text)
+        content = save(self.tensors, {"format": FORMAT, "about": text, "crc32": crc})
         with open_whole(Path(path), durable=True) as file:
             file.write(content)
         return len(content)
@@ -195,7 +195,7 @@ def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
     Raises MediaError of kind OtherVersion, OtherModel or BrokenMemory.
     """
     known = read_metadata(path)
-    with told(path), safe_open(path, framework="pt") as file:
+    with checking(path), safe_open(path, framework="pt") as file:
         about = _about(known.about, known.format)
         if about["reader"] != model.fingerprints.reader:
             raise _made_by_another(path, about["model"], model.name)
@@ -205,7 +205,7 @@ def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
         slots, counts, seconds = (file.get_tensor(x) for x in ("slots", "counts", name))
         riders = {name: file.get_tensor(f"{RIDER}{name}") for name in model.net.spec.riders}
     kept = MemoryFile(slots=slots, counts=counts, seconds=seconds, riders=riders, **about)
-    with told(path):
+    with checking(path):
         _check_numbers(kept, model.net.spec)
     return kept
 
@@ -268,14 +268,14 @@ def _check_shapes(slices: dict[str, Any], about: dict[str, Any], version: str, s
     number, patches, _ = found["slots"][1]
     shapes = spec.shapes(number, patches)
     name, dtype, _ = VERSIONS[version]
-    due = {
+    expected = {
         "slots": ("F16", shapes["rows"]),
         "counts": ("I32", shapes["rows"][:2]),
         name: (dtype, [*shapes["rows"][:2], 2]),
         **{rider: ("F16", shape) for rider, shape in shapes.items() if rider.startswith(RIDER)},
     }
     most = min(about["sampling"]["memory"] + 1, spec.features(about["frames"]), MOST_SLOTS)
-    if found != due or not 0 < number <= most:
+    if found != expected or not 0 < number <= most:
         raise ValueError(f"it holds {found}")
 
 

@@ -75,7 +75,7 @@ def model_of(path: str | Path) -> str:
 
     Raises MediaError of kind NotAVideo, OtherVersion or BrokenMemory.
     """
-    with told(path):
+    with checking(path):
         return checked(load(_metadata(path).about), _About).model
 
 
@@ -84,7 +84,7 @@ def read_metadata(path: str | Path) -> Metadata:
 
     Raises MediaError of kind NotAVideo, OtherVersion or BrokenMemory.
     """
-    with told(path):
+    with checking(path):
         metadata = _metadata(path)
         if _checksum(path, metadata) != metadata.crc32:
             raise ValueError("checksum mismatch")
@@ -101,7 +101,7 @@ def check(settings: Settings) -> None:
 
 
 @contextmanager
-def told(path: str | Path) -> Iterator[None]:
+def checking(path: str | Path) -> Iterator[None]:
     """Tell of a file whose content makes no sense by MediaError."""
     try:
         yield

@@ -63,31 +63,31 @@ def save(
 
     Raises OutputError where that fails, as with a full disk; the others then stay.
     """
-    place = folder / f"step-{step:08}"
-    if place.exists():  # it was saved, and nothing was learnt since
+    saved = folder / f"step-{step:08}"
+    if saved.exists():  # it was saved, and nothing was learnt since
         return
     known = {
         f"{what}.{name}": value
         for name, parameter in parameters.items()
         for what, value in optimizer.state.get(parameter, {}).items()
     }
-    with new_folder(place, durable=True) as new:
+    with new_folder(saved, durable=True) as new:
         write_tensors(new / TRAINED, parameters)
         write_tensors(new / _OPTIMIZER, known)
         (new / _STATE).write_text(json.dumps({"step": step, **state}), encoding="utf-8")
     for path in folder.glob("step-*"):
-        if path != place:
+        if path != saved:
             shutil.rmtree(path, ignore_errors=True)
     remove_leftovers(folder)
 
 
 def restore(
-    place: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+    saved: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
     """Fill parameters and optimizer from a checkpoint; ModelError where it is none of theirs."""
-    fill(parameters, read_tensors(place / TRAINED), str(place))
+    fill(parameters, read_tensors(saved / TRAINED), str(saved))
     known: dict[str, dict[str, Tensor]] = {}
-    for name, value in read_tensors(place / _OPTIMIZER).items():
+    for name, value in read_tensors(saved / _OPTIMIZER).items():
         what, _, owner = name.partition(".")
         known.setdefault(owner, {})[what] = value
     for name, values in known.items():
@@ -99,9 +99,9 @@ def restore(
         }
 
 
-def read_state(place: Path) -> State:
+def read_state(saved: Path) -> State:
     """What a checkpoint says of itself; ModelError where it is damaged."""
-    path = place / _STATE
+    path = saved / _STATE
     try:
         with open_regular(path, _LARGEST_STATE) as file:
             return checked(load(file.read()), State)

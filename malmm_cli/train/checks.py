@@ -83,14 +83,14 @@ def choose_frames(
             times = choose_for(info, own).tolist()
             found[clip] = Chosen(info.decoder, tuple(times))
         except (MediaError, UsageError) as error:
-            told = error.message.removeprefix(f"{clip.video}: ")
-            message = f"id {task!r}: {clip.video}: {told}"
+            reason = error.message.removeprefix(f"{clip.video}: ")
+            message = f"id {task!r}: {clip.video}: {reason}"
             problems.append(MediaError(message, hint=error.hint, kind=error.kind))
         events.progress("checking", done, len(clips), "videos")
     if problems:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        told = "; ".join(error.message for error in problems[:SHOWN])
-        raise MediaError(f"{told}{more}", hint=problems[0].hint, kind=problems[0].kind)
+        listed = "; ".join(error.message for error in problems[:SHOWN])
+        raise MediaError(f"{listed}{more}", hint=problems[0].hint, kind=problems[0].kind)
     return found
 
 
@@ -125,18 +125,18 @@ def check_lengths(
             )
 
 
-def check_room(places: Sequence[tuple[Path, int]]) -> None:
+def check_room(folders: Sequence[tuple[Path, int]]) -> None:
     """Raise CapacityError where a disk has no room for the bytes that will be written to it."""
     needs: dict[int, tuple[Path, int]] = {}
-    for place, size in places:
-        while not place.exists():
-            place = place.absolute().parent
-        first, before = needs.get(place.stat().st_dev, (place, 0))
-        needs[place.stat().st_dev] = (first, before + size)
-    for place, size in needs.values():
-        free = shutil.disk_usage(place).free
+    for folder, size in folders:
+        while not folder.exists():
+            folder = folder.absolute().parent
+        first, before = needs.get(folder.stat().st_dev, (folder, 0))
+        needs[folder.stat().st_dev] = (first, before + size)
+    for folder, size in needs.values():
+        free = shutil.disk_usage(folder).free
         if size > free:
             raise CapacityError(
-                f"{place}: {size_text(size)} needed, but only {size_text(free)} free",
+                f"{folder}: {size_text(size)} needed, but only {size_text(free)} free",
                 hint="free up disk space, choose another folder, or use --no-cache",
             )

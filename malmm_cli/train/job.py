@@ -88,10 +88,10 @@ class Training:
         checks.check_lengths(net, plan.samples, plan.chosen, plan.settings)
         new = longest_answer(net, plan.held_out)
         checks.check_lengths(net, plan.held_out, plan.chosen, plan.settings, new=new)
-        place = (self.cache or self._training / "features") if self.keep_features else None
-        features = ClipFeatures(model, plan.settings, plan.chosen, place, own)
-        missing = [clip for clip in plan.chosen if not features.has(clip)] if place else []
-        self._check_room(model, place, sum(map(features.size, missing)))
+        store = (self.cache or self._training / "features") if self.keep_features else None
+        features = ClipFeatures(model, plan.settings, plan.chosen, store, own)
+        missing = [clip for clip in plan.chosen if not features.has(clip)] if store else []
+        self._check_room(model, store, sum(map(features.size, missing)))
         with self._held(workers):
             self._encode(features, missing, workers, events)
             self._prepare(net, base)
@@ -160,14 +160,14 @@ class Training:
         events.note(f"{model.name} on {model.device}, {model.dtype}")
         return model
 
-    def _check_room(self, model: Model, place: Path | None, features: int) -> None:
+    def _check_room(self, model: Model, store: Path | None, features: int) -> None:
         """Raise CapacityError where there is no room for a whole run, with bytes of features."""
         learnt = 4 * sum(int(value.numel()) for value in _trainable(model).trainable().values())
         whole = sum(file.stat().st_size for file in model.folder.glob("model*.safetensors"))
         # two checkpoints of three numbers each, the best, the last, and the whole model
         present = sum(file.stat().st_size for file in self._written())
         written = [(self._training, max(8 * learnt + whole - present, 0))]
-        checks.check_room([*written, (place, features)] if place else written)
+        checks.check_room([*written, (store, features)] if store else written)
 
     def _encode(
         self, features: ClipFeatures, missing: list[Clip], workers: Workers, events: Events

@@ -172,8 +172,8 @@ class Learner:
     def _fault(self, number: int, batch: Batch) -> ModelError:
         """The error that names the samples of a batch, and those at fault when learnt alone."""
         alone = [each.ids[0] for each in batch.apart() if not self.loss(each).isfinite()]
-        told = f"caused by {_named(alone)}" if alone else "no single sample causes it"
-        where = f"in the batch of {_named(batch.ids)}; {told}"
+        cause = f"caused by {_named(alone)}" if alone else "no single sample causes it"
+        where = f"in the batch of {_named(batch.ids)}; {cause}"
         return ModelError(
             f"step {number + 1}: the loss is NaN or infinite {where}",
             hint=_HINT,

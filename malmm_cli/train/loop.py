@@ -81,14 +81,14 @@ def fit(
             events.progress("training", number + 1, steps, "steps")
             if (number + 1) % save_every and number + 1 < steps:
                 continue
-            told = f"step {number + 1} of {steps}: loss {learnt.loss:.4f}"
+            line = f"step {number + 1} of {steps}: loss {learnt.loss:.4f}"
             if validation is not None:
                 found = asdict(learner.validate(validation.all(), decoding))
                 log({"step": number + 1, "validation": found})
-                told += f", validation {found['loss']:.4f}, {found['exact']:.1%} exact"
+                line += f", validation {found['loss']:.4f}, {found['exact']:.1%} exact"
                 best = kept.better(best, {"step": number + 1, **found})
             kept.save(number + 1, best)
-            events.note(told)
+            events.note(line)
     return kept.finish(best)
 
 
@@ -147,16 +147,16 @@ def _resume(
     folder: Path, learner: Learner, provenance: dict[str, Any], events: Events
 ) -> tuple[int, Best]:
     """Steps done before, and the best validation of them."""
-    place = checkpoint.latest(folder)
-    if place is None:
+    saved = checkpoint.latest(folder)
+    if saved is None:
         return 0, None
-    state = checkpoint.read_state(place)
+    state = checkpoint.read_state(saved)
     if changed := _changed(state["settings"], provenance):
         raise UsageError(
             f"{folder}: contains a run with other settings: {changed}",
             hint="use the same settings to resume it, or another folder to start over",
         )
-    checkpoint.restore(place, learner.parameters, learner.optimizer)
+    checkpoint.restore(saved, learner.parameters, learner.optimizer)
     learner.scaler.load_state_dict(state["scaler"])
     events.note(f"resuming after step {state['step']} of {learner.steps}")
     return state["step"], state["best"]

@@ -99,10 +99,10 @@ class Samples:
 
     def draw(self, step: int) -> Iterator[Batch]:
         """The batches of a step: videos with equally many frames and prompts go together."""
-        epoch, place = divmod(step, self.steps_per_epoch)
+        epoch, index = divmod(step, self.steps_per_epoch)
         if self._epoch[0] != epoch:
             self._epoch = (epoch, self._order(epoch))
-        drawn = _part(self._epoch[1], place, self._per_step)
+        drawn = _part(self._epoch[1], index, self._per_step)
         yield from self._batches(_part(drawn, self._process, self._share(drawn)))
 
     def all(self) -> Iterator[Batch]:

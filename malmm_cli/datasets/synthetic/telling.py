@@ -74,7 +74,7 @@ _PHRASES = (
 )
 
 
-def _about(scene: Scene, event: Event, chance: random.Random) -> tuple[str, str]:
+def _question(scene: Scene, event: Event, chance: random.Random) -> tuple[str, str]:
     """A question about one event, and its answer."""
     others = [other for other in scene.events if other is not event]
     ways = [(f"what does the {event.name} do?", event.motion)]
@@ -95,7 +95,7 @@ def _within(low: float, high: float, kind: str) -> Callable[..., Iterator[Asked]
         events = [e for e in scene.events if begin <= (e.start + e.end) / 2 < end]
         while events:
             event = chance.choice(events)
-            yield Asked(*_about(scene, event, chance), kind, (event.start, event.end))
+            yield Asked(*_question(scene, event, chance), kind, (event.start, event.end))
 
     return endless
 

@@ -124,12 +124,12 @@ def _check_parts(laid: Mapping[str, Tensor], state: Mapping[str, Tensor], where:
         return next((part for part in _PARTS if name.startswith(part)), name)
 
     for part in dict.fromkeys(map(part_of, laid)):
-        due = {name for name in state if part_of(name) == part}
-        if missing := due - laid.keys():
+        expected = {name for name in state if part_of(name) == part}
+        if missing := expected - laid.keys():
             names = ", ".join(listed(_gathered(missing, state.keys())))
             raise ModelError(
-                f"{where}: the checkpoint has {len(due - missing)} of the {len(due)} tensors of "
-                f"{part}; missing {names}",
+                f"{where}: the checkpoint has {len(expected - missing)} of the {len(expected)} "
+                f"tensors of {part}; missing {names}",
                 hint="a part must be complete or absent; check that --base is the model the "
                 "checkpoint was trained from",
             )

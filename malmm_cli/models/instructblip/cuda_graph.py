@@ -69,13 +69,13 @@ def _capture(step: Step, feature: Tensor, memory: Memory) -> bool:
     shows.
     """
     try:
-        due, trial = memory.copy(), memory.copy()
+        expected, trial = memory.copy(), memory.copy()
         for value in (feature, -feature):
-            step(value, due)
+            step(value, expected)
         graph = Graph(step, feature, trial)
         for value in (feature, -feature):
             graph(value)
-        if _alike(trial, due):
+        if _alike(trial, expected):
             _put_back(trial, memory)
             memory.visual, memory.queries, memory.replay = trial.visual, trial.queries, graph
             graph(feature)
@@ -90,17 +90,17 @@ def _put_back(trial: Memory, memory: Memory) -> None:
     """Let trial hold what memory does, in the places where it has it."""
     for bank, other in zip(_full(trial), _full(memory), strict=True):
         names = ("rows", "counts", "order", "similarity")
-        places = [*(getattr(bank, name) for name in names), *bank.projections]
+        tensors = [*(getattr(bank, name) for name in names), *bank.projections]
         values = [*(getattr(other, name) for name in names), *other.projections]
-        for place, value in zip(places, values, strict=True):
-            place.copy_(value)
+        for tensor, value in zip(tensors, values, strict=True):
+            tensor.copy_(value)
 
 
-def _alike(memory: Memory, due: Memory) -> bool:
+def _alike(memory: Memory, expected: Memory) -> bool:
     """Whether two memories hold the same but for rounding."""
     return all(
         torch.allclose(mine, theirs, rtol=1e-2, atol=1e-2)
-        for mine, theirs in zip(_held(memory), _held(due), strict=True)
+        for mine, theirs in zip(_held(memory), _held(expected), strict=True)
     )
 
 

@@ -88,11 +88,11 @@ def check_state(state: Mapping[str, Tensor], folder: Path, *, where: str, **how:
     table = state.get("position_embedding.weight")
     with valid_config(folder), bounded(len(state)):
         rows = 0 if table is None else [*table.shape, 1][0]
-        due = dict(random_init.shapes(config, rows))
+        expected = dict(random_init.shapes(config, rows))
     tied = {"language_model.lm_head.weight"} if config.text_config.tie_word_embeddings else set()
     given = {name for name in state if not name.endswith(random_init.SHARED)}
-    wrong = wrong_shapes(state, due)
-    check(due.keys() - given - tied, given - due.keys(), wrong, where, **how)
+    wrong = wrong_shapes(state, expected)
+    check(expected.keys() - given - tied, given - expected.keys(), wrong, where, **how)
     return config
 
 
@@ -164,7 +164,8 @@ def _load_theirs(
             **options,
         )
     wrong = [
-        f"{key} is {tuple(got)}, not {tuple(due)}" for key, got, due in found["mismatched_keys"]
+        f"{key} is {tuple(got)}, not {tuple(expected)}"
+        for key, got, expected in found["mismatched_keys"]
     ]
     missing = set(found["missing_keys"])
     if getattr(config, "scale_decoder_outputs", None) is False and "lm_head.weight" not in state:

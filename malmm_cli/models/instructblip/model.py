@@ -95,14 +95,14 @@ class InstructBlip(LanguagePart):
         """The square that every frame becomes."""
         return (self.image_size, self.image_size)
 
-    def move_to(self, place: torch.device | str | torch.dtype) -> None:
+    def move_to(self, target: torch.device | str | torch.dtype) -> None:
         """Move to a device or number type all but the language model, which is loaded in place."""
         for part in (self.vision_model, self.qformer, self.language_projection):
-            part.to(place)
+            part.to(target)
         if self.position_embedding is not None:
-            self.position_embedding.to(place)
-        self.query_tokens.data = self.query_tokens.data.to(place)
-        self.pixel_mean, self.pixel_std = self.pixel_mean.to(place), self.pixel_std.to(place)
+            self.position_embedding.to(target)
+        self.query_tokens.data = self.query_tokens.data.to(target)
+        self.pixel_mean, self.pixel_std = self.pixel_mean.to(target), self.pixel_std.to(target)
 
     def encode(self, frames: Tensor, seconds: Tensor) -> Features:
         """Frames (T, H, W, 3) uint8 RGB of `image_size`, shown at `seconds` (T,), to features.
@@ -281,8 +281,8 @@ class InstructBlip(LanguagePart):
     @property
     def _drops_out(self) -> bool:
         """Whether what the Q-Former's first layer is given varies in training."""
-        about = self.config.qformer_config
-        return bool(max(about.hidden_dropout_prob, about.attention_probs_dropout_prob) > 0)
+        qformer = self.config.qformer_config
+        return bool(max(qformer.hidden_dropout_prob, qformer.attention_probs_dropout_prob) > 0)
 
     def _store(self, feature: Tensor, memory: Memory) -> None:
         """The step that is captured on CUDA: as in `observe`, for a memory with prompts."""

@@ -21,9 +21,9 @@ def position(table: Tensor, frame: int, total: int | None) -> Tensor:
     last = len(table) - 1
     if total is None or total <= len(table):
         return table[min(frame, last)]
-    place = min(frame / (total - 1), 1.0) * last
-    below = min(int(place), last - 1) if last else 0
-    return torch.lerp(table[below], table[min(below + 1, last)], place - below)
+    row = min(frame / (total - 1), 1.0) * last
+    below = min(int(row), last - 1) if last else 0
+    return torch.lerp(table[below], table[min(below + 1, last)], row - below)
 
 
 def let_positions_learn(memory: Memory, table: Tensor) -> None:

@@ -171,7 +171,7 @@ def _pad(rows: list[list[int]], padding: int, side: str) -> tuple[Tensor, Tensor
     ids = torch.full((len(rows), longest), padding)
     mask = torch.zeros(len(rows), longest, dtype=torch.int64)
     for row, tokens in enumerate(rows):
-        place = slice(longest - len(tokens), None) if side == "left" else slice(len(tokens))
-        ids[row, place] = torch.tensor(tokens, dtype=torch.int64)
-        mask[row, place] = 1
+        span = slice(longest - len(tokens), None) if side == "left" else slice(len(tokens))
+        ids[row, span] = torch.tensor(tokens, dtype=torch.int64)
+        mask[row, span] = 1
     return ids, mask
