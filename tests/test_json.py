@@ -136,6 +136,19 @@ def test_frames(malmm):
     assert_valid(json.loads(malmm("frames", SAMPLE, "--frames=3", "-q", "--json").out), "frames")
 
 
+def test_models_and_doctor(malmm):
+    for arguments, name in (
+        (["models", "info", "tiny"], "model"),
+        (["models", "info", "vicuna-13b"], "model"),
+        (["models", "info", "someone/model"], "model"),
+        (["doctor"], "doctor"),
+    ):
+        found = json.loads(malmm(*arguments, "--json").out)
+        assert_valid(found, name)
+        assert_valid(found)
+    assert_valid(json.loads(malmm("models", "--json").out))
+
+
 def test_evaluations(malmm, tmp_path, monkeypatch):
     monkeypatch.setattr("malmm_cli.evaluate.scores.meteor", lambda *_: 0.25)
     monkeypatch.setattr("malmm_cli.evaluate.ablation.LENGTHS", (2,))

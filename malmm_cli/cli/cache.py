@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,7 @@ from malmm_cli.files.escapes import on_one_line, to_json
 from malmm_cli.text.words import counted
 
 if TYPE_CHECKING:
-    from malmm_cli.pipeline.feature_cache import FeatureCache
+    from malmm_cli.pipeline.feature_cache import Entry, FeatureCache
 
 app = typer.Typer(help="List and remove cached features.", rich_markup_mode=None)
 
@@ -60,13 +61,7 @@ def list_entries(
         emit(to_json(rows, indent=2) + "\n")
         return
     for entry in entries:
-        parts = (
-            entry.key,
-            _date(entry.used),
-            counted(entry.frames, "frame"),
-            size_text(entry.size),
-        )
-        emit("  ".join((*parts, on_one_line(entry.model), on_one_line(entry.video))) + "\n")
+        emit(_row(entry))
     note(
         f"{counted(len(entries), 'entry', 'entries')}, "
         f"{size_text(sum(entry.size for entry in entries))}"
@@ -106,6 +101,16 @@ def remove(
             emit(f"{entry.key}\n")
     if everything:
         kept.remove_broken()
+
+
+def _row(entry: Entry) -> str:
+    """One line; on a terminal, model and video are on lines of their own."""
+    from malmm_cli.hub import size_text
+
+    date, frames = _date(entry.used), counted(entry.frames, "frame")
+    parts = ["  ".join((entry.key, date, frames, size_text(entry.size)))]
+    parts += [on_one_line(entry.model), on_one_line(entry.video)]
+    return ("\n    " if sys.stdout.isatty() else "  ").join(parts) + "\n"
 
 
 def _cache(folder: Path | None) -> FeatureCache:
