@@ -321,8 +321,15 @@ def test_the_command(malmm, refused, video, tmp_path, monkeypatch):
     (row,) = json.loads(malmm("cache", "ls", "--json").out)
     assert (row["video"], row["model"], row["frames"]) == (str(video), "tiny", 3)
     done = malmm("cache", "ls")
+    assert done.out.count("\n") == 1
     assert row["key"] in done.out
     assert done.err.startswith("1 entry, ")
+    monkeypatch.setattr(
+        "malmm_cli.cli.cache.sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True))
+    )
+    first, *rest = malmm("cache", "ls").out.splitlines()
+    assert len(first) <= 80
+    assert rest == ["    tiny", f"    {video}"]
     refused("cache", "rm", code=2, says="nothing to remove was given")
     refused("cache", "rm", "x", "--all", code=2, says="nothing to remove was given")
     refused("cache", "rm", "x.mp4", code=2, says="x.mp4: not in")
