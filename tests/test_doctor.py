@@ -75,6 +75,16 @@ class Terminal:
         return True
 
 
+@pytest.mark.parametrize("columns", ["60", "72", "80"])
+def test_the_command_to_run_stays_on_one_line(malmm, monkeypatch, columns):
+    monkeypatch.setenv("MALMM_FAKE_MEMORY", "8GB")
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("malmm_cli.cli.doctor.sys", SimpleNamespace(stdout=Terminal()))
+    lines = malmm("doctor").out.splitlines()
+    assert lines[-1].endswith("malmm models pull vicuna-7b")
+    assert not [line for line in lines if line.endswith(("malmm", "malmm models", "pull"))]
+
+
 def test_what_is_missing_is_named(malmm, monkeypatch):
     monkeypatch.setattr("malmm_cli.media.ffmpeg.shutil.which", lambda name: None)
     monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)

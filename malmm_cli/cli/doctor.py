@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,10 @@ from malmm_cli.formats import SCHEMA
 
 if TYPE_CHECKING:
     from malmm_cli.doctor import Finding
+
+
+_COMMAND = re.compile(r"(?<=run: )malmm .+")  # to be copied: on one line, however wide
+_KEPT = "\ue000"  # stands for its spaces while lines are broken at spaces
 
 
 def doctor(
@@ -54,5 +59,7 @@ def _show(finding: Finding) -> None:
 def _lines(mark: str, what: str, text: str) -> str:
     """One row; on a terminal its text is wrapped in its column."""
     start, text = f"{mark:2}  {what:<13} ", on_one_line(text)
-    parts = Wrapped(width() - len(start)).feed(text).split("\n") if sys.stdout.isatty() else [text]
-    return start + f"\n{' ' * len(start)}".join(parts) + "\n"
+    if sys.stdout.isatty():
+        text = _COMMAND.sub(lambda found: found[0].replace(" ", _KEPT), text)
+        text = Wrapped(width() - len(start)).feed(text).replace(_KEPT, " ")
+    return start + text.replace("\n", f"\n{' ' * len(start)}") + "\n"
