@@ -107,7 +107,8 @@ def _malmm(
 @app.command("help")
 def show_help(
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="COMMAND", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="COMMAND", show_default=False, autocompletion=completion.commands),
     ] = None,
 ) -> None:
     """Show the help of a command."""

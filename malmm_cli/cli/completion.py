@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import typer
 
 from malmm_cli.errors import UsageError
 
-__all__ = ["check_shell", "downloadable", "is_completing", "models", "one_of"]
+__all__ = ["check_shell", "commands", "downloadable", "is_completing", "models", "one_of"]
 
 Complete = Callable[[str], list[str]]
 
@@ -43,6 +46,14 @@ def one_of(values: Iterable[str]) -> Complete:
         return [value for value in known if value.startswith(incomplete)]
 
     return complete
+
+
+def commands(context: typer.Context, incomplete: str) -> list[str]:
+    """Commands that may follow those which stand on the line of `malmm help`."""
+    found: Any = context.find_root().command
+    for word in context.params.get("words") or ():
+        found = getattr(found, "commands", {}).get(word)
+    return [name for name in getattr(found, "commands", {}) if name.startswith(incomplete)]
 
 
 def models(incomplete: str) -> list[str]:

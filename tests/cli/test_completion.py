@@ -24,6 +24,8 @@ CASES = [
     ("malmm eval x --format-in msv", {"msvd-qa", "msvd-cap"}),
     ("malmm --color al", {"always"}),
     ("malmm cache l", {"list"}),
+    ("malmm help ba", {"batch"}),
+    ("malmm help models pu", {"pull"}),
 ]
 
 needs = {s: pytest.mark.skipif(not shutil.which(s), reason=f"no {s}") for s in ("bash", "zsh")}
