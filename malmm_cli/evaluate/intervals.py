@@ -20,7 +20,8 @@ def wilson(right: int, count: int) -> list[float] | None:
     share, square = right / count, Z * Z / count
     middle = (share + square / 2) / (1 + square)
     half = Z / (1 + square) * math.sqrt(share * (1 - share) / count + square / (4 * count))
-    return [max(middle - half, 0.0), min(middle + half, 1.0)]
+    # at the ends exactly, which rounding would miss
+    return [middle - half if right else 0.0, middle + half if right < count else 1.0]
 
 
 def bootstrap(values: Sequence[float]) -> list[float] | None:

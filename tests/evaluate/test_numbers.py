@@ -60,6 +60,12 @@ def test_wilson_is_that_of_the_books(right, count, low, high):
 
 def test_an_interval_of_nothing():
     assert wilson(0, 0) is None
+
+
+@pytest.mark.parametrize("count", range(1, 60))
+def test_wilson_ends_exactly_at_none_and_all(count):
+    assert wilson(0, count)[0] == 0
+    assert wilson(count, count)[1] == 1
     assert bootstrap([]) is None
     assert bootstrap([1.0]) is None
 
