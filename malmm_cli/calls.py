@@ -45,6 +45,8 @@ _PHRASES = {
     "run the same command": "make the same call",
     "rerun the same `malmm train`": "make the same call of malmm_cli.train.run",
 }
+# how a model runs, which is decided when it is loaded
+_LOADING = ("device", "dtype", "quantize", "offline")
 _WORDS = (
     *(*DECODERS, *POLICIES, *BANKS, "float32", "bfloat16", "float16", "8bit", "4bit"),
     *("cpu", "mps", r"cuda(?::\d+)?"),
@@ -103,6 +105,9 @@ def _check(
     named: dict[str, Any],
 ) -> None:
     known = {name: kind for name, kind in kinds(call).items() if name != "self"}
+    if "model" in known and (name := next((n for n in _LOADING if n in {*named} - {*known}), None)):
+        hint = f"load() has it: model=malmm_cli.load(name, {name}=…)"
+        raise ArgumentError(f"{shown} has no setting {name!r}", hint=hint)
     check_names(shown, named, known)
     try:
         given = form.bind(*positional, **named).arguments

@@ -271,3 +271,11 @@ def test_what_docstrings_name_is_exported():
 def test_paths_are_paths(tmp_path):
     assert isinstance(SAMPLE, Path)
     assert malmm_cli.batch.dry_run(SAMPLE, tmp_path / "x.jsonl", model=Path("tiny")).items == 1
+
+
+@pytest.mark.parametrize("name", ["device", "dtype", "quantize", "offline"])
+def test_how_a_model_runs_is_said_when_it_is_loaded(name):
+    with pytest.raises(malmm_cli.ArgumentError) as caught:
+        malmm_cli.caption("video.mp4", model="tiny", **{name: "cpu"})
+    assert caught.value.message == f"caption() has no setting {name!r}"
+    assert caught.value.hint == f"load() has it: model=malmm_cli.load(name, {name}=…)"
