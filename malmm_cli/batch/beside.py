@@ -21,19 +21,21 @@ RESULTS = ".malmm-batch.jsonl"
 
 
 def chosen_paths(
-    output: str, form: str | None, inputs: Sequence[str], *, beside: bool, overwrite: bool
+    output: str | None, form: str | None, inputs: Sequence[str], *, beside: bool, overwrite: bool
 ) -> OutputPaths:
     """The paths of an output, or those beside the videos; UsageError unless it is one of the two.
 
     Files beside videos may be a person's own subtitles: `overwrite`, which replaces files that
     malmm did not write, is refused there.
     """
-    if beside and output:
+    if beside and output is not None:
         raise UsageError("-o and --beside exclude each other", hint="use only one of them")
-    if not beside and not output:
-        raise UsageError("no output given", hint="give -o FILE.jsonl, -o FOLDER/ or --beside")
-    if not beside:
+    if output is not None:
         return output_paths(output, form, inputs)
+    if not beside:
+        raise UsageError(
+            "no output given: -o is missing", hint="give -o FILE.jsonl, -o FOLDER/ or --beside"
+        )
     if overwrite:
         raise UsageError(
             "--overwrite and --beside exclude each other: it could replace files of yours",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from malmm_cli import hub
 from malmm_cli.batch import cluster, loop, pool, worker
+from malmm_cli.batch.arguments import Inputs, as_paths, check_values
 from malmm_cli.batch.beside import chosen_paths, own_files
 from malmm_cli.batch.identity import Weights
 from malmm_cli.batch.inputs import find_tasks, folder_below
@@ -43,8 +44,6 @@ __all__ = ["Options", "dry_run", "run"]
 
 FILES, FILES_EACH = 16, 4  # open at once, besides for each worker
 RESUME = "run the same command to resume"
-
-Inputs = str | Path | Sequence[str | Path]
 
 
 class Options(Changes, total=False):
@@ -77,7 +76,11 @@ class Options(Changes, total=False):
 
 
 def run(
-    inputs: Inputs, output: str | Path = "", *, events: Events = SILENT, **options: Unpack[Options]
+    inputs: Inputs,
+    output: str | Path | None = None,
+    *,
+    events: Events = SILENT,
+    **options: Unpack[Options],
 ) -> Summary:
     """Caption every video of the inputs, or ask `questions` about each, as `malmm batch` does.
 
@@ -100,41 +103,24 @@ def run(
 
 
 def dry_run(
-    inputs: Inputs, output: str | Path = "", *, events: Events = SILENT, **options: Unpack[Options]
+    inputs: Inputs,
+    output: str | Path | None = None,
+    *,
+    events: Events = SILENT,
+    **options: Unpack[Options],
 ) -> DryRun:
     """What `run` would do with the same arguments; loads no model and writes nothing."""
     return _batch(inputs, output, options).dry_run(events)
 
 
-def _batch(inputs: Inputs, output: str | Path, options: Options) -> _Batch:
+def _batch(inputs: Inputs, output: str | Path | None, options: Options) -> _Batch:
     given: dict[str, Any] = {**options}
     if "model" in given:
         given["model"] = os.fspath(given["model"])
     own = {f.name: given.pop(f.name) for f in fields(_Batch) if f.name in given}
-    for name, least in (("workers", 1), ("retry", 0), ("limit", 1)):
-        if own.get(name) is not None and own[name] < least:
-            raise UsageError(f"{name} must be at least {least}, not {own[name]}")
-    if not (own.get("timeout") is None or own["timeout"] > 0):
-        raise UsageError(f"timeout must be above 0, not {own['timeout']}")
-    for name in ("questions", "include", "exclude"):
-        if isinstance(own.get(name), str):
-            own[name] = [own[name]]
-    for name, kind, kinds in (
-        ("questions", list | tuple, "a list of strings"),
-        ("include", list | tuple, "a list of patterns"),
-        ("exclude", list | tuple, "a list of patterns"),
-        ("listed", Iterable, "paths"),
-        ("limits", Limits, "Limits"),
-    ):
-        if name in own and not isinstance(own[name], kind):
-            raise UsageError(f"{name} must be {kinds}, not {own[name]!r}")
-    several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-    paths = isinstance(several, list | tuple) and all(
-        isinstance(one, str | os.PathLike) for one in several
-    )
-    if not paths:
-        raise UsageError(f"inputs must be paths, not {inputs!r}")
-    return _Batch([os.fspath(one) for one in several], os.fspath(output), given, **own)
+    check_values(own)
+    given_output = None if output is None else os.fspath(output)
+    return _Batch(as_paths(inputs), given_output, given, **own)
 
 
 @dataclass(frozen=True)
@@ -142,7 +128,7 @@ class _Batch:
     """What is to be done, where results go, and how."""
 
     inputs: list[str]
-    output: str
+    output: str | None
     changes: dict[str, Any]
     questions: Sequence[str] = ()
     listed: Iterable[str] = ()

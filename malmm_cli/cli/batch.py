@@ -133,7 +133,7 @@ class BatchOptions(RunOptions):
 def batch(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", show_default=False)],
     output: Annotated[
-        str,
+        str | None,
         _named(
             "FILE.jsonl|.csv|.tsv|FOLDER/",
             "File or folder for results.",
@@ -142,7 +142,7 @@ def batch(
             panel="Output",
             show_default=False,
         ),
-    ] = "",
+    ] = None,
     *,
     options: BatchOptions,
 ) -> None:

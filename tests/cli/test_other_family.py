@@ -205,7 +205,7 @@ def test_what_the_family_lacks_is_refused_before_it_is_loaded(
 def test_what_a_loaded_model_lacks_is_refused(folder):
     model = malmm_cli.load(str(folder))
     for call in (malmm_cli.caption, lambda video, **how: malmm_cli.watch(video, ["a"], **how)):
-        with pytest.raises(UsageError, match="--policy average: not available"):
+        with pytest.raises(UsageError, match='policy="average": not available'):
             call(SAMPLE, model=model, policy="average")
 
 

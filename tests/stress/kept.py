@@ -23,7 +23,7 @@ from malmm_cli.settings import changed
 from stress.mutate import mutate
 
 FEW = {"frames": 6, "memory": 3, "beams": 1, "max_new_tokens": 2}
-REFUSED = ("BrokenMemory", "OtherVersion", "OtherModel")
+REFUSED = ("BrokenMemory", "NotAVideo", "OtherVersion", "OtherModel")
 MEMORY = 512  # MiB that the largest process may grow by: none of the files has a hundredth
 
 
