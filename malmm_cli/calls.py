@@ -53,7 +53,7 @@ _WORDS = (
 )
 _OPTION = re.compile(
     r"""(?<!\w)(?P<quoted>'[^']*'|"[^"]*")"""
-    r"|(?<![\w-])(?P<option>--[a-z]+(?:-[a-z]+)*|-o\b)"
+    r"|(?<![\w/\\-])(?P<option>--[a-z]+(?:-[a-z]+)*|-o\b)"
     r"(?: (?:(?P<number>-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|inf|nan)\b)"
     rf"|(?P<word>(?:{'|'.join(_WORDS)})\b|[^\s:]+(?=:(?:\s|$))|(?<=--model )[^\s,]+)))?"
 )

@@ -279,3 +279,7 @@ def test_how_a_model_runs_is_said_when_it_is_loaded(name):
         malmm_cli.caption("video.mp4", model="tiny", **{name: "cpu"})
     assert caught.value.message == f"caption() has no setting {name!r}"
     assert caught.value.hint == f"load() has it: model=malmm_cli.load(name, {name}=…)"
+
+
+def test_parts_of_a_path_are_not_options():
+    assert in_python("/videos/--frames 8/a.mp4: is empty") == "/videos/--frames 8/a.mp4: is empty"

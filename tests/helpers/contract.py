@@ -7,6 +7,7 @@ frames in a feature, halo. The seconds of their clips are uneven, so that none c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -358,13 +359,33 @@ def many_prompts_are_one_by_one(model: Model) -> None:
 
 
 @check
-def scores_hang_on_the_video_and_the_answer(model: Model) -> None:
+def texts_hang_on_the_video(model: Model) -> None:
+    how = next(options(model))
+    pixels, seconds = clip(model)
+    colours = torch.tensor([[x, y, z] for x in (0, 255) for y in (0, 255) for z in (0, 255)])
+    videos = (model.encode(colour.byte().expand_as(pixels), seconds) for colour in colours)
+    contexts = [model.context(observed(model, video, PROMPTS[:1], how)) for video in videos]
+    assert len({model.generate(one, PROMPTS[:1], GREEDY)[0][0] for one in contexts}) > 1
+
+
+@check
+def there_are_as_many_candidates_as_beams(model: Model) -> None:
+    how = next(options(model))
+    context = model.context(observed(model, encoded(model), PROMPTS, how))
+    for beams in (1, 2):
+        found = model.generate(context, PROMPTS, replace(GREEDY, beams=beams))
+        assert [len(candidates) for candidates in found] == [beams] * len(PROMPTS)
+
+
+@check
+def scores_hang_on_the_video_the_prompt_and_the_answer(model: Model) -> None:
     how = next(options(model))
     videos = (encoded(model), encoded(model, seed=2))
     first, other = (model.context(observed(model, video, PROMPTS[:1], how)) for video in videos)
-    answers = [(first, "red"), (other, "red"), (first, "circle")]
-    scores = [float(model.score(context, PROMPTS[:1], [a])) for context, a in answers]
-    assert len(set(scores)) == 3
+    one, two = PROMPTS[:2]
+    asked = [(first, one, "red"), (other, one, "red"), (first, two, "red"), (first, one, "circle")]
+    scores = [float(model.score(context, [prompt], [answer])) for context, prompt, answer in asked]
+    assert len(set(scores)) == 4
     assert max(scores) <= 0
 
 

@@ -345,12 +345,12 @@ def extras_are_those_of_the_first_prompts(right):
     return chosen
 
 
-@bug(Toy, "score", "scores_hang_on_the_video_and_the_answer")
+@bug(Toy, "score", "scores_hang_on_the_video_the_prompt_and_the_answer")
 def the_answer_is_not_read(right):
     return lambda self, context, prompts, answers: right(self, context, prompts, prompts)
 
 
-@bug(Toy, "state", "scores_hang_on_the_video_and_the_answer")
+@bug(Toy, "state", "scores_hang_on_the_video_the_prompt_and_the_answer")
 def the_video_is_not_read(right):
     return lambda self, context: torch.ones(len(context), SPEC.width)
 
@@ -396,3 +396,22 @@ def riders_of_a_part_are_those_of_the_start(right):
         return part._replace(riders=start)
 
     return some
+
+
+@bug(Toy, "generate", "texts_hang_on_the_video")
+def every_text_is_the_same(right):
+    return lambda self, context, prompts, decoding, on_text=None: [
+        ["red", "blue"][: decoding.beams] for _ in prompts
+    ]
+
+
+@bug(Toy, "generate", "there_are_as_many_candidates_as_beams")
+def only_the_best_candidate_is_returned(right):
+    return lambda self, *given: [candidates[:1] for candidates in right(self, *given)]
+
+
+@bug(Toy, "score", "scores_hang_on_the_video_the_prompt_and_the_answer")
+def the_prompt_is_not_scored(right):
+    return lambda self, context, prompts, answers: right(
+        self, context, ["x"] * len(prompts), answers
+    )
