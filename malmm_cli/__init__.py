@@ -92,17 +92,19 @@ def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 
-def __getattr__(name: str) -> Any:
-    """Import on first use: torch takes seconds, and `malmm --help` needs none of it."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # which knows all names from above, and so sees a wrong one
 
-    if name in _PACKAGES:
-        return import_module(f"{__name__}.{name}")
-    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    if name not in _CALLS:
-        return found
-    from malmm_cli.calls import public
+    def __getattr__(name: str) -> Any:
+        """Import on first use: torch takes seconds, and `malmm --help` needs none of it."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
 
-    return globals().setdefault(name, public(found))
+        if name in _PACKAGES:
+            return import_module(f"{__name__}.{name}")
+        found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        if name not in _CALLS:
+            return found
+        from malmm_cli.calls import public
+
+        return globals().setdefault(name, public(found))

@@ -129,6 +129,9 @@ def _in_python() -> Iterator[None]:
         error.message = in_python(error.message)
         error.hint = error.hint and in_python(error.hint)
         error.args = (error.message,)
+        note = f"hint: {error.hint}"  # which a traceback shows below the message
+        if error.hint and note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
         raise
 
 

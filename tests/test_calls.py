@@ -283,3 +283,9 @@ def test_how_a_model_runs_is_said_when_it_is_loaded(name):
 
 def test_parts_of_a_path_are_not_options():
     assert in_python("/videos/--frames 8/a.mp4: is empty") == "/videos/--frames 8/a.mp4: is empty"
+
+
+def test_a_traceback_has_the_hint():
+    with pytest.raises(malmm_cli.MalmmError) as caught:
+        malmm_cli.load("vicuna7b")
+    assert caught.value.__notes__ == [f"hint: {caught.value.hint}"]

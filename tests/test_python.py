@@ -97,7 +97,8 @@ def test_a_wrong_argument_is_named(model, changes, says):
         (lambda model: malmm_cli.remember(3, model), "video must be a path, not 3"),
         (lambda model: malmm_cli.watch(SAMPLE, "what?", model), "prompts must be a list"),
         (lambda _: malmm_cli.batch.run(None, "x.jsonl"), "inputs must be paths"),
-        (lambda _: malmm_cli.batch.run(SAMPLE, None), "output must be a path"),
+        (lambda _: malmm_cli.batch.run(SAMPLE, None), "no output given: output is missing"),
+        (lambda _: malmm_cli.batch.run(SAMPLE, 3), "output must be a path"),
         (
             lambda _: malmm_cli.batch.run(SAMPLE, "x.jsonl", worker=2),
             r"batch.run\(\) has no setting 'worker'; did",

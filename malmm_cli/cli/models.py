@@ -104,7 +104,8 @@ def pull(
         try:
             hub.check_memory(name, parameters, "float16", machine.free_memory())
         except CapacityError as error:  # it may be for another machine
-            events.note(f"note: {error.message}")
+            fits, *_ = (error.hint or "").partition("; while online")
+            events.note(f"note: {error.message}; {fits}")
 
     events = Terminal(quiet=quiet, bars=not no_progress)
     with events.stage("download", "bytes"):
