@@ -114,8 +114,6 @@ def _row(entry: Entry) -> str:
 
 
 def _cache(folder: Path | None) -> FeatureCache:
-    from malmm_cli.pipeline.feature_cache import FeatureCache
-
     if folder is None:
         raise UsageError(
             "no cache folder given", hint="give --cache FOLDER, or set MALMM_CACHE=FOLDER"
@@ -125,6 +123,8 @@ def _cache(folder: Path | None) -> FeatureCache:
         raise UsageError(
             f"{folder}: no such folder", hint="choose another folder with --cache FOLDER"
         )
+    from malmm_cli.pipeline.feature_cache import FeatureCache
+
     return FeatureCache(folder)
 
 

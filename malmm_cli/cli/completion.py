@@ -21,9 +21,15 @@ def is_completing() -> bool:
 
 
 def check_shell(arguments: Sequence[str]) -> None:
-    """Raise UsageError where completion was asked for and the shell is not known."""
-    if not {"--install-completion", "--show-completion"} & {*arguments}:
+    """Raise UsageError where completion was asked for and the shell is not known, or is named."""
+    asked = [one for one in arguments if one in ("--install-completion", "--show-completion")]
+    if not asked:
         return
+    if rest := [one for one in arguments if not one.startswith("-")]:
+        raise UsageError(
+            f"{asked[0]} takes no shell, but {rest[0]!r} was given",
+            hint="run it from the shell that it is for",
+        )
     import shellingham
 
     shells = ("bash", "zsh", "fish", "powershell", "pwsh")

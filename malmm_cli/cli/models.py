@@ -136,7 +136,7 @@ def remove(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME|HUB_ID...", show_default=False, autocompletion=completion.downloadable
+            metavar="NAME|HUB_ID", show_default=False, autocompletion=completion.downloadable
         ),
     ],
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,

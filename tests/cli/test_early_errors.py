@@ -57,6 +57,8 @@ WRONG = [
     ((*TINY, "--fames", "3"), 2, "--fames", "`malmm caption -h`"),
     (("caption",), 2, "VIDEO", "`malmm caption -h`"),
     (("caption", "-dash.mp4"), 2, "No such option", "for the file, write ./-dash.mp4"),
+    (("cache", "list"), 2, "no cache folder given", "--cache FOLDER"),
+    (("--show-completion", "zsh"), 2, "takes no shell, but 'zsh' was given", "run it from the"),
     ((*TINY, "-o", "text.memory"), 2, "text.memory: exists", "--overwrite"),
 ]
 
