@@ -119,10 +119,10 @@ def ablate(
         return _scored(row, tasks[: len(said)], said, rule, known)
 
     results = [scored(row, said) for row, said in zip(rows, found, strict=True)]
-    for folder in trained:
-        row = Row(folder.name, TRAINED, "trained", _changed(plan, VARIANTS[folder.name]))
+    for variant in trained:
+        row = Row(variant.name, TRAINED, "trained", _changed(plan, VARIANTS[variant.name]))
         one = Run(row.plan, folder / f"{_file_name(row)}.jsonl")
-        (said,) = predict(tasks, load(folder), [one], **options)
+        (said,) = predict(tasks, load(variant), [one], **options)
         results.append(scored(row, said))
     return results
 
