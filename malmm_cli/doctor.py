@@ -122,7 +122,7 @@ def next_step() -> Finding:
 def _model(name: str) -> Finding:
     """Whether a model is here or there is space for it, and in what numbers it would fit."""
     try:
-        model = hub.describe(name)
+        model = hub.describe(name, disk=True)
     except ModelError as error:
         return Finding(name, error.message, good=False, advice=error.hint or "")
     missing = 0 if model["here"] else model["download"] - model["arrived"]

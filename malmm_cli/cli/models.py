@@ -52,7 +52,7 @@ def list_models(json: _Json = False) -> None:
     """
     from malmm_cli import hub
 
-    rows = [hub.describe(name, files=False) for name in hub.KNOWN]
+    rows = [hub.describe(name, files=False, disk=True) for name in hub.KNOWN]
     emit(_json([{"schema": SCHEMA, **row} for row in rows]) if json else _table(rows))
 
 
@@ -64,7 +64,7 @@ def info(name: _Name, json: _Json = False) -> None:
     """
     from malmm_cli import hub
 
-    model = hub.describe(name)
+    model = hub.describe(name, disk=True)
     emit(_json({"schema": SCHEMA, **model}) if json else _lines(model))
 
 
@@ -112,7 +112,7 @@ def pull(
         located = hub.locate(
             name, offline=offline, verify=True, check_memory=check_memory, events=events
         )
-    model = hub.describe(name)  # looks into the files
+    model = hub.describe(name, disk=True)  # looks into the files
     emit(_json({"schema": SCHEMA, **model}) if json else f"{located.folder}\n")
 
 

@@ -100,11 +100,11 @@ def locate(
     return Located(name, folder, revision=folder.name, origin=origin_of(folder))
 
 
-def describe(name: str, *, files: bool = True) -> dict[str, Any]:
+def describe(name: str, *, files: bool = True, disk: bool = False) -> dict[str, Any]:
     """Describe a model without the network, including its `files` if downloaded.
 
-    Sizes are in bytes, `size` that on disk; those of models that are not downloaded are
-    approximate, or None if unknown.
+    Sizes are in bytes; those of models that are not downloaded are approximate, or None if
+    unknown. With `disk`, which walks all files of the model, `size` is that on disk.
     Raises ModelError for files that are those of no model.
     """
     named = _find(name)
@@ -112,7 +112,7 @@ def describe(name: str, *, files: bool = True) -> dict[str, Any]:
     folder = _folder(named)
     weights = read_weights(folder) if folder and (files or not named.repository) else None
     parameters = weights.parameters if weights else known.parameters if known else None
-    return {
+    found = {
         "name": name,
         "repository": named.repository or None,
         "revision": folder.name if folder and named.repository else named.revision,
@@ -130,8 +130,10 @@ def describe(name: str, *, files: bool = True) -> dict[str, Any]:
         "stored": weights.dtypes if weights else None,
         "note": origin_of(folder).note if folder else "",
         "arrived": 0 if folder else arrived(named.repository, named.revision),
-        "size": size_of(named.folder) if named.folder else stored_size(named.repository),
     }
+    if disk:
+        found["size"] = size_of(named.folder) if named.folder else stored_size(named.repository)
+    return found
 
 
 def removable(name: str) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from typing import Any
 from malmm_cli.errors import ModelError, OutputError
 from malmm_cli.hub.download import lock_of, storage_of
 
-__all__ = ["remove", "stored_size"]
+__all__ = ["remove", "size_of", "stored_size"]
 
 
 def stored_size(repository: str) -> int:
