@@ -29,12 +29,12 @@ class Weights:
         folder = Path(model["folder"]) if model["folder"] else None
         return self._identity(model["name"], model["revision"], folder)
 
-    def located(self, *, offline: bool, events: Events) -> dict[str, Any]:
-        """The identity of the model, which is downloaded where that is needed.
+    def located(self, *, here: bool, offline: bool, events: Events) -> dict[str, Any]:
+        """The identity of the model, which is downloaded unless it is `here`.
 
         Raises what `hub.locate` raises.
         """
-        if hub.describe(self.model, files=False)["here"]:
+        if here:
             found = hub.locate(self.model, offline=offline, events=events)
         else:
             with events.stage("download", "bytes"):

@@ -260,7 +260,7 @@ class _Batch:
             planned, kept = self._planned(request.tasks, identity), self._kept(request.paths).kept
             if not sort_out(planned, kept, retry_failed=self.retry_failed).todo:
                 return identity
-        return self._weights().located(offline=self.offline, events=events)
+        return self._weights().located(here=model["here"], offline=self.offline, events=events)
 
     def _planned(self, tasks: Sequence[Task], identity: dict[str, Any]) -> list[Planned]:
         """The items with their settings and digests; `identity` is that of the model."""

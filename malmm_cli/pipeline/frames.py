@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 from malmm_cli.errors import UsageError
 from malmm_cli.formats import check_new_folder, check_writable
@@ -12,19 +12,9 @@ from malmm_cli.media import contact_sheet
 from malmm_cli.media.contact_sheet import Frames
 from malmm_cli.models import registry
 from malmm_cli.pipeline.memory_header import is_memory_file
+from malmm_cli.settings import Choice
 
-__all__ = ["Choice", "frames"]
-
-
-class Choice(TypedDict, total=False):
-    """Which frames to look at, as keyword arguments; see `malmm_cli.Sampling` for each."""
-
-    frames: int | None
-    fps: float | None
-    max_frames: int | None
-    start: float | str | None
-    end: float | str | None
-    decoder: str
+__all__ = ["frames"]
 
 
 def frames(

@@ -19,7 +19,7 @@ __all__ = [
     "BANK_POLICIES",
     "DECODERS",
     "POLICIES",
-    "Changes",
+    *("Changes", "Choice"),
     "Decoding",
     "Defaults",
     "MemoryOptions",
@@ -163,16 +163,21 @@ class Settings:
         return {"prompt": self.prompt, **asdict(self.sampling), **memory, **decoding}
 
 
-class Changes(TypedDict, total=False):
-    """Settings by the names of the options, as keyword arguments; see `Settings` for each."""
+class Choice(TypedDict, total=False):
+    """Which frames to look at, as keyword arguments; see `Sampling` for each."""
 
-    prompt: str
     frames: int | None
     fps: float | None
     max_frames: int | None
     start: float | str | None
     end: float | str | None
     decoder: str
+
+
+class Changes(Choice, total=False):
+    """Settings by the names of the options, as keyword arguments; see `Settings` for each."""
+
+    prompt: str
     memory: int
     policy: str
     banks: str
