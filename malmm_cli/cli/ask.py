@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -48,17 +49,20 @@ def ask(
     several = len(questions) > 1 or LISTED in questions
     questions = with_listed(questions, sys.stdin)
     prompts_for(questions, settings)  # what is wrong with them is told before the model is loaded
-    options.check_model(settings)
     with results(options, [video], several=several) as add:
-        with failing(add, video, "ask", len(questions)):
+        fails = partial(failing, add, [video], "ask", len(questions))
+        with fails(but=UsageError):
+            options.check_model(settings)
+        with fails():
             (opened,) = probed(options, [video], settings)
-        model = load_model(options)
+        with fails(but=UsageError):
+            model = load_model(options)
         settings = model.defaults.settings("ask", **options.changes())
         from malmm_cli.pipeline.answer import ask
 
         streams = not several and streams_words(options, settings)
         events = Terminal.of(options, streams=streams)
-        with failing(add, video, "ask", len(questions)):
+        with fails():
             answers = ask(opened, questions, model=model, settings=settings, events=events)
         for answer in answers:
             add(answer, streamed=streams)

@@ -11,6 +11,7 @@ from malmm_cli.cli.memory_files import for_memory_files
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import failing, load_model, probed, results, streams_words
 from malmm_cli.cli.terminal import Terminal
+from malmm_cli.errors import UsageError
 
 
 @with_options("caption")
@@ -35,11 +36,13 @@ def caption(
     """
     options = for_memory_files(options, videos, context)
     settings = options.settings("caption")
-    options.check_model(settings)
     with results(options, videos, several=len(videos) > 1) as add:
-        with failing(add, videos[0], "caption"):
+        with failing(add, videos, "caption", but=UsageError):
+            options.check_model(settings)
+        with failing(add, videos, "caption"):
             opened = probed(options, videos, settings)
-        model = load_model(options)
+        with failing(add, videos, "caption", but=UsageError):
+            model = load_model(options)
         settings = model.defaults.settings("caption", **options.changes())
         from malmm_cli.batch.job import attempt
         from malmm_cli.pipeline.answer import caption
@@ -48,7 +51,7 @@ def caption(
         events = Terminal.of(options, streams=streams)
         work = partial(caption, model=model, settings=settings, events=events)
         if len(videos) == 1:
-            with failing(add, videos[0], "caption"):
+            with failing(add, videos, "caption"):
                 result = work(opened[0])
             add(result, streamed=streams)
         for video in videos if len(videos) > 1 else ():

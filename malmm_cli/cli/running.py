@@ -155,17 +155,29 @@ def results(
 
 
 @contextmanager
-def failing(add: Callable[..., None], video: str, task: str, questions: int = 1) -> Iterator[None]:
-    """Give the error of the only video to `add` too, once for each question, and pass it on."""
+def failing(
+    add: Callable[..., None],
+    videos: Sequence[str],
+    task: str,
+    questions: int = 1,
+    *,
+    but: type[Exception] = typer.Exit,
+) -> Iterator[None]:
+    """Give an error to `add` too, once for each question about each video, and pass it on.
+
+    Errors of the kind `but` are only passed on: by default, that the reader of streamed words went
+    away. For the model it is UsageError, since a wrong option is no failure of a video.
+    """
     from malmm_cli.batch.job import as_malmm_error
 
     try:
         yield
-    except typer.Exit:  # the reader of streamed words went away
+    except but:
         raise
     except Exception as error:
-        for _ in range(questions):
-            add(Failure(video, task, as_malmm_error(video, error)), raised=True)
+        for video in videos:
+            for _ in range(questions):
+                add(Failure(video, task, as_malmm_error(video, error)), raised=True)
         raise
 
 

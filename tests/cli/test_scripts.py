@@ -2,8 +2,10 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from helpers.commands import FAST, SAMPLE
@@ -13,6 +15,7 @@ from malmm_cli.models import registry
 from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.pipeline import loading
 
+ASSETS = Path(malmm_cli.__file__).parent / "assets"
 GONE = {
     "schema": "malmm/1",
     "video": "nope.mp4",
@@ -112,6 +115,45 @@ def test_a_failure_is_written_where_a_result_would_be(malmm, tmp_path):
         path = tmp_path / f"out.{form}"
         assert malmm("caption", "nope.mp4", *FAST, "-o", path).code == 2
         assert not path.exists(), "a form without failures"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "task", "number"),
+    [
+        (["caption", SAMPLE], "caption", None),
+        (["caption", SAMPLE, SAMPLE], "caption", 2),
+        (["ask", SAMPLE, "what?"], "ask", None),
+        (["ask", SAMPLE, "what?", "where?", "which?"], "ask", 3),
+    ],
+)
+@pytest.mark.parametrize(
+    ("options", "kind", "says"),
+    [
+        (["-m", "no/where", "--offline"], "NotCached", "no/where is not fully downloaded"),
+        (["-m", "empty"], "ModelError", "empty: config.json is missing"),
+        (["-m", "tiny", "--max-new-tokens=5000"], "CapacityError", "--max-new-tokens 5000"),
+        (["-m", "broken"], "ModelError", "broken: "),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_a_failure_of_each_item(
+    malmm, tmp_path, monkeypatch, arguments, task, number, options, kind, says
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(ASSETS / "tiny", tmp_path / "broken")
+    (tmp_path / "broken" / "tokenizer.json").write_text("{}")  # loading finds this one
+    done = malmm(*arguments, *options, "-q", "--json")
+    assert done.code == 1
+    error, *hints = done.err.splitlines()
+    assert error.startswith(f"error: {says}")
+    assert len(hints) <= 1
+    message = error.removeprefix("error: ")
+    failure = {"schema": "malmm/1", "video": str(SAMPLE), "task": task}
+    failure["error"] = {"kind": kind, "message": message}
+    assert json.loads(done.out) == (failure if number is None else [failure] * number)
+    again = malmm(*arguments, *options, "-q", "--format=jsonl")
+    assert (again.code, again.err, lines(again.out)) == (1, done.err, [failure] * (number or 1))
+    assert malmm(*arguments, *options, "-q").out == ""
 
 
 @pytest.mark.parametrize(
