@@ -81,10 +81,11 @@ def inline(monkeypatch) -> None:
     from malmm_cli import media
     from malmm_cli.batch import pool, worker
 
-    def run(next_job, start, **_):
+    def run(next_job, start, events, **_):
         work = None
         while job := next_job():
             work = work or start(0)
+            events.started(job.video)
             yield job, work(job)
 
     def sandbox(_):

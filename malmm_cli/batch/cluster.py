@@ -13,6 +13,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -34,11 +35,13 @@ def run(
     address: str = "auto",
     workers: int | None = None,
     timeout: float = math.inf,
+    model: str = "model",
     events: Events = SILENT,
 ) -> Iterator[tuple[Job, Outcome]]:
     """Do jobs on the cluster at an address, as `Engine` has it; "auto" is the one on this machine.
 
-    By default there are as many `workers` as GPUs or, without any, nodes. Raises UsageError where
+    By default there are as many `workers` as GPUs or, without any, nodes. `events` gets a stage
+    until the first of them has its `model`. Raises UsageError where
     Ray or the cluster is not there, and the error of a worker that cannot start.
     """
     lost: deque[Job] = deque()
@@ -51,7 +54,10 @@ def run(
         return
     lost.append(first)
     ray = _connect(address)
-    slots = [_Slot(ray, start, number, events) for number in range(workers or _places(ray))]
+    loading = ExitStack()
+    loading.enter_context(events.stage(f"{model}: loading", ""))
+    numbers = range(workers or _places(ray))
+    slots = [_Slot(ray, start, number, events, loading.close) for number in numbers]
     try:
         while True:
             for slot in slots:
@@ -72,6 +78,7 @@ def run(
                 elif not ready and slot.begun <= deadline:
                     yield slot.give_up(timeout)
     finally:
+        loading.close()
         for slot in slots:
             slot.stop()
 
@@ -128,13 +135,19 @@ class _Actor:
 
 
 class _Slot:
-    """A place for one actor after the other, and the job that the present one has."""
+    """A place for one actor after the other, and the job that the present one has.
 
-    def __init__(self, ray: Any, start: Start, number: int, events: Events) -> None:
+    `loaded` is called whenever an actor has its model.
+    """
+
+    def __init__(
+        self, ray: Any, start: Start, number: int, events: Events, loaded: Callable[[], None]
+    ) -> None:
         self.job: Job | None = None
         self.begun = math.inf  # when the job did
         self.answer: Any = None  # what is awaited of the actor
-        self._ray, self._start, self._number, self._events = ray, start, number, events
+        self._ray, self._start, self._number = ray, start, number
+        self._events, self._loaded = events, loaded
         self._starts = 0  # that came to nothing
         self._begin()
 
@@ -146,6 +159,7 @@ class _Slot:
     def give(self, job: Job) -> None:
         """Have the actor do a job; the nodes may have another folder to work in."""
         self.job, self.begun = job, time.monotonic()
+        self._events.started(job.video)
         tasks = tuple(replace(task, video=os.path.abspath(task.video)) for task in job.tasks)
         self.answer = self._actor.do.remote(replace(job, tasks=tasks))
 
@@ -164,6 +178,7 @@ class _Slot:
             yield job, _as_given(job, said)
             return
         self._starts = 0
+        self._loaded()
         self._events.note(said)
 
     def give_up(self, timeout: float) -> tuple[Job, Outcome]:

@@ -68,7 +68,8 @@ class Work(Protocol):
 
 
 # An engine asks for the next job, None for none at present, and yields each when it is done. It is
-# through when nothing is under way and there is still none.
+# through when nothing is under way and there is still none. It has events, and tells them which
+# video a worker begins.
 Engine = Callable[[Callable[[], Job | None]], Iterator[tuple[Job, Outcome]]]
 
 

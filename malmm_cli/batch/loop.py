@@ -47,18 +47,15 @@ def run(
 ) -> Tally:
     """Do all jobs and have what becomes of them in the ledger; one that fails is tried again last.
 
-    `fail_fast` stops at the first that fails for good. `events` gets each item: started, then done
-    or failed.
+    `fail_fast` stops at the first that fails for good. `events` gets each item that is done or
+    failed; the engine reports which it begins.
     """
     waiting = deque(todo)
     total = sum(len(job.tasks) for job in waiting)
     tally = Tally()
 
     def next_job() -> Job | None:
-        job = waiting.popleft() if waiting else None
-        if job:
-            events.started(job.video)
-        return job
+        return waiting.popleft() if waiting else None
 
     for job, outcome in engine(next_job):
         if outcome.error and job.tries <= retry:

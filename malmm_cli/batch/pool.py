@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from malmm_cli.batch.job import Job, Outcome, Work, as_malmm_error, failed
 from malmm_cli.errors import MalmmError, MediaError, ModelError, UsageError
 from malmm_cli.events import SILENT, Events
+from malmm_cli.media.files import check
 from malmm_cli.processes.children import UNGUARDED, begin_apart, exit_of, start_apart
 from malmm_cli.processes.ending import kill_tree
 
@@ -32,19 +33,30 @@ def run(
     *,
     workers: int = 1,
     timeout: float = math.inf,
+    model: str = "model",
     events: Events = SILENT,
 ) -> Iterator[tuple[Job, Outcome]]:
     """Do jobs in processes of their own; the rest is as `Engine` has it.
 
     `start`, which must be picklable, makes the worker of a number in its process. One that crashes
-    or takes longer than `timeout` seconds fails its job, and another one takes its place.
-    Each worker's model is noted in `events`. Raises the error of a worker that cannot start.
+    or takes longer than `timeout` seconds fails its job, and another one takes its place. A video
+    that does not exist needs no worker.
+    `events` gets a stage until the first worker has its `model`, and a note of each worker's.
+    Raises the error of a worker that cannot start.
     """
-    slots = [_Slot(number, start, events) for number in range(workers)]
+    loading = ExitStack()
+    slots = [_Slot(number, start, events, loading.close) for number in range(workers)]
+    begun = False
     try:
         while True:
             for slot in slots:
-                if slot.job is None and (job := next_job()):
+                while slot.job is None and (job := next_job()):
+                    if error := _missing(job.video):
+                        yield job, failed(job, error)
+                        continue
+                    if not begun:
+                        loading.enter_context(events.stage(f"{model}: loading", ""))
+                    begun = True
                     slot.give(job)
             busy = {slot.talk: slot for slot in slots if slot.job}
             if not busy:
@@ -57,18 +69,34 @@ def run(
                 done = [slot.give_up(timeout) for slot in busy.values() if slot.begun <= deadline]
             yield from filter(None, done)
     finally:
+        loading.close()
         for slot in slots:
             slot.stop()
 
 
-class _Slot:
-    """A place for one worker after the other, and the job that the present one has."""
+def _missing(video: str) -> MediaError | None:
+    """The error of a video that does not exist."""
+    try:
+        check(video)
+    except MalmmError as error:
+        return error if isinstance(error, MediaError) and error.kind == "Missing" else None
+    return None
 
-    def __init__(self, number: int, start: Start, events: Events) -> None:
+
+class _Slot:
+    """A place for one worker after the other, and the job that the present one has.
+
+    `loaded` is called whenever a worker has its model.
+    """
+
+    def __init__(
+        self, number: int, start: Start, events: Events, loaded: Callable[[], None]
+    ) -> None:
         self.job: Job | None = None
         self.begun = math.inf  # when the job did
         self.talk: Connection
-        self._number, self._start, self._events = number, start, events
+        self._number, self._start = number, start
+        self._events, self._loaded = events, loaded
         self._process: BaseProcess | None = None
 
     def give(self, job: Job) -> None:
@@ -100,6 +128,7 @@ class _Slot:
         if isinstance(said, MalmmError):
             raise said
         if isinstance(said, str):
+            self._loaded()
             self._events.note(said)
             self._send()
             return None
@@ -121,7 +150,9 @@ class _Slot:
         self._process, self.job, self.begun = None, None, math.inf
 
     def _send(self) -> None:
+        assert self.job is not None
         self.begun = time.monotonic()
+        self._events.started(self.job.video)
         with suppress(OSError):  # it died; hearing tells of it
             self.talk.send(self.job)
 

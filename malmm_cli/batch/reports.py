@@ -1,8 +1,9 @@
-"""What a batch reports before it starts: earlier results, and each line only once."""
+"""What a batch reports before it starts: earlier results, and the lines of engines only once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from malmm_cli.batch.lines import Lines
 from malmm_cli.batch.paths import OutputPaths
@@ -16,7 +17,7 @@ REDONE = ("other settings", "another file")  # why an item that has a result is 
 
 
 class Once(Events):
-    """Notes each line once: every worker names its model."""
+    """Hands on what engines report, each note once: every worker names its model."""
 
     def __init__(self, events: Events) -> None:
         self._events = events
@@ -27,6 +28,14 @@ class Once(Events):
         if line not in self._seen:
             self._events.note(line)
         self._seen.add(line)
+
+    def stage(self, name: str, unit: str) -> AbstractContextManager[object]:
+        """Hand it on."""
+        return self._events.stage(name, unit)
+
+    def started(self, video: str) -> None:
+        """Hand it on."""
+        self._events.started(video)
 
 
 def report_earlier(

@@ -253,12 +253,13 @@ class _Batch:
         return captions, defaults.settings("ask", **for_questions)
 
     def _identity(self, request: _Request, events: Events) -> dict[str, Any]:
-        """The identity of the model, which is downloaded unless nothing is left to do with it."""
+        """The identity of the model, which is downloaded unless no video is left to do with it."""
         model = hub.describe(self.model, files=False)
         if not model["here"] and model["revision"]:
             identity = self._weights().known(model)
             planned, kept = self._planned(request.tasks, identity), self._kept(request.paths).kept
-            if not sort_out(planned, kept, retry_failed=self.retry_failed).todo:
+            todo = sort_out(planned, kept, retry_failed=self.retry_failed).todo
+            if not any(os.path.exists(item.task.video) for item, _ in todo):
                 return identity
         return self._weights().located(here=model["here"], offline=self.offline, events=events)
 
@@ -322,7 +323,8 @@ class _Batch:
 
     def _engine(self, setup: Setup, events: Events) -> Engine:
         start = partial(worker.start, setup)
-        how: dict[str, Any] = {"start": start, "timeout": setup.timeout, "events": events}
+        how: dict[str, Any] = {"start": start, "timeout": setup.timeout}
+        how |= {"model": os.path.basename(self.model) or self.model, "events": events}
         if self.ray is None:
             return partial(pool.run, workers=setup.workers, **how)
         return partial(cluster.run, address=self.ray, workers=self.workers, **how)

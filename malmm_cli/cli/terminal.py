@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from malmm_cli.cli.bar import Bar, bar
@@ -18,6 +19,16 @@ from malmm_cli.text.words import counted
 from malmm_cli.types import Result
 
 __all__ = ["Terminal"]
+
+
+@dataclass
+class _Stage:
+    """A stage of the work, and how much of it is done: nothing is counted where `total` is 0."""
+
+    name: str
+    unit: str
+    done: int = 0
+    total: int = 0
 
 
 class Terminal(Events):
@@ -37,7 +48,7 @@ class Terminal(Events):
     ) -> None:
         self._quiet, self._bars, self._verbose = quiet, bars and not quiet, verbose
         self._streams = streams
-        self._stages: list[tuple[str, str]] = []  # names and units, the innermost last
+        self._stages: list[_Stage] = []  # the innermost last
         self._sizes: dict[str, tuple[int, int]] = {}  # of files that are downloaded
         self._failures = 0
         self._item = ""  # of several, the one at hand
@@ -68,7 +79,7 @@ class Terminal(Events):
     @contextmanager
     def stage(self, name: str, unit: str) -> Iterator[None]:
         """Show a stage in the bar; the bar ends with the outermost, or when words come."""
-        self._stages.append((name, unit))
+        self._stages.append(_Stage(name, unit))
         with ExitStack() as stack:
             if len(self._stages) == 1:
                 self._open = stack
@@ -84,13 +95,16 @@ class Terminal(Events):
                     self._bar = None
 
     def _show(self) -> None:
-        """Name the stages in the bar."""
+        """Name the stages in the bar, and how much of the innermost was done before."""
         self._sizes = {}
         if self._bar:
             self._bar.show(self._title())
+            stage = self._stages[-1]
+            if stage.total:
+                self._bar.count(stage.done, stage.total, stage.unit)
 
     def _title(self) -> str:
-        names = [os.path.basename(name) or name for name, _ in self._stages]
+        names = [os.path.basename(stage.name) or stage.name for stage in self._stages]
         if self._item:
             names = [self._item]
         failed = f"{self._failures} failed; " if self._failures else ""
@@ -98,11 +112,12 @@ class Terminal(Events):
 
     def progress(self, name: str, done: int, total: int, unit: str) -> None:
         """Move the bar, if it counts in this unit; a download's counts all of its files."""
-        if self._bar is None or not self._stages or unit != self._stages[-1][1]:
+        if self._bar is None or not self._stages or unit != self._stages[-1].unit:
             return
         if unit == "bytes":
             self._sizes[name] = (done, total)
             done, total = map(sum, zip(*self._sizes.values(), strict=True))
+        self._stages[-1].done, self._stages[-1].total = done, total
         self._bar.count(done, total, unit)
 
     def text(self, piece: str) -> None:

@@ -2,12 +2,15 @@
 
 import io
 import sys
+from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 
-from helpers.batches import inline, planned
+import pytest
+from helpers.batches import files, inline, planned, start
 from rich.console import Console
 
-from malmm_cli.batch import loop
+from malmm_cli.batch import loop, pool
 from malmm_cli.batch.plan import jobs
 from malmm_cli.cli import bar
 from malmm_cli.cli.terminal import Terminal
@@ -18,24 +21,38 @@ class Screen(io.StringIO):
         return True
 
 
-def test_the_bar_shows_what_is_done_failed_and_at_hand(tmp_path, monkeypatch):
+@pytest.fixture
+def screen(tmp_path, monkeypatch):
+    """Makes a terminal of 80 columns of standard error, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    names = ["a.mp4", "fail-1.mp4", f"{'long' * 20}end.mp4"]
-    for name in names:
-        (tmp_path / name).write_text(name)
-    screen, lines = Screen(), []
+    return partial(_make_screen, monkeypatch)
+
+
+def _make_screen(monkeypatch):
+    screen = Screen()
     monkeypatch.setattr(sys, "stderr", Screen())
     monkeypatch.setattr(bar, "drawing", lambda: screen)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
+
+
+def shown(terminal):
+    """What its bar shows."""
+    pen = Console(width=80, file=io.StringIO(), color_system=None)
+    pen.print(terminal._bar._progress.get_renderable())
+    return pen.file.getvalue()
+
+
+def test_the_bar_shows_what_is_done_failed_and_at_hand(screen):
+    screen()
     terminal = Terminal()
+    names = files("a.mp4", "fail-1.mp4", f"{'long' * 20}end.mp4")
+    lines = []
 
     def watched(next_job):
-        for done in inline(next_job):
+        for done in inline(next_job, terminal):
             yield done
-            pen = Console(width=80, file=io.StringIO(), color_system=None)
-            pen.print(terminal._bar._progress.get_renderable())
-            lines.append(pen.file.getvalue())
+            lines.append(shown(terminal))
 
     ledger = SimpleNamespace(add=lambda *_: None)
     with terminal.stage("batch", "items"):
@@ -50,3 +67,30 @@ def test_the_bar_shows_what_is_done_failed_and_at_hand(tmp_path, monkeypatch):
     assert "longend.mp4" in third
     assert "3/3" in third
     assert " items/" in third
+
+
+def test_the_bar_shows_that_the_model_is_loaded_then_the_video(screen):
+    screen()
+    lines = []
+
+    class Watched(Terminal):
+        def started(self, video):
+            super().started(video)
+            lines.append(shown(self))
+
+        @contextmanager
+        def stage(self, name, unit):
+            with super().stage(name, unit):
+                lines.append(shown(self))
+                yield
+
+    watched = Watched()
+    names = ["gone.mp4", *files("a.mp4")]
+    engine = partial(pool.run, start=partial(start, 0.0, None), model="small", events=watched)
+    with watched.stage("batch", "items"):
+        loop.run(jobs(planned(names)), engine, SimpleNamespace(add=lambda *_: None), events=watched)
+    _, loading, begun = lines
+    assert "1 failed; batch: small: loading" in loading
+    assert "mp4" not in loading
+    assert "1 failed; a.mp4" in begun
+    assert "1/2" in begun, "what was done before the model was loaded"

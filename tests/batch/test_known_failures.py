@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from helpers.commands import FAST, SAMPLE
 
-from malmm_cli import hub
-from malmm_cli.batch import worker
+from malmm_cli import batch, hub
+from malmm_cli.batch import pool, worker
 from malmm_cli.errors import CapacityError
 from malmm_cli.hub.registry import KNOWN
 from malmm_cli.pipeline import answer
@@ -73,6 +73,16 @@ def test_nothing_left_to_do_needs_no_model(malmm, videos, tmp_path, monkeypatch)
     shutil.copy(SAMPLE, "videos/new.mp4")
     done = malmm(*run, "--offline")
     assert (done.code, "not fully downloaded" in done.err) == (1, True), done.err
+
+
+def test_videos_that_are_all_missing_need_no_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(pool, "start_apart", None)
+    for _ in range(2):
+        done = batch.run("-", "out.jsonl", listed=["gone.mp4", "lost.mp4"], offline=True)
+        assert (done.failed, done.kinds, done.complete) == (2, {"Missing": 2}, False)
+        assert errors() == ["Missing", "Missing"]
 
 
 def test_retry_failed_tries_again(malmm, videos):

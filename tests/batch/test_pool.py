@@ -11,6 +11,7 @@ import psutil
 import pytest
 from helpers import batches
 from helpers.batches import broken, files, ids, planned, run_batch, start
+from helpers.events import Recorded
 
 from malmm_cli.batch import pool
 from malmm_cli.batch.job import Job
@@ -71,6 +72,25 @@ def killed(number):
     import signal
 
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_model_is_loaded_before_the_first_video_is_started(paths):
+    events = Recorded()
+    tally = run_batch(paths, planned(files("a.mp4", "b.mp4")), events=events, model="small")
+    assert tally.done == 2
+    assert events.order == [
+        *("small: loading", "end of small: loading"),
+        *("started a.mp4", "done a.mp4", "started b.mp4", "done b.mp4"),
+    ]
+
+
+def test_files_that_are_missing_need_no_worker(paths, monkeypatch):
+    monkeypatch.setattr(pool, "start_apart", None)
+    events = Recorded()
+    tally = run_batch(paths, planned(["gone.mp4", "lost.mp4"]), events=events, retry=1)
+    assert (tally.done, tally.failed, tally.kinds) == (0, 2, {"Missing": 2})
+    assert ids(paths.results) == ["gone.mp4", "lost.mp4"]
+    assert events.order == ["gone.mp4: no such file", "lost.mp4: no such file"]
 
 
 def test_nothing_to_do_starts_nothing(monkeypatch):

@@ -117,7 +117,7 @@ def run_batch(
     **how: Any,
 ) -> loop.Tally:
     """One run, in this process but for its workers."""
-    engine = engine or partial(pool.run, start=partial(start, slow, log), **how)
+    engine = engine or partial(pool.run, start=partial(start, slow, log), events=events, **how)
     with paths.locked():
         if overwrite:
             paths.clear()
@@ -125,13 +125,14 @@ def run_batch(
         todo = [item for item, _ in sort_out(items, lines.kept).todo]
         more = {"overwrite": overwrite, "events": events}
         with open_ledger(paths, lines, items, todo, how.get("workers", 1), **more) as ledger:
-            return loop.run(jobs(todo), engine, ledger, retry=retry)
+            return loop.run(jobs(todo), engine, ledger, retry=retry, events=events)
 
 
-def inline(next_job: Any) -> Any:
+def inline(next_job: Any, events: Events = SILENT) -> Any:
     """An engine in this process."""
     actor = Actor(0.0, None)
     while job := next_job():
+        events.started(job.video)
         yield job, actor(job)
 
 

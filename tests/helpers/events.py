@@ -21,6 +21,7 @@ class Recorded(Events):
         self.errors: list[Any] = []
         self.timings: list[Any] = []
         self.interruptions: list[str] = []
+        self.order: list[str] = []  # stages begun and ended, videos started, results and errors
 
     def note(self, line):
         self.notes.append(line)
@@ -31,7 +32,9 @@ class Recorded(Events):
     @contextmanager
     def stage(self, name, unit):
         self.stages.append(f"{name}, {unit}")
+        self.order.append(name)
         yield
+        self.order.append(f"end of {name}")
 
     def progress(self, name, done, total, unit):
         self.counts.append((done, total))
@@ -39,10 +42,15 @@ class Recorded(Events):
     def text(self, piece):
         self.pieces.append(piece)
 
+    def started(self, video):
+        self.order.append(f"started {video}")
+
     def finished(self, result):
+        self.order.append(f"done {result.video}")
         self.results.append(result)
 
     def failed(self, error):
+        self.order.append(error.message)
         self.errors.append(error)
 
     def timing(self, video, frames, duration, seconds):
