@@ -11,6 +11,7 @@ from malmm_cli import hub
 from malmm_cli.checkpoints.layout import deciding
 from malmm_cli.events import Events
 from malmm_cli.files.fingerprint import folder_identity
+from malmm_cli.pipeline.precheck import check_absent
 
 __all__ = ["Weights"]
 
@@ -37,6 +38,13 @@ class Weights:
         if here:
             found = hub.locate(self.model, offline=offline, events=events)
         else:
+            check_absent(
+                self.model,
+                device=self.device,
+                dtype=self.dtype,
+                quantize=self.quantize,
+                offline=offline,
+            )
             with events.stage("download", "bytes"):
                 found = hub.locate(
                     self.model, offline=offline, check_memory=self._check_memory, events=events

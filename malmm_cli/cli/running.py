@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -71,17 +71,19 @@ def probed(options: RunOptions, videos: Sequence[str], settings: Settings) -> li
 def load_model(options: RunOptions) -> Model:
     """Load the model that was asked for, and say once what runs where."""
     events = Terminal.of(options)
+    how: dict[str, Any] = {
+        "device": options.device,
+        "dtype": options.dtype,
+        "quantize": options.quantize,
+        "offline": options.offline,
+    }
     with events.stage(options.model, ""), events.stage("loading", ""):  # torch takes seconds
+        from malmm_cli.pipeline.precheck import check_absent
+
+        check_absent(options.model, **how)
         from malmm_cli.pipeline import loading
 
-        model = loading.load(
-            options.model,
-            device=options.device,
-            dtype=options.dtype,
-            quantize=options.quantize,
-            offline=options.offline,
-            events=events,
-        )
+        model = loading.load(options.model, **how, events=events)
     events.note(f"{model.name} on {model.device}, {model.dtype}")
     if model.origin.note:
         events.note(f"note: {model.name} is {model.origin.note}")

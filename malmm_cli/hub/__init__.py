@@ -13,7 +13,14 @@ from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.errors import CapacityError, ModelError, UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.hub.advice import fitting, recommended
-from malmm_cli.hub.download import Download, arrived, cache_folder, cached, nearest_folder
+from malmm_cli.hub.download import (
+    Download,
+    arrived,
+    cache_folder,
+    cached,
+    is_offline,
+    nearest_folder,
+)
 from malmm_cli.hub.origin import Origin, origin_of
 from malmm_cli.hub.registry import DTYPE_BYTES, KNOWN, Known, memory_needed
 from malmm_cli.hub.snapshot import read_weights, size_text
@@ -27,6 +34,7 @@ __all__ = [
     "cache_folder",
     "check_memory",
     "describe",
+    "is_offline",
     "lasting",
     "locate",
     "memory_needed",

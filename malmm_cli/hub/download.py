@@ -29,7 +29,8 @@ from malmm_cli.hub.snapshot import File, check_listed, file_of, is_complete, siz
 from malmm_cli.hub.transfer import receive
 
 __all__ = [
-    *("Download", "arrived", "cache_folder", "cached", "lock_of", "nearest_folder", "storage_of")
+    *("Download", "arrived", "cache_folder", "cached", "is_offline", "lock_of", "nearest_folder"),
+    "storage_of",
 ]
 
 # Cache ref that records the commit of `main` at the first download.
@@ -49,6 +50,13 @@ def nearest_folder() -> Path:
     """Return the cache folder or, if it does not exist, its nearest existing parent."""
     folder = cache_folder()
     return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def is_offline(*, asked: bool) -> bool:
+    """Whether the network must not be used: that was `asked`, or HF_HUB_OFFLINE is set."""
+    from huggingface_hub import constants
+
+    return asked or bool(constants.HF_HUB_OFFLINE)
 
 
 def arrived(repository: str, revision: str | None) -> int:
@@ -94,9 +102,7 @@ class Download:
 
         Without `verify`, what is here is taken as it is, and no network is touched.
         """
-        from huggingface_hub import constants
-
-        offline = offline or constants.HF_HUB_OFFLINE
+        offline = is_offline(asked=offline)
         folder = cached(self.repository, self.revision)
         if folder and (offline or not verify):
             return folder

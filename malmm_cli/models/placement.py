@@ -9,7 +9,7 @@ import sys
 from malmm_cli.errors import UsageError
 from malmm_cli.text.words import known_names
 
-__all__ = ["DTYPES", "QUANTIZED", "check_placement"]
+__all__ = ["DTYPES", "QUANTIZED", "check_placement", "is_cpu"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZED = ("8bit", "4bit")
@@ -31,6 +31,11 @@ def check_placement(device: str, dtype: str, quantize: str | None) -> None:
         raise UsageError(
             f"unknown quantization {quantize!r}", hint=known_names(quantize, QUANTIZED)
         )
+
+
+def is_cpu(device: str) -> bool:
+    """Whether it shows without torch that a device of this name is the CPU."""
+    return device == "cpu" or (device == "auto" and all(map(_is_impossible, ("cuda", "mps"))))
 
 
 def _is_impossible(device: str) -> bool:

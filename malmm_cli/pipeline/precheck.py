@@ -8,9 +8,11 @@ from typing import Any
 from malmm_cli import hub
 from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.errors import CapacityError
+from malmm_cli.models.placement import is_cpu
+from malmm_cli.processes.machine import free_memory
 from malmm_cli.settings import Settings
 
-__all__ = ["check_model"]
+__all__ = ["check_absent", "check_model"]
 
 
 def check_model(name: str, settings: Settings) -> None:
@@ -28,6 +30,29 @@ def check_model(name: str, settings: Settings) -> None:
             "those of the video and the prompt included",
             hint="use a smaller number, or leave it out",
         )
+
+
+def check_absent(
+    name: str, *, device: str, dtype: str, quantize: str | None, offline: bool
+) -> None:
+    """Check whether a model that is not on this disk can be had; does nothing for one that is.
+
+    Raises CapacityError for one that does not fit this machine, then ModelError without the
+    network. What a GPU holds is known only with torch: where there may be one, loading tells both.
+    """
+    model = hub.describe(name, files=False)
+    if model["here"]:
+        return
+    parameters = model["parameters"]
+    if parameters is not None:
+        if not is_cpu(device):
+            return
+        free = free_memory()
+        if dtype == "auto":  # as `pick_dtype` has it, as far as the memory decides
+            dtype = "bfloat16" if hub.memory_needed(parameters, "float32") > free else "float32"
+        hub.check_memory(name, parameters, dtype, free, quantize)
+    if hub.is_offline(asked=offline):
+        hub.locate(name, offline=True)  # says what is missing
 
 
 def _context(folder: Path) -> int | None:

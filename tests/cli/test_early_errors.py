@@ -63,6 +63,21 @@ WRONG = [
 ]
 
 
+# arguments where no weights are on this disk, whether memory is scarce, and what the error says
+ABSENT = [
+    (("caption", "clip.mp4", "--offline"), False, "not fully downloaded, and offline mode is on"),
+    (("ask", "clip.mp4", "what?", "--offline"), False, "not fully downloaded, and offline"),
+    (("remember", "clip.mp4", "-o", "x.memory", "--offline"), False, "not fully downloaded"),
+    (("batch", "clip.mp4", "-o", "x.jsonl", "--offline"), False, "not fully downloaded"),
+    (("caption", "clip.mp4", "-m", "some/model", "--offline"), True, "not fully downloaded"),
+    (("caption", "clip.mp4", "--offline"), True, "needs 15.8 GB of memory, but only 8.0 GB"),
+    (("caption", "clip.mp4"), True, "bfloat16 needs 15.8 GB of memory, but only 8.0 GB is free"),
+    (("caption", "clip.mp4", "--dtype=float32"), True, "in float32 needs 31.7 GB of memory"),
+    (("batch", "clip.mp4", "-o", "x.jsonl", "--offline"), True, "needs 15.8 GB of memory"),
+    (("caption", "gone.mp4", "--offline"), True, "gone.mp4: no such file"),
+]
+
+
 @pytest.fixture
 def files(tmp_path):
     """A folder with a video, memory files that are damaged, and folders that are not models."""
@@ -108,7 +123,8 @@ def test_wrong_use_is_told_before_a_model_is_loaded(
     assert told.count("\n") == (1 if hint is None else 2)
 
 
-def test_none_of_them_needs_torch(files):
+def without_torch(uses, folder, **environment):
+    """What commands print on stderr, each of which fails and imports no torch."""
     program = (
         "import json, sys\n"
         "from malmm_cli.cli import run\n"
@@ -116,19 +132,38 @@ def test_none_of_them_needs_torch(files):
         "    code = run(arguments)\n"
         "    assert code and 'torch' not in sys.modules, (arguments, code)\n"
     )
-    uses = json.dumps([arguments for arguments, *_ in WRONG])
+    others = {name: value for name, value in os.environ.items() if not name.startswith("MALMM_")}
     done = subprocess.run(
         [sys.executable, "-c", program],
-        input=uses,
-        cwd=files,
-        env={name: value for name, value in os.environ.items() if not name.startswith("MALMM_")},
+        input=json.dumps(uses),
+        cwd=folder,
+        env=others | environment,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("error: ") == len(WRONG)
     assert done.stdout == ""
+    return done.stderr
+
+
+def test_none_of_them_needs_torch(files):
+    told = without_torch([arguments for arguments, *_ in WRONG], files)
+    assert told.count("error: ") == len(WRONG)
+
+
+@pytest.mark.parametrize("scarce", [False, True])
+def test_weights_that_are_absent_are_told_of_without_torch(files, scarce):
+    """First that a model does not fit this machine, then that it cannot be downloaded."""
+    due = [(arguments, says) for arguments, small, says in ABSENT if small == scarce]
+    uses = [(*arguments, "--device", "cpu", "-q") for arguments, _ in due]
+    memory = {"MALMM_FAKE_MEMORY": "8GB" if scarce else "64GB", "HF_HUB_OFFLINE": "0"}
+    told = without_torch(uses, files, HF_HUB_CACHE=str(files / "hub"), **memory)
+    errors = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert len(errors) == len(due), told
+    for error, (_, says) in zip(errors, due, strict=True):
+        assert says in error
+    assert not (files / "hub").exists()
 
 
 def test_a_damaged_memory_file_is_a_failure_of_its_kind(malmm, files, monkeypatch):
