@@ -60,9 +60,9 @@ def probe(
     begun = time.perf_counter()
     path = os.fspath(path)
     check(path)
-    from malmm_cli.media import pillow, png
-
     if kind_of(path) != "movie":
+        from malmm_cli.media import pillow, png
+
         png.check_text(path)
         pillow.check_header(path, max_pixels)
     backend = import_module(f"malmm_cli.media.{decoder}") if decoder != "auto" else None
@@ -70,6 +70,8 @@ def probe(
         track: Track = (backend.probe if backend else _probe_auto)(path, max_pixels)
     except MediaError as error:
         if error.kind == "NoPicture":
+            from malmm_cli.media import pillow
+
             pillow.check_header(path, max_pixels, unread=True)
             if backend and not error.hint and pillow.probe(path, max_pixels):
                 error.hint = "--decoder auto reads it"
@@ -79,16 +81,20 @@ def probe(
 
 
 def _probe_auto(path: str, max_pixels: int) -> Track:
-    from malmm_cli.media import apng, nvdec, pillow, pyav
+    from malmm_cli.media import apng, nvdec, pyav
 
     try:
         track = pyav.probe(path, max_pixels)
     except MediaError as error:
         if error.kind not in {"NotAVideo", "NoPicture", "Unsupported"}:
             raise
+        from malmm_cli.media import pillow
+
         return pillow.probe(path, max_pixels) or _probe_program(path, max_pixels, error)
     if kind_of(path) == "movie":
         return nvdec.preferred(track)
+    from malmm_cli.media import pillow  # its formats' modules, which no movie needs
+
     if apng.is_odd(path) or (len(track.seconds) == 1 and pillow.turned(path)):
         return pillow.probe(path, max_pixels) or track
     return nvdec.preferred(track)
