@@ -10,19 +10,22 @@ from pathlib import Path
 from malmm_cli.errors import UsageError
 from malmm_cli.media.files import shown
 
-__all__ = ["missing"]
+__all__ = ["missing", "similar"]
 
 
 def missing(given: str) -> UsageError:
     """The error for a path that does not exist, or for a pattern that matches nothing."""
     is_pattern = glob.has_magic(given)
     what = "no video matches this pattern" if is_pattern else "no such file or folder"
+    return UsageError(f"{shown(given)}: {what}", hint=similar(given), kind="Missing")
+
+
+def similar(given: str) -> str | None:
+    """The hint for a path that does not exist: one with a similar name, if there is any."""
     near = _near(given)
-    return UsageError(
-        f"{shown(given)}: {what}",
-        hint=f"did you mean {shown(near)}?" if near else None,
-        kind="Missing",
-    )
+    if near is None or not (glob.has_magic(near) or os.path.exists(near)):
+        return None
+    return f"did you mean {shown(near)}?"
 
 
 def _near(given: str) -> str | None:
@@ -38,6 +41,11 @@ def _near(given: str) -> str | None:
             names = [name for name in os.listdir(parent) if not name.startswith(".")]
         except OSError:
             return None
-        close = get_close_matches(part, names, n=1, cutoff=0.7)
+        stem = Path(part).stem  # alike suffixes make no name similar
+        close = [
+            name
+            for name in get_close_matches(part, names, cutoff=0.7)
+            if get_close_matches(stem, [Path(name).stem])
+        ]
         return str(Path(parent, close[0], *rest)) if close else None
     return None

@@ -116,7 +116,7 @@ def output_paths(given: str, form: str | None = None, inputs: Sequence[str] = ()
     suffix = output.suffix.lower()
     if suffix not in HELD:
         raise UsageError(
-            f"-o {given}: must be a .jsonl file or a folder",
+            f"-o {given}: must be a .jsonl, .csv or .tsv file, or a folder",
             hint="give a file name ending in .jsonl, .csv or .tsv, or a folder name ending in /",
         )
     if form not in (None, suffix[1:]):

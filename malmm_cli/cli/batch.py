@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from malmm_cli.batch import DryRun, Options, Summary
 
 _GIB = 2**30
-SHOWN = 5  # errors that the summary repeats
+SHOWN = 20  # failures that are printed as they happen
 
 
 def _named(metavar: str, text: str, *flags: str, panel: str = "Batch", **keywords: Any) -> Any:
@@ -173,7 +173,7 @@ def batch(
     if options.dry_run:
         _print_dry_run(runner.dry_run(inputs, output, events=Terminal.of(options), **arguments))
         return
-    with logged(Terminal.of(options), options.log) as events:
+    with logged(Terminal.of(options, printed=SHOWN), options.log) as events:
         summary = runner.run(inputs, output, events=events, **arguments)
     if not options.quiet:
         _print_summary(summary)
@@ -221,11 +221,9 @@ def _print_summary(summary: Summary) -> None:
     if summary.failed:
         kinds = ", ".join(f"{number} {kind}" for kind, number in summary.kinds.most_common())
         note(f"failed: {kinds}")
-        for error in list(summary.errors.values())[:SHOWN]:
-            note(f"- {error.message}")
-        more = len(summary.errors) - SHOWN
-        listed = f"; {more} more in {summary.paths.state}, table item" if more > 0 else ""
-        note(f"{_how_to_retry(summary)}{listed}")
+        if summary.failed > SHOWN:
+            note(f"all of them are listed in {summary.paths.state}, table item")
+        note(_how_to_retry(summary))
 
 
 def _how_to_retry(summary: Summary) -> str:

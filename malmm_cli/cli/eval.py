@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from malmm_cli.batch.missing import similar
 from malmm_cli.cli.completion import one_of
 from malmm_cli.cli.console import emit, note, warn
 from malmm_cli.cli.options import RunOptions, with_options
@@ -111,6 +113,10 @@ def _file_of(data: Path, format_in: str) -> Path:
     if format_in != "jsonl":
         return data
     file = data / "data.jsonl" if data.is_dir() else data
+    if not os.path.lexists(file):
+        what = f"{data}: has no data.jsonl" if data.is_dir() else f"{data}: no such file or folder"
+        hint = similar(str(data)) or "give a file with one JSON object per line"
+        raise UsageError(what, hint=hint, kind="Missing")
     check_file(file)
     return file
 

@@ -10,7 +10,7 @@ import typer
 
 from malmm_cli.cli.console import emit, note, warn
 from malmm_cli.cli.options import RunOptions, with_options
-from malmm_cli.cli.running import form_of
+from malmm_cli.cli.running import form_of, suggesting
 from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import to_json
 from malmm_cli.settings import Sampling
@@ -62,7 +62,8 @@ def frames(
         check_writable(sheet, overwrite=options.overwrite, inputs=[video])
     if dump:
         check_new_folder(dump)
-    seen = contact_sheet.look(video, settings, sheet=sheet, dump=dump)
+    with suggesting(video):
+        seen = contact_sheet.look(video, settings, sheet=sheet, dump=dump)
     if form == "json":
         emit(to_json(seen.to_dict(), indent=2) + "\n")
     else:

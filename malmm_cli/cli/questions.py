@@ -26,6 +26,11 @@ def with_listed(questions: Sequence[str], lines: Iterable[str]) -> list[str]:
     text = "".join(lines) if source is None else "\n".join(decoded(source, "\n"))
     text = text.removeprefix("\ufeff")
     check_encoding(text[:LONGEST])
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # bytes that are not UTF-8
+        raise UsageError(
+            "stdin is neither UTF-8 nor UTF-16 with a byte order mark",
+            hint="convert it, for example: iconv -f LATIN1 -t UTF-8",
+        )
     if "\0" in text:
         raise UsageError("the questions on stdin are not text", hint="give one question per line")
     listed = [line.strip() for line in text.splitlines() if line.strip()]

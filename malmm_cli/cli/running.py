@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from malmm_cli.batch.missing import similar
 from malmm_cli.cli.console import emit
 from malmm_cli.cli.options import RunOptions
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.cli.wrapping import wrapped
-from malmm_cli.errors import UsageError
+from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.files.jsonl import encoded
 from malmm_cli.formats import (
     FORMATS,
@@ -43,6 +44,7 @@ __all__ = [
     "probed",
     "results",
     "streams_words",
+    "suggesting",
 ]
 
 
@@ -61,11 +63,23 @@ def probed(options: RunOptions, videos: Sequence[str], settings: Settings) -> li
         if is_memory_file(videos[0]):
             read_metadata(videos[0])
             return list(videos)
-        info = media.probe(videos[0], settings.sampling.decoder)
+        with suggesting(videos[0]):
+            info = media.probe(videos[0], settings.sampling.decoder)
         from malmm_cli.media.sampling import choose_for  # and numpy, for a video that is one
 
         choose_for(info, settings.sampling)
         return [info]
+
+
+@contextmanager
+def suggesting(video: str) -> Iterator[None]:
+    """Have the error of a video that does not exist name one with a similar name."""
+    try:
+        yield
+    except MediaError as error:
+        if error.kind == "Missing":
+            error.hint = error.hint or similar(video)
+        raise
 
 
 def load_model(options: RunOptions) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -35,7 +36,7 @@ class Terminal(Events):
     """Shows events; all stages share one bar, which names the innermost.
 
     `quiet` leaves results, warnings and errors, `bars` allows bars, `verbose` adds times, `streams`
-    prints words as they come.
+    prints words as they come. Of the errors of items, at most so many are `printed`.
     """
 
     def __init__(
@@ -45,9 +46,10 @@ class Terminal(Events):
         bars: bool = True,
         verbose: bool = False,
         streams: bool = False,
+        printed: float = math.inf,
     ) -> None:
         self._quiet, self._bars, self._verbose = quiet, bars and not quiet, verbose
-        self._streams = streams
+        self._streams, self._printed = streams, printed
         self._stages: list[_Stage] = []  # the innermost last
         self._sizes: dict[str, tuple[int, int]] = {}  # of files that are downloaded
         self._failures = 0
@@ -58,7 +60,7 @@ class Terminal(Events):
 
     @classmethod
     def of(cls, options: RunOptions, **more: Any) -> Terminal:
-        """What the shared options ask for; `more` is `streams`."""
+        """What the shared options ask for; `more` is `streams` or `printed`."""
         shown = not options.no_progress
         return cls(quiet=options.quiet, bars=shown, verbose=options.verbose, **more)
 
@@ -143,10 +145,13 @@ class Terminal(Events):
             self._bar.describe(self._title())
 
     def failed(self, error: MalmmError) -> None:
-        """Print the error, and count it in the bar."""
+        """Print the error, unless there were many, and count it in the bar."""
         self._failures += 1
         self._describe()
-        complain(error.message, error.hint)
+        if self._failures <= self._printed:
+            complain(error.message, error.hint)
+        elif self._failures == self._printed + 1:
+            note("more failures are not shown here")
 
     def timing(
         self, video: str, frames: int, duration: float, seconds: Mapping[str, float]

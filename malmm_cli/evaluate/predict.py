@@ -104,13 +104,17 @@ def predict(
             )
             for one in runs
         ]
-        done, total = 0, len(tasks) * len(runs)
+        total = len(tasks) * len(runs)
+        done = total - sum(len(_missing(tasks, file)) for file in files)
+        if done:  # before: at once, so that it counts in no rate
+            events.progress("evaluation", done, total, "tasks")
         for group in _groups(tasks):
             encoded: Encoded | None = {} if len(runs) > 1 else None
             for one, file in zip(runs, files, strict=True):
-                _answer(group, model, one.plan, file, encoded, events)
-                done += len(group)
-                events.progress("evaluation", done, total, "tasks")
+                if rest := _missing(group, file):
+                    _answer(rest, model, one.plan, file, encoded, events)
+                    done += len(rest)
+                    events.progress("evaluation", done, total, "tasks")
         return [[file.found[task.id] for task in tasks] for file in files]
 
 
@@ -147,6 +151,11 @@ def _alike(tasks: Sequence[Task], plan: Plan) -> list[list[Task]]:
     return list(groups.values())
 
 
+def _missing(tasks: Sequence[Task], file: Kept) -> list[Task]:
+    """The tasks without a prediction in the file, or with a failure."""
+    return [task for task in tasks if task.id not in file.found or file.found[task.id].error]
+
+
 def _answer(
     group: list[Task],
     model: Model,
@@ -155,9 +164,8 @@ def _answer(
     encoded: Encoded | None,
     events: Events,
 ) -> None:
-    """Add a group's missing predictions to the file; `encoded` holds features from before."""
-    rest = [task for task in group if task.id not in file.found or file.found[task.id].error]
-    for tasks in _alike(rest, plan):
+    """Add a group's predictions to the file; `encoded` holds features from before."""
+    for tasks in _alike(group, plan):
         try:
             predictions, seen = _predict(tasks, model, plan, encoded)
             events.timing(tasks[0].video, seen.frames, seen.info.duration, seen.seconds)

@@ -210,8 +210,8 @@ def test_a_file_of_tasks(malmm, folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["videos", "-o", "out.json"], "must be a .jsonl file or a folder"),
-        (["videos", "-o", "-"], "must be a .jsonl file or a folder"),
+        (["videos", "-o", "out.json"], "must be a .jsonl, .csv or .tsv file, or a folder"),
+        (["videos", "-o", "-"], "must be a .jsonl, .csv or .tsv file, or a folder"),
         (["videos"], "-o"),
         (["empty", "-o", "out.jsonl"], "no videos in empty"),
         (["nothing/*.mp4", "-o", "out.jsonl"], "nothing/*.mp4: no video matches this pattern"),

@@ -37,10 +37,24 @@ def test_a_failure_names_its_video_and_what_the_task_gave(malmm, videos, tmp_pat
     done = malmm("batch", "t.jsonl", *LOUD, "-o", "out.jsonl")
     assert done.code == 1
     told = [line for line in done.err.splitlines() if "past the end" in line]
-    assert [line.split("s is")[0] for line in told] == [
-        "error: a.mp4: 'from' 9999 ",
-        "- a.mp4: 'from' 9999 ",
-    ]
+    assert [line.split("s is")[0] for line in told] == ["error: a.mp4: 'from' 9999 "]
+
+
+@pytest.mark.parametrize("number", [1, 20, 21, 45])
+def test_failures_are_printed_once_and_of_many_the_first(malmm, tmp_path, monkeypatch, number):
+    monkeypatch.chdir(tmp_path)
+    names = [f"{k}.mp4" for k in range(number)]
+    for name in names:
+        (tmp_path / name).write_text("not a video")
+    done = malmm("batch", ".", *LOUD, "-o", "out.jsonl", "--log", "run.log")
+    assert done.code == 1
+    told = [line for line in done.err.splitlines() if "not a video" in line]
+    assert len(told) == len({*told}) == min(number, 20)
+    assert all(line.startswith("error: ") for line in told)
+    assert f"failed: {number} NotAVideo" in done.err
+    more = "more failures are not shown here" in done.err
+    assert more == ("listed in out.sqlite, table item" in done.err) == (number > 20)
+    assert (tmp_path / "run.log").read_text().count(" error NotAVideo: ") == number
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits are the system's")

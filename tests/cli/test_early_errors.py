@@ -53,6 +53,18 @@ WRONG = [
     (("caption", "pipe.mp4"), 2, "pipe.mp4: not a regular file", "save the video to a file first"),
     (("caption", "http://localhost/a.mp4"), 2, "URLs are not supported", "download the file first"),
     (("caption", "gone.mp4"), 2, "error: gone.mp4: no such file", None),
+    (("caption", "cilp.mp4"), 2, "error: cilp.mp4: no such file", "did you mean clip.mp4?"),
+    (("ask", "cilp.mp4", "what?"), 2, "error: cilp.mp4: no such file", "did you mean clip.mp4?"),
+    (("remember", "cilp.mp4", "-o", "x"), 2, "error: cilp.mp4: no such fi", "mean clip.mp4?"),
+    (("frames", "cilp.mp4"), 2, "error: cilp.mp4: no such file", "did you mean clip.mp4?"),
+    (("caption", "emptty/a.mp4"), 2, "error: emptty/a.mp4: no such file", None),
+    (("caption", "dlip.mpg"), 2, "error: dlip.mpg: no such file", "did you mean clip.mp4?"),
+    (("caption", "a.mp4"), 2, "error: a.mp4: no such file", None),
+    (("eval", "taks.jsonl"), 2, "error: taks.jsonl: no such file", "did you mean tasks.jsonl?"),
+    (("eval", "wrold"), 2, "error: wrold: no such file or folder", "did you mean world?"),
+    (("eval", "wrold/data.jsonl"), 2, "wrold/data.jsonl: no such file", "mean world/data.jsonl?"),
+    (("eval", "empty"), 2, "error: empty: has no data.jsonl", "give a file with one JSON object"),
+    (("eval", "no/tasks.jsonl"), 2, "error: no/tasks.jsonl: no such", "one JSON object per line"),
     ((*TINY, "--frames"), 2, "'--frames'", "`malmm caption -h`"),
     ((*TINY, "--fames", "3"), 2, "--fames", "`malmm caption -h`"),
     (("caption",), 2, "VIDEO", "`malmm caption -h`"),
@@ -103,7 +115,10 @@ def files(tmp_path):
     }.items():
         (tmp_path / f"{name}.memory").write_bytes(content)
     assert raw[8 : 8 + length].startswith(b"{")
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "tasks.jsonl").write_bytes(b"")
+    for name in ("empty", "world"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "world" / "data.jsonl").write_bytes(b"")
     for name in ("llava", "bare"):
         shutil.copytree(ASSETS / "tiny", tmp_path / name)
     (tmp_path / "llava" / "config.json").write_text('{"model_type": "llava"}')

@@ -208,7 +208,8 @@ def test_stdin_stands_among_other_questions(malmm, stdin):
         ("what?\n".encode("utf-16-le"), ["-"], "UTF-16 without a byte order mark"),
         (b"wh\0at?\n", ["-"], "are not text"),
         (b"w" * 70000, ["-"], "more than 65536 characters"),
-        (b"caf\xe9?\n", ["-"], "is not valid in this system"),
+        (b"caf\xe9?\n", ["-"], "error: stdin is neither UTF-8 nor UTF-16"),
+        ("what?\n".encode("utf-16")[:-1], ["-"], "error: stdin is not valid UTF-16"),
     ],
 )
 def test_what_is_no_list_of_questions(refused, stdin, monkeypatch, content, questions, says):

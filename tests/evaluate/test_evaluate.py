@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.commands import SAMPLE
+from helpers.events import Recorded
 from helpers.memories import remember, start
 from PIL import Image
 
@@ -16,6 +17,7 @@ from malmm_cli.checkpoints.fingerprint import Fingerprints
 from malmm_cli.evaluate import ablation, beside, predict, scores
 from malmm_cli.evaluate.meteor import meteor
 from malmm_cli.evaluate.predict import Plan, Prediction
+from malmm_cli.evaluate.runner import run as evaluate
 from malmm_cli.evaluate.scores import Rule, ages, score
 from malmm_cli.models.generation import likelihoods
 from malmm_cli.models.instructblip.defaults import ASK, CAPTION, DEFAULTS
@@ -230,6 +232,17 @@ def test_the_limit_may_grow(run, write, tmp_path):
     assert scored(run, write(), "--limit", "2")["tasks"] == 2
     assert len(kept(tmp_path / "tasks.predictions.jsonl")[1]) == 2
     assert scored(run, write())["tasks"] == 5
+
+
+def test_what_was_done_before_counts_once_and_has_no_rate(write, one_thread, t5_folder):
+    events = Recorded()
+    model = loading.load(t5_folder)
+    how = {"model": model, "events": events, "frames": 6, "max_new_tokens": 4}
+    data = write()
+    for limit, counts in ((2, [(2, 2)]), (None, [(2, 5), (3, 5), (5, 5)]), (None, [(5, 5)])):
+        events.counts.clear()
+        evaluate(data, limit=limit, **how)
+        assert events.counts == counts
 
 
 @pytest.mark.parametrize(
