@@ -56,8 +56,7 @@ def open_ledger(
         for path in left:
             events.warn(f"{path}: is not what malmm wrote; it is left as it is")
         names = _names(paths, planned, lines.kept)
-        _make_room(paths, state, lines, todo)
-        kept = read_lines(paths.results).kept
+        kept = _make_room(paths, state, lines, todo).kept
         state.take(_entries(planned, kept))
         files = Files(paths, kept) if paths.folder else None
         if files:
@@ -225,8 +224,8 @@ def _key(paths: OutputPaths, video: str) -> str:
     return seen_from(paths.base, video)
 
 
-def _make_room(paths: OutputPaths, state: State, lines: Lines, todo: Sequence[Planned]) -> None:
-    """Remove damaged lines and those of items that are redone from the output.
+def _make_room(paths: OutputPaths, state: State, lines: Lines, todo: Sequence[Planned]) -> Lines:
+    """Remove damaged lines and those of items that are redone from the output; what is left in it.
 
     A file that has another name too, by a hard link, becomes one of its own: only that will grow.
     """
@@ -234,7 +233,7 @@ def _make_room(paths: OutputPaths, state: State, lines: Lines, todo: Sequence[Pl
     dropped = [*again, *lines.replaced]
     shared = paths.results.exists() and paths.results.stat().st_nlink > 1
     if not dropped and not lines.damaged and not shared:
-        return
+        return lines
     if paths.folder:
         for line in again:
             paths.file(line.name or "").unlink(missing_ok=True)
@@ -248,6 +247,7 @@ def _make_room(paths: OutputPaths, state: State, lines: Lines, todo: Sequence[Pl
     state.set_aside(aside)
     useless = [*((line.start, line.stop) for line in dropped), *lines.damaged]
     without(paths.results, useless, AGAIN)
+    return read_lines(paths.results)
 
 
 def _entries(planned: Sequence[Planned], kept: Mapping[str, Line]) -> Iterator[Entry]:

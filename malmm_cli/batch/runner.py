@@ -161,7 +161,7 @@ class _Batch:
         paths = request.paths
         allow(FILES + FILES_EACH * setup.workers, f"a batch with --workers {setup.workers}")
         planned = self._placed(self._planned(request.tasks, self._identity(request, events)), paths)
-        with self._locked(paths, planned) as lines:
+        with self._locked(request, planned) as lines:
             found = sort_out(planned, lines.kept, retry_failed=self.retry_failed)
             todo = [item for item, _ in found.todo[: self.limit]]
             report_earlier(paths, planned, lines, found, events)
@@ -207,8 +207,7 @@ class _Batch:
         request = self._request(events)
         model = hub.describe(self.model)
         planned = self._planned(request.tasks, self._weights().known(model))
-        kept = self._kept(request.paths).kept
-        found = sort_out(planned, kept, retry_failed=self.retry_failed)
+        found = sort_out(planned, request.lines.kept, retry_failed=self.retry_failed)
         todo = found.todo[: self.limit]
         return DryRun(
             todo=[(i.task.id, why, os.path.exists(i.task.video)) for i, why in todo],
@@ -232,16 +231,16 @@ class _Batch:
         paths = chosen_paths(
             *(self.output, self.format, self.inputs), beside=self.beside, overwrite=self.overwrite
         )
-        kept = self._kept(paths).kept
+        lines = Lines() if self.overwrite else read_lines(paths.results)
         tasks = find_tasks(
             *(self.inputs, self.listed, self.questions, paths.base, events),
             patterns=self._patterns(),
             null=self.null,
-            known=kept,
-            own=own_files(paths, kept),
+            known=lines.kept,
+            own=own_files(paths, lines.kept),
         )
         self._settings(tasks)
-        return _Request(paths, tasks)
+        return _Request(paths, tasks, lines)
 
     def _settings(self, tasks: Sequence[Task]) -> tuple[Settings, Settings]:
         """Settings for captions and for questions: the model's defaults with the changes."""
@@ -257,7 +256,7 @@ class _Batch:
         model = hub.describe(self.model, files=False)
         if not model["here"] and model["revision"]:
             identity = self._weights().known(model)
-            planned, kept = self._planned(request.tasks, identity), self._kept(request.paths).kept
+            planned, kept = self._planned(request.tasks, identity), request.lines.kept
             todo = sort_out(planned, kept, retry_failed=self.retry_failed).todo
             if not any(os.path.exists(item.task.video) for item, _ in todo):
                 return identity
@@ -306,14 +305,11 @@ class _Batch:
     def _weights(self) -> Weights:
         return Weights(self.model, self.device, self.dtype, self.quantize)
 
-    def _kept(self, paths: OutputPaths) -> Lines:
-        return Lines() if self.overwrite else read_lines(paths.results)
-
     @contextmanager
-    def _locked(self, paths: OutputPaths, planned: Sequence[Planned]) -> Iterator[Lines]:
+    def _locked(self, request: _Request, planned: Sequence[Planned]) -> Iterator[Lines]:
         """Lock the output, which must be one that this batch may write; gives what is in it."""
+        paths, lines = request.paths, request.lines
         if not self.overwrite:  # before anything is made
-            lines = read_lines(paths.results)
             new = [item for item in planned if item.task.id not in lines.kept]
             check_folder(paths, lines, planned, new)
         with paths.locked():
@@ -332,7 +328,11 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Request:
-    """The items that were asked for, and where results go."""
+    """The items that were asked for, where results go, and what is there: with overwrite, nothing.
+
+    The lock is not held yet, so that another run may write after that was read.
+    """
 
     paths: OutputPaths
     tasks: list[Task]
+    lines: Lines

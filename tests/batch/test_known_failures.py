@@ -11,7 +11,7 @@ import pytest
 from helpers.commands import FAST, SAMPLE
 
 from malmm_cli import batch, hub
-from malmm_cli.batch import pool, worker
+from malmm_cli.batch import ledger, pool, runner, worker
 from malmm_cli.errors import CapacityError
 from malmm_cli.hub.registry import KNOWN
 from malmm_cli.pipeline import answer
@@ -83,6 +83,22 @@ def test_videos_that_are_all_missing_need_no_model(tmp_path, monkeypatch):
         done = batch.run("-", "out.jsonl", listed=["gone.mp4", "lost.mp4"], offline=True)
         assert (done.failed, done.kinds, done.complete) == (2, {"Missing": 2}, False)
         assert errors() == ["Missing", "Missing"]
+
+
+def test_results_are_read_for_the_plan_and_once_more_under_the_lock(malmm, videos, monkeypatch):
+    malmm(*RUN)
+    read, seen = runner.read_lines, []
+
+    def counted(path):
+        seen.append(path)
+        return read(path)
+
+    monkeypatch.setattr(runner, "read_lines", counted)
+    monkeypatch.setattr(ledger, "read_lines", counted)
+    assert malmm(*RUN).code == 0
+    assert len(seen) == 2
+    assert malmm(*RUN, "--dry-run").code == 0
+    assert len(seen) == 3
 
 
 def test_retry_failed_tries_again(malmm, videos):
