@@ -9,6 +9,7 @@ from malmm_cli.bench.page import STAGES
 from malmm_cli.files.escapes import on_one_line
 
 __all__ = [
+    "model_table",
     "Table",
     "decoding_table",
     "drift_table",
@@ -72,6 +73,12 @@ def decoding_table() -> Table:
     columns = {"reader": ("reader", 12), "frames": ("frames", 7), "seconds": ("seconds", 8)}
     costs = {"cpu": ("cpu", 8), "ratio": ("ratio", 5), "peak_mib": ("peak MiB", 8)}
     return Table({**columns, **costs, "differs": ("differs", 7)}, digits=2)
+
+
+def model_table() -> Table:
+    """For the row of `model`."""
+    stages = {stage: (stage, 8) for stage in STAGES}
+    return Table({"frames": ("frames", 7), **stages}, digits=2)
 
 
 def questions_table() -> Table:

@@ -121,6 +121,7 @@ def model(
     malmm bench model vicuna-7b random-7b/
     """
     from malmm_cli import bench as benches
+    from malmm_cli.bench import tables
     from malmm_cli.hub import KNOWN
 
     published = [known.name for known in KNOWN.values() if known.repository]
@@ -133,10 +134,10 @@ def model(
     if json:
         emit(json_format.dumps({"model": name, **row, "machine": machine}, indent=2) + "\n")
         return
-    stages = "  ".join(f"{stage} {seconds:.2f} s" for stage, seconds in row["seconds"].items())
+    stages = tables.model_table().row({**row, **row["seconds"]})
     emit(
         f"{name}, {row['parameters']:,} parameters, {row['dtype']} on {row['device']}\n"
-        f"{row['frames']} frames: {stages}\n"
+        f"{stages}"
         f"peak memory {row['peak_mib']} MiB, on the device {row['peak_device_mib']} MiB\n"
     )
     note(", ".join(f"{key} {value}" for key, value in machine.items()))

@@ -57,8 +57,14 @@ def test_what_fits_is_built_in_the_numbers_that_fit(malmm, machine, monkeypatch,
     monkeypatch.setattr(random_init, "write", lambda *_, dtype: built.append(str(dtype)))
     row = {"parameters": 1, "dtype": "bfloat16", "device": "cpu", "frames": 2, "seconds": {}}
     row |= {"peak_mib": 1, "peak_device_mib": 0}
+    row["seconds"] = {"open": 0.123, "decode": 1.5, "remember": 12345.678, "generate": 2.0}
     monkeypatch.setattr(size, "in_child", lambda _, **given: built.append(given["dtype"]) or row)
-    assert malmm("bench", "model", "vicuna-7b", tmp_path, "--device", "cpu").code == 0
+    done = malmm("bench", "model", "vicuna-7b", tmp_path, "--device", "cpu")
+    assert done.code == 0
+    assert done.out.splitlines()[1:3] == [
+        "frames       open    decode    encode  remember  generate",
+        "2            0.12      1.50            12345.68      2.00",
+    ]
     assert built == ["torch.bfloat16", "bfloat16"]
 
 
