@@ -9,10 +9,10 @@ from malmm_cli.bench.page import STAGES
 from malmm_cli.files.escapes import on_one_line
 
 __all__ = [
-    "model_table",
     "Table",
     "decoding_table",
     "drift_table",
+    "model_table",
     "questions_table",
     "step_table",
     "video_row",
