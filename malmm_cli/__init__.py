@@ -7,9 +7,10 @@ model = malmm_cli.load("tiny")  # once, for several calls
 for answer in malmm_cli.ask("video.mp4", ["what moves?", "where to?"], model=model):
     print(answer.question, answer.text)
 
-`batch`, `evaluate` and `train` are packages whose `run` does what the command of that name does:
+`batch`, `evaluate` and `train` are packages whose `run` does what the command of that name does;
+`batch(…)` itself is `batch.run(…)`:
 
-malmm_cli.batch.run("videos/", "captions.jsonl", model="tiny")
+malmm_cli.batch("videos/", "captions.jsonl", model="tiny")
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from malmm_cli import batch, evaluate, train
+    from malmm_cli import evaluate, train
+    from malmm_cli.batch import Package
     from malmm_cli.errors import (
         ArgumentError,
         CapacityError,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from malmm_cli.pipeline.watch import Watched, watch
     from malmm_cli.settings import Decoding, MemoryOptions, Sampling, Settings
     from malmm_cli.types import MediaInfo, Result, Segment, Task
+
+    batch: Package
 
 __all__ = [
     "ArgumentError",

@@ -6,19 +6,23 @@ become arguments: "--max-new-tokens 0" is `max_new_tokens=0` there.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from functools import wraps
-from inspect import Parameter, Signature, signature
+from inspect import BoundArguments, Parameter, Signature, signature
+from pathlib import Path
 from typing import Any, TypeVar
 
 from malmm_cli.errors import ArgumentError, MalmmError
 from malmm_cli.events import Events
 from malmm_cli.settings import BANKS, DECODERS, POLICIES
 from malmm_cli.settings.arguments import check_names, check_types, hints, kinds
+from malmm_cli.types import Result
 
-__all__ = ["in_python", "public"]
+__all__ = ["Translated", "in_python", "public"]
 
 Call = TypeVar("Call", bound=Callable[..., Any])
 
@@ -51,9 +55,9 @@ _WORDS = (
     *(*DECODERS, *POLICIES, *BANKS, "float32", "bfloat16", "float16", "8bit", "4bit"),
     *("cpu", "mps", r"cuda(?::\d+)?"),
 )
+_QUOTED = r"""(?<!\w)(?:'[^']*'|"[^"]*")"""
 _OPTION = re.compile(
-    r"""(?<!\w)(?P<quoted>'[^']*'|"[^"]*")"""
-    r"|(?<![\w/\\-])(?P<option>--[a-z]+(?:-[a-z]+)*|-o\b)"
+    r"(?<![\w/\\-])(?P<option>--[a-z]+(?:-[a-z]+)*|-o\b)"
     r"(?: (?:(?P<number>-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|inf|nan)\b)"
     rf"|(?P<word>(?:{'|'.join(_WORDS)})\b|[^\s:]+(?=:(?:\s|$))|(?<=--model )[^\s,]+)))?"
 )
@@ -69,10 +73,13 @@ def public(call: Call, name: str | None = None) -> Call:
 
     @wraps(call)
     def checked(*positional: Any, **named: Any) -> Any:
-        with _in_python():
-            _check(shown, call, form, positional, named)
-            found = call(*positional, **named)
-        return _iterated(found) if isinstance(found, Generator) else found
+        texts = _texts([*positional, *named.values()])
+        with _in_python(texts):
+            given = _checked(shown, call, form, positional, named)
+            if "events" in given.arguments:
+                given.arguments["events"] = Translated(given.arguments["events"], texts)
+            found = call(*given.args, **given.kwargs)
+        return _iterated(found, texts) if isinstance(found, Generator) else found
 
     # where callers find it, and pickle too
     checked.__module__ = ".".join(["malmm_cli", *shown.split(".")[:-1]])
@@ -97,51 +104,142 @@ def _spelled_out(form: Signature, annotations: Mapping[str, Any]) -> Signature:
     return form.replace(parameters=spelled)
 
 
-def _check(
+def _checked(
     shown: str,
     call: Callable[..., Any],
     form: Signature,
     positional: tuple[Any, ...],
     named: dict[str, Any],
-) -> None:
+) -> BoundArguments:
     known = {name: kind for name, kind in kinds(call).items() if name != "self"}
     if "model" in known and (name := next((n for n in _LOADING if n in {*named} - {*known}), None)):
         hint = f"load() has it: model=malmm_cli.load(name, {name}=…)"
         raise ArgumentError(f"{shown} has no setting {name!r}", hint=hint)
     check_names(shown, named, known)
     try:
-        given = form.bind(*positional, **named).arguments
+        bound = form.bind(*positional, **named)
     except TypeError as error:
         raise ArgumentError(f"{shown}: {error}") from None
+    given = {**bound.arguments}
     for name, parameter in form.parameters.items():
         if parameter.kind is Parameter.VAR_KEYWORD:
             given |= given.pop(name, {})
     check_types({name: value for name, value in given.items() if name in known}, known)
     if "events" in given and not isinstance(given["events"], Events):
         raise ArgumentError(f"events must be malmm_cli.Events, not {given['events']!r}")
+    return bound
+
+
+def _texts(values: Iterable[object]) -> tuple[str, ...]:
+    """Texts and paths among the arguments of a call that `in_python` must not change."""
+    found = []
+    for value in values:
+        if isinstance(value, str | os.PathLike):
+            text = os.fsdecode(value)
+            found += [t for t in (text, str(Path(text))) if t and _translated(t) != t]
+        elif isinstance(value, list | tuple):
+            found += _texts(value)
+    return tuple(found)
 
 
 @contextmanager
-def _in_python() -> Iterator[None]:
+def _in_python(texts: Collection[str]) -> Iterator[None]:
     try:
         yield
     except MalmmError as error:
-        error.message = in_python(error.message)
-        error.hint = error.hint and in_python(error.hint)
-        error.args = (error.message,)
+        _translate(error, texts)
         note = f"hint: {error.hint}"  # which a traceback shows below the message
         if error.hint and note not in getattr(error, "__notes__", ()):
             error.add_note(note)
         raise
 
 
-def _iterated(found: Generator[Any]) -> Iterator[Any]:
-    with _in_python():
+def _translate(error: MalmmError, texts: Collection[str]) -> None:
+    error.message = in_python(error.message, texts)
+    error.hint = error.hint and in_python(error.hint, texts)
+    error.args = (error.message,)
+
+
+def _iterated(found: Generator[Any], texts: Collection[str]) -> Iterator[Any]:
+    with _in_python(texts):
         yield from found
 
 
-def in_python(text: str) -> str:
-    """A message with arguments in place of the command line's options; quoted text stays."""
+class Translated(Events):
+    """Passes on what a call reports, with arguments in place of options; `texts` stay."""
+
+    def __init__(self, events: Events, texts: Collection[str] = ()) -> None:
+        self._events, self._texts = events, texts
+
+    @property
+    def streams(self) -> bool:
+        """Whether the caller wants it."""
+        return self._events.streams
+
+    def note(self, line: str) -> None:
+        """A note."""
+        self._events.note(in_python(line, self._texts))
+
+    def warn(self, line: str) -> None:
+        """A warning."""
+        self._events.warn(in_python(line, self._texts))
+
+    def interrupted(self, line: str) -> None:
+        """Where what was done is kept."""
+        self._events.interrupted(in_python(line, self._texts))
+
+    def failed(self, error: MalmmError) -> None:
+        """A copy of the error: the other one is on its way to a file."""
+        error = copy(error)
+        _translate(error, self._texts)
+        self._events.failed(error)
+
+    def stage(self, name: str, unit: str) -> AbstractContextManager[object]:
+        """A stage."""
+        return self._events.stage(name, unit)
+
+    def progress(self, name: str, done: int, total: int, unit: str) -> None:
+        """Progress."""
+        self._events.progress(name, done, total, unit)
+
+    def text(self, piece: str) -> None:
+        """Words that are generated."""
+        self._events.text(piece)
+
+    def started(self, video: str) -> None:
+        """An item's begin."""
+        self._events.started(video)
+
+    def finished(self, result: Result) -> None:
+        """An item's result."""
+        self._events.finished(result)
+
+    def timing(
+        self, video: str, frames: int, duration: float, seconds: Mapping[str, float]
+    ) -> None:
+        """Seconds by stage."""
+        self._events.timing(video, frames, duration, seconds)
+
+
+def in_python(text: str, texts: Collection[str] = ()) -> str:
+    """A message with arguments in place of the command line's options.
+
+    What is quoted stays, and so do `texts` and the path of a file that the message begins with.
+    """
+    path = next((p for p in _beginnings(text) if _translated(p) != p and os.path.lexists(p)), "")
+    parts = "|".join(map(re.escape, sorted(texts, key=len, reverse=True)))
+    kept = re.compile(rf"({parts}|{_QUOTED})" if parts else f"({_QUOTED})")
+    found = kept.split(text.removeprefix(path))
+    return path + "".join(p if i % 2 else _translated(p) for i, p in enumerate(found))
+
+
+def _beginnings(text: str) -> Iterator[str]:
+    """What stands before each colon, the longest first."""
+    ends = [found.start() for found in re.finditer(": ", text)]
+    return (text[:end] for end in reversed(ends))
+
+
+def _translated(text: str) -> str:
     for phrase, meant in _PHRASES.items():
         text = re.sub(phrase, meant, text)
     text = _OPTION.sub(_argument, text)
@@ -150,8 +248,6 @@ def in_python(text: str) -> str:
 
 
 def _argument(found: re.Match[str]) -> str:
-    if found["quoted"]:
-        return found["quoted"]
     option, number, word = found["option"], found["number"], found["word"]
     if option in _SWITCHES and word is None:
         return _SWITCHES[option]

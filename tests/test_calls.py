@@ -15,8 +15,10 @@ from helpers.commands import SAMPLE
 from PIL import Image
 
 import malmm_cli
+from malmm_cli import calls
 from malmm_cli.batch.runner import Options
-from malmm_cli.calls import in_python
+from malmm_cli.calls import in_python, public
+from malmm_cli.events import SILENT
 from malmm_cli.settings import Changes
 
 FEW = {"frames": 2, "beams": 1, "max_new_tokens": 3}
@@ -87,7 +89,7 @@ def test_every_call_refuses_an_unknown_keyword(name):
         ),
         (lambda tiny: malmm_cli.caption(model=tiny), "caption(): missing a required argument"),
         (lambda _: malmm_cli.load("tiny", events=3), "events must be malmm_cli.Events, not 3"),
-        (lambda _: malmm_cli.load(3), "name must be a path, not 3"),
+        (lambda _: malmm_cli.load(3), "name must be a model's name or its folder, not 3"),
         (lambda _: malmm_cli.load("tiny", dtype=3), "dtype must be text, not 3"),
         (
             lambda tiny: malmm_cli.caption(SAMPLE, model=tiny, frames="many"),
@@ -273,6 +275,125 @@ def test_paths_are_paths(tmp_path):
     assert malmm_cli.batch.dry_run(SAMPLE, tmp_path / "x.jsonl", model=Path("tiny")).items == 1
 
 
+def test_the_package_of_batches_is_a_call_too(tmp_path):
+    """It is `batch.run`, for callers and for editors."""
+    error = refused(malmm_cli.batch, "x", "out.jsonl", worker=2)
+    assert error.message == "batch.run() has no setting 'worker'; did you mean 'workers'?"
+    error = refused(malmm_cli.batch, tmp_path / "none.mp4", tmp_path / "out.jsonl", model="tiny")
+    assert error.message.startswith(f"{tmp_path / 'none.mp4'}: no such file")
+    assert inspect.signature(malmm_cli.batch) == inspect.signature(malmm_cli.batch.run)
+    assert inspect.ismodule(malmm_cli.batch)
+
+
+def test_a_batch_starts_workers_also_from_a_script_on_stdin(tmp_path):
+    code = f"""
+import malmm_cli
+if __name__ == "__main__":
+    print(malmm_cli.batch({str(SAMPLE)!r}, "out.jsonl", model="tiny", frames=2, beams=1).done)
+"""
+    done = subprocess.run(
+        [sys.executable, "-"],
+        cwd=tmp_path,
+        input=code,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+@pytest.mark.parametrize("call", [malmm_cli.batch.run, malmm_cli.batch.dry_run, malmm_cli.load])
+def test_a_loaded_model_where_a_name_is_wanted(tiny, call):
+    named = {"name": tiny} if call is malmm_cli.load else {"model": tiny}
+    if call is not malmm_cli.load:
+        named |= {"inputs": SAMPLE, "output": "out.jsonl"}
+    error = refused(call, **named)
+    assert error.message.endswith("must be a model's name or its folder, not a Model object")
+    assert isinstance(error, malmm_cli.ArgumentError)
+
+
+def test_no_questions(tiny):
+    error = refused(malmm_cli.ask, SAMPLE, [], model=tiny)
+    assert error.message == "no question was given"
+    assert "a question is empty" in refused(malmm_cli.ask, SAMPLE, ["?", " "], model=tiny).message
+
+
+@pytest.mark.parametrize(
+    ("path", "says", "hint"),
+    [
+        (3, "path must be a path, not 3", None),
+        ("none/x.memory", "none/x.memory: no such folder: none", "create it first"),
+        ("there", "there: exists", "use overwrite=True, or choose another file"),
+        (".", ".: is a folder", "give a file name in that folder"),
+    ],
+)
+def test_a_memory_file_that_cannot_be_written(tiny, tmp_path, monkeypatch, path, says, hint):
+    kept = malmm_cli.remember(SAMPLE, tiny, frames=2)
+    monkeypatch.chdir(tmp_path)
+    Path("there").touch()
+    error = refused(kept.write, path)
+    assert (error.message, error.hint) == (says, hint)
+    assert Path("there").stat().st_size == 0
+    assert kept.write("there", overwrite=True) == Path("there").stat().st_size > 0
+    assert kept.write(Path("new")) == Path("new").stat().st_size
+
+
+def test_settings_that_a_memory_file_has_fixed_are_refused(memory, tiny):
+    """Those of its making and the model's own defaults ask for nothing else."""
+    for changes in ({"frames": 8}, {"memory": 4}, {"fps": 1}):
+        settings = tiny.settings("ask", **changes)
+        error = refused(malmm_cli.ask, memory, "what moves?", model=tiny, settings=settings)
+        (name,) = changes
+        assert error.message.startswith(f"{name}: {memory} is a memory file, and this was fixed")
+    for changes in ({"frames": 3}, {"beams": 1}):
+        settings = tiny.settings("ask", **changes)
+        (answer,) = malmm_cli.ask(memory, "what moves?", model=tiny, settings=settings)
+        assert answer.frames == 3
+
+
+class Told(malmm_cli.Events):
+    def __init__(self):
+        self.lines = []
+
+    def note(self, line):
+        self.lines.append(line)
+
+    warn = interrupted = note
+
+    def failed(self, error):
+        self.lines.append(f"{error.message} | {error.hint}")
+
+    def finished(self, result):
+        self.lines.append(result.text)
+
+
+def test_what_events_are_told_names_arguments():
+    """Whatever a call reports; what is not a message stays as it is."""
+
+    def call(*, events: malmm_cli.Events = SILENT):
+        events.note("use --frames 8")
+        events.warn("--memory 3: too small")
+        events.interrupted("run the same command to resume")
+        events.failed(malmm_cli.UsageError("--fps 0: must be more", hint="use --frames 8"))
+        events.progress("--frames", 1, 2, "items")
+        assert events.streams is wanted.streams
+        with events.stage("--frames", "items"):
+            pass
+
+    wanted = Told()
+    public(call)(events=wanted)
+    assert wanted.lines == [
+        *("use frames=8", "memory=3: too small", "make the same call to resume"),
+        "fps=0: must be more | use frames=8",
+    ]
+
+
+def test_every_method_of_events_reaches_the_one_that_was_given():
+    names = {name for name, value in vars(malmm_cli.Events).items() if callable(value)}
+    for name in names - {"__repr__"}:
+        assert name in vars(calls.Translated), name
+
+
 @pytest.mark.parametrize("name", ["device", "dtype", "quantize", "offline"])
 def test_how_a_model_runs_is_said_when_it_is_loaded(name):
     with pytest.raises(malmm_cli.ArgumentError) as caught:
@@ -283,6 +404,28 @@ def test_how_a_model_runs_is_said_when_it_is_loaded(name):
 
 def test_parts_of_a_path_are_not_options():
     assert in_python("/videos/--frames 8/a.mp4: is empty") == "/videos/--frames 8/a.mp4: is empty"
+
+
+@pytest.mark.parametrize(
+    "name", ["a --frames 8.mp4", "a -o --memory 3: --overwrite.mp4", "a=1 b=2.mp4", "INPUT is one"]
+)
+def test_a_path_is_never_changed(tiny, tmp_path, monkeypatch, name):
+    """Neither one that was given, as a text or a path, nor one that was found in a folder."""
+    monkeypatch.chdir(tmp_path)
+    for video in (name, Path(name), f"./{name}"):
+        says = f"{video}: no such file"
+        assert refused(malmm_cli.caption, video, model=tiny).message.startswith(says)
+        error = refused(malmm_cli.batch, [video], "out.jsonl", model="tiny")
+        assert error.message.startswith(says)
+    Path("videos").mkdir()
+    Path("videos", name).touch()
+    told = Told()
+
+    def call(inputs: str, *, events: malmm_cli.Events = SILENT):
+        events.failed(malmm_cli.MediaError(f"{inputs}/{name}: is empty: --frames 0", hint="no"))
+
+    public(call)("videos", events=told)
+    assert told.lines == [f"videos/{name}: is empty: frames=0 | no"]
 
 
 def test_a_traceback_has_the_hint():

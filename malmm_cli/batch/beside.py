@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
-from malmm_cli.batch.inputs import is_tasks
-from malmm_cli.batch.lines import Line, read_lines
+from malmm_cli.batch.folder import Files
+from malmm_cli.batch.inputs import is_tasks, seen_from
+from malmm_cli.batch.job import Engine, Job, Outcome, failed
+from malmm_cli.batch.ledger import names_in
+from malmm_cli.batch.lines import Line, Lines, read_lines
 from malmm_cli.batch.paths import SUFFIXES, OutputPaths, checked_paths, output_paths
-from malmm_cli.errors import UsageError
+from malmm_cli.batch.plan import Planned, Sorted
+from malmm_cli.batch.state import claimed
+from malmm_cli.errors import MalmmError, OutputError, UsageError
 from malmm_cli.formats import FORMATS, check_writable
 from malmm_cli.text.words import known_names
 
-__all__ = ["chosen_paths", "own_files"]
+__all__ = ["chosen_paths", "own_files", "spared", "sparing"]
 
 RESULTS = ".malmm-batch.jsonl"
+STRANGER = "OutputExists"  # the kind of the error about a file of somebody else
 
 
 def chosen_paths(
@@ -81,6 +89,80 @@ def own_files(paths: OutputPaths, kept: Mapping[str, Line]) -> frozenset[str]:
         for name in names
         for suffix in SUFFIXES.values()
     )
+
+
+def spared(
+    paths: OutputPaths,
+    lines: Lines,
+    planned: Sequence[Planned],
+    found: Sorted,
+    *,
+    retry_failed: bool,
+) -> tuple[Sorted, Mapping[str, MalmmError]]:
+    """What is to be done, and why some of its videos can have no file beside them.
+
+    A file that malmm did not write is never replaced. While it is there, that is a known failure
+    once it has been reported.
+    """
+    refused = _refused(paths, lines, planned, [item for item, _ in found.todo])
+    known = {
+        item.task.id
+        for item, _ in found.todo
+        if (error := refused.get(item.task.video)) and error.kind == STRANGER
+        if (line := lines.kept.get(item.task.id)) and line.kind == STRANGER and not retry_failed
+    }
+    todo = [(item, why) for item, why in found.todo if item.task.id not in known]
+    broken = [item for item, _ in found.todo if item.task.id in known]
+    return replace(found, todo=todo, broken=[*found.broken, *broken]), refused
+
+
+def _refused(
+    paths: OutputPaths, lines: Lines, planned: Sequence[Planned], todo: Sequence[Planned]
+) -> dict[str, MalmmError]:
+    """Why videos can have no file beside them, by their paths."""
+    if not paths.beside:
+        return {}
+    files, ours = Files(paths, lines.kept), claimed(paths.state)
+    names = names_in(paths, planned, lines.kept)
+    found: dict[str, MalmmError] = {}
+    for item in todo:
+        name = names.of(seen_from(paths.base, item.task.video), item.below)
+        file = paths.file(name)
+        if files.strangers([name], ours):
+            message = f"{file}: exists, and was not written by malmm"
+            hint = "remove it, or use -o FOLDER/ or another --format"
+            found[item.task.video] = OutputError(message, hint=hint, kind=STRANGER)
+        elif file.parent.is_dir() and not os.access(file.parent, os.W_OK):
+            message = f"{file}: the folder is not writable"
+            found[item.task.video] = OutputError(message, hint="use -o FOLDER/")
+    return found
+
+
+def sparing(engine: Engine, refused: Mapping[str, MalmmError]) -> Engine:
+    """An engine that fails jobs about these videos at once, without a worker."""
+
+    def run(next_job: Callable[[], Job | None]) -> Iterator[tuple[Job, Outcome]]:
+        waiting: deque[Job] = deque()
+
+        def next_free() -> Job | None:
+            while (job := next_job()) and job.video in refused:
+                waiting.append(job)
+            return job
+
+        def fail_waiting() -> Iterator[tuple[Job, Outcome]]:
+            while waiting:
+                job = waiting.popleft()
+                yield job, failed(job, refused[job.video])
+
+        going = True
+        while going:  # once more, if those that failed are to be tried again
+            for done in engine(next_free):
+                yield done
+                yield from fail_waiting()
+            going = bool(waiting)
+            yield from fail_waiting()
+
+    return run
 
 
 def _is_list(given: str) -> UsageError:

@@ -27,7 +27,7 @@ from malmm_cli.files.atomic import remove_leftovers, writing
 from malmm_cli.files.jsonl import encoded, open_lines, without
 from malmm_cli.formats import Failure
 
-__all__ = ["Ledger", "check_folder", "open_ledger"]
+__all__ = ["Ledger", "check_folder", "names_in", "open_ledger"]
 
 Written = tuple[Job, Outcome]
 
@@ -53,10 +53,12 @@ def open_ledger(
     try:
         state.begin(workers)
         left = [] if overwrite else check_folder(paths, lines, planned, todo)
+        done = {paths.file(line.name or "") for line in lines.kept.values() if not line.failed}
         for path in left:
-            events.warn(f"{path}: is not what malmm wrote; it is left as it is")
-        names = _names(paths, planned, lines.kept)
-        kept = _make_room(paths, state, lines, todo).kept
+            if path in done:
+                events.warn(f"{path}: is not what malmm wrote; it is left as it is")
+        names = names_in(paths, planned, lines.kept)
+        kept = _make_room(paths, state, lines, todo, left).kept
         state.take(_entries(planned, kept))
         files = Files(paths, kept) if paths.folder else None
         if files:
@@ -81,10 +83,10 @@ def open_ledger(
 def check_folder(
     paths: OutputPaths, lines: Lines, planned: Sequence[Planned], todo: Sequence[Planned]
 ) -> list[Path]:
-    """The files that malmm did not write at the paths of earlier results.
+    """The files that malmm did not write at the paths of earlier items.
 
-    Raises UsageError for those at the paths of results to come, and for lines that were written
-    with files where there are none now, or the other way round.
+    Raises UsageError for those at the paths of results to come, but for those beside videos, and
+    for lines that were written with files where there are none now, or the other way round.
     """
     if any((line.name is not None) != (paths.folder is not None) for line in lines.kept.values()):
         other = "as FOLDER/, with files" if paths.folder is None else "as a single file"
@@ -98,15 +100,14 @@ def check_folder(
     if paths.folder is None:
         return []
     files, ours = Files(paths, lines.kept), claimed(paths.state)
-    names = _names(paths, planned, lines.kept)
+    names = names_in(paths, planned, lines.kept)
+    new = () if paths.beside else todo  # there, each that is in the way is a failure of its own
     if in_the_way := files.strangers(
-        (names.of(_key(paths, item.task.video), item.below) for item in todo), ours
+        (names.of(_key(paths, item.task.video), item.below) for item in new), ours
     ):
         raise UsageError(
             f"{in_the_way[0]}: exists, and was not written by malmm",
-            hint="use -o FOLDER/, or another --format"
-            if paths.beside
-            else "choose another folder, or use --overwrite",
+            hint="choose another folder, or use --overwrite",
             kind="OutputExists",
         )
     return files.strangers((line.name or "" for line in lines.kept.values()), ours)
@@ -192,7 +193,7 @@ class Ledger:
             self._state.add(_outcomes(job, outcome), outcome.seconds, outcome.memory)
 
 
-def _names(paths: OutputPaths, planned: Sequence[Planned], kept: Mapping[str, Line]) -> Names:
+def names_in(paths: OutputPaths, planned: Sequence[Planned], kept: Mapping[str, Line]) -> Names:
     """The names that videos have in the output already, and those that are taken."""
     known = {}
     for item in planned if paths.folder else ():
@@ -224,8 +225,16 @@ def _key(paths: OutputPaths, video: str) -> str:
     return seen_from(paths.base, video)
 
 
-def _make_room(paths: OutputPaths, state: State, lines: Lines, todo: Sequence[Planned]) -> Lines:
+def _make_room(
+    paths: OutputPaths,
+    state: State,
+    lines: Lines,
+    todo: Sequence[Planned],
+    left: Sequence[Path],
+) -> Lines:
     """Remove damaged lines and those of items that are redone from the output; what is left in it.
+
+    Their files go too, but for those that are `left` alone.
 
     A file that has another name too, by a hard link, becomes one of its own: only that will grow.
     """
@@ -235,8 +244,8 @@ def _make_room(paths: OutputPaths, state: State, lines: Lines, todo: Sequence[Pl
     if not dropped and not lines.damaged and not shared:
         return lines
     if paths.folder:
-        for line in again:
-            paths.file(line.name or "").unlink(missing_ok=True)
+        for path in {paths.file(line.name or "") for line in again} - {*left}:
+            path.unlink(missing_ok=True)
     with paths.results.open("rb") as file:
         aside = []
         for line in dropped:

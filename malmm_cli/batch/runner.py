@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from malmm_cli import hub
 from malmm_cli.batch import cluster, loop, pool, worker
 from malmm_cli.batch.arguments import Inputs, as_paths, check_values
-from malmm_cli.batch.beside import chosen_paths, own_files
+from malmm_cli.batch.beside import chosen_paths, own_files, spared, sparing
 from malmm_cli.batch.identity import Weights
 from malmm_cli.batch.inputs import find_tasks, folder_below
 from malmm_cli.batch.job import Engine
@@ -23,12 +23,12 @@ from malmm_cli.batch.ledger import check_folder, open_ledger
 from malmm_cli.batch.lines import Lines, read_lines
 from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.patterns import Patterns
-from malmm_cli.batch.plan import Planned, jobs, plan, sort_out
+from malmm_cli.batch.plan import Planned, Sorted, jobs, plan, sort_out
 from malmm_cli.batch.reports import Once, report_earlier
 from malmm_cli.batch.state import pace
 from malmm_cli.batch.summary import DryRun, Summary
 from malmm_cli.batch.worker import Setup
-from malmm_cli.errors import UsageError
+from malmm_cli.errors import MalmmError, UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.files.descriptors import allow
 from malmm_cli.media.sandbox import Limits
@@ -162,7 +162,7 @@ class _Batch:
         allow(FILES + FILES_EACH * setup.workers, f"a batch with --workers {setup.workers}")
         planned = self._placed(self._planned(request.tasks, self._identity(request, events)), paths)
         with self._locked(request, planned) as lines:
-            found = sort_out(planned, lines.kept, retry_failed=self.retry_failed)
+            found, refused = self._sorted(paths, planned, lines)
             todo = [item for item, _ in found.todo[: self.limit]]
             report_earlier(paths, planned, lines, found, events)
             begun = time.monotonic()
@@ -176,7 +176,7 @@ class _Batch:
             ):
                 for collision in ledger.collisions:
                     events.note(collision)
-                engine = self._engine(setup, Once(events))
+                engine = sparing(self._engine(setup, Once(events)), refused)
                 try:
                     tally = loop.run(
                         *(jobs(todo), engine, ledger),
@@ -206,8 +206,9 @@ class _Batch:
         """Compare what is asked for with what is in the output."""
         request = self._request(events)
         model = hub.describe(self.model)
-        planned = self._planned(request.tasks, self._weights().known(model))
-        found = sort_out(planned, request.lines.kept, retry_failed=self.retry_failed)
+        paths = request.paths
+        planned = self._placed(self._planned(request.tasks, self._weights().known(model)), paths)
+        found, _ = self._sorted(paths, planned, request.lines)
         todo = found.todo[: self.limit]
         return DryRun(
             todo=[(i.task.id, why, os.path.exists(i.task.video)) for i, why in todo],
@@ -218,7 +219,7 @@ class _Batch:
             broken=len(found.broken),
             workers=self.workers or 1,
             memory=model["memory"],
-            pace=pace(request.paths.state),
+            pace=pace(paths.state),
         )
 
     def _request(self, events: Events) -> _Request:
@@ -265,6 +266,14 @@ class _Batch:
     def _planned(self, tasks: Sequence[Task], identity: dict[str, Any]) -> list[Planned]:
         """The items with their settings and digests; `identity` is that of the model."""
         return plan(tasks, *self._settings(tasks), identity)
+
+    def _sorted(
+        self, paths: OutputPaths, planned: list[Planned], lines: Lines
+    ) -> tuple[Sorted, Mapping[str, MalmmError]]:
+        """What is to be done, and why some of its videos can have no file."""
+        again = self.retry_failed
+        found = sort_out(planned, lines.kept, retry_failed=again)
+        return spared(paths, lines, planned, found, retry_failed=again)
 
     def _placed(self, planned: list[Planned], paths: OutputPaths) -> list[Planned]:
         """The items with the folders of their videos below the inputs, which the output mirrors."""

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from malmm_cli.batch.job import Job, Outcome, as_malmm_error, failed
 from malmm_cli.errors import CapacityError, MalmmError, MediaError
@@ -110,11 +110,15 @@ def _explained(job: Job, error: Exception) -> MalmmError:
 
 def _results(job: Job, model: Model) -> Sequence[Result]:
     from malmm_cli.pipeline.answer import ask, caption
+    from malmm_cli.pipeline.memory_header import is_memory_file, unfixed
 
+    how: Any = {"settings": job.settings}
+    if is_memory_file(job.video):  # among videos, for which alone the rest is meant
+        how = unfixed(job.settings)
     questions = [task.question for task in job.tasks if task.question is not None]
     if questions:
-        return ask(job.video, questions, model=model, settings=job.settings)
-    return [caption(job.video, model=model, settings=job.settings)]
+        return ask(job.video, questions, model=model, **how)
+    return [caption(job.video, model=model, **how)]
 
 
 def _identity(video: str, *, full: bool = False) -> str | None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from malmm_cli.bench import Run
 
 _OPTIONS = ("model", "frames", "fps", "memory", "device", "dtype", "json")
-_DECODING = ("video", "reader", "frames", "seconds", "cpu", "ratio", "peak_mib", "differs")
 _FORMS = ("encoder-step", "decode", "malmm", "bound", "naive", "transformers")
 _PANEL = "Benchmark"
 _Videos = Annotated[list[str], typer.Argument(metavar="VIDEO", show_default=False)]
@@ -75,16 +74,13 @@ def step(
     idle.
     """
     from malmm_cli import bench as benches
+    from malmm_cli.bench import tables
 
-    rows = []
+    rows, table = [], tables.step_table()
     for row in benches.step(memory, threads=threads, repeats=repeats):
         rows.append(row)
         if not json:
-            heading = "form   memory  s/frame  ratio  peak MiB\n" if len(rows) == 1 else ""
-            emit(
-                f"{heading}{row['form']:5}  {row['memory']:6}  {row['seconds']:7.3f}  "
-                f"{row['ratio']:5.2f}  {row['peak_mib']:8}\n"
-            )
+            emit(table.row(row))
     machine = {**benches.machine(), "threads": threads}
     if json:
         emit(json_format.dumps({"rows": rows, "machine": machine}, indent=2) + "\n")
@@ -125,6 +121,7 @@ def model(
     malmm bench model vicuna-7b random-7b/
     """
     from malmm_cli import bench as benches
+    from malmm_cli.bench import tables
     from malmm_cli.hub import KNOWN
 
     published = [known.name for known in KNOWN.values() if known.repository]
@@ -137,10 +134,10 @@ def model(
     if json:
         emit(json_format.dumps({"model": name, **row, "machine": machine}, indent=2) + "\n")
         return
-    stages = "  ".join(f"{stage} {seconds:.2f} s" for stage, seconds in row["seconds"].items())
+    stages = tables.model_table().row({**row, **row["seconds"]})
     emit(
         f"{name}, {row['parameters']:,} parameters, {row['dtype']} on {row['device']}\n"
-        f"{row['frames']} frames: {stages}\n"
+        f"{stages}"
         f"peak memory {row['peak_mib']} MiB, on the device {row['peak_device_mib']} MiB\n"
     )
     note(", ".join(f"{key} {value}" for key, value in machine.items()))
@@ -154,14 +151,13 @@ def drift(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = Fa
     against exact means; `once` is the error of a single projection in the same dtype.
     """
     from malmm_cli import bench as benches
+    from malmm_cli.bench import tables
 
-    rows = []
+    rows, table = [], tables.drift_table()
     for row in benches.drift():
         rows.append(row)
         if not json:
-            heading = "numbers    steps  entries     keys     once\n" if len(rows) == 1 else ""
-            errors = "  ".join(f"{row[name]:7.1e}" for name in ("entries", "keys", "once"))
-            emit(f"{heading}{row['dtype']:9}  {row['steps']:5}  {errors}\n")
+            emit(table.row(row))
     if json:
         emit(json_format.dumps(rows, indent=2) + "\n")
 
@@ -180,17 +176,16 @@ def decode(videos: _Videos, *, options: RunOptions) -> None:
     malmm bench decode lecture.mp4 --fps 1
     """
     from malmm_cli import bench as benches
+    from malmm_cli.bench import tables
 
-    rows, settings = [], options.settings("ask")
+    rows, settings, table = [], options.settings("ask"), tables.decoding_table()
     for path in videos:
         for row in benches.decoding(path, settings):
             rows.append(row)
             if "skipped" in row:
                 note(f"{path}: {row['reader']} not measured: {row['skipped']}")
             elif not options.json:
-                if len(rows) == 1:
-                    emit("\t".join(_DECODING) + "\n")
-                emit("\t".join(str(row[name]) for name in _DECODING) + "\n")
+                emit(table.row(row, on_one_line(path)))
     machine = benches.machine()
     if options.json:
         emit(json_format.dumps({"rows": rows, "machine": machine}, indent=2) + "\n")
@@ -225,8 +220,9 @@ def video(
     naive: all pixels first, then one frame at a time, projecting the whole bank
     transformers: InstructBLIP-Video on the same weights, which has no memory
 
-    `ratio` is malmm's time before generation over the larger of encoder-step's and decode's; for
-    the baselines, their time over malmm's. --questions also times several questions, to the
+    `before` is the time before generation, `rate` its frames per second, `MiB` and `GPU` are peak
+    memory. `ratio` is malmm's `before` over the larger of encoder-step's and decode's; for the
+    baselines, their `before` over malmm's. --questions also times several questions, to the
     video and to a memory file. Keep the machine idle. For full sizes, pass --model the folder of
     `malmm bench model`.
 
@@ -234,29 +230,28 @@ def video(
     malmm bench video short.mp4 long.mp4 --model tiny --fps 1 --questions 10
     """
     from malmm_cli import bench as benches
-    from malmm_cli.bench.page import HEADS, video_cells
+    from malmm_cli.bench import tables
 
     unknown = [name for name in form or () if name not in _FORMS]
     if unknown:
         raise UsageError(f"unknown form {unknown[0]!r}", hint=known_names(unknown[0], _FORMS))
-    runs, rows = _runs(options, videos, compare), []
+    runs, rows, table = _runs(options, videos, compare), [], tables.video_table()
     forms = [name for name in _FORMS if name in (form or _FORMS)]
-    if not options.json:
-        emit("\t".join(HEADS) + "\n")
     for row in benches.videos(runs, forms):
         rows.append(row)
         if "skipped" in row:
             note(f"{row['video']}: {row['form']} not measured: {row['skipped']}")
         elif not options.json:
-            emit("\t".join(on_one_line(str(cell)) for cell in video_cells(row)) + "\n")
+            emit(tables.video_row(table, row))
     asked = list(benches.questions(runs[0], questions)) if questions else []
     machine = benches.machine()
     if options.json:
         content = {"videos": rows, "questions": asked, "machine": machine}
         emit(json_format.dumps(content, indent=2) + "\n")
         return
+    table = tables.questions_table()
     for row in asked:
-        emit(f"{row['form']}\t{row['questions']} questions\t{row['before']}\t{row['ratio']}\n")
+        emit(table.row(row))
     note(", ".join(f"{name} {value}" for name, value in machine.items()))
 
 

@@ -56,7 +56,7 @@ def remember(
 
     events = Terminal.of(options)
     kept = memory_file.remember(opened, model, events=events, **options.changes())
-    size = kept.write(output)
+    size = kept.write(output, overwrite=True)  # where it must not, that was said above
     for warning in kept.warnings:
         events.warn(f"{video}: {warning}")
     frames, slots = counted(kept.frames, "frame"), counted(len(kept.slots), "slot")

@@ -14,7 +14,7 @@ from malmm_cli.media.sampling import choose_for
 from malmm_cli.pipeline.defaults import defaults_of
 from malmm_cli.pipeline.features import Video, VideoFeatures, path_of
 from malmm_cli.pipeline.loading import DEFAULT, Model, check_model, load
-from malmm_cli.pipeline.memory_header import SAMPLING, is_memory_file, model_of
+from malmm_cli.pipeline.memory_header import SAMPLING, is_memory_file, model_of, sampling_of
 from malmm_cli.settings import Changes, Settings, flag, prompts_for
 from malmm_cli.types import MediaInfo
 
@@ -50,18 +50,23 @@ def given(
     check_model(model)
     path = path_of(video)
     kept = is_memory_file(path)
+    if isinstance(model, Model):
+        name, defaults = model.name, model.defaults
+    else:
+        name = os.fspath(model or (model_of(path) if kept else DEFAULT))
+        defaults = defaults_of(name)
+    early = defaults.settings(task, settings, **changes)
     if kept:
-        _check_free(path, changes)
+        _check_free(path, changes, early, defaults.settings(task))
     if not isinstance(model, Model):
-        name = model or (model_of(path) if kept else DEFAULT)
-        early = defaults_of(os.fspath(name)).settings(task, settings, **changes)
         if questions:
             prompts_for(questions, early)
         if not kept and isinstance(video, str | Path):
             video = media.probe(video, early.sampling.decoder)
             choose_for(video, early.sampling)
         model = load(name, events=events)
-    return Given(video, model, model.defaults.settings(task, settings, **changes))
+        early = model.defaults.settings(task, settings, **changes)
+    return Given(video, model, early)
 
 
 def check_video(video: object, *, memory: bool = True) -> None:
@@ -75,11 +80,18 @@ def check_video(video: object, *, memory: bool = True) -> None:
         raise UsageError(f"{video}: is already a memory file", hint="give the video")
 
 
-def _check_free(file: str, changes: Changes) -> None:
-    """Raise UsageError for settings that were fixed when a memory file was made."""
-    for name in SAMPLING:
-        if name in changes:
-            raise UsageError(
-                f"{flag(name)}: {file} is a memory file, and this was fixed when it was made",
-                hint="leave it out, or rebuild the file: malmm remember VIDEO -o FILE",
-            )
+def _check_free(file: str, changes: Changes, settings: Settings, usual: Settings) -> None:
+    """Raise UsageError for settings that were fixed when a memory file was made.
+
+    Whole `settings` may have the values of the file, and those that are `usual` unless asked.
+    """
+    fixed = [name for name in SAMPLING if name in changes]
+    if not fixed:
+        values, made, defaults = settings.as_dict(), sampling_of(file), usual.as_dict()
+        other = [n for n in SAMPLING if values[n] not in (made.get(n), defaults[n])]
+        fixed = sorted(other, key=lambda name: values[name] is None)  # fps=1 has frames=None
+    if fixed:
+        raise UsageError(
+            f"{flag(fixed[0])}: {file} is a memory file, and this was fixed when it was made",
+            hint="leave it out, or rebuild the file: malmm remember VIDEO -o FILE",
+        )

@@ -29,11 +29,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from malmm_cli import hub
+from malmm_cli.calls import public
 from malmm_cli.errors import MediaError, ModelError, UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.files.schema import checked
 from malmm_cli.files.strict_json import load
-from malmm_cli.formats import open_whole
+from malmm_cli.formats import check_writable, open_whole
 from malmm_cli.memory.spans import Slots
 from malmm_cli.models.base import Context, Spec
 from malmm_cli.models.capacity import prompts_at_once
@@ -102,8 +103,14 @@ class MemoryFile:
         riders = {f"{RIDER}{name}": rider for name, rider in sorted(self.riders.items())}
         return {"slots": self.slots, "counts": self.counts, "seconds": self.seconds, **riders}
 
-    def write(self, path: str | Path) -> int:
-        """Write it whole or not at all; return its size in bytes. Raises OutputError."""
+    @public
+    def write(self, path: str | Path, *, overwrite: bool = False) -> int:
+        """Write it whole or not at all; return its size in bytes.
+
+        Raises UsageError for a file that exists, unless `overwrite` replaces it, and for a folder
+        that does not; OutputError for what cannot be written.
+        """
+        check_writable(Path(path), overwrite=overwrite)
         text = json.dumps({name: getattr(self, name) for name in _About.__struct_fields__})
         crc = checksum(*self.tensors.values(), text=text)
         content = save(self.tensors, {"format": FORMAT, "about": text, "crc32": crc})

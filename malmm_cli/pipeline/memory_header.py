@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 from safetensors import SafetensorError
@@ -20,11 +21,12 @@ from malmm_cli.checkpoints.layout import tensors_in
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.files.schema import checked
 from malmm_cli.files.strict_json import load
-from malmm_cli.settings import BANK_POLICIES, Sampling, Settings
+from malmm_cli.settings import BANK_POLICIES, Changes, Sampling, Settings
 
 __all__ = [
     *("FORMAT", "MOST_SLOTS", "REBUILD", "RIDER", "SAMPLING", "VERSIONS"),
-    *("Metadata", "check", "is_memory_file", "model_of", "read_metadata", "told"),
+    *("Metadata", "check", "is_memory_file", "model_of", "read_metadata", "sampling_of"),
+    "unfixed",
 ]
 
 SUFFIX = ".memory"
@@ -56,6 +58,7 @@ class _Header(Struct, rename={"metadata": "__metadata__"}):
 
 class _About(Struct):
     model: str
+    sampling: dict[str, Any]
 
 
 def is_memory_file(path: str | Path) -> bool:
@@ -75,8 +78,21 @@ def model_of(path: str | Path) -> str:
 
     Raises MediaError of kind NotAVideo, OtherVersion or BrokenMemory.
     """
-    with checking(path):
-        return checked(load(_metadata(path).about), _About).model
+    return _about(path).model
+
+
+def sampling_of(path: str | Path) -> dict[str, Any]:
+    """The settings that a memory file was made with, as it says; raises what `model_of` raises."""
+    return _about(path).sampling
+
+
+def unfixed(settings: Settings) -> Changes:
+    """What a memory file leaves open of settings, as changes to others."""
+    values = settings.as_dict()
+    values |= values.pop("decoding")
+    left: Any = {name: value for name, value in values.items() if name not in SAMPLING}
+    found: Changes = left
+    return found
 
 
 def read_metadata(path: str | Path) -> Metadata:
@@ -98,6 +114,11 @@ def check(settings: Settings) -> None:
         raise UsageError(f"--policy {policy} keeps no memory", hint="use --policy mbc or fifo")
     if not 0 < length < MOST_SLOTS:
         raise UsageError(f"--memory {length}: a file holds 1 to {MOST_SLOTS - 1} slots")
+
+
+def _about(path: str | Path) -> _About:
+    with checking(path):
+        return checked(load(_metadata(path).about), _About)
 
 
 @contextmanager

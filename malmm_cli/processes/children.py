@@ -39,7 +39,7 @@ def start_apart(
     with held():  # or it might run without being known
         talk, other = context.Pipe()
         process = context.Process(target=target, args=(other, *arguments), daemon=daemon)
-        with _unheard(), _silence() if silent else nullcontext():
+        with _unheard(), _unnamed_script(), _silence() if silent else nullcontext():
             process.start()
         other.close()
     return process, talk
@@ -70,6 +70,21 @@ def _unheard() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _unnamed_script() -> Iterator[None]:
+    """A script that was read from stdin is not looked for: its children would, as "<stdin>"."""
+    script = sys.modules["__main__"]
+    name = getattr(script, "__file__", None)
+    if name != "<stdin>":
+        yield
+        return
+    del script.__file__
+    try:
+        yield
+    finally:
+        script.__file__ = name
 
 
 @contextmanager

@@ -38,7 +38,6 @@ POLICIES = ("mbc", "fifo", "average", "last")
 BANK_POLICIES = ("mbc", "fifo")  # those that keep slots of earlier frames
 BANKS = ("both", "visual", "query", "none")
 
-
 Class = TypeVar("Class")
 
 
@@ -269,10 +268,11 @@ def check_questions(questions: object) -> None:
 
 
 def prompts_for(questions: Sequence[str], settings: Settings) -> list[str]:
-    """The prompt of each question; UsageError for one that is empty or has no place in it."""
+    """The prompt of each question; UsageError for none, an empty one, or one without a place."""
     check_questions(questions)
     if not questions or not all(question.strip() for question in questions):
-        raise UsageError("a question is empty", hint='ask, for example, "what does she add?"')
+        fault = "a question is empty" if questions else "no question was given"
+        raise UsageError(fault, hint='ask, for example, "what does she add?"')
     for question in questions:
         _check_text("question", question)
     if "{}" not in settings.prompt:

@@ -16,6 +16,8 @@ __all__ = ["check_names", "check_types", "hints", "kinds"]
 
 Kinds = Mapping[str, tuple[Any, ...]]
 
+# arguments that stand for more than their types say
+_MEANT = dict.fromkeys(("model", "name"), "a model's name or its folder")
 _CALLED = {str: "text", int: "an integer", float: "a number", bool: "True or False", Path: "a path"}
 
 
@@ -65,4 +67,11 @@ def check_types(values: Mapping[str, Any], known: Kinds) -> None:
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in allowed):
             named = [kind for kind in allowed if not (kind is str and Path in allowed)]
             wanted = " or ".join(_CALLED.get(kind, "None") for kind in named)
-            raise ArgumentError(f"{name} must be {wanted}, not {value!r}")
+            wanted = _MEANT.get(name, wanted)
+            raise ArgumentError(f"{name} must be {wanted}, not {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """A value as Python writes it; of our own classes, whose objects are long, only the name."""
+    own = type(value).__module__.startswith("malmm_cli.")
+    return f"a {type(value).__name__} object" if own else repr(value)

@@ -1,11 +1,14 @@
 """`malmm batch --beside`: a file beside each video, with the promises of an output folder."""
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 from helpers.commands import SAMPLE
+
+from malmm_cli.batch import worker
 
 FAST = ("--model", "tiny", "--frames", "4", "--beams", "1")
 RUN = ("batch", "videos", *FAST, "--beside")
@@ -74,12 +77,76 @@ def test_another_format(malmm, tree):
     assert written(".txt") == ["clip.txt", "sub/deep/clip-2.txt", "sub/deep/clip.txt"]
 
 
-def test_a_file_of_somebody_else_stays(malmm, refused, tree):
+def lines():
+    return {
+        line["id"]: line.get("error", {}).get("kind")
+        for line in map(json.loads, Path("videos/.malmm-batch.jsonl").read_text().splitlines())
+    }
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """The workers that were started, each with its model."""
+    started, start = [], worker.start
+    monkeypatch.setattr(worker, "start", lambda *given: started.append(1) or start(*given))
+    return started
+
+
+def test_a_file_of_somebody_else_stays_and_the_others_are_done(malmm, tree, loads):
     Path("videos/clip.srt").write_text("my subtitles")
-    says = "clip.srt: exists, and was not written by malmm"
-    refused(*RUN, "-q", code=2, says=says, hint="use -o FOLDER/, or another --format")
+    done = malmm(*RUN)
+    assert done.code == 1
+    says = "clip.mp4: videos/clip.srt: exists, and was not written by malmm"
+    assert f"error: videos/{says}" in done.err
+    assert "hint: remove it, or use -o FOLDER/ or another --format" in done.err
+    assert "2 of 3 items done, 1 failed" in done.err
     assert Path("videos/clip.srt").read_text() == "my subtitles"
+    assert written() == ["clip.srt", "sub/deep/clip-2.srt", "sub/deep/clip.srt"]
+    assert lines()["clip.mp4"] == "OutputExists"
+    assert len(loads) == 1
+
+    again = malmm(*RUN)  # a known failure, as long as the file is there
+    assert (again.code, len(loads)) == (0, 1)
+    assert "0 of 0 items done, 2 done before" in again.err
+    assert "1 known failure skipped" in again.err
+    assert "is left as it is" not in again.err
+    assert malmm(*RUN, "--dry-run").out == ""
+    assert malmm(*RUN, "--retry-failed", "--retry", "2").code == 1
+    assert Path("videos/clip.srt").read_text() == "my subtitles"
+    assert len(loads) == 1
+
+    Path("videos/clip.srt").unlink()
+    assert malmm(*RUN).code == 0
+    assert Path("videos/clip.srt").read_text().startswith("1\n")
+    assert set(lines().values()) == {None}
+
+
+def test_subtitles_that_were_corrected_stay_when_the_video_changes(malmm, tree):
+    malmm(*RUN)
+    Path("videos/clip.srt").write_text("corrected")
+    os.utime("videos/clip.mp4", (1, 1))
+    done = malmm(*RUN)
+    assert done.code == 1
+    assert "videos/clip.srt: exists, and was not written by malmm" in done.err
+    assert Path("videos/clip.srt").read_text() == "corrected"
+
+
+def test_a_folder_that_cannot_be_written_to_fails_its_videos_only(malmm, tree, monkeypatch, loads):
+    """Tests may run as root, who may write everywhere."""
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: "deep" not in str(path) and access(path, mode)
+    )
+    done = malmm(*RUN)
+    assert done.code == 1
+    assert "videos/sub/deep/clip.srt: the folder is not writable" in done.err
     assert written() == ["clip.srt"]
+    assert malmm(*RUN).code == 1
+    assert len(loads) == 1
+    monkeypatch.setattr(os, "access", access)
+    done = malmm(*RUN)
+    assert "2 of 2 items done, 1 done before" in done.err
+    assert done.code == 0
 
 
 @pytest.mark.parametrize(

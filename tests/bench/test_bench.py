@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 import torch
@@ -56,8 +57,14 @@ def test_what_fits_is_built_in_the_numbers_that_fit(malmm, machine, monkeypatch,
     monkeypatch.setattr(random_init, "write", lambda *_, dtype: built.append(str(dtype)))
     row = {"parameters": 1, "dtype": "bfloat16", "device": "cpu", "frames": 2, "seconds": {}}
     row |= {"peak_mib": 1, "peak_device_mib": 0}
+    row["seconds"] = {"open": 0.123, "decode": 1.5, "remember": 12345.678, "generate": 2.0}
     monkeypatch.setattr(size, "in_child", lambda _, **given: built.append(given["dtype"]) or row)
-    assert malmm("bench", "model", "vicuna-7b", tmp_path, "--device", "cpu").code == 0
+    done = malmm("bench", "model", "vicuna-7b", tmp_path, "--device", "cpu")
+    assert done.code == 0
+    assert done.out.splitlines()[1:3] == [
+        "frames       open    decode    encode  remember  generate",
+        "2            0.12      1.50            12345.68      2.00",
+    ]
     assert built == ["torch.bfloat16", "bfloat16"]
 
 
@@ -154,16 +161,77 @@ def test_nothing_is_measured_or_replaced_before_the_rest_is_found_good(
     refused(*run, "--device", "cuda:9", code=2, says="'cuda:9' is not available")
 
 
+@pytest.fixture
+def large(monkeypatch):
+    """Measures nothing, and finds numbers as large as a machine may have them."""
+    from malmm_cli.bench import steps, video
+
+    decoding = import_module("malmm_cli.bench.decoding")  # the package has a call of that name
+
+    stages = ("open", "decode", "encode", "remember", "generate")
+    row = {
+        "seconds": {**dict.fromkeys(stages, 12345.678), "open": 123.4},
+        "before": 86400.123,
+        "rate": 1234.56,
+        "frames": 1_000_000,
+        "duration": 36000.0,
+        "device": "cuda",
+        "dtype": "bfloat16",
+        "peak_mib": 99999,
+        "peak_device_mib": 81559,
+        "visual": 3.21,
+        "encoder_share": 0.93,
+    }
+    plain = {**row, "seconds": 12345.67, "cpu": 98765.43, "ratio": 1.0, "differs": 12.34}
+    monkeypatch.setattr(video, "in_child", lambda *_, **__: row)
+    monkeypatch.setattr(
+        steps, "in_child", lambda *_, form, length, **__: {**plain, "form": form, "memory": length}
+    )
+    monkeypatch.setattr(decoding, "in_child", lambda *_, **__: plain)
+    monkeypatch.setattr(drift, "__defaults__", (["bfloat16"], [20, 10]))
+
+
+@pytest.mark.parametrize("what", ["step", "drift", "decode", "video"])
+def test_tables_are_aligned_and_fit_a_terminal(malmm, large, clip, what, monkeypatch):
+    monkeypatch.chdir(clip.parent)
+    options = {
+        "decode": (clip.name, "--fps", "1"),
+        "video": (clip.name, "--model", "tiny", "--questions", "1000", "--fps", "1"),
+    }
+    done = malmm("bench", what, *options.get(what, ()))
+    assert done.code == 0, done.err
+    assert "\t" not in done.out
+    tables = [[]]
+    for line in done.out.splitlines():
+        assert len(line) <= 80
+        if line.startswith(("form ", "reader ", "numbers ")):
+            tables.append([])
+        if line.split(":")[0] not in (clip.name, "bound"):  # which stand between
+            tables[-1].append(line)
+    assert tables.pop(0) == []
+    assert len(tables) == (2 if what == "video" else 1)
+    for heading, *rows in tables:
+        assert rows
+        heads = heading.split() if what == "video" and "open" in heading else heading.split("  ")
+        for head in filter(None, heads[1:]):
+            end = heading.index(head.strip()) + len(head.strip())
+            for row in rows:
+                assert row[end : end + 1] in ("", " "), "columns end where their heads do"
+
+
 def test_what_is_left_out_is_told(malmm, here, clip, write_model):
     folder = write_model("vicuna", context=256)
     run = ("bench", "video", clip, "--model", folder, "--form", "transformers")
     done = malmm(*run, "--form", "naive", "--frames", "4", "--compare", "3")
-    assert done.out.count("\n") == 1
+    assert done.out == ""
     assert "naive not measured: 4 frames, more than 3" in done.err
     assert "transformers not measured: 4 frames, more than 3" in done.err
-    assert malmm(*run, "--frames", "2").out.splitlines()[1].startswith("transformers\t2\t")
+    title, heading, row = malmm(*run, "--frames", "2").out.splitlines()
+    assert title == f"{clip}: 2 frames of 2 s"
+    assert heading.split()[:3] == ["form", "open", "decode"]
+    assert row.startswith("transformers ")
     done = malmm(*run, "--frames", "30")
-    assert done.out.count("\n") == 1
+    assert done.out == ""
     assert "the language model reads 256" in done.err
 
 

@@ -104,7 +104,9 @@ def test_questions_to_a_file(model, path):
 
 def test_the_size_does_not_hang_on_the_length(model, tmp_path):
     sizes = [
-        memory_file.remember(SAMPLE, model, changed(SETTINGS, frames=frames)).write(tmp_path / "x")
+        memory_file.remember(SAMPLE, model, changed(SETTINGS, frames=frames)).write(
+            tmp_path / "x", overwrite=True
+        )
         for frames in (30, 60)
     ]
     assert abs(sizes[0] - sizes[1]) < 16
@@ -242,7 +244,7 @@ def test_what_is_cut_off_or_new(model, path):
 
 def test_wrong_values_of_settings_in_a_file(model, path, kept):
     for name, value in (("memory", "4"), ("memory", None), ("fps", "x"), ("policy", "last")):
-        kept.write(path)
+        kept.write(path, overwrite=True)
         rewrite(path, about={"sampling": {**kept.sampling, name: value}})
         with pytest.raises(MediaError, match="is a damaged memory file"):
             malmm_cli.ask(path, ["what?"], model=model)
