@@ -23,7 +23,7 @@ from malmm_cli.evaluate.scores import Rule, score
 from malmm_cli.events import SILENT, Events
 from malmm_cli.formats import SCHEMA, check_writable, make_folder, target
 from malmm_cli.models import registry
-from malmm_cli.pipeline.loading import Model, check_model, load
+from malmm_cli.pipeline.loading import Model, check_is_model, load
 from malmm_cli.settings import Changes, Defaults, by_kind, changed, check_paths
 from malmm_cli.types import Task
 
@@ -246,7 +246,7 @@ def _job(data: Path, options: Options) -> _Job:
 def _load(model: Loaded, *variant: Path) -> Model:
     """The loaded model; with a folder, a variant of it."""
     if not callable(model):
-        check_model(model)
+        check_is_model(model)
         if not isinstance(model, Model):
             return load(*(variant or (model,)))
         if variant:

@@ -27,7 +27,7 @@ from malmm_cli.settings import Changes, Defaults, Settings
 
 DEFAULT = "vicuna-7b"
 
-__all__ = ["DEFAULT", "Model", "capacity", "check_model", "load", "must_spread"]
+__all__ = ["DEFAULT", "Model", "capacity", "check_is_model", "load", "must_spread"]
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def load(
     )
 
 
-def check_model(model: object) -> None:
+def check_is_model(model: object) -> None:
     """Raise UsageError for what is not a model, its name or its folder; None is for the default."""
     if not (isinstance(model, Model | str | os.PathLike) or model is None):
         raise UsageError(
