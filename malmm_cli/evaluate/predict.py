@@ -36,7 +36,7 @@ class Plan:
     """How tasks are answered: questions by one kind of settings, captions and prompts by another.
 
     With `choices` the likeliest of a task's choices is taken, where it has any, and nothing is
-    written freely. `newest` looks at so many frames alone, the last of those that were chosen.
+    written freely. `newest` uses only that many of the chosen frames, the last ones.
     """
 
     questions: Settings

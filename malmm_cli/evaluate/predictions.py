@@ -28,11 +28,11 @@ __all__ = ["Kept", "Prediction", "digest", "kept"]
 
 
 class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was said to the task `id`: `text`, or the `error` in its place, with kind and message.
+    """The answer to the task `id`: `text`, or else the `error`, with kind and message.
 
     `likelihoods` are those of the task's choices, where it was to choose. `frames` pictures were
     looked at, from `first` to `last` seconds, in the part of the video from `start` to `end`;
-    `warnings` say what was amiss with them.
+    `warnings` describe problems with them.
     """
 
     id: str

@@ -12,7 +12,7 @@ __all__ = ["head", "interval", "lines", "percent", "seconds_text", "table"]
 Row = tuple[str, str, str, str]
 Rows = list[Row]
 
-# Scores that are printed times 100, as papers print them, and are no percentages.
+# Scores that are printed times 100, as papers do, but are not percentages.
 METRICS = {"cider": "CIDEr", "meteor": "METEOR", "bleu4": "BLEU-4", "rouge_l": "ROUGE-L"}
 
 

@@ -64,7 +64,7 @@ def open_file(
 
 
 def limit_of(container: InputContainer) -> int:
-    """Return the most pixels of a picture, as `open_file` was told."""
+    """Return the maximum number of pixels of a picture, as given to `open_file`."""
     return int(container.options["max_pixels"]) - PADDING
 
 
@@ -225,7 +225,7 @@ def _continued(
 
 
 def _decoder(stream: VideoStream) -> VideoCodecContext:
-    """Return what decodes a stream: its own decoder, but for WebM that is transparent in places.
+    """Return what decodes a stream: its own decoder, except for WebM with transparency.
 
     There the alpha plane comes beside each packet, where FFmpeg's own VP8 and VP9 do not look.
     """

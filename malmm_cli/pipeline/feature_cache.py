@@ -39,9 +39,9 @@ from malmm_cli.models.base import Features, Spec
 __all__ = ["DamagedError", "Entry", "FeatureCache", "Writer", "checksum"]
 
 FORMAT = "malmm-features/2"
-LIMIT = 20 * 10**9  # bytes of a cache, unless told otherwise
+LIMIT = 20 * 10**9  # bytes of a cache by default
 ABOUT = "about.json"
-FORGOTTEN = 24 * 3600.0  # seconds after which nobody works on one any more
+FORGOTTEN = 24 * 3600.0  # seconds after which an unfinished one counts as abandoned
 
 
 _Count = Annotated[int, Meta(gt=0)]
@@ -124,13 +124,13 @@ class FeatureCache:
         return sorted(found, key=lambda entry: entry.used, reverse=True)
 
     def broken(self) -> list[Path]:
-        """Folders that are no entries: damaged, left by a process that was stopped, or in use."""
+        """Folders without a usable entry: damaged, left by a stopped process, or being written."""
         whole = {entry.path for entry in self.entries()}
         ours = (path for path in self.folder.glob("*") if _is_ours(path))
         return [path for path in ours if path not in whole]
 
     def remove_broken(self) -> None:
-        """Remove them, whoever may be at work on one."""
+        """Remove them, even those being written."""
         for path in self.broken():
             shutil.rmtree(path, ignore_errors=True)
 
@@ -141,9 +141,9 @@ class FeatureCache:
         shutil.rmtree(entry.path, ignore_errors=True)
 
     def make_room(self, size: int) -> None:
-        """Remove entries until so many more bytes fit, those first whose last use is longest ago.
+        """Remove the least recently used entries until `size` more bytes fit.
 
-        What is damaged goes too, and what processes that were stopped have left behind.
+        Damaged entries and those that stopped processes left behind are removed too.
         """
         entries = self.entries()
         held = sum(entry.size for entry in entries)
@@ -242,7 +242,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _entry(path: Path) -> Entry | None:
-    """The entry in a folder; None where there is none or what it says of itself makes no sense."""
+    """The entry in a folder; None without one, or if its metadata are not valid."""
     try:
         metadata = path / ABOUT
         if path.is_symlink() or not metadata.is_file():  # nothing outside is read, or removed

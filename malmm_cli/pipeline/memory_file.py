@@ -232,7 +232,7 @@ class _Sampling(Struct, forbid_unknown_fields=True):
 
 
 class _About(Struct, forbid_unknown_fields=True):
-    """What the file says of itself."""
+    """The metadata of a file."""
 
     model: str
     reader: str
@@ -255,7 +255,7 @@ class _About(Struct, forbid_unknown_fields=True):
 
 
 def _about(text: str, version: str) -> dict[str, Any]:
-    """What the file says of itself, checked; ValueError where it makes no sense."""
+    """The metadata of a file, checked; ValueError where they are not valid."""
     content = load(text)
     content["reader"] = content.pop(VERSIONS[version][2])
     about: dict[str, Any] = to_builtins(checked(content, _About))
@@ -280,7 +280,7 @@ def _check_shapes(slices: dict[str, Any], about: dict[str, Any], version: str, s
 
 
 def _check_numbers(kept: MemoryFile, spec: Spec) -> None:
-    """Raise ValueError for numbers that no memory has."""
+    """Raise ValueError for numbers that no memory can have."""
     seen = spec.features(kept.frames) if kept.sampling["policy"] == "mbc" else len(kept.slots)
     counted = (kept.counts > 0).all() and (kept.counts.long().sum(0) == seen).all()
     if not (counted and all(values.isfinite().all() for values in kept.tensors.values())):

@@ -84,7 +84,7 @@ def save(
 def restore(
     saved: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
-    """Fill parameters and optimizer from a checkpoint; ModelError where it is none of theirs."""
+    """Fill parameters and optimizer from a checkpoint; ModelError where it belongs to others."""
     fill(parameters, read_tensors(saved / TRAINED), str(saved))
     known: dict[str, dict[str, Tensor]] = {}
     for name, value in read_tensors(saved / _OPTIMIZER).items():

@@ -81,7 +81,7 @@ class Training:
         self._check(workers)
         plan = self._plan(defaults_of(self.model), workers, events)
         model = self._load(workers, events)
-        if model.defaults != plan.defaults:  # which nobody knew before it was downloaded
+        if model.defaults != plan.defaults:  # unknown before the download
             plan = self._plan(model.defaults, workers, events)
         base = model.folder
         net = _trainable(model)

@@ -148,7 +148,7 @@ class Learner:
         return batch.features.to(self.net.device).float(), options
 
     def _learn(self, rate: float, samples: float, fault: str) -> None:
-        """Step along the mean gradient of so many samples; ModelError if it is NaN or infinite."""
+        """Step along the mean gradient of `samples`; ModelError if it is NaN or infinite."""
         learning = list(self.parameters.values())
         if self._workers.count > 1:
             for parameter in learning:
