@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from msgspec import Meta, Struct, structs, to_builtins
@@ -36,7 +36,7 @@ from malmm_cli.files.schema import checked
 from malmm_cli.files.strict_json import load
 from malmm_cli.models.base import Features, Spec
 
-__all__ = ["DamagedError", "Entry", "FeatureCache", "Writer", "checksum"]
+__all__ = ["DamagedError", "Entry", "FeatureCache", "Writer", "checksum", "held_in"]
 
 FORMAT = "malmm-features/2"
 LIMIT = 20 * 10**9  # bytes of a cache by default
@@ -264,8 +264,7 @@ def _damaged(path: Path) -> Iterator[None]:
 def _number(path: Path, spec: Spec) -> int:
     """The number of features that a file says it holds; DamagedError if they are not the spec's."""
     with _damaged(path), safe_open(path, framework="pt") as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        found = {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
+        found = held_in(file)
         number, patches, _ = found["rows"][1]
         shapes = spec.shapes(number, patches)
     dtypes = {"seconds": "F64"}
@@ -285,6 +284,12 @@ def _read(path: Path) -> Features:
     if known != checksum(*tensors.values()):
         raise DamagedError(f"{path}: checksum mismatch")
     return features
+
+
+def held_in(file: Any) -> dict[str, tuple[str, list[int]]]:
+    """Dtype and shape of each tensor of a file, which are not read."""
+    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    return {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
 
 
 def checksum(*tensors: Tensor, text: str = "") -> str:

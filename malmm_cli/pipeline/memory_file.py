@@ -38,7 +38,7 @@ from malmm_cli.memory.spans import Slots
 from malmm_cli.models.base import Context, Spec
 from malmm_cli.models.capacity import prompts_at_once
 from malmm_cli.models.device import Clock
-from malmm_cli.pipeline.feature_cache import checksum
+from malmm_cli.pipeline.feature_cache import checksum, held_in
 from malmm_cli.pipeline.features import Video, path_of
 from malmm_cli.pipeline.given import ModelGiven, check_video, given
 from malmm_cli.pipeline.loading import Model, capacity
@@ -199,8 +199,7 @@ def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
         about = _about(known.about, known.format)
         if about["reader"] != model.fingerprints.reader:
             raise _made_by_another(path, about["model"], model.name)
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        _check_shapes(slices, about, known.format, model.net.spec)
+        _check_shapes(held_in(file), about, known.format, model.net.spec)
         name = VERSIONS[known.format][0]
         slots, counts, seconds = (file.get_tensor(x) for x in ("slots", "counts", name))
         riders = {name: file.get_tensor(f"{RIDER}{name}") for name in model.net.spec.riders}
@@ -262,9 +261,10 @@ def _about(text: str, version: str) -> dict[str, Any]:
     return about
 
 
-def _check_shapes(slices: dict[str, Any], about: dict[str, Any], version: str, spec: Spec) -> None:
+def _check_shapes(
+    found: dict[str, tuple[str, list[int]]], about: dict[str, Any], version: str, spec: Spec
+) -> None:
     """Raise ValueError for tensors that are not what the model needs, before they are read."""
-    found = {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
     number, patches, _ = found["slots"][1]
     shapes = spec.shapes(number, patches)
     name, dtype, _ = VERSIONS[version]
