@@ -99,7 +99,7 @@ def digest(tasks: Sequence[Task]) -> str:
 
 
 def _read(path: Path, provenance: dict[str, Any]) -> dict[str, Prediction]:
-    """The predictions in a file; none where there is no file or nothing whole in it."""
+    """The predictions in a file; none without a file or without a complete line in it."""
     stored = list(lines_in(path))
     lines = [line.raw for line in stored if line.is_whole]
     try:

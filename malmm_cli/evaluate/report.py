@@ -17,7 +17,7 @@ METRICS = {"cider": "CIDEr", "meteor": "METEOR", "bleu4": "BLEU-4", "rouge_l": "
 
 
 def head(provenance: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
-    """What the scores are of, for citing: the model, its revision, malmm's version, options."""
+    """What to cite with the scores: the model, its revision, malmm's version, options."""
     revision = f", revision {provenance['revision']}" if provenance["revision"] else ""
     first = f"{provenance['model']}{revision}, {provenance['dtype']}, malmm {provenance['malmm']}\n"
     kinds = [kind for kind in ("questions", "captions") if scores[kind]["count"]]

@@ -27,7 +27,7 @@ _OPEN = re.compile(r"/dev/std(out|err)|/(?:dev|proc/self)/fd/(\d+)")
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:
-    """What stands under a name, links followed: "a file", "a pipe"; nothing where nothing does."""
+    """The kind of file under a name, links followed: "a file", "a pipe"; empty if there is none."""
     try:
         kind = stat.S_IFMT(os.stat(path).st_mode)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What a repository takes of the Hub client's cache, and its removal."""
+"""The size of a repository in the Hub client's cache, and its removal."""
 
 from __future__ import annotations
 

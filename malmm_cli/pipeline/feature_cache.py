@@ -48,7 +48,7 @@ _Count = Annotated[int, Meta(gt=0)]
 
 
 class _Metadata(Struct, tag_field="format", tag=FORMAT, forbid_unknown_fields=True):
-    """What about.json says, besides the format."""
+    """The fields of about.json besides the format."""
 
     video: str
     model: str
@@ -64,7 +64,7 @@ class DamagedError(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """What about.json says of an entry.
+    """The contents of an entry's about.json.
 
     `frames` counts its features, `size` its bytes; `used` is the time of its last use.
     """
@@ -194,7 +194,7 @@ class Writer:
         return half if fits else features
 
     def finish(self, video: str, model: str, warnings: list[str]) -> None:
-        """Give the entry its name; one of that name which another process made is as good."""
+        """Give the entry its name; an entry of that name from another process is equally good."""
         if self._new is None or not self._files:
             return
         target = self._cache.folder / self._key
@@ -276,7 +276,7 @@ def _number(path: Path, spec: Spec) -> int:
 
 
 def _read(path: Path) -> Features:
-    """What a file holds, whose header has been checked; DamagedError if it was changed."""
+    """The features in a file whose header has been checked; DamagedError if it was changed."""
     with _damaged(path), safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         known = file.metadata()["crc32"]

@@ -166,7 +166,7 @@ def remember(
 def recall(
     kept: MemoryFile, prompts: Sequence[str], model: Model, settings: Settings
 ) -> tuple[Watched, Context]:
-    """What a memory file holds of a video, as if the video had been watched."""
+    """The contents of a memory file, as if the video had been watched."""
     slots, seconds = kept.as_slots(), dict[str, float]()
     number, features = len(slots.rows), model.net.spec.features(kept.frames)
     size = prompts_at_once(model.net, prompts, settings, features=number, chunk=number)
@@ -190,7 +190,7 @@ def recall(
 
 
 def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
-    """The memory in a file, if this model made it; every claim of it is checked.
+    """The memory in a file, if this model made it; all of its metadata are checked.
 
     Raises MediaError of kind OtherVersion, OtherModel or BrokenMemory.
     """

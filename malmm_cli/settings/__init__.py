@@ -149,7 +149,7 @@ class MemoryOptions:
 @_named
 @dataclass(frozen=True)
 class Settings:
-    """What decides a result; the `prompt` has {} in place of a question."""
+    """Everything that decides a result; the `prompt` has {} in place of a question."""
 
     prompt: str
     sampling: Sampling = Sampling()
@@ -248,7 +248,7 @@ def changed(settings: Settings, **changes: Any) -> Settings:
 
 
 def flag(name: str) -> str:
-    """What the command line calls an option: "--max-new-tokens", "--from"."""
+    """The name of an option on the command line: "--max-new-tokens", "--from"."""
     return "--" + {"start": "from", "end": "to"}.get(name, name).replace("_", "-")
 
 

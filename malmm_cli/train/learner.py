@@ -28,7 +28,7 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class Learnt:
-    """What a step did: the mean loss of its samples, and how many they were, in all processes."""
+    """The result of a step: the mean loss and number of its samples, in all processes."""
 
     loss: float
     rate: float
