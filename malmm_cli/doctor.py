@@ -1,4 +1,4 @@
-"""What this machine has for running models, and how to get what is missing."""
+"""What this machine has to run models, and how to get what is missing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Finding", "examine", "next_step"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `advice` says what to do where it is not as it should be.
+    """One thing that was looked at; `advice` says how to fix a problem.
 
     `numbers` are those that `found` has in words, sizes in bytes.
     """

@@ -56,7 +56,7 @@ def as_json(item: Item) -> dict[str, Any]:
 
 
 def format_line(item: Item, form: str, *, several: bool) -> str:
-    """One item in a form of LINES, whose items can be printed as they come."""
+    """One item in a form of LINES, whose items can be printed one by one."""
     return LINES[form](item, several)
 
 
@@ -156,7 +156,7 @@ def frames_as_json(
 def check_writable(
     path: Path, *, overwrite: bool, inputs: Sequence[str] = (), read_back: bool = False
 ) -> None:
-    """Raise before any work is done for an output that stands in the way or has no place.
+    """Raise before any work is done for an output that exists or cannot be written.
 
     One that is `read_back` has to be a file; otherwise a pipe and what a terminal is will do.
     """

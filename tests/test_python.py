@@ -175,9 +175,7 @@ def test_an_interrupted_batch_says_where_it_is(here, t5_folder):
     events, how = Stopping(), {"model": str(t5_folder), **FEW}
     with pytest.raises(KeyboardInterrupt):
         malmm_cli.batch.run(SAMPLE, "out.jsonl", events=events, **how)
-    assert events.interruptions == [
-        "finished items are in out.jsonl; make the same call to resume"
-    ]
+    assert events.interruptions == ["finished items are in out.jsonl; make the same call to resume"]
     assert malmm_cli.batch.run(SAMPLE, "out.jsonl", **how).done_before == 1
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from malmm_cli.errors import UsageError
-from malmm_cli.text.encodings import LONGEST, check_encoding, decoded
+from malmm_cli.text.encodings import LONGEST, check_encoding, pieces
 
 __all__ = ["listed"]
 
@@ -22,16 +22,13 @@ def listed(lines: Iterable[str], *, null: bool = False) -> list[str]:
     UsageError for a list in UTF-16 without a mark, for one whose names are separated otherwise, and
     for input that is not text.
     """
-    source = getattr(lines, "buffer", None)
     if null:
-        pieces = "".join(lines).split("\0") if source is None else decoded(source, "\0")
-        return [name for piece in pieces if (name := piece.removeprefix("\ufeff"))]
+        return [name for name in pieces(lines, "\0") if name]
     names: list[str] = []
-    for line in _bounded(lines if source is None else decoded(source, "\n")):
+    for line in _bounded(pieces(lines, "\n")):
         name = line.rstrip("\r\n")
         if not names:
             check_encoding(name)
-            name = name.removeprefix("\ufeff")
         if _CONTROL.search(name) and not os.path.lexists(name):
             _check_separated(name, first=not names)
         if name.strip():
@@ -41,8 +38,7 @@ def listed(lines: Iterable[str], *, null: bool = False) -> list[str]:
 
 def _bounded(lines: Iterable[str]) -> Iterator[str]:
     """Lines, of which none is read further than a name can reach."""
-    read = getattr(lines, "readline", None)
-    for line in iter(lambda: read(LONGEST), "") if read else lines:
+    for line in lines:
         if len(line) >= LONGEST and not _CONTROL.search(line):
             raise UsageError(
                 f"the list on stdin has a line of more than {LONGEST} characters",

@@ -25,7 +25,7 @@ _POSITIONS, _WIDTH = 32, 64
 def drift(
     dtypes: Sequence[str] = DTYPES, marks: Sequence[int] = MARKS, *, length: int = 20
 ) -> Iterator[dict[str, Any]]:
-    """Rows of root-mean-square errors after so many steps, relative to what is exact.
+    """Rows of root-mean-square errors after each number of steps, relative to the exact values.
 
     `entries` are the bank's means, `keys` their projections in the bank; `once` is the error of
     projecting exact means in that dtype, once: rounding that no bank can be without.

@@ -3,7 +3,7 @@
 malmm         as `malmm ask` does it
 encoder-step  the same with its frames decoded before: the encoder and the step
 decode        decoding alone
-naive         all pixels first, then frame by frame, the whole bank projected anew each time
+naive         all pixels first, then frame by frame, the whole bank projected again each time
 transformers  InstructBLIP-Video on the same weights: no memory, its tokens of every frame
 bound         what the encoder takes at the rate at which this machine multiplies matrices
 remember      into a memory file, which then answers the questions

@@ -80,7 +80,7 @@ _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
 
 
 class _Index(Struct):
-    """What the index of several files of weights says."""
+    """The index of several files of weights."""
 
     weight_map: Annotated[dict[str, str], Meta(min_length=1)]
 

@@ -51,7 +51,7 @@ _Channels = Annotated[list[_Number], Meta(min_length=3, max_length=3)]
 
 
 class _Settings(Struct):
-    """What a processor does to a picture; null is the same as no such field."""
+    """A processor's steps for a picture; null is the same as no such field."""
 
     do_resize: bool | None = None
     do_center_crop: bool | None = None

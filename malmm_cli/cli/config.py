@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,20 @@ def read() -> dict[str, Any]:
     """
     file = path()
     try:
-        content = file.read_bytes()
+        status = file.stat()
+        return dict(_content(file, status.st_mtime_ns, status.st_size))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+@lru_cache(maxsize=1)  # several parts of a command ask for it
+def _content(file: Path, _changed: int, _size: int) -> dict[str, Any]:
+    """The checked values of a file, read again only after it has changed."""
     import tomllib
 
+    content = file.read_bytes()
     try:
         values = tomllib.loads(content.decode())
     except ValueError as error:  # not UTF-8, or not TOML

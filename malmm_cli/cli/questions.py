@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from malmm_cli.errors import UsageError
-from malmm_cli.text.encodings import LONGEST, check_encoding, decoded
+from malmm_cli.text.encodings import LONGEST, check_encoding, pieces
 
 __all__ = ["LISTED", "with_listed"]
 
@@ -22,9 +22,7 @@ def with_listed(questions: Sequence[str], lines: Iterable[str]) -> list[str]:
         return list(questions)
     if questions.count(LISTED) > 1:
         raise UsageError("- can stand for questions only once", hint="give each question once")
-    source = getattr(lines, "buffer", None)
-    text = "".join(lines) if source is None else "\n".join(decoded(source, "\n"))
-    text = text.removeprefix("\ufeff")
+    text = "\n".join(pieces(lines, "\n"))
     check_encoding(text[:LONGEST])
     if any("\ud800" <= letter <= "\udfff" for letter in text):  # bytes that are not UTF-8
         raise UsageError(

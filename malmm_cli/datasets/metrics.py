@@ -25,16 +25,16 @@ _NUMBERS = {
 } | {"none": "0"}
 _ARTICLES = ("a", "an", "the")
 
-# Soft hyphens, marks of direction, variation selectors and the like are not seen. Joiners are where
-# they tell words or pictures apart: between Arabic letters, at a virama, between emoji.
+# Soft hyphens, marks of direction, variation selectors and the like are invisible. Joiners count
+# where they distinguish words or emoji: between Arabic letters, at a virama, between emoji.
 _UNSEEN = regex.compile(
     r"(?V1)((?<=\p{bc=AL})\u200c(?=\p{bc=AL})"
     r"|(?<=\p{ccc=9})[\u200c\u200d](?=\p{L})|[\u200c\u200d](?=\p{ccc=9})"
     r"|(?<=\p{S}\p{Variation_Selector}?)\u200d(?=\p{S}))"
     r"|[[\p{Cf}\p{Variation_Selector}\u034f\u0640]--[\U000e0020-\U000e007f]]"
 )
-# The same letters in another shape: wide, narrow, joined to their neighbours. What stands above or
-# below a line, in a circle or a fraction says something else, and is none of them.
+# The same letters in another shape: wide, narrow, joined to their neighbours. Superscripts,
+# subscripts, fractions and letters in circles mean something else and are kept.
 _SHAPES = regex.compile(
     r"(?V1)[\p{dt=wide}\p{dt=narrow}\p{dt=nobreak}\p{dt=small}\p{dt=vertical}\p{dt=initial}"
     r"\p{dt=medial}\p{dt=final}\p{dt=isolated}[\p{dt=compat}&&[\p{L}\p{Nl}]]]"
@@ -45,7 +45,7 @@ _ALIKE = str.maketrans(dict.fromkeys("’‘‛ʼ´`", "'") | dict(zip("−‐٪
 # in numbers: what groups digits, a sign, a point in front, a fraction; in words: an apostrophe
 _GROUPS = regex.compile(r"(?<=\d)[,'](?=(?:\d\d,){0,9}\d{3}(?!\d))")
 _SIGN = regex.compile(r"(?<![^\s\p{Ps}\p{Pi}\p{Sc}\"'<=>~≈*+×÷])[-–](?=\p{Sc}?\.?\d)")
-_MINUS = regex.compile(  # at the end of a word (A-), where it is no range and no dash
+_MINUS = regex.compile(  # at the end of a word (A-), where it is neither a range nor a dash
     r"(?<=\w)[-–](?=[\p{Pe}\p{Pf}\p{Po}]*(?:\s|$)|[,;:/])(?!(?<=\d.)\s*\.?\d)"
 )
 _POINT = regex.compile(r"(?<![\w.])\.(?=\d)")

@@ -292,7 +292,7 @@ def _is_of(record: Mapping[str, Any], split: str) -> bool:
 
 
 def _as_printed(tokens: int, memory: int = 20, frames: int = 100) -> Changes:
-    """What the paper sets for a data set; the rest is the model's."""
+    """The paper's settings for a data set; the rest are the model's."""
     return {"frames": frames, "memory": memory, "max_new_tokens": tokens}
 
 

@@ -56,11 +56,8 @@ def read_tasks(
         except ValueError as error:
             problems.append(f"line {number}: {error}")
             continue
-        if task.id in lines:
-            problems.append(
-                f"line {number}: id {task.id!r} is already used on line {lines[task.id]}"
-            )
-        lines.setdefault(task.id, number)
+        if (first := lines.setdefault(task.id, number)) != number:
+            problems.append(f"line {number}: id {task.id!r} is already used on line {first}")
         tasks.append(task)
     if problems:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""

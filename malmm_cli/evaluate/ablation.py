@@ -59,7 +59,7 @@ def swaps(plan: Plan, settings: Settings, defaults: Defaults) -> Iterator[Row]:
 
 
 def _name(settings: Settings) -> str:
-    """What the swaps change, as it is given."""
+    """The original values of what the swaps change."""
     sampling, memory = settings.sampling, settings.memory
     frames = f"{sampling.fps:g} fps" if sampling.fps else f"{sampling.frames} frames"
     return f"{memory.banks}, {memory.policy}, M = {memory.length}, {frames}"

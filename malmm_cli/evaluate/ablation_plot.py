@@ -32,7 +32,7 @@ Results = Sequence[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Side:
-    """What accuracy is drawn against: a name, the bins of a row's scores, their edges in words."""
+    """The x axis of a row of plots: a name, the bins of a row's scores, their edges in words."""
 
     name: str
     bins: Callable[[dict[str, Any]], list[dict[str, Any]]]

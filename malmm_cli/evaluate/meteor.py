@@ -53,7 +53,7 @@ def meteor(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
 
 
 def _ask(request: Any, limit: float) -> dict[str, Any] | None:
-    """What the child answers; None if that takes longer than the limit, in seconds."""
+    """The child's answer; None if it takes longer than the limit, in seconds."""
     child = Path(__file__).with_name("meteor_child.py")
     process = start_script(child, own_session=True)  # Ctrl-C is for this process
     assert process.stdin is not None

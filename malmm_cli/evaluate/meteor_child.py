@@ -57,7 +57,7 @@ def scored(candidates: dict[int, list[str]], targets: dict[int, list[str]]) -> d
 
 
 def last_words(process: Any) -> str:
-    """What Java had to complain of."""
+    """The error messages of Java."""
     try:
         said: bytes = process.communicate(timeout=GONE)[1]
     except TimeoutExpired:  # something that it started and left alone still has its pipes

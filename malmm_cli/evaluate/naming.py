@@ -51,7 +51,7 @@ def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
 
 
 def _named(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What predictions come from, with the option that decides the bits of weights."""
+    """The source of predictions, with the option that sets the precision of weights."""
     bits = provenance.get("bits")
     quantize = {"quantize": f"{bits}bit" if bits else None}
     return {**{name: value for name, value in provenance.items() if name != "bits"}, **quantize}

@@ -1,4 +1,4 @@
-"""What all plots share; matplotlib comes with the extra `eval`."""
+"""Parts common to all plots; matplotlib comes with the extra `eval`."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Plan:
     """How tasks are answered: questions by one kind of settings, captions and prompts by another.
 
     With `choices` the likeliest of a task's choices is taken, where it has any, and nothing is
-    written freely. `newest` looks at so many frames alone, the last of those that were chosen.
+    written freely. `newest` uses only that many of the chosen frames, the last ones.
     """
 
     questions: Settings
@@ -61,7 +61,7 @@ class Plan:
         return {**settings, "choices": self.choices, "newest": self.newest}
 
     def prompt(self, task: Task) -> str:
-        """What the model is asked."""
+        """The prompt for the model."""
         if task.question is None:
             return task.prompt or self.captions.prompt
         return prompts_for([task.question], self.questions)[0]
@@ -69,7 +69,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Run:
-    """A plan, and the file that keeps what comes of it."""
+    """A plan, and the file that keeps its predictions."""
 
     plan: Plan
     path: Path
@@ -192,7 +192,7 @@ def _as_malmm_error(video: str, error: Exception) -> MalmmError:
 def _predict(
     tasks: list[Task], model: Model, plan: Plan, encoded: Encoded | None
 ) -> tuple[list[Prediction], Watched]:
-    """What the model says to tasks that look at a video in the same way, and what was seen."""
+    """The model's answers to tasks that use the same frames of a video, and those frames."""
     settings = plan.settings(tasks[0])
     prompts = [plan.prompt(task) for task in tasks]
     video = tasks[0].video

@@ -28,11 +28,11 @@ __all__ = ["Kept", "Prediction", "digest", "kept"]
 
 
 class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was said to the task `id`: `text`, or the `error` in its place, with kind and message.
+    """The answer to the task `id`: `text`, or else the `error`, with kind and message.
 
     `likelihoods` are those of the task's choices, where it was to choose. `frames` pictures were
     looked at, from `first` to `last` seconds, in the part of the video from `start` to `end`;
-    `warnings` say what was amiss with them.
+    `warnings` describe problems with them.
     """
 
     id: str
@@ -99,7 +99,7 @@ def digest(tasks: Sequence[Task]) -> str:
 
 
 def _read(path: Path, provenance: dict[str, Any]) -> dict[str, Prediction]:
-    """The predictions in a file; none where there is no file or nothing whole in it."""
+    """The predictions in a file; none without a file or without a complete line in it."""
     stored = list(lines_in(path))
     lines = [line.raw for line in stored if line.is_whole]
     try:

@@ -12,12 +12,12 @@ __all__ = ["head", "interval", "lines", "percent", "seconds_text", "table"]
 Row = tuple[str, str, str, str]
 Rows = list[Row]
 
-# Scores that are printed times 100, as papers print them, and are no percentages.
+# Scores that are printed times 100, as papers do, but are not percentages.
 METRICS = {"cider": "CIDEr", "meteor": "METEOR", "bleu4": "BLEU-4", "rouge_l": "ROUGE-L"}
 
 
 def head(provenance: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
-    """What the scores are of, for citing: the model, its revision, malmm's version, options."""
+    """What to cite with the scores: the model, its revision, malmm's version, options."""
     revision = f", revision {provenance['revision']}" if provenance["revision"] else ""
     first = f"{provenance['model']}{revision}, {provenance['dtype']}, malmm {provenance['malmm']}\n"
     kinds = [kind for kind in ("questions", "captions") if scores[kind]["count"]]

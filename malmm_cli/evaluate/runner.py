@@ -23,7 +23,7 @@ from malmm_cli.evaluate.scores import Rule, score
 from malmm_cli.events import SILENT, Events
 from malmm_cli.formats import SCHEMA, check_writable, make_folder, target
 from malmm_cli.models import registry
-from malmm_cli.pipeline.loading import Model, check_model, load
+from malmm_cli.pipeline.loading import Model, check_is_model, load
 from malmm_cli.settings import Changes, Defaults, by_kind, changed, check_paths
 from malmm_cli.types import Task
 
@@ -88,7 +88,7 @@ class Ablation:
         return {**_head(self.data, self.model, self.plan), "rows": self.rows}
 
     def draw(self, path: Path) -> bool:
-        """Write a picture of it; returns False, and writes none, where nothing was answered."""
+        """Write a picture of it; returns False and writes nothing if no question was answered."""
         return draw(self.rows, path)
 
 
@@ -166,7 +166,7 @@ def ablate(
 
 
 def beside(data: Path, suffix: str) -> Path:
-    """The default path of what is made of data: data/test.jsonl → data/test.predictions.jsonl."""
+    """The default path of a file made from data: data/test.jsonl → data/test.predictions.jsonl."""
     if data.stem in ("", ".."):  # "." has no name of its own
         data = Path(os.path.abspath(data))
     return data.with_name(f"{data.stem}.{suffix}")
@@ -212,7 +212,7 @@ class _Job:
 
     @property
     def paper(self) -> dict[str, Any] | None:
-        """What MA-LMM's authors report for the same, and where."""
+        """The scores that MA-LMM's authors report for the same, and where."""
         if self.known is None:
             return None
         paper = self.known.paper
@@ -246,7 +246,7 @@ def _job(data: Path, options: Options) -> _Job:
 def _load(model: Loaded, *variant: Path) -> Model:
     """The loaded model; with a folder, a variant of it."""
     if not callable(model):
-        check_model(model)
+        check_is_model(model)
         if not isinstance(model, Model):
             return load(*(variant or (model,)))
         if variant:

@@ -149,7 +149,7 @@ def move_into(folder: Path, new: Path, *, last: str) -> None:
 
 
 def temporary(path: Path) -> Path:
-    """A name beside path that nobody can foresee."""
+    """An unpredictable name beside path."""
     return path.with_name(f"{PREFIX}{_mark(path.name)}-{secrets.token_hex(8)}")
 
 
@@ -185,7 +185,7 @@ def remove_leftovers(
 
 
 def check_same(path: Path, known: os.stat_result) -> None:
-    """Raise OutputError where the name no longer stands for the file that is being written."""
+    """Raise OutputError if the name no longer refers to the file that is being written."""
     try:
         same = os.path.samestat(os.stat(path), known)
     except OSError:

@@ -15,7 +15,7 @@ HINT = "raise the limit, as with `ulimit -n 1024`"
 
 
 def allow(number: int, what: str) -> None:
-    """Be allowed so many open files; raises CapacityError where the system's hard limit is less.
+    """Allow that many open files; raises CapacityError if the system's hard limit is lower.
 
     `what` needs them.
     """

@@ -13,7 +13,7 @@ from typing import Any
 __all__ = ["for_terminal", "on_one_line", "to_json"]
 
 # All controls but tab and line feed; marks that change the direction of text or separate lines;
-# halves of surrogates, which stand for bytes in the names of files that are no text.
+# halves of surrogates, which represent bytes of file names that are not valid text.
 OBEYED = re.compile(
     "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )

@@ -17,7 +17,7 @@ def identity(path: str | os.PathLike[str], *, full: bool = False) -> str:
     """Size, time of change and a hash of the first and the last MiB; another file has another one.
 
     `full` hashes every byte instead and leaves the time out, so that a copy is the same file.
-    Raises OSError for what cannot be read or is no regular file.
+    Raises OSError for a file that cannot be read or is not a regular one.
     """
     if full:
         size, digest = _read(path, whole=True)

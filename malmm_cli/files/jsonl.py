@@ -71,7 +71,7 @@ def open_lines(
 
     A file created in the meantime, for example by another run, is not overwritten unless asked for;
     `append` keeps its content. Raises OutputError, at the end at the latest, where the file was
-    removed, replaced or changed by somebody else meanwhile.
+    removed, replaced or changed by another process meanwhile.
     """
     file: IO[bytes] | None = None
     complete = 0
@@ -111,5 +111,5 @@ def open_lines(
 
 
 def encoded(text: str) -> bytes:
-    """UTF-8; bytes in the name of a file that are no text are escaped, as JSON does it."""
+    """UTF-8; bytes in file names that are not valid text are escaped as in JSON."""
     return text.encode("utf-8", "backslashreplace")

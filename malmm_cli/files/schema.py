@@ -52,7 +52,7 @@ def checked(content: Any, kind: type[T]) -> T:
 
 
 def _reason(said: str) -> str:
-    """A message of msgspec's as ours."""
+    """A message of msgspec's in our words."""
     for pattern, reason in _REASONS:
         if found := re.fullmatch(pattern, said):
             return found.expand(reason)

@@ -13,7 +13,7 @@ from malmm_cli.errors import UsageError
 __all__ = ["STREAMS", "check_own", "kind_of", "open_stream"]
 
 STREAMS = ("a pipe", "a device", "an open stream")  # what can be written to as it is
-PATIENCE = 10.0  # seconds in which somebody has to read a pipe
+PATIENCE = 10.0  # seconds within which a pipe must be opened for reading
 
 _KINDS = {
     stat.S_IFREG: "a file",
@@ -27,7 +27,7 @@ _OPEN = re.compile(r"/dev/std(out|err)|/(?:dev|proc/self)/fd/(\d+)")
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:
-    """What stands under a name, links followed: "a file", "a pipe"; nothing where nothing does."""
+    """The kind of file under a name, links followed: "a file", "a pipe"; empty if there is none."""
     try:
         kind = stat.S_IFMT(os.stat(path).st_mode)
     except (OSError, ValueError):
@@ -52,7 +52,7 @@ def check_own(path: str | os.PathLike[str]) -> None:
 
 
 def open_stream(path: str, flags: int) -> int:
-    """An opener for what is written to; a pipe that nobody reads would wait for ever."""
+    """An opener for output; opening a pipe without a reader would block forever."""
     if ours := _OPEN.fullmatch(path):  # others go on writing where this ends
         return os.dup(int(ours[2] or {"out": 1, "err": 2}[ours[1]]))
     end, at_once = time.monotonic() + PATIENCE, getattr(os, "O_NONBLOCK", 0)  # none on Windows

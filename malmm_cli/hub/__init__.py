@@ -229,7 +229,7 @@ def lasting(name: str) -> str:
 
 
 def same_model(one: str, other: str) -> bool:
-    """Whether two names stand for the same repository or folder."""
+    """Whether two names refer to the same repository or folder."""
     one, other = lasting(one), lasting(other)
     if os.path.isabs(one) and os.path.isabs(other):
         return os.path.isdir(one) and os.path.isdir(other) and os.path.samefile(one, other)

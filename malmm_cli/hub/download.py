@@ -82,7 +82,7 @@ def cached(repository: str, revision: str | None) -> Path | None:
 
 @dataclass(frozen=True)
 class Download:
-    """A repository to be had, at a commit or, without one, at what `main` was the first time.
+    """A repository to download, at a commit or, without one, at the first commit seen of `main`.
 
     `events` gets notes, and the progress of each file in bytes: once for each file to download,
     then as they arrive. `check_memory` is given the number of parameters before the first byte,

@@ -1,4 +1,4 @@
-"""What the Hub says of a repository: its commit, its files, its terms.
+"""The Hub's description of a repository: its commit, its files, its licence.
 
 The client's own reader of it stops at any of a hundred fields that a mirror leaves out.
 """

@@ -1,4 +1,4 @@
-"""What a model folder says of its training: `malmm.toml`, which training copies from its base."""
+"""A model folder's notes on its training: `malmm.toml`, which training copies from its base."""
 
 from __future__ import annotations
 

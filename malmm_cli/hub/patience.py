@@ -21,8 +21,8 @@ LONGEST = 600
 class Patience:
     """Waits between retries; the count starts over whenever data has arrived.
 
-    A Hub that asks to wait is waited for as it asks. `started` says that it was reached before: one
-    that cannot be reached at all is told at once. `explain` makes an error that a user understands.
+    A wait that the Hub asks for is kept. `started` says that it was reached before: otherwise an
+    unreachable Hub is an error at once. `explain` turns an exception into an error for users.
     """
 
     def __init__(

@@ -1,8 +1,11 @@
-"""What a repository takes of the Hub client's cache, and its removal."""
+"""The size of a repository in the Hub client's cache, and its removal."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,14 @@ def stored_size(repository: str) -> int:
 
 
 def size_of(folder: Path) -> int:
-    """The bytes of all files below a folder; links take none."""
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return sum(path.stat().st_size for path in files)
+    """The bytes of all files below a folder; links and files that vanish meanwhile take none."""
+    size = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                status = Path(parent, name).lstat()
+                size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return size
 
 
 def remove(repository: str) -> int:
@@ -33,9 +41,9 @@ def remove(repository: str) -> int:
 
     client: Any = utils
     storage = storage_of(repository)
-    size = size_of(storage)
     try:
         with client.WeakFileLock(lock_of(repository), timeout=0.1):
+            size = size_of(storage)
             shutil.rmtree(storage)
     except TimeoutError:
         raise ModelError(

@@ -27,7 +27,7 @@ __all__ = ["DECODERS", "Reader", "decoders", "probe", "read"]
 
 
 class Reader(Protocol):
-    """What opens files and reads pictures from them: this package, or a `Sandbox` around it."""
+    """An opener of files and reader of pictures: this package, or a `Sandbox` around it."""
 
     def probe(self, path: str | os.PathLike[str], decoder: str = ...) -> MediaInfo:
         """As `probe` below."""
@@ -149,7 +149,7 @@ def read(
 
 
 def _damage(info: MediaInfo, wanted: Sequence[int], missing: set[int]) -> str:
-    """Return the one line said about all pictures left out."""
+    """Return the one warning about all pictures left out."""
     found = [index for index in wanted if index not in missing]
     before = [index for index in found if index < min(missing)]
     after = [index for index in found if index > max(missing)]

@@ -35,7 +35,7 @@ class FrameInfo(NamedTuple):
 
 @dataclass
 class Frames:
-    """The chosen frames of a video, and what was amiss."""
+    """The chosen frames of a video, and warnings."""
 
     info: MediaInfo
     frames: list[FrameInfo] = field(default_factory=list)

@@ -1,8 +1,8 @@
 """Decoding with decord, only on request.
 
 decord 0.6 is from 2021. It silently gives wrong pictures from MPEG-TS and PS, AVI, WMV, edit lists
-and open groups of pictures, can hang in native code, and decodes ahead without bound while nobody
-reads. So it gets only what it does well, in batches, in a process of its own that can be killed,
+and open groups of pictures, can hang in native code, and decodes ahead without bound while nothing
+is read. So it gets only what it does well, in batches, in a process of its own that can be killed,
 and its count and times must agree with PyAV's packet scan.
 """
 
@@ -54,12 +54,12 @@ def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
         raise _refusal(path, "ignores transparency and cropping")
     mirrored = sum(track.turn) % 2 == 1
     sound = track.plain and track.as_stamped and len(track.keys) and not track.warnings
-    if not sound or mirrored or not _starts_anew(track):
+    if not sound or mirrored or not _restarts(track):
         raise _refusal(path, "returns wrong frames from cut, damaged, mirrored or open-GOP files")
     return replace(track, decoder="decord")
 
 
-def _starts_anew(track: Track) -> bool:
+def _restarts(track: Track) -> bool:
     """Say whether decoding can start cleanly at each key picture.
 
     H.264 also has keys from which pictures only recover in time (intra refresh), and decord takes

@@ -34,6 +34,7 @@ from malmm_cli.media.geometry import (
     turn,
 )
 from malmm_cli.media.limits import MAX_PIXELS, PADDING, check_size
+from malmm_cli.media.packets import ONE_BY_ONE
 from malmm_cli.media.scan import longest_still
 from malmm_cli.media.timeline import clock, is_still
 from malmm_cli.media.track import Track, in_file_order
@@ -138,7 +139,7 @@ class _Run:
         source: Mapping[str, object],
         **output: str,
     ) -> None:
-        # filters made anew where the size changes would count from 0 again
+        # filters that are rebuilt where the size changes would count from 0 again
         source = {"protocol_whitelist": "file", "reinit_filter": 0, **source}
         if start is not None:
             source |= {"seek_timestamp": 1, "noaccurate_seek": None, "ss": f"{start:.6f}"}
@@ -302,6 +303,8 @@ def _source(track: Track) -> dict[str, object]:
         options["ignore_editlist"] = 1  # as PyAV opens it
     if track.container == "mpegts":
         options["merge_pmt_versions"] = 1  # as PyAV opens it
+    if track.codec in ONE_BY_ONE:
+        options["thread_type"] = "slice"
     if track.alpha and track.codec in LIBRARIES:
         options["vcodec"] = LIBRARIES[track.codec]
     return options

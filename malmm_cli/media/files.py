@@ -40,13 +40,13 @@ EBML = b"\x1a\x45\xdf\xa3"
 PLAYLISTS = {"concat", "dash", "hls", "imf", "sdp", "webvtt"}
 TEXTS = {"tty", "bin", "xbin", "adf", "idf"}
 
-_SEARCHED, _PACKETS = 2**16, 5  # bytes in which so many packets of a stream follow each other
+_SEARCHED, _PACKETS = 2**16, 5  # bytes that are searched for that many consecutive packets
 # the mark, no error, and something in it: a payload, an adaptation field, or both
 _PACKET = re.compile(rb"G[\0-\x7f].[^\0-\x0f\x40-\x4f\x80-\x8f\xc0-\xcf]", re.S)
 
 
 def check(path: str) -> None:
-    """Raise MediaError, or UsageError for what is no path, unless `path` is a file to try."""
+    """Raise MediaError, or UsageError if `path` cannot be a path, unless it is a file to try."""
     if not path:
         raise UsageError("the path of the video is empty", hint="give a video file")
     if path == "-":
@@ -121,7 +121,7 @@ def not_a_stream(path: str) -> bool:
         return False
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            return False  # which is told when it is tried
+            return False  # opening it gives the error
         with open(path, "rb") as file:
             start = file.read(_SEARCHED)
     except OSError:

@@ -28,7 +28,7 @@ CODECS = {"h264", "hevc", "mpeg2video", "mpeg4", "vc1", "vp8", "vp9"}
 
 
 def probe(path: str, max_pixels: int = MAX_PIXELS) -> Track:
-    """As with PyAV; a file that is none for NVDEC is read by PyAV, with a warning."""
+    """As with PyAV, which also reads files that NVDEC cannot, with a warning."""
     track = pyav.probe(path, max_pixels)
     if not available():
         why = "finds no NVIDIA GPU"

@@ -21,13 +21,17 @@ from malmm_cli.media.limits import MAX_PIXELS, PADDING, check_size
 from malmm_cli.media.timeline import Splices
 
 __all__ = [
-    *("limit_of", "open_file", "packets_of", "picture_streams"),
-    *("pictures_of", "seek", "stream_of"),
+    *("ONE_BY_ONE", "limit_of", "open_file", "packets_of"),
+    *("picture_streams", "pictures_of", "seek", "stream_of"),
 ]
 
 # PyAV's log level is left alone: unset, it is silent; at any level, the decoder's threads want the
 # interpreter's lock to log, and closing a file that is still being decoded can wait for ever.
 
+# Codecs whose pictures are decoded one by one. In parallel, a damaged file gives different pictures
+# from run to run: FFmpeg reports rows as decoded and conceals errors in them later, when the thread
+# of the next picture may have read them. Damaged H.264, MPEG-2 and VP8 do not show this.
+ONE_BY_ONE = {"mpeg4"}
 LARGE = 40_000_000  # pixels; 8K is less
 CONTAINERS = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}  # at byte 4 of MP4 and MOV
 
@@ -60,7 +64,7 @@ def open_file(
 
 
 def limit_of(container: InputContainer) -> int:
-    """Return the most pixels of a picture, as `open_file` was told."""
+    """Return the maximum number of pixels of a picture, as given to `open_file`."""
     return int(container.options["max_pixels"]) - PADDING
 
 
@@ -122,11 +126,13 @@ def _no_pictures(path: str, container: InputContainer) -> MediaError:
 
 
 def stream_of(container: InputContainer, number: int) -> VideoStream:
-    """Return a picture stream by its number, to be decoded in several threads."""
+    """Return a picture stream by its number, to be decoded in several threads if it can be."""
     stream = container.streams[number]
     assert isinstance(stream, VideoStream)
     # threads that decode a picture each also hold one each
-    stream.thread_type = "AUTO" if stream.width * stream.height < LARGE else "SLICE"
+    large = stream.width * stream.height >= LARGE
+    one_by_one = large or stream.codec_context.name in ONE_BY_ONE
+    stream.thread_type = "SLICE" if one_by_one else "AUTO"
     stream.codec_context.options = {"max_pixels": container.options["max_pixels"]}
     return stream
 
@@ -219,7 +225,7 @@ def _continued(
 
 
 def _decoder(stream: VideoStream) -> VideoCodecContext:
-    """Return what decodes a stream: its own decoder, but for WebM that is transparent in places.
+    """Return what decodes a stream: its own decoder, except for WebM with transparency.
 
     There the alpha plane comes beside each packet, where FFmpeg's own VP8 and VP9 do not look.
     """

@@ -28,7 +28,7 @@ for _format in FORMATS:  # makes Pillow know it
 # of these only the header is read, and only where FFmpeg says nothing; the modules they are in
 SIZED = {"DDS": "Dds", "JPEG2000": "Jpeg2K", "PCX": "Pcx", "PSD": "Psd", "QOI": "Qoi"}
 SIZED |= {"SGI": "Sgi", "SUN": "Sun", "TGA": "Tga"}
-ANIMATED = {"AVIF", "GIF", "PNG", "WEBP"}  # the pages of other formats are no pictures in time
+ANIMATED = {"AVIF", "GIF", "PNG", "WEBP"}  # other formats have pages instead of an animation
 FAULTS = (OSError, SyntaxError, ValueError, EOFError)  # of broken files
 USUAL = 100  # milliseconds; browsers show what asks for less than the shortest as long as that
 
@@ -36,8 +36,8 @@ USUAL = 100  # milliseconds; browsers show what asks for less than the shortest 
 def check_header(path: str, max_pixels: int, *, unread: bool = False) -> None:
     """Raise MediaError if this is an image that says it is larger than that.
 
-    `unread` is for files that no decoder read: it looks for more formats. The first bytes of some
-    are no proof.
+    `unread` is for files that no decoder could read: more formats are tried, some of which have no
+    distinct first bytes.
     """
     if unread:
         for name in SIZED.values():
@@ -101,12 +101,12 @@ def pictures(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, Pixels
                 yield index, on_white(_upright(_eight_bits(frame)))
 
 
-# --- what Pillow does, but for what it says about it
+# --- Pillow's functions without their warnings
 
 
 @contextmanager
 def _opened(path: str, formats: Iterable[str] = FORMATS) -> Iterator[ImageFile.ImageFile | None]:
-    """Open an image as Pillow does, but for its warnings of size: the limit is ours."""
+    """Open an image as Pillow does, without its warnings about size: the limit is ours."""
     with open(path, "rb") as raw:
         file = with_palette(raw)
         yield next((image for name in formats if (image := _as_format(file, path, name))), None)

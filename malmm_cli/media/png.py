@@ -75,7 +75,7 @@ def _hidden_grey(file: BinaryIO) -> tuple[int, int, int] | None:
 
 
 def chunks_in(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Yield each chunk's kind and length, as far as it is there; the file then stands in it."""
+    """Yield each chunk's kind and available length, with the file positioned at its data."""
     size = file.seek(0, 2)
     file.seek(0)
     if file.read(8) != SIGNATURE:
@@ -88,7 +88,7 @@ def chunks_in(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def chunk_of(kind: bytes, data: bytes) -> bytes:
-    """Return a chunk as it stands in a file."""
+    """Return a chunk as it is written to a file."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 

@@ -23,7 +23,7 @@ class _End:
 
 
 def prefetch(items: Iterator[T], most: int) -> Generator[T]:
-    """Yield what `items` yields, made by a thread that buffers at most so many items.
+    """Yield what `items` yields, made by a thread that buffers at most `most` items.
 
     The thread starts with the first item that is asked for. Errors of `items` are raised here, in
     their turn. Closing stops the thread after the item it is making, and closes `items`.

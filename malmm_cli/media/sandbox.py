@@ -37,7 +37,7 @@ QUIET = 600.0  # seconds without a word from the decoder are taken for a hang
 
 @dataclass(frozen=True)
 class Limits:
-    """What one video may ask for.
+    """The limits for one video.
 
     `pixels` of a picture, `duration` in seconds, `decoded` bytes of all the pictures that are
     chosen, and `memory` in bytes that the decoder may take, 0 for any.

@@ -1,4 +1,4 @@
-"""What packets say of a file's pictures, read without decoding.
+"""What a file's packets tell about its pictures, read without decoding.
 
 No number in a header is believed: the times are those of the packets, and what they leave open,
 whether the pictures come out in that order, is found out by decoding a few.

@@ -1,4 +1,4 @@
-"""The times at which pictures are shown, computed from what a file says of them.
+"""The times at which pictures are shown, computed from a file's timestamps.
 
 Files say it badly in several ways: times start over or jump where recordings were joined, are
 missing, doubled, or are those of decoding.

@@ -23,7 +23,7 @@ LEAST = 0.45  # share of packets that hold a picture: two fields are one
 
 @dataclass(frozen=True)
 class Times:
-    """What a Track says of its pictures in time; `gap` is how long the last one is shown.
+    """The times of a Track's pictures; `gap` is how long the last one is shown.
 
     `promised` is how long all of them are shown in an undamaged file, if an edit list says so,
     `lost` how many packets hold none, if those are too many.

@@ -1,4 +1,4 @@
-"""What a decoder learns of a file once and needs again to read it."""
+"""What a decoder finds out about a file once and needs again to read it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The memory bank of MA-LMM and its compression (CVPR 2024, section 3.2).
 
 Two forms of one algorithm. `PlainBank` follows the paper line by line: it keeps stored inputs in
-time order and projects them anew at every step; training needs it, and the tests measure the
+time order and projects them again at every step; training needs it, and the tests measure the
 other form by it. `MemoryBank` costs one row of projections a step: keys and values are linear in
 what is stored, so merging them with the same weights gives the keys and values of the merged
 entry. Entries stay in the slot where they were first written, and a small index keeps their order

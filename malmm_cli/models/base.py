@@ -63,11 +63,11 @@ class Spec:
     riders: Mapping[str, int] = field(default_factory=dict)
 
     def features(self, frames: int) -> int:
-        """Return the number of features of so many frames; the last may lack some of its own."""
+        """Return the number of features of that many frames; the last may have fewer frames."""
         return -(-frames // self.frames_per_feature)
 
     def shapes(self, number: int, patches: int) -> dict[str, list[int]]:
-        """Return the shapes of so many features, by the names of `Features.as_dict`.
+        """Return the shapes of that many features, by the names of `Features.as_dict`.
 
         `patches` counts where the spec leaves them open.
         """
@@ -237,7 +237,7 @@ class VideoModel(Protocol[M]):
     def check(
         self, prompts: Sequence[str], options: MemoryOptions, decoding: Decoding, features: int
     ) -> None:
-        """Raise CapacityError if the language model cannot read what so many features give it."""
+        """Raise CapacityError if the language model cannot read what that many features give it."""
 
     def start(
         self,
@@ -255,7 +255,7 @@ class VideoModel(Protocol[M]):
     def restore(
         self, prompts: Sequence[str], options: MemoryOptions, slots: Slots, features: int
     ) -> M:
-        """Return a memory for prompts that holds `slots` of a video with so many features.
+        """Return a memory for prompts that holds `slots` of a video with that many features.
 
         It gives a context; it need not observe any more.
         """
@@ -326,7 +326,7 @@ class Trainable(VideoModel[M], Protocol[M]):
         """Return the mean cross-entropy () of answers after tokens (B, n, D) and prompts."""
 
     def visual_tokens(self, options: MemoryOptions, features: int) -> int:
-        """Return how many tokens the language model is given of a video of so many features."""
+        """Return the number of tokens that the language model gets for a video of `features`."""
 
     def text_tokens(self, prompt: str, answers: Sequence[str] = ()) -> int:
         """Return how many tokens it reads of a prompt and the longest of its answers."""

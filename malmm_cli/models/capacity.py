@@ -59,7 +59,7 @@ def answers_at_once(
 
 
 def is_kept(model: VideoModel[Any], features: int) -> bool:
-    """Whether there is room in the machine's own memory for so many features."""
+    """Whether that many features fit in the machine's own memory."""
     return features <= _fitting(model.bytes_for(Work("feature")), torch.device("cpu"))
 
 

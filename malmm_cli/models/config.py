@@ -39,8 +39,8 @@ _SIZES = {
     *("d_model", "d_ff", "d_kv", "num_heads", "cross_attention_frequency"),
 }
 
-# What is no part of a model: which packages to compute with is for the machine to decide, what
-# comes out for malmm, special tokens for the tokenizers, and the rest for the family.
+# Not part of a model: the machine decides which packages compute, malmm what is returned, the
+# tokenizers the special tokens, and the family the rest.
 _IGNORED = (
     *("_attn_implementation", "attn_implementation", "experts_implementation"),
     *("output_attentions", "output_hidden_states", "return_dict", "is_encoder_decoder"),
@@ -138,7 +138,7 @@ def bounded(stored: int) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from printing or warning: what is wrong is told by errors."""
+    """Keep transformers from printing or warning: problems are reported as errors."""
     logging: Any = transformers.utils.logging
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()

@@ -49,7 +49,7 @@ class Speaker(Protocol):
         """Its tokenizer."""
 
     def visual_tokens(self, options: MemoryOptions, frames: int) -> int:
-        """How many tokens it is given of a video of so many frames."""
+        """How many tokens it is given for a video with that many frames."""
 
     def embed(self, tokens: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens (B, n, D) before prompts: input (B, n + L, E), and mask."""
@@ -105,7 +105,7 @@ def generate(
 class _Words(BaseStreamer):
     """Takes token after token of one text and tells what is new of it, word by word.
 
-    All tokens are read anew each time, so that the pieces together are the text that comes out.
+    All tokens are decoded again each time, so that the pieces add up to the final text.
     """
 
     def __init__(self, texts: Texts, on_text: Callable[[str], None]) -> None:
@@ -156,7 +156,7 @@ def likelihoods(
 
 
 def check_context(model: Speaker, visual: int, prompts: Sequence[str], new: int) -> None:
-    """Raise CapacityError if so many visual tokens, the prompts and new tokens do not fit."""
+    """Raise CapacityError if that many visual tokens, the prompts and new tokens do not fit."""
     limit = getattr(model.language_model.config, "max_position_embeddings", None)
     given = model.texts.prompts(prompts, side="left")[0].shape[1]
     if not model.texts.decoder_only or limit is None or visual + given + new <= limit:

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from msgspec import Meta, Struct, structs, to_builtins
@@ -36,19 +36,19 @@ from malmm_cli.files.schema import checked
 from malmm_cli.files.strict_json import load
 from malmm_cli.models.base import Features, Spec
 
-__all__ = ["DamagedError", "Entry", "FeatureCache", "Writer", "checksum"]
+__all__ = ["DamagedError", "Entry", "FeatureCache", "Writer", "checksum", "held_in"]
 
 FORMAT = "malmm-features/2"
-LIMIT = 20 * 10**9  # bytes of a cache, unless told otherwise
+LIMIT = 20 * 10**9  # bytes of a cache by default
 ABOUT = "about.json"
-FORGOTTEN = 24 * 3600.0  # seconds after which nobody works on one any more
+FORGOTTEN = 24 * 3600.0  # seconds after which an unfinished one counts as abandoned
 
 
 _Count = Annotated[int, Meta(gt=0)]
 
 
 class _Metadata(Struct, tag_field="format", tag=FORMAT, forbid_unknown_fields=True):
-    """What about.json says, besides the format."""
+    """The fields of about.json besides the format."""
 
     video: str
     model: str
@@ -64,7 +64,7 @@ class DamagedError(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """What about.json says of an entry.
+    """The contents of an entry's about.json.
 
     `frames` counts its features, `size` its bytes; `used` is the time of its last use.
     """
@@ -124,13 +124,13 @@ class FeatureCache:
         return sorted(found, key=lambda entry: entry.used, reverse=True)
 
     def broken(self) -> list[Path]:
-        """Folders that are no entries: damaged, left by a process that was stopped, or in use."""
+        """Folders without a usable entry: damaged, left by a stopped process, or being written."""
         whole = {entry.path for entry in self.entries()}
         ours = (path for path in self.folder.glob("*") if _is_ours(path))
         return [path for path in ours if path not in whole]
 
     def remove_broken(self) -> None:
-        """Remove them, whoever may be at work on one."""
+        """Remove them, even those being written."""
         for path in self.broken():
             shutil.rmtree(path, ignore_errors=True)
 
@@ -141,9 +141,9 @@ class FeatureCache:
         shutil.rmtree(entry.path, ignore_errors=True)
 
     def make_room(self, size: int) -> None:
-        """Remove entries until so many more bytes fit, those first whose last use is longest ago.
+        """Remove the least recently used entries until `size` more bytes fit.
 
-        What is damaged goes too, and what processes that were stopped have left behind.
+        Damaged entries and those that stopped processes left behind are removed too.
         """
         entries = self.entries()
         held = sum(entry.size for entry in entries)
@@ -194,7 +194,7 @@ class Writer:
         return half if fits else features
 
     def finish(self, video: str, model: str, warnings: list[str]) -> None:
-        """Give the entry its name; one of that name which another process made is as good."""
+        """Give the entry its name; an entry of that name from another process is equally good."""
         if self._new is None or not self._files:
             return
         target = self._cache.folder / self._key
@@ -242,7 +242,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _entry(path: Path) -> Entry | None:
-    """The entry in a folder; None where there is none or what it says of itself makes no sense."""
+    """The entry in a folder; None without one, or if its metadata are not valid."""
     try:
         metadata = path / ABOUT
         if path.is_symlink() or not metadata.is_file():  # nothing outside is read, or removed
@@ -264,8 +264,7 @@ def _damaged(path: Path) -> Iterator[None]:
 def _number(path: Path, spec: Spec) -> int:
     """The number of features that a file says it holds; DamagedError if they are not the spec's."""
     with _damaged(path), safe_open(path, framework="pt") as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        found = {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
+        found = held_in(file)
         number, patches, _ = found["rows"][1]
         shapes = spec.shapes(number, patches)
     dtypes = {"seconds": "F64"}
@@ -277,7 +276,7 @@ def _number(path: Path, spec: Spec) -> int:
 
 
 def _read(path: Path) -> Features:
-    """What a file holds, whose header has been checked; DamagedError if it was changed."""
+    """The features in a file whose header has been checked; DamagedError if it was changed."""
     with _damaged(path), safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         known = file.metadata()["crc32"]
@@ -285,6 +284,12 @@ def _read(path: Path) -> Features:
     if known != checksum(*tensors.values()):
         raise DamagedError(f"{path}: checksum mismatch")
     return features
+
+
+def held_in(file: Any) -> dict[str, tuple[str, list[int]]]:
+    """Dtype and shape of each tensor of a file, which are not read."""
+    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    return {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
 
 
 def checksum(*tensors: Tensor, text: str = "") -> str:

@@ -66,7 +66,7 @@ class VideoFeatures:
     warnings: list[str] = field(default_factory=list)
 
     def close(self) -> None:
-        """Stop the work on chunks that nobody will ask for."""
+        """Stop working on chunks that will not be read."""
         if isinstance(self.chunks, Generator | _Replayed):
             self.chunks.close()
 
@@ -214,7 +214,7 @@ class _Frames:
         ):
             copied = 0
             if entry is not None:
-                with suppress(DamagedError):  # somebody else may have removed it meanwhile
+                with suppress(DamagedError):  # another process may have removed it meanwhile
                     for features in islice(entry.chunks(), good):
                         writer.add(features)
                         copied += 1

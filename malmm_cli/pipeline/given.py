@@ -13,7 +13,7 @@ from malmm_cli.events import Events
 from malmm_cli.media.sampling import choose_for
 from malmm_cli.pipeline.defaults import defaults_of
 from malmm_cli.pipeline.features import Video, VideoFeatures, path_of
-from malmm_cli.pipeline.loading import DEFAULT, Model, check_model, load
+from malmm_cli.pipeline.loading import DEFAULT, Model, check_is_model, load
 from malmm_cli.pipeline.memory_header import SAMPLING, is_memory_file, model_of, sampling_of
 from malmm_cli.settings import Changes, Settings, flag, prompts_for
 from malmm_cli.types import MediaInfo
@@ -47,7 +47,7 @@ def given(
     model is loaded. `questions` are checked against the prompt.
     """
     check_video(video)
-    check_model(model)
+    check_is_model(model)
     path = path_of(video)
     kept = is_memory_file(path)
     if isinstance(model, Model):

@@ -27,14 +27,14 @@ from malmm_cli.settings import Changes, Defaults, Settings
 
 DEFAULT = "vicuna-7b"
 
-__all__ = ["DEFAULT", "Model", "capacity", "check_model", "load", "must_spread"]
+__all__ = ["DEFAULT", "Model", "capacity", "check_is_model", "load", "must_spread"]
 
 
 @dataclass(frozen=True)
 class Model:
     """A loaded model, what it is called, and how many frames keep it busy and can be held.
 
-    It lies in `folder`. `reader` opens videos for it, `cache` keeps what it makes of their frames.
+    It is in `folder`. `reader` opens videos for it, `cache` keeps what it makes of their frames.
     """
 
     net: VideoModel[Any] = field(repr=False)
@@ -133,7 +133,7 @@ def load(
     )
 
 
-def check_model(model: object) -> None:
+def check_is_model(model: object) -> None:
     """Raise UsageError for what is not a model, its name or its folder; None is for the default."""
     if not (isinstance(model, Model | str | os.PathLike) or model is None):
         raise UsageError(
@@ -145,9 +145,9 @@ def check_model(model: object) -> None:
 def must_spread(
     name: str, parameters: int, *, device: str = "auto", dtype: str = "auto", quantize: str | None
 ) -> bool:
-    """Whether the language model must be spread over all devices, for want of room on one.
+    """Whether the language model must be spread over all devices, since it does not fit on one.
 
-    Raises CapacityError, which says how much is missing and what would fit, where that is no way;
+    Raises CapacityError, which says how much is missing and what would fit, if that does not help;
     UsageError for a device or dtype that is not there.
     """
     where = pick_device(device)

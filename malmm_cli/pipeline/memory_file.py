@@ -39,7 +39,7 @@ from malmm_cli.memory.spans import Slots
 from malmm_cli.models.base import Context, Spec
 from malmm_cli.models.capacity import prompts_at_once
 from malmm_cli.models.device import Clock
-from malmm_cli.pipeline.feature_cache import checksum
+from malmm_cli.pipeline.feature_cache import checksum, held_in
 from malmm_cli.pipeline.features import Video, path_of
 from malmm_cli.pipeline.given import ModelGiven, check_video, given
 from malmm_cli.pipeline.loading import Model, capacity
@@ -173,7 +173,7 @@ def remember(
 def recall(
     kept: MemoryFile, prompts: Sequence[str], model: Model, settings: Settings
 ) -> tuple[Watched, Context]:
-    """What a memory file holds of a video, as if the video had been watched."""
+    """The contents of a memory file, as if the video had been watched."""
     slots, seconds = kept.as_slots(), dict[str, float]()
     number, features = len(slots.rows), model.net.spec.features(kept.frames)
     size = prompts_at_once(model.net, prompts, settings, features=number, chunk=number)
@@ -197,7 +197,7 @@ def recall(
 
 
 def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
-    """The memory in a file, if this model made it; every claim of it is checked.
+    """The memory in a file, if this model made it; all of its metadata are checked.
 
     Raises MediaError of kind OtherVersion, OtherModel or BrokenMemory.
     """
@@ -206,8 +206,7 @@ def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
         about = _about(known.about, known.format)
         if about["reader"] != model.fingerprints.reader:
             raise _made_by_another(path, about["model"], model.name)
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        _check_shapes(slices, about, known.format, model.net.spec)
+        _check_shapes(held_in(file), about, known.format, model.net.spec)
         name = VERSIONS[known.format][0]
         slots, counts, seconds = (file.get_tensor(x) for x in ("slots", "counts", name))
         riders = {name: file.get_tensor(f"{RIDER}{name}") for name in model.net.spec.riders}
@@ -239,7 +238,7 @@ class _Sampling(Struct, forbid_unknown_fields=True):
 
 
 class _About(Struct, forbid_unknown_fields=True):
-    """What the file says of itself."""
+    """The metadata of a file."""
 
     model: str
     reader: str
@@ -262,16 +261,17 @@ class _About(Struct, forbid_unknown_fields=True):
 
 
 def _about(text: str, version: str) -> dict[str, Any]:
-    """What the file says of itself, checked; ValueError where it makes no sense."""
+    """The metadata of a file, checked; ValueError where they are not valid."""
     content = load(text)
     content["reader"] = content.pop(VERSIONS[version][2])
     about: dict[str, Any] = to_builtins(checked(content, _About))
     return about
 
 
-def _check_shapes(slices: dict[str, Any], about: dict[str, Any], version: str, spec: Spec) -> None:
+def _check_shapes(
+    found: dict[str, tuple[str, list[int]]], about: dict[str, Any], version: str, spec: Spec
+) -> None:
     """Raise ValueError for tensors that are not what the model needs, before they are read."""
-    found = {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
     number, patches, _ = found["slots"][1]
     shapes = spec.shapes(number, patches)
     name, dtype, _ = VERSIONS[version]
@@ -287,7 +287,7 @@ def _check_shapes(slices: dict[str, Any], about: dict[str, Any], version: str, s
 
 
 def _check_numbers(kept: MemoryFile, spec: Spec) -> None:
-    """Raise ValueError for numbers that no memory has."""
+    """Raise ValueError for numbers that no memory can have."""
     seen = spec.features(kept.frames) if kept.sampling["policy"] == "mbc" else len(kept.slots)
     counted = (kept.counts > 0).all() and (kept.counts.long().sum(0) == seen).all()
     if not (counted and all(values.isfinite().all() for values in kept.tensors.values())):

@@ -1,4 +1,4 @@
-"""What a memory file says of itself, read without torch: whether it is one, whole, of which model.
+"""The metadata of a memory file, read without torch: whether it is one and whole, and its model.
 
 The header of a safetensors file is its length in 8 bytes, little-endian, and then JSON.
 """
@@ -123,7 +123,7 @@ def _about(path: str | Path) -> _About:
 
 @contextmanager
 def checking(path: str | Path) -> Iterator[None]:
-    """Tell of a file whose content makes no sense by MediaError."""
+    """Raise MediaError for a file whose content is not valid."""
     try:
         yield
     except (

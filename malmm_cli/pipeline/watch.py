@@ -30,7 +30,7 @@ __all__ = [
 
 @dataclass
 class Watched:
-    """What has been seen of a video so far: its memory, and `frames` from `first` to `last`."""
+    """The part of a video seen so far: its memory, and `frames` from `first` to `last`."""
 
     info: MediaInfo
     memory: Memory
@@ -115,7 +115,7 @@ def watch_whole(
     settings: Settings,
     events: Events = SILENT,
 ) -> tuple[Watched, Context]:
-    """What was seen of a video when all of it was watched, and what the language model is given.
+    """A video watched to its end, and the context for the language model.
 
     Prompts are processed in groups if their query banks do not fit in memory together. Their
     features come from the cache, if there is one, or are held in the machine's memory; the video is
@@ -143,7 +143,7 @@ def watch_whole(
 
 
 def read_context(memory: Memory, model: Model, seconds: dict[str, float]) -> Context:
-    """What the language model is given of a memory; raises ModelError for NaN and infinity."""
+    """The context of a memory for the language model; raises ModelError for NaN and infinity."""
     with Clock(model.net.device, seconds)("remember"):
         context = model.net.context(memory)
     if not context.is_finite():

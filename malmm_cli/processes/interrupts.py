@@ -1,7 +1,7 @@
 """Ctrl-C, SIGTERM and SIGHUP → one KeyboardInterrupt in the main thread.
 
-A second one would meet the cleanup of the first half-way: a worker that nobody ends any more, a
-thread that is never told that it is over. So only the first is raised. A thread watches them too,
+A second one would interrupt the cleanup after the first: a worker would never be ended, a
+thread never told to stop. So only the first is raised. A thread watches them too,
 and sees them while the main thread is in native code: it has the process ended when cleaning up
 takes longer than DEADLINE, or when a signal comes later than PRESS after the first.
 """
@@ -194,6 +194,6 @@ def _unraisable(fault: Any) -> None:
 
 
 def _in_thread(fault: Any) -> None:
-    """What a thread meets while the process ends is no news."""
+    """Errors of a thread while the process ends are not reported."""
     if _state.number is None:
         threading.__excepthook__(fault)

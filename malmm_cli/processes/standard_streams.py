@@ -8,7 +8,7 @@ __all__ = ["fill_streams"]
 
 
 def fill_streams() -> None:
-    """Open /dev/null wherever standard input, output or error is closed, as a service has it.
+    """Open /dev/null for standard input, output or error if it is closed, as in services.
 
     The next file or pipe would get its number, and what is printed would go there.
     """

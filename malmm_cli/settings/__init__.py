@@ -141,14 +141,14 @@ class MemoryOptions:
         return self.length == 0 and self.policy in BANK_POLICIES
 
     def within(self, frames: int) -> MemoryOptions:
-        """Return the same without slots that so many frames cannot fill."""
+        """Return the same without slots that `frames` frames cannot fill."""
         return replace(self, length=min(self.length, frames))
 
 
 @_named
 @dataclass(frozen=True)
 class Settings:
-    """What decides a result; the `prompt` has {} in place of a question."""
+    """Everything that decides a result; the `prompt` has {} in place of a question."""
 
     prompt: str
     sampling: Sampling = Sampling()
@@ -192,7 +192,7 @@ class Changes(Choice, total=False):
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a model family does unless told otherwise: its settings by task, "caption" and "ask".
+    """The defaults of a model family: its settings by task, "caption" and "ask".
 
     `policies` and `banks` are those that its memory has.
     """
@@ -247,7 +247,7 @@ def changed(settings: Settings, **changes: Any) -> Settings:
 
 
 def flag(name: str) -> str:
-    """What the command line calls an option: "--max-new-tokens", "--from"."""
+    """The name of an option on the command line: "--max-new-tokens", "--from"."""
     return "--" + {"start": "from", "end": "to"}.get(name, name).replace("_", "-")
 
 
@@ -262,7 +262,7 @@ def by_kind(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 def check_questions(questions: object) -> None:
-    """Raise UsageError for what is no list of strings."""
+    """Raise UsageError for anything but a list of strings."""
     if not isinstance(questions, list | tuple) or not all(isinstance(q, str) for q in questions):
         raise UsageError(f"questions must be a list of strings, not {questions!r}")
 
@@ -343,7 +343,7 @@ def _check_decoding(decoding: Decoding) -> None:
 
 
 def _check_text(what: str, text: str) -> None:
-    """Raise UsageError for bytes on the command line that are no text."""
+    """Raise UsageError for bytes on the command line that are not valid text."""
     try:
         text.encode()
     except UnicodeEncodeError:

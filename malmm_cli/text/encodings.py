@@ -1,14 +1,14 @@
-"""Lines of a stream of bytes in UTF-8, or in UTF-16 if it begins with a byte order mark."""
+"""Lines of a stream in UTF-8, or in UTF-16 if it begins with a byte order mark."""
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from malmm_cli.errors import UsageError
 
-__all__ = ["LONGEST", "check_encoding", "decoded"]
+__all__ = ["LONGEST", "check_encoding", "pieces"]
 
 LONGEST = 2**16  # characters of a line, beyond which the rest is not read
 
@@ -17,11 +17,27 @@ _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PIECE = 2**16  # bytes read at a time
 
 
-def decoded(source: Any, separator: str) -> Iterator[str]:
-    """The lines of a stream of bytes, without what separates them.
+def pieces(lines: Iterable[str], separator: str) -> Iterator[str]:
+    """What a stream of text, or the bytes below it, hold between separators.
 
-    Raises UsageError for UTF-16 that is not valid; bytes that are not UTF-8 become surrogates.
+    A byte order mark at the beginning is left out. Raises UsageError for UTF-16 that is not valid;
+    bytes that are not UTF-8 become surrogates. Lines of text keep their line feeds.
     """
+    source = getattr(lines, "buffer", None)
+    found = _split(lines, separator) if source is None else _decoded(source, separator)
+    yield next(found, "").removeprefix("\ufeff")
+    yield from found
+
+
+def _split(lines: Iterable[str], separator: str) -> Iterator[str]:
+    if separator != "\n":
+        return iter("".join(lines).split(separator))
+    read = getattr(lines, "readline", None)
+    return iter(lambda: read(LONGEST), "") if read else iter(lines)
+
+
+def _decoded(source: Any, separator: str) -> Iterator[str]:
+    """The pieces of a stream of bytes."""
     beginning = source.read(4)
     is_wide = beginning.startswith(_BOMS) and not beginning.startswith(codecs.BOM_UTF32_LE)
     encoding, errors = ("utf-16", "strict") if is_wide else ("utf-8", "surrogateescape")

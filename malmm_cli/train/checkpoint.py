@@ -39,7 +39,7 @@ _DAMAGED = "the checkpoint is damaged; delete its folder to restart training"
 
 
 class State(TypedDict):
-    """What `state.json` holds."""
+    """The contents of `state.json`."""
 
     step: int
     settings: dict[str, Any]
@@ -84,7 +84,7 @@ def save(
 def restore(
     saved: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
-    """Fill parameters and optimizer from a checkpoint; ModelError where it is none of theirs."""
+    """Fill parameters and optimizer from a checkpoint; ModelError where it belongs to others."""
     fill(parameters, read_tensors(saved / TRAINED), str(saved))
     known: dict[str, dict[str, Tensor]] = {}
     for name, value in read_tensors(saved / _OPTIMIZER).items():
@@ -100,7 +100,7 @@ def restore(
 
 
 def read_state(saved: Path) -> State:
-    """What a checkpoint says of itself; ModelError where it is damaged."""
+    """The state of a checkpoint; ModelError if it is damaged."""
     path = saved / _STATE
     try:
         with open_regular(path, _LARGEST_STATE) as file:

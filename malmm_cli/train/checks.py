@@ -27,7 +27,7 @@ from malmm_cli.types import Task
 __all__ = ["as_sample", "check_folder", "check_lengths", "check_room", "choose_frames", "held"]
 
 MARK = ".malmm-train"  # in a folder that a run has begun to fill; locked while one does
-SHOWN = 5  # problems told at once
+SHOWN = 5  # problems reported at once
 
 
 def as_sample(task: Task, defaults: Defaults) -> Sample:

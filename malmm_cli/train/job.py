@@ -81,7 +81,7 @@ class Training:
         self._check(workers)
         plan = self._plan(defaults_of(self.model), workers, events)
         model = self._load(workers, events)
-        if model.defaults != plan.defaults:  # which nobody knew before it was downloaded
+        if model.defaults != plan.defaults:  # unknown before the download
             plan = self._plan(model.defaults, workers, events)
         base = model.folder
         net = _trainable(model)
@@ -161,7 +161,7 @@ class Training:
         return model
 
     def _check_room(self, model: Model, store: Path | None, features: int) -> None:
-        """Raise CapacityError where there is no room for a whole run, with bytes of features."""
+        """Raise CapacityError if the disk has no room for a whole run, with bytes of features."""
         learnt = 4 * sum(int(value.numel()) for value in _trainable(model).trainable().values())
         whole = sum(file.stat().st_size for file in model.folder.glob("model*.safetensors"))
         # two checkpoints of three numbers each, the best, the last, and the whole model
@@ -209,7 +209,7 @@ class Training:
             )
 
     def _written(self) -> Iterator[Path]:
-        """What an interrupted run left, which will be replaced."""
+        """Leftovers of an interrupted run, which will be replaced."""
         yield from self._training.glob("*.safetensors")
         yield from self._training.glob("step-*/*")
         yield from self.folder.glob("model*.safetensors")
@@ -223,7 +223,7 @@ class Training:
                 parameter.data = stored[name].to(net.device, torch.float32)
 
     def _provenance(self, model: Model, settings: Settings, workers: Workers) -> dict[str, Any]:
-        """What must be the same for a run to go on, besides recipe and memory."""
+        """What must be the same to resume a run, besides recipe and memory."""
         files = {"data": self.data, "validation": self.validation}
         return {
             "model": model.name,

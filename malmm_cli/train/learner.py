@@ -28,7 +28,7 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class Learnt:
-    """What a step did: the mean loss of its samples, and how many they were, in all processes."""
+    """The result of a step: the mean loss and number of its samples, in all processes."""
 
     loss: float
     rate: float
@@ -148,7 +148,7 @@ class Learner:
         return batch.features.to(self.net.device).float(), options
 
     def _learn(self, rate: float, samples: float, fault: str) -> None:
-        """Step along the mean gradient of so many samples; ModelError if it is NaN or infinite."""
+        """Step along the mean gradient of `samples`; ModelError if it is NaN or infinite."""
         learning = list(self.parameters.values())
         if self._workers.count > 1:
             for parameter in learning:

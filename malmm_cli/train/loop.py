@@ -93,7 +93,7 @@ def fit(
 
 
 class _Kept:
-    """What a run leaves in its folder; the first process alone writes."""
+    """The files of a run in its folder; only the first process writes them."""
 
     def __init__(
         self, folder: Path, learner: Learner, provenance: dict[str, Any], workers: Workers
@@ -192,7 +192,7 @@ def longest_answer(net: Trainable[Any], samples: Sequence[Sample]) -> int:
 
 
 class _Logged(TypedDict):
-    """What every line of the log holds, among others."""
+    """A field of every line of the log."""
 
     step: int
 
@@ -207,7 +207,7 @@ def _step(line: StoredLine) -> float:
 
 @contextmanager
 def _own_randomness(net: Trainable[Any]) -> Iterator[None]:
-    """Draw random numbers inside as if nothing had been drawn, outside as if nothing was."""
+    """Draw random numbers inside without changing the state outside."""
     devices = [net.device] if net.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield

@@ -47,7 +47,7 @@ class Recipe:
     seed: Annotated[int, Meta(ge=0)] = 42
 
     def check(self) -> None:
-        """Raise UsageError for a value that makes no sense."""
+        """Raise UsageError for a value that is not valid."""
         try:
             checked(asdict(self), Recipe)
         except SchemaError as error:

@@ -23,7 +23,7 @@ MEETING = timedelta(minutes=10)
 
 
 class ToldElsewhereError(MalmmError):
-    """The training ended, and another of its processes says why."""
+    """The training ended, and another of its processes reports why."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Workers:
         return found
 
     def of_first(self, content: Any) -> Any:
-        """What the first process gives."""
+        """The first process's value."""
         if self.count == 1:
             return content
         given = [content]

@@ -119,6 +119,13 @@ def test_lists_as_editors_write_them(content):
     assert listed(stdin(content)) == ["videos/a.mp4", "videos/b ö.mp4"]
 
 
+@pytest.mark.parametrize("source", [stdin, lambda content: io.StringIO(content.decode())])
+def test_only_a_mark_before_the_first_name_is_taken_off(source):
+    content = "\ufeffa.mp4\0\ufeffb.mp4\0".encode()
+    assert listed(source(content), null=True) == ["a.mp4", "\ufeffb.mp4"]
+    assert listed(source(content.replace(b"\0", b"\n"))) == ["a.mp4", "\ufeffb.mp4"]
+
+
 def test_names_in_bytes_that_are_no_text():
     assert [os.fsencode(name) for name in listed(stdin(NAMES.encode("latin-1")))] == [
         line.encode("latin-1") for line in NAMES.splitlines()

@@ -1,6 +1,7 @@
 """The config file: order of flag, environment, file and default; what it must not hold."""
 
 import json
+from pathlib import Path
 
 import pytest
 from helpers.commands import SAMPLE
@@ -39,6 +40,17 @@ def test_an_option_without_environment_variable_in_help_has_one(malmm, write, mo
     assert "'of-file'" in model_of(malmm)
     monkeypatch.setenv("MALMM_DEVICE", "cpu")
     assert model_of(malmm) == "tiny"
+
+
+def test_a_command_reads_the_file_once(malmm, write, tmp_path, monkeypatch):
+    read_bytes, read = Path.read_bytes, []
+    monkeypatch.setattr(Path, "read_bytes", lambda file: read.append(file) or read_bytes(file))
+    for size in (1, 2):  # and the next command in the same process reads it again
+        path = write(f"cache = {json.dumps(str(tmp_path))}\ncache_size = {size}.5{'0' * size}\n")
+        read.clear()
+        assert malmm("cache", "list", "--json").out == "[]\n"
+        assert read.count(path) == 1
+        assert config.read()["cache_size"] == size + 0.5
 
 
 def test_subcommands_have_the_values_too(malmm, write, tmp_path):

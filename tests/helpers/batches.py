@@ -99,9 +99,9 @@ def broken(number: int) -> Actor:
     raise MediaError("no worker today")
 
 
-def planned(names: Sequence[Path | str], **about: Any) -> list[Planned]:
+def planned(names: Sequence[Path | str], **model: Any) -> list[Planned]:
     tasks = [Task(str(name), str(name)) for name in names]
-    return plan(tasks, CAPTION, ASK, {"model": "none", **about})
+    return plan(tasks, CAPTION, ASK, {"model": "none", **model})
 
 
 def run_batch(

@@ -97,18 +97,18 @@ def changed(features: Features, other: Features, which: int) -> Features:
     return Features.joined(parts)
 
 
-def close(got: Tensor, expected: Tensor, about: object = "") -> None:
+def close(got: Tensor, expected: Tensor, label: object = "") -> None:
     torch.testing.assert_close(
-        got, expected, atol=2e-5, rtol=0, equal_nan=True, msg=lambda m: f"{about}: {m}"
+        got, expected, atol=2e-5, rtol=0, equal_nan=True, msg=lambda m: f"{label}: {m}"
     )
 
 
-def same_context(got: Context, expected: Context, about: object = "") -> None:
-    close(got.tokens, expected.tokens, about)
-    assert got.extras.keys() == expected.extras.keys(), about
+def same_context(got: Context, expected: Context, label: object = "") -> None:
+    close(got.tokens, expected.tokens, label)
+    assert got.extras.keys() == expected.extras.keys(), label
     for name, extra in expected.extras.items():
-        close(got.extras[name], extra, f"{about}, {name}")
-    assert list(got.warnings) == list(expected.warnings), about
+        close(got.extras[name], extra, f"{label}, {name}")
+    assert list(got.warnings) == list(expected.warnings), label
 
 
 def differs(one: Context, other: Context) -> bool:
@@ -120,18 +120,18 @@ def differs(one: Context, other: Context) -> bool:
     )
 
 
-def same_slots(got: Slots, expected: Slots, about: object = "") -> None:
-    close(got.rows, expected.rows, about)
-    assert torch.equal(got.counts, expected.counts), about
-    assert torch.equal(got.seconds, expected.seconds), about
-    assert got.riders.keys() == expected.riders.keys(), about
+def same_slots(got: Slots, expected: Slots, label: object = "") -> None:
+    close(got.rows, expected.rows, label)
+    assert torch.equal(got.counts, expected.counts), label
+    assert torch.equal(got.seconds, expected.seconds), label
+    assert got.riders.keys() == expected.riders.keys(), label
     for name, rider in expected.riders.items():
-        close(got.riders[name], rider, f"{about}, {name}")
+        close(got.riders[name], rider, f"{label}, {name}")
 
 
-def same_memory(got: Memory, expected: Memory, about: object = "") -> None:
-    assert got.frames == expected.frames, about
-    same_slots(got.slots(), expected.slots(), about)
+def same_memory(got: Memory, expected: Memory, label: object = "") -> None:
+    assert got.frames == expected.frames, label
+    same_slots(got.slots(), expected.slots(), label)
 
 
 @check
@@ -401,9 +401,9 @@ def a_restored_memory_holds_the_same(model: Model) -> None:
             context = model.context(restored)
             assert context.is_finite(), how
             same_memory(restored, kept, how)
-            if not how.keeps_queries:  # query banks are made anew, from the slots
-                due = observed(model, features, PROMPTS[:1], how, (0, seen))
-                same_context(context, model.context(due), how)
+            if not how.keeps_queries:  # query banks are rebuilt from the slots
+                expected = observed(model, features, PROMPTS[:1], how, (0, seen))
+                same_context(context, model.context(expected), how)
 
 
 @check

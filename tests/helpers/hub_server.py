@@ -201,11 +201,11 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         headers = (self.headers[name] for name in ("Range", "Host", "Authorization"))
         self.hub.requests.append(Request(self.command, path, *headers))
-        about = r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?"
+        of_metadata = r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?"
         of_file = r"/(content/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)"
         # whoever goes away, goes
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            if found := re.fullmatch(about, path):
+            if found := re.fullmatch(of_metadata, path):
                 self._metadata(found[1], found[3], tree=found[2] == "tree")
             elif found := re.fullmatch(of_file, path):
                 self._file(found[2], found[3], found[4], redirected=bool(found[1]))
@@ -261,8 +261,8 @@ class _Handler(BaseHTTPRequestHandler):
             if name not in files.files:
                 return self._refuse(*ERRORS["no file"])
             size, port = files.files[name].stat().st_size, self.hub.url.rsplit(":", 1)[1]
-            place = f"/content/{repository}/resolve/{revision}/{name}"
-            elsewhere = f"http://localhost:{port}{place}" if name.endswith(LARGE) else place
+            address = f"/content/{repository}/resolve/{revision}/{name}"
+            elsewhere = f"http://localhost:{port}{address}" if name.endswith(LARGE) else address
             headers = {"Location": elsewhere, "X-Repo-Commit": self.hub.commit(repository)}
             if self.hub.tells != "nothing":
                 changed = self.hub.fault(f"{name} address")

@@ -16,7 +16,7 @@ from PIL import Image
 class Part(NamedTuple):
     """One picture of an animation: RGBA pixels (H, W, 4), laid down at x, y of the canvas.
 
-    Afterwards its place is left (0), cleared (1) or as before (2). `blend` lays it over what is
+    Afterwards its region is left (0), cleared (1) or as before (2). `blend` lays it over what is
     there.
     """
 
@@ -38,11 +38,11 @@ def composed(parts: Sequence[Part], size: tuple[int, int]) -> list[np.ndarray]:
     canvas, shown = np.zeros((size[1], size[0], 4)), []
     for x, y, pixels, _, dispose, blend in parts:
         before = canvas.copy()
-        place = canvas[y : y + pixels.shape[0], x : x + pixels.shape[1]]
-        place[:] = _over(place, pixels) if blend else pixels
+        region = canvas[y : y + pixels.shape[0], x : x + pixels.shape[1]]
+        region[:] = _over(region, pixels) if blend else pixels
         shown.append(canvas.copy())
         if dispose == 1:
-            place[:] = 0
+            region[:] = 0
         elif dispose == 2:
             canvas = before
     return shown
@@ -75,8 +75,8 @@ def write_gif(
 def _plain_codes(values: Sequence[int]) -> bytes:
     """Codes of nine bits that use no dictionary: it is cleared before it grows."""
     number = count = 0
-    for place, value in enumerate(values):
-        for code in (256, value) if place % 250 == 0 else (value,):
+    for index, value in enumerate(values):
+        for code in (256, value) if index % 250 == 0 else (value,):
             number |= code << 9 * count
             count += 1
     number |= 257 << 9 * count
@@ -110,10 +110,10 @@ def write_odd_apng(
         values = pixels[..., : {0: 1, 2: 3, 6: 4}[colour]].astype(int) * (2**bits - 1) // 255
         digits = (values[..., None] >> np.arange(bits)[::-1] & 1).reshape(len(pixels), -1)
         data = packed(np.packbits(digits, axis=1))
-        place = (pixels.shape[1], pixels.shape[0], x, y, milliseconds, 1000, dispose, blend)
-        chunks.append(png_chunk(b"fcTL", struct.pack(">IIIIIHHBB", 2 * number, *place)))
-        place_of_data = struct.pack(">I", 2 * number + 1) if number else b""
-        chunks.append(png_chunk(b"fdAT" if number else b"IDAT", place_of_data + data))
+        control = (pixels.shape[1], pixels.shape[0], x, y, milliseconds, 1000, dispose, blend)
+        chunks.append(png_chunk(b"fcTL", struct.pack(">IIIIIHHBB", 2 * number, *control)))
+        sequence = struct.pack(">I", 2 * number + 1) if number else b""
+        chunks.append(png_chunk(b"fdAT" if number else b"IDAT", sequence + data))
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", *size, bits, colour, 0, 0, 0))
     body = b"".join((header, *chunks, png_chunk(b"IEND")))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
@@ -128,8 +128,8 @@ def write_apng(
     if default is not None:
         chunks.append(png_chunk(b"IDAT", packed(default)))
     for number, (x, y, pixels, milliseconds, dispose, blend) in enumerate(parts):
-        place = (pixels.shape[1], pixels.shape[0], x, y, milliseconds, 1000, dispose, blend)
-        chunks.append(png_chunk(b"fcTL", struct.pack(">IIIIIHHBB", 2 * number, *place)))
+        control = (pixels.shape[1], pixels.shape[0], x, y, milliseconds, 1000, dispose, blend)
+        chunks.append(png_chunk(b"fcTL", struct.pack(">IIIIIHHBB", 2 * number, *control)))
         if number == 0 and default is None:
             chunks.append(png_chunk(b"IDAT", packed(pixels)))
         else:

@@ -114,9 +114,9 @@ def set_edits(path: Path, *edits: tuple[float, float | None, int]) -> Path:
     medium = int.from_bytes(data[data.index(b"mdhd") + 16 :][:4])
     body = b"".join(
         struct.pack(
-            ">IiHH", round(length * movie), -1 if place is None else round(place * medium), rate, 0
+            ">IiHH", round(length * movie), -1 if begin is None else round(begin * medium), rate, 0
         )
-        for length, place, rate in edits
+        for length, begin, rate in edits
     )
     box = struct.pack(">I4sII", 16 + len(body), b"elst", 0, len(edits)) + body
     box = struct.pack(">I4s", 8 + len(box), b"edts") + box

@@ -39,16 +39,16 @@ TOLERANCE = 5e-5
 FILES: dict[str, Callable[[set[str], dict], bool]] = {
     "model": lambda names, _: {"video_times32", "llm_inputs_embeds"} <= names,
     "gradient": lambda names, _: {"features", "R"} <= names,
-    "memory": lambda names, about: _is_qformer(names) and about["M"] > 0,
-    "no memory": lambda names, about: _is_qformer(names) and about["M"] == 0,
+    "memory": lambda names, entry: _is_qformer(names) and entry["M"] > 0,
+    "no memory": lambda names, entry: _is_qformer(names) and entry["M"] == 0,
     "base": lambda names, _: _is_checkpoint(names) and _has_language_model(names),
     "finetuned": lambda names, _: _is_checkpoint(names) and not _has_language_model(names),
 }
 # Forms of cases that share a file. A tie is stored as a stream is, but its entry has no M.
 CASES: dict[str, Callable[[set[str], dict], bool]] = {
     "compression": lambda names, _: {"in_bank", "in_size", "out_bank", "out_size"} <= names,
-    "stream": lambda names, about: {"frames", "bank", "size"} <= names and "M" in about,
-    "ties": lambda names, about: {"frames", "bank", "size"} <= names and "M" not in about,
+    "stream": lambda names, entry: {"frames", "bank", "size"} <= names and "M" in entry,
+    "ties": lambda names, entry: {"frames", "bank", "size"} <= names and "M" not in entry,
 }
 
 
@@ -90,7 +90,7 @@ def names_in(file: str) -> set[str]:
 def files(form: str) -> list[str]:
     """Names of the files of a form of `FILES`; none is a failure."""
     listed = index()["files"]
-    found = [name for name, about in listed.items() if FILES[form](names_in(name), about)]
+    found = [name for name, entry in listed.items() if FILES[form](names_in(name), entry)]
     assert found, f"{FOLDER} holds no file of the form {form!r}"
     return found
 
@@ -99,9 +99,9 @@ def cases(form: str) -> list[tuple[str, str]]:
     """(file, case) for the cases of a form of `CASES`; none is a failure."""
     found = [
         (file, case)
-        for file, about in index()["files"].items()
-        for case, about_case in about.get("cases", {}).items()
-        if CASES[form](_names_of_case(file, case), about_case)
+        for file, entry in index()["files"].items()
+        for case, entry_of_case in entry.get("cases", {}).items()
+        if CASES[form](_names_of_case(file, case), entry_of_case)
     ]
     assert found, f"{FOLDER} holds no case of the form {form!r}"
     return found
@@ -119,12 +119,12 @@ def case(file: str, name: str) -> SimpleNamespace:
         for key, value in tensors(file).items()
         if key.startswith(name + ".")
     }
-    return SimpleNamespace(**own, about=index()["files"][file]["cases"][name])
+    return SimpleNamespace(**own, entry=index()["files"][file]["cases"][name])
 
 
 def whole(file: str) -> SimpleNamespace:
     """The tensors of a file that is one case, and what the index says of it."""
-    return SimpleNamespace(**tensors(file), about=index()["files"][file])
+    return SimpleNamespace(**tensors(file), entry=index()["files"][file])
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = TOLERANCE) -> None:
@@ -230,17 +230,17 @@ def _instruction_tokenizer() -> BertTokenizer:
 
 def model(which: str, language: str = "vicuna") -> InstructBlip:
     """A fresh model with the reference's weights and tokenizers."""
-    about, state = config(language), weights(which)
+    settings, state = config(language), weights(which)
     if language == "flan-t5":
-        t5 = T5ForConditionalGeneration(about.text_config).state_dict()
+        t5 = T5ForConditionalGeneration(settings.text_config).state_dict()
         state = {k: v for k, v in state.items() if not k.startswith("language_")}
         state |= {f"language_model.{name}": value for name, value in t5.items()}
-        state["language_projection.weight"] = torch.zeros(32, about.qformer_config.hidden_size)
+        state["language_projection.weight"] = torch.zeros(32, settings.qformer_config.hidden_size)
         state["language_projection.bias"] = torch.zeros(32)
     words = _language_tokenizer()
     # the files' sentencepiece model has no bytes to fall back on, which every real one has
     words.backend_tokenizer.model.unk_token = "<unk>"
-    return build(about, state, _instruction_tokenizer(), words)
+    return build(settings, state, _instruction_tokenizer(), words)
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:

@@ -49,8 +49,8 @@ SPEC = Spec(
 
 def toy_model(chunk: int = 4, **changes: Any) -> Model:
     """Return it as the pipeline gets a model."""
-    about = {"name": "toy", "revision": None, "device": "cpu", "dtype": "float32"}
-    return ToyModel(Toy(), **about, chunk=chunk, **changes)
+    fields = {"name": "toy", "revision": None, "device": "cpu", "dtype": "float32"}
+    return ToyModel(Toy(), **fields, chunk=chunk, **changes)
 
 
 class ToyModel(Model):
@@ -158,7 +158,7 @@ class Toy:
         inputs = torch.cat(parts, dim=-1)
         return Features(inputs @ self.rows, seconds.view(-1, 2), {"deep": inputs @ self.deep})
 
-    def picture(self, cells: Tensor, place: int) -> Tensor:
+    def picture(self, cells: Tensor, index: int) -> Tensor:
         """Return one of the four pictures that a feature is made of."""
         return cells
 

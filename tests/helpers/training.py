@@ -48,11 +48,11 @@ def steps_logged(folder: Path) -> list[dict]:
 
 def state_of(folder: Path) -> dict[str, torch.Tensor]:
     """Everything in the newest checkpoint."""
-    (place,) = (folder / "training").glob("step-*")
+    (checkpoint,) = (folder / "training").glob("step-*")
     return {
         f"{name} {key}": value
         for name in ("trained", "optimizer")
-        for key, value in load_file(place / f"{name}.safetensors").items()
+        for key, value in load_file(checkpoint / f"{name}.safetensors").items()
     }
 
 

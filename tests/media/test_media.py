@@ -400,6 +400,23 @@ def test_nothing_to_decode_is_an_error(tmp_path: Path) -> None:
     assert caught.value.kind == "NoPicture"
 
 
+@pytest.mark.parametrize("decoder", ["pyav", "ffmpeg"])
+def test_damaged_mpeg4_gives_the_same_pictures_each_time(tmp_path: Path, decoder: str) -> None:
+    """Where FFmpeg decodes pictures in parallel, some reading out of ten usually differs."""
+    size, options = (320, 240), {"qmin": "1"}
+    path = write_video(tmp_path / "a.avi", codec="mpeg4", gop=50, size=size, options=options)
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.pos and p.size]
+    data = bytearray(path.read_bytes())
+    for position, length in packets[5::3]:
+        data[position + length * 2 // 3] ^= 0x55
+    path.write_bytes(data)
+    info = media.probe(path, decoder)
+    first, *others = ([f.pixels for f in media.read(info, info.seconds)] for _ in range(10))
+    assert len(first) > 40
+    assert all(np.array_equal(first, pixels) for pixels in others)
+
+
 # --- resources
 
 

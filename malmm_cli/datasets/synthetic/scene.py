@@ -110,7 +110,7 @@ def scenario(
     """The scene of a seed; seeds of one split have nothing to do with those of another.
 
     `events` of them, or by default 5 to 12 in two minutes, fewer in less and at most 12 in more.
-    Raises UsageError where so many do not fit, and for unknown colours.
+    Raises UsageError if they do not fit, and for unknown colours.
     """
     _check(seconds, split, colours)
     chance = random.Random(_number(split, seed, seconds, events, *colours))

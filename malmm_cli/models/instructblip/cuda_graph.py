@@ -97,7 +97,7 @@ def _put_back(trial: Memory, memory: Memory) -> None:
 
 
 def _alike(memory: Memory, expected: Memory) -> bool:
-    """Whether two memories hold the same but for rounding."""
+    """Whether two memories hold the same, up to rounding."""
     return all(
         torch.allclose(mine, theirs, rtol=1e-2, atol=1e-2)
         for mine, theirs in zip(_held(memory), _held(expected), strict=True)

@@ -66,7 +66,7 @@ class LanguagePart(nn.Module):
             check_context(self, visual, prompts, decoding.max_new_tokens)
 
     def visual_tokens(self, options: MemoryOptions, features: int) -> int:
-        """How many tokens it is given of a video of so many features."""
+        """How many tokens it is given for a video with that many features."""
         return self.num_queries * (features if options.gives_every_frame else 1)
 
     def text_tokens(self, prompt: str, answers: Sequence[str] = ()) -> int:

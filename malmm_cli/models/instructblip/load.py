@@ -207,7 +207,7 @@ def _read_tokenizer(folder: Path) -> Any:
     except ModelError:
         raise
     except BaseException as error:
-        # every version of transformers raises its own kinds, and a panic in Rust is no Exception
+        # transformers' errors differ between versions, and a panic in Rust is not an Exception
         if not isinstance(error, Exception) and type(error).__module__ != "pyo3_runtime":
             raise
         raise ModelError(

@@ -154,7 +154,7 @@ class InstructBlip(LanguagePart):
     def restore(
         self, prompts: Sequence[str], options: MemoryOptions, slots: Slots, features: int
     ) -> Memory:
-        """A memory for prompts whose visual bank holds `slots`; each query bank reads them anew."""
+        """A memory for prompts whose visual bank is `slots`; each query bank reads them again."""
         memory = self.start(prompts, options.within(len(slots.rows)))
         memory.placed = True
         self.observe(memory, Features(slots.rows, slots.seconds[:, 0]))
@@ -251,7 +251,7 @@ class InstructBlip(LanguagePart):
         """Tokens of features (V, T, P, C) under prompts ids, mask (B, L), with gradient.
 
         As in the reference, earlier frames are read without gradient. The last one projects the
-        banks anew from their stored inputs, so that key and value weights learn through every
+        banks again from their stored inputs, so that key and value weights learn through every
         entry. `position_gradient` "last" gives the position table gradient at the last frame
         alone, which is the reference's; "all" at every frame in the visual bank too. Tokens are
         the same.

@@ -1,6 +1,6 @@
 """An untrained model in the published layout, with random weights and own tokenizers.
 
-For the bundled model, for tests, and for measuring sizes whose weights are not at hand.
+For the bundled model, for tests, and for measuring sizes without their weights.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def _random(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
 
 
 def _without_words(tokenizer: Any, words: list[str]) -> list[int]:
-    """Ids of all pieces that are no whole word."""
+    """Ids of all pieces that are not whole words."""
     whole = {f"▁{word}" for word in words}
     return [number for piece, number in tokenizer.get_vocab().items() if piece not in whole]
 
@@ -236,7 +236,7 @@ def _published(config: Any) -> dict[str, Any]:
     content: dict[str, Any] = config.to_dict()
     if not config.use_decoder_only_language_model:
         # transformers ties T5's embeddings when it reads a configuration, and scales the decoder's
-        # output unless this stands in the file
+        # output unless the file has this
         content["text_config"]["tie_word_embeddings"] = False
     return content
 

@@ -20,7 +20,7 @@ INSTRUCTION_LIMIT = 128
 # Prompts whose ids are remembered.
 REMEMBERED = 256
 
-# SentencePiece's names for what is no text.
+# SentencePiece's names for tokens that are not text.
 _PIECES = ("<unk>", "<s>", "</s>", "<pad>")
 
 # A terminal would obey them.

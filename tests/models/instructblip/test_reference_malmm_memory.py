@@ -28,12 +28,12 @@ def test_single_compression(file, name):
 @pytest.mark.parametrize(("file", "name"), cases("stream"))
 def test_stream(file, name, form):
     given = case(file, name)
-    bank = form(given.about["M"])
+    bank = form(given.entry["M"])
     for step in range(given.frames.shape[1]):
         projections = bank.read(given.frames[:, step], nothing)
         bank.append(nothing)
         entries, counts = stored(bank)
-        held = min(step + 1, given.about["M"])
+        held = min(step + 1, given.entry["M"])
         assert torch.equal(counts, given.size[step][:, :held]), f"step {step}"
         close(entries, given.bank[step][:, :held])
     assert projections[0].shape[1] == (held + 1) * entries.shape[2]

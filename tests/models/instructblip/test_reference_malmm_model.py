@@ -35,7 +35,7 @@ def models():
 def given(request, models):
     found = whole(request.param)
     found.file = request.param
-    found.net = models(found.about["weights"])
+    found.net = models(found.entry["weights"])
     return found
 
 
@@ -45,11 +45,11 @@ def features(given):
     frames = pixels.transpose(1, 2).flatten(0, 1)
     with torch.no_grad():
         encoded = given.net.encode_pixels(frames)
-    return encoded.view(given.about["B"], given.about["T"], *encoded.shape[1:])
+    return encoded.view(given.entry["B"], given.entry["T"], *encoded.shape[1:])
 
 
 def remembered(given):
-    memory = start(given.net, given.about["prompts"], length=given.about["M"])
+    memory = start(given.net, given.entry["prompts"], length=given.entry["M"])
     tokens, _ = remember(given.net, features(given), memory)
     return tokens
 
@@ -58,13 +58,13 @@ def test_features(given):
     ours = features(given)
     theirs = given.ln_vision_out
     by_frame = ours.transpose(0, 1)
-    close(by_frame if given.about["M"] else ours.flatten(0, 1), theirs)
+    close(by_frame if given.entry["M"] else ours.flatten(0, 1), theirs)
 
 
 def test_language_model_input(given):
     tokens = remembered(given)
     with torch.no_grad():
-        embeds, mask = given.net.embed(tokens, given.about["prompts"])
+        embeds, mask = given.net.embed(tokens, given.entry["prompts"])
         logits = given.net.language_model(
             inputs_embeds=embeds,
             attention_mask=mask,
@@ -83,17 +83,17 @@ def test_generated_text(given, kind):
     The reference's version counted one token more in the length of a hypothesis that was cut off,
     so without that knowledge only sequences that end by themselves are due to be the same.
     """
-    arguments = given.about[f"{kind}_args"]
+    arguments = given.entry[f"{kind}_args"]
     decoding = Decoding(
         max_new_tokens=arguments["max_length"] - 1,
         beams=arguments["num_beams"],
         length_penalty=arguments["length_penalty"],
         repetition_penalty=arguments["repetition_penalty"],
     )
-    found = generate(given.net, remembered(given), given.about["prompts"], decoding)
+    found = generate(given.net, remembered(given), given.entry["prompts"], decoding)
     wanted = arguments.get("num_captions", 1)
     ours = [text for candidates in found for text in candidates[:wanted]]
-    theirs = given.about[f"{kind}_text"]
+    theirs = given.entry[f"{kind}_text"]
     ids = getattr(given, f"{kind}_ids").tolist()
     assert len(ours) == len(theirs) == len(ids)
     for row, (got, due) in enumerate(zip(ours, theirs, strict=True)):
@@ -105,7 +105,7 @@ def test_generated_text(given, kind):
 def test_generated_tokens_are_those_of_the_text(given, kind):
     """Our decoding of the reference's own ids is the reference's own text."""
     ids = getattr(given, f"{kind}_ids")
-    assert given.net.texts.decode(ids) == [text.strip() for text in given.about[f"{kind}_text"]]
+    assert given.net.texts.decode(ids) == [text.strip() for text in given.entry[f"{kind}_text"]]
 
 
 def reproducible(file, kind, row, ids):
@@ -122,17 +122,17 @@ def generated_alike():
 
 def test_training_loss_and_gradients(given):
     """Cross-entropy of the answers, and the norm of every trained parameter's gradient."""
-    net = model(given.about["weights"])
+    net = model(given.entry["weights"])
     parameters = trainable(net)
     pixels = (given.video_times32.float() / 32).transpose(1, 2)
     encoded = net.encode_pixels(pixels.flatten(0, 1))
     seen = encoded.view(*pixels.shape[:2], *encoded.shape[1:])
-    ids, mask = net.texts.instructions(given.about["prompts"])
-    tokens = net.remember_for_training(seen, ids, mask, length=given.about["M"])
-    loss = net.loss(tokens, given.about["prompts"], given.about["train_text_output"])
+    ids, mask = net.texts.instructions(given.entry["prompts"])
+    tokens = net.remember_for_training(seen, ids, mask, length=given.entry["M"])
+    loss = net.loss(tokens, given.entry["prompts"], given.entry["train_text_output"])
     loss.backward()
     assert abs(loss.item() - given.train_loss.item()) < TOLERANCE
-    due = given.about["train_grad_norm"]
+    due = given.entry["train_grad_norm"]
     names = {name: next(iter(rename({name: torch.zeros(())})), None) for name in due}
     biggest = max(value for value in due.values() if value is not None)
     for name, norm in due.items():

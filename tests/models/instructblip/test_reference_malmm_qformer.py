@@ -17,7 +17,7 @@ def qformer_model():
 
 def begin(net, given, *, first_layer, plain=False):
     memory = net.start_from_ids(
-        given.text_ids, given.text_mask, length=given.about["M"], first_layer=first_layer
+        given.text_ids, given.text_mask, length=given.entry["M"], first_layer=first_layer
     )
     return memory.plain() if plain else memory
 
@@ -32,7 +32,7 @@ def test_every_step(qformer_model, file, form):
     """Outputs and banks after each frame; layer 0's bank, left out, changes nothing."""
     given, net = whole(file), qformer_model
     memory = begin(net, given, first_layer=form != "slots", plain=form == "plain")
-    for step in range(given.about["T"]):
+    for step in range(given.entry["T"]):
         tokens, memory = remember(net, given.features[:, step : step + 1], memory)
         close(tokens, given.query_output_steps[step])
         if step:  # a frame joins the banks when the next one comes
@@ -45,7 +45,7 @@ def test_every_step(qformer_model, file, form):
 
 
 def check_banks(given, memory, step):
-    held = min(step + 1, given.about["M"])
+    held = min(step + 1, given.entry["M"])
     entries, counts = stored(memory.visual)
     assert torch.equal(counts.to(torch.uint8), given.vsize[step][:, :held])
     close(entries.sum(-1), given.vbank_sum[step][:, :held], 2e-4)  # a sum over 40 channels
@@ -75,11 +75,11 @@ def test_without_memory(qformer_model, file):
     """M = 0: frames one by one without position embedding, all tokens in order of time."""
     given, net = whole(file), qformer_model
     memory = begin(net, given, first_layer=False)
-    for part in given.features.split([1, given.about["T"] - 1], dim=1):
+    for part in given.features.split([1, given.entry["T"] - 1], dim=1):
         if part.shape[1]:
             tokens, memory = remember(net, part, memory)
-    frames = given.about["T"]
-    close(tokens, given.query_output.view(given.about["B"], -1, tokens.shape[-1]))
+    frames = given.entry["T"]
+    close(tokens, given.query_output.view(given.entry["B"], -1, tokens.shape[-1]))
     with torch.no_grad():
         close(net.language_projection(tokens), given.llm_visual_embeds)
     assert memory.frames == frames
@@ -92,12 +92,12 @@ def test_gradients(file):
     parameters = trainable(net)
     features = given.features + 0  # (B, T, P, C)
     tokens = net.remember_for_training(
-        features, given.text_ids, given.text_mask, length=given.about["M"]
+        features, given.text_ids, given.text_mask, length=given.entry["M"]
     )
     close(tokens.detach(), given.query_output)
     loss = (tokens * given.R).sum()
     loss.backward()
-    assert abs(loss.item() - given.about["loss_fp64"]) < 1e-3
+    assert abs(loss.item() - given.entry["loss_fp64"]) < 1e-3
     due = rename(
         {
             name.removeprefix("grad."): value
@@ -105,8 +105,8 @@ def test_gradients(file):
             if name.startswith("grad.")
         }
     )
-    zero = rename(dict.fromkeys(given.about["mathematically_zero"], torch.zeros(())))
-    exactly_zero = rename(dict.fromkeys(given.about["grad_exactly_zero"], torch.zeros(())))
+    zero = rename(dict.fromkeys(given.entry["mathematically_zero"], torch.zeros(())))
+    exactly_zero = rename(dict.fromkeys(given.entry["grad_exactly_zero"], torch.zeros(())))
     for name, gradient in due.items():
         ours = parameters[name].grad
         assert ours is not None, name
