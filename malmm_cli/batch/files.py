@@ -13,16 +13,22 @@ from malmm_cli.formats import Failure, Item, format_whole
 
 __all__ = ["Names", "content", "is_name"]
 
-LONGEST = 200  # bytes of a name; most disks take 255
+LONGEST, LONGEST_PART = 200, 255  # bytes of a name that is made up, and that most disks take
 SUFFIXES = (".txt", ".json", ".jsonl", ".srt", ".vtt", ".tsv", ".sqlite", ".lock")
 OWN = ("results", ".", "..", "")
 FORBIDDEN = str.maketrans(dict.fromkeys('/\\:*?"<>|' + "".join(map(chr, range(32))), "_"))
 
 
 class Names:
-    """Gives each video a name of its own: the `known` one, or an unused one."""
+    """Gives each video a name of its own: the `known` one, or an unused one.
 
-    def __init__(self, known: Mapping[str, str], taken: Iterable[str]) -> None:
+    Names `as_is` are those that videos and their folders have, whatever other disks make of them.
+    """
+
+    def __init__(
+        self, known: Mapping[str, str], taken: Iterable[str], *, as_is: bool = False
+    ) -> None:
+        self._as_is = as_is
         self._names = dict(known)
         self._taken = {_key(name) for name in (*known.values(), *taken, *OWN)}
         self.collisions: list[str] = []  # one line about each
@@ -37,8 +43,11 @@ class Names:
         A new name begins with the folder `below`, a path with slashes.
         """
         if video not in self._names:
-            folders = [f"{_plain_folder(part)}/" for part in below.split("/") if part]
-            stem = name = "".join(folders) + _plain(Path(video).stem)
+            folders = [part for part in below.split("/") if part]
+            stem = Path(video).stem
+            if not self._as_is:
+                folders, stem = [_plain_folder(part) for part in folders], _plain(stem)
+            stem = name = "/".join([*folders, stem])
             number = 1
             while _key(name) in self._taken:
                 number += 1
@@ -77,8 +86,8 @@ def is_name(name: str) -> bool:
 
 
 def _is_part(name: str) -> bool:
-    sound = name == name.translate(FORBIDDEN).strip(" ") and name not in (".", "..", "")
-    return sound and len(os.fsencode(name)) < LONGEST + 20  # a number may stand behind it
+    sound = name not in (".", "..", "") and not {"\0", os.sep, os.altsep} & {*name}
+    return sound and not os.path.splitdrive(name)[0] and len(os.fsencode(name)) <= LONGEST_PART
 
 
 def content(items: Iterable[Item], form: str) -> bytes | None:

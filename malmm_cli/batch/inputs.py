@@ -14,6 +14,7 @@ from malmm_cli.batch.patterns import Patterns
 from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.errors import UsageError
 from malmm_cli.events import SILENT, Events
+from malmm_cli.files.special import kind_of
 from malmm_cli.media.files import not_a_stream
 from malmm_cli.types import VIDEO_SUFFIXES, Task
 
@@ -175,8 +176,13 @@ def _walk(folder: Path, patterns: Patterns, events: Events) -> Iterator[Path]:
                 events.warn(f"{Path(parent, name)}: is a link to a folder and is not followed")
         for name in sorted(names):
             is_video = Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".")
-            if is_video and patterns.takes(below / name):
-                yield Path(parent, name)
+            if not is_video or not patterns.takes(below / name):
+                continue
+            path = Path(parent, name)
+            if (kind := kind_of(path)) in ("a file", ""):  # a link to nothing is a missing video
+                yield path
+            else:
+                events.warn(f"{path}: is {kind} and is not read")
 
 
 def _matching(pattern: str) -> Iterator[str]:

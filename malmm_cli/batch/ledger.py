@@ -200,7 +200,8 @@ def names_in(paths: OutputPaths, planned: Sequence[Planned], kept: Mapping[str, 
         line = kept.get(item.task.id)
         if line and line.name:
             known[_key(paths, item.task.video)] = line.name
-    return Names(known, [line.name for line in kept.values() if line.name])
+    taken = [line.name for line in kept.values() if line.name]
+    return Names(known, taken, as_is=paths.beside)
 
 
 def _check_table(path: Path, paths: OutputPaths) -> None:

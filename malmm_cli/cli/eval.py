@@ -112,11 +112,16 @@ def _file_of(data: Path, format_in: str) -> Path:
 
     if format_in != "jsonl":
         return data
-    file = data / "data.jsonl" if data.is_dir() else data
-    if not os.path.lexists(file):
-        what = f"{data}: has no data.jsonl" if data.is_dir() else f"{data}: no such file or folder"
+    is_folder = os.path.isdir(data)  # unlike that of Path, False for what cannot be looked at
+    file = data / "data.jsonl" if is_folder else data
+    try:
+        os.lstat(file)
+    except PermissionError as error:
+        raise UsageError(f"{file}: permission denied", hint="check its permissions") from error
+    except OSError as error:
+        what = f"{data}: has no data.jsonl" if is_folder else f"{data}: no such file or folder"
         hint = similar(str(data)) or "give a file with one JSON object per line"
-        raise UsageError(what, hint=hint, kind="Missing")
+        raise UsageError(what, hint=hint, kind="Missing") from error
     check_file(file)
     return file
 

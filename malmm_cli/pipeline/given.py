@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from malmm_cli import media
+from malmm_cli import hub, media
 from malmm_cli.errors import UsageError
 from malmm_cli.events import Events
 from malmm_cli.media.sampling import choose_for
@@ -53,7 +53,10 @@ def given(
     if isinstance(model, Model):
         name, defaults = model.name, model.defaults
     else:
-        name = os.fspath(model or (model_of(path) if kept else DEFAULT))
+        made = model_of(path) if kept else DEFAULT
+        name = os.fspath(model or made)
+        if kept and model is not None:
+            _check_same(path, name, made)
         defaults = defaults_of(name)
     early = defaults.settings(task, settings, **changes)
     if kept:
@@ -78,6 +81,14 @@ def check_video(video: object, *, memory: bool = True) -> None:
         raise UsageError(f"video must be a path, not {video!r}")
     if not memory and isinstance(video, str | os.PathLike) and is_memory_file(Path(video)):
         raise UsageError(f"{video}: is already a memory file", hint="give the video")
+
+
+def _check_same(file: str, name: str, made: str) -> None:
+    """Raise UsageError for another model than a memory file's, unless its folder was moved."""
+    moved = os.path.isabs(made) and not os.path.isdir(made) and os.path.isdir(name)
+    if not moved and not hub.same_model(name, made):
+        hint = "leave --model out, or rebuild the file: malmm remember VIDEO -o FILE"
+        raise UsageError(f"{file}: was made with {made}, not with {name}", hint=hint)
 
 
 def _check_free(file: str, changes: Changes, settings: Settings, usual: Settings) -> None:

@@ -180,3 +180,14 @@ def test_strange_names_that_are_there(tmp_path, monkeypatch):
         Path(name).touch()
     assert listed([f"{name}\n" for name in names]) == names
     assert listed(["a.mp4\n", "\x02gone.mp4\n"]) == ["a.mp4", "\x02gone.mp4"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_pipes_in_a_folder_are_no_videos(tmp_path, clip):
+    (tmp_path / "a.mp4").write_bytes(clip.read_bytes())
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "gone.mp4").symlink_to("nowhere.mp4")
+    events = Recorded()
+    found = find_videos([str(tmp_path)], (), events)
+    assert found == [str(tmp_path / "a.mp4"), str(tmp_path / "gone.mp4")]
+    assert events.warnings == [f"{tmp_path}/pipe.mp4: is a pipe and is not read"]

@@ -1,6 +1,7 @@
 """An output folder that mirrors the tree of the input folder."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +80,16 @@ def test_no_folder_leads_out_or_onto_the_results(below):
 
 
 @pytest.mark.parametrize(
-    "name", ["../a", "a/../b", "/a", "a//b", "a/", "a/b\0c", "results", "a\\b"]
+    "name", ["../a", "a/../b", "/a", "a//b", "a/", "a/b\0c", "results", "a/" + 256 * "b"]
 )
 def test_names_that_lead_out_are_not_read(name):
     assert not is_name(name)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such names")
+@pytest.mark.parametrize("name", ["2019: Oma/What?", 'it\'s "odd"/-dash', " outer /a\nb", "a\\b"])
+def test_names_that_are_there_may_stay_as_they_are(name):
+    below, _, stem = name.rpartition("/")
+    assert Names({}, (), as_is=True).of(f"{name}.mp4", below) == name
+    assert is_name(name)
+    assert Names({}, ()).of(f"{stem}.mp4", below) != name, "another disk may not have them"

@@ -276,3 +276,17 @@ def test_quiet_keeps_warnings_and_hides_notes(malmm, tmp_path):
     assert quiet.startswith(f"warning: {video}: damaged")
     assert quiet in loud
     assert len(loud) > 1
+
+
+def test_a_data_file_in_a_folder_that_may_not_be_entered(refused, monkeypatch, tmp_path):
+    """As for anyone but root, who may enter all of them."""
+    ask = os.lstat
+
+    def lstat(path, **how):
+        if str(path).startswith(str(tmp_path / "secret")):
+            raise PermissionError(13, "Permission denied", str(path))
+        return ask(path, **how)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    path = tmp_path / "secret" / "data.jsonl"
+    refused("eval", path, code=2, says=f"error: {path}: permission denied", hint="permissions")

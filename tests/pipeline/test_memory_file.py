@@ -135,6 +135,11 @@ def test_a_file_of_another_model(path, write_model):
     assert caught.value.kind == "OtherModel"
 
 
+def test_another_model_by_its_name_is_refused_before_it_is_looked_for(path):
+    with pytest.raises(UsageError, match=r"was made with .*, not with vicuna-7b"):
+        malmm_cli.ask(path, ["what?"], model="vicuna-7b")
+
+
 def test_any_numbers_of_the_same_model_will_do(path, t5_folder):
     half = malmm_cli.load(str(t5_folder), dtype="bfloat16")
     assert malmm_cli.ask(path, ["what?"], model=half)[0].text
