@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from malmm_cli.cli.console import note, warn
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 from malmm_cli.text.words import counted
+
+if TYPE_CHECKING:
+    from malmm_cli.datasets.synthetic import World
 
 
 def _option(metavar: str, text: str) -> Any:
@@ -41,6 +44,9 @@ def synth(
         _option("A,B", "Colours of the shapes; teal is not used by default."),
     ] = None,
     fps: Annotated[float, _option("N", "Frames per second.")] = 8.0,
+    world: Annotated[
+        str, _option("plain|hard", "hard: short bursts, drift, distractors; for --fps 1.")
+    ] = "plain",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only print errors.")] = False,
     no_progress: Annotated[
         bool, typer.Option("--no-progress", help="Hide the progress bar.")
@@ -58,24 +64,37 @@ def synth(
     malmm synth long/ --videos 5 --minutes 10-20 --events 8
     malmm synth lessons/ --videos 200 --split train --colours teal,red,blue
     """
-    from malmm_cli.datasets.synthetic.dataset import World, write_dataset
+    from malmm_cli.datasets.synthetic import COLOURS, World
 
-    world = World(
+    known = COLOURS if colours is None else tuple(re.split(r"\s*,\s*", colours.strip()))
+    made = World(
         videos=videos,
         seed=seed,
         minutes=_range(minutes),
         split=split,
         questions=questions,
         events=events,
+        colours=known,
         fps=fps,
-        **({} if colours is None else {"colours": tuple(re.split(r"\s*,\s*", colours.strip()))}),
+        world=world,
     )
-    tasks = write_dataset(world, folder, Terminal(quiet=quiet, bars=not no_progress))
+    _write(made, folder, Terminal(quiet=quiet, bars=not no_progress), quiet=quiet)
+
+
+def _write(world: World, folder: Path, terminal: Terminal, *, quiet: bool) -> None:
+    """Write the data set, and say what it has."""
+    from malmm_cli.datasets.synthetic import write_dataset
+
+    tasks = write_dataset(world, folder, terminal)
     least = min(Counter(task.video for task in tasks).values()) - 1  # the caption is no question
-    if least < questions:
-        warn(f"--questions {questions}: some videos have only {least}; their events allow no more")
+    if least < world.questions:
+        warn(
+            f"--questions {world.questions}: some videos have only {least}; "
+            "their events allow no more"
+        )
     if not quiet:
-        note(f"{folder}: {counted(videos, 'video')}, {counted(len(tasks), 'line')} in data.jsonl")
+        lines = counted(len(tasks), "line")
+        note(f"{folder}: {counted(world.videos, 'video')}, {lines} in data.jsonl")
 
 
 def _range(text: str) -> tuple[float, float]:

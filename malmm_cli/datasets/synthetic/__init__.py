@@ -14,17 +14,17 @@ from malmm_cli.datasets.synthetic.scene import (
     Event,
     Scene,
     held_out,
-    intended_frames,
-    scenario,
 )
 from malmm_cli.datasets.synthetic.telling import caption, questions, words
 from malmm_cli.datasets.synthetic.video import write_mp4
+from malmm_cli.datasets.synthetic.worlds import WORLDS, intended_frames, scenario
 
 __all__ = [
     "COLOURS",
     "MOTIONS",
     "SHAPES",
     "SPLITS",
+    "WORLDS",
     "Event",
     "Scene",
     "World",

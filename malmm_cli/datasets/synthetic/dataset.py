@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from malmm_cli.datasets.synthetic.drawing import render
-from malmm_cli.datasets.synthetic.scene import COLOURS, Scene, scenario
+from malmm_cli.datasets.synthetic.scene import COLOURS, Scene
 from malmm_cli.datasets.synthetic.telling import caption, questions
 from malmm_cli.datasets.synthetic.video import write_mp4
+from malmm_cli.datasets.synthetic.worlds import scenario
 from malmm_cli.datasets.tasks import task_as_json
 from malmm_cli.errors import OutputError, UsageError
 from malmm_cli.events import SILENT, Events
@@ -39,6 +40,7 @@ class World:
     events: int | None = None
     colours: tuple[str, ...] = COLOURS
     fps: float = 8.0
+    world: str = "plain"
 
     def scene(self, index: int) -> Scene:
         """The scene of a video by its number, from 0."""
@@ -51,6 +53,7 @@ class World:
             split=self.split,
             events=self.events,
             colours=self.colours,
+            world=self.world,
         )
 
 
@@ -133,7 +136,12 @@ def _check(world: World) -> None:
     if not world.minutes[0] <= world.minutes[1]:
         raise UsageError("--minutes: put the shorter length first, as in 1-2")
     for minutes in world.minutes:  # raises before the first video if the settings are impossible
-        scenario(world.seed, minutes * 60, split=world.split, events=world.events)
+        scenario(
+            *(world.seed, minutes * 60),
+            split=world.split,
+            events=world.events,
+            world=world.world,
+        )
     world.scene(0)
 
 

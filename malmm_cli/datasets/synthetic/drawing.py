@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from malmm_cli.datasets.synthetic.scene import Event, Scene
+from malmm_cli.datasets.synthetic.scene import Distractor, Event, Scene
 
 __all__ = ["PAINT", "SIZE", "Look", "look", "picture", "render"]
 
@@ -105,18 +105,24 @@ def picture(
     size: tuple[int, int] = SIZE,
     *,
     paint: Mapping[str, Paint] = PAINT,
+    backdrop: Image.Image | None = None,
 ) -> Picture:
     """What the scene shows at a second, (H, W, 3) uint8; `size` is (width, height).
 
-    `paint` gives the names of colours their RGB.
+    `paint` gives the names of colours their RGB; `backdrop`, of that size, replaces the background.
     """
-    cut = bisect_right(scene.cuts, second) - 1
-    image = _background(scene.backgrounds[cut], size).copy()
+    image = _backdrop(scene, second, size) if backdrop is None else backdrop.copy()
+    for disc in scene.distractors:
+        if disc.start <= second < disc.end:
+            _pass(image, disc, (second - disc.start) / (disc.end - disc.start))
     for event in scene.events:
         if event.start <= second < event.end:
             done = (second - event.start) / (event.end - event.start)
             _draw(image, event, done, paint[event.colour])
     pixels = np.asarray(image)
+    if scene.light:
+        bright = 1 + scene.light * math.sin(2 * math.pi * second / scene.period + scene.phase)
+        pixels = (pixels * np.float32(bright)).round().clip(0, 255).astype(np.uint8)
     if not scene.noise:
         return pixels
     # a seed of its own for every moment: pictures do not depend on which were drawn before
@@ -153,6 +159,36 @@ def look(event: Event, done: float) -> Look:
         case "blinks":
             return Look(x, y, radius, angle, hollow=True, lit=int(done * 9) % 2 == 0)
     raise ValueError(f"nothing {event.motion}")
+
+
+def _backdrop(scene: Scene, second: float, size: tuple[int, int]) -> Image.Image:
+    """The background at a second; it is the caller's to draw on."""
+    cut = bisect_right(scene.cuts, second) - 1
+    if not scene.drift:
+        return _background(scene.backgrounds[cut], size).copy()
+    first, before, after = (
+        _background(scene.backgrounds[k], size)
+        for k in (0, cut, min(cut + 1, len(scene.backgrounds) - 1))
+    )
+    begin, end = scene.cuts[cut], [*scene.cuts, scene.seconds][cut + 1]
+    here = Image.blend(before, after, (second - begin) / (end - begin) if end > begin else 0.0)
+    return Image.blend(first, here, scene.drift)
+
+
+def _pass(image: Image.Image, disc: Distractor, done: float) -> None:
+    """Put a disc where it is after the share `done` of its way from one side to the other."""
+    width, height = image.size
+    radius = disc.radius * height
+    way = width + 2 * radius
+    x = (width + radius - way * done) if disc.leftwards else (way * done - radius)
+    y = disc.y * height
+    side = math.ceil(2 * radius) + 2
+    left, top = round(x - side / 2), round(y - side / 2)
+    mask = Image.new("L", (side * SUPERSAMPLING, side * SUPERSAMPLING))
+    corners = [(x - left, -1), (y - top, -1), (x - left, 1), (y - top, 1)]
+    box = [(middle + sign * radius) * SUPERSAMPLING for middle, sign in corners]
+    ImageDraw.Draw(mask).ellipse(box, fill=255)
+    image.paste((disc.grey,) * 3, (left, top), mask.reduce(SUPERSAMPLING))
 
 
 def _draw(image: Image.Image, event: Event, done: float, paint: Paint) -> None:

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from malmm_cli.datasets.synthetic.scene import COLOURS, MOTIONS, SHAPES, SPARE_COLOUR, Event, Scene
 
@@ -15,7 +16,10 @@ NUMBERS = ("zero", "one", "two", "three", "four")
 # Of the questions after what is absent: so often that "nothing" is as rare as every other answer.
 ASKED_IN_VAIN = 0.15
 
-KINDS = ("early", "middle", "late", "ordered", "counted", "compared", "absent")
+KINDS = (
+    *("early", "middle", "late", "ordered", "counted", "compared", "absent"),
+    *("returning", "linked"),  # of the hard world alone
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def questions(
 ) -> list[Asked]:
     """`count` different questions, the kinds in turn; fewer where a scene has no more to ask."""
     chance = random.Random(f"{scene.seed} {scene.seconds} {seed} {scene.events[0]}")
-    by_kind = {kind: _ENDLESS[kind](scene, chance, colours) for kind in _ENDLESS}
+    by_kind = {kind: ask(scene, chance, colours) for kind, ask in _ways(scene).items()}
     order = list(by_kind)
     chance.shuffle(order)
     found: dict[str, Asked] = {}
@@ -71,6 +75,10 @@ _PHRASES = (
     "which comes first the or the",
     "is there",
     "question short answer describe video",
+    "what does the do the first second time",
+    "how many times does a thing come",
+    "do the and the do the same",
+    "does the do the same both times",
 )
 
 
@@ -92,7 +100,7 @@ def _within(low: float, high: float, kind: str) -> Callable[..., Iterator[Asked]
 
     def endless(scene: Scene, chance: random.Random, _: Sequence[str]) -> Iterator[Asked]:
         begin, end = low * scene.seconds, high * scene.seconds
-        events = [e for e in scene.events if begin <= (e.start + e.end) / 2 < end]
+        events = [e for e in scene.once() if begin <= (e.start + e.end) / 2 < end]
         while events:
             event = chance.choice(events)
             yield Asked(*_question(scene, event, chance), kind, (event.start, event.end))
@@ -101,7 +109,7 @@ def _within(low: float, high: float, kind: str) -> Callable[..., Iterator[Asked]
 
 
 def _ordered(scene: Scene, chance: random.Random, _: Sequence[str]) -> Iterator[Asked]:
-    events = scene.events
+    events, known = scene.events, scene.once()
     while True:
         index = chance.randrange(-1, len(events))
         if index == -1:
@@ -109,6 +117,8 @@ def _ordered(scene: Scene, chance: random.Random, _: Sequence[str]) -> Iterator[
             event = events[-1 if last else 0]
             asked = f"what comes {'last' if last else 'first'}?"
             evidence = (event.start, event.end)
+        elif events[index] not in known:
+            continue
         elif chance.random() < 0.5 and index + 1 < len(events):
             event = events[index + 1]
             asked = f"what comes right after the {events[index].name}?"
@@ -145,8 +155,9 @@ def _counted(scene: Scene, chance: random.Random, colours: Sequence[str]) -> Ite
 
 
 def _compared(scene: Scene, chance: random.Random, _: Sequence[str]) -> Iterator[Asked]:
-    while len(scene.events) > 2:
-        three = chance.sample(scene.events, 3)
+    events = scene.once()
+    while len(events) > 2:
+        three = chance.sample(events, 3)
         a, b, c = (event.name for event in three)
         first = min(three, key=lambda event: event.start)
         yield Asked(
@@ -155,6 +166,55 @@ def _compared(scene: Scene, chance: random.Random, _: Sequence[str]) -> Iterator
             "compared",
             (first.start, max(event.end for event in three)),
         )
+
+
+def _times(scene: Scene, chance: random.Random, colours: Sequence[str]) -> Iterator[Asked]:
+    """How many times something of a colour or a shape comes; rare numbers as often as others."""
+    ways: dict[int, list[tuple[str, list[Event]]]] = {}
+    things = [(f"{c} thing", [e for e in scene.events if e.colour == c]) for c in colours]
+    things += [(shape, [e for e in scene.events if e.shape == shape]) for shape in SHAPES]
+    for thing, seen in things:
+        if len(seen) < len(NUMBERS):
+            asked = f"how many times does {_article(thing)} {thing} come?"
+            ways.setdefault(len(seen), []).append((asked, seen))
+    while ways:
+        number = chance.choice(sorted(ways))
+        asked, seen = chance.choice(ways[number])
+        evidence = (seen[0].start, seen[-1].end) if seen else (0.0, scene.seconds)
+        yield Asked(asked, NUMBERS[number], "counted", evidence)
+
+
+def _returning(scene: Scene, chance: random.Random, _: Sequence[str]) -> Iterator[Asked]:
+    """What an object does when it comes first, and when it comes back."""
+    pairs = _pairs(scene)
+    while pairs:
+        first, second = chance.choice(pairs)
+        event, time = chance.choice([(first, "first"), (second, "second")])
+        asked = f"what does the {first.name} do the {time} time?"
+        yield Asked(asked, event.motion, "returning", (event.start, event.end))
+
+
+def _linked(scene: Scene, chance: random.Random, _: Sequence[str]) -> Iterator[Asked]:
+    """Whether two objects, or one at two times, do the same; yes as often as no."""
+    both: dict[bool, list[tuple[str, Event, Event]]] = {True: [], False: []}
+    for first, second in _pairs(scene):
+        asked = f"does the {first.name} do the same both times?"
+        both[first.motion == second.motion].append((asked, first, second))
+    for first, second in combinations(scene.once(), 2):
+        asked = f"do the {first.name} and the {second.name} do the same?"
+        both[first.motion == second.motion].append((asked, first, second))
+    while all(both.values()):
+        same = chance.random() < 0.5
+        asked, first, second = chance.choice(both[same])
+        yield Asked(asked, "yes" if same else "no", "linked", (first.start, second.end))
+
+
+def _pairs(scene: Scene) -> list[tuple[Event, Event]]:
+    """The two times of each object that comes twice."""
+    by_name: dict[str, list[Event]] = {}
+    for event in scene.events:
+        by_name.setdefault(event.name, []).append(event)
+    return [(found[0], found[1]) for found in by_name.values() if len(found) == 2]
 
 
 def _absent(scene: Scene, chance: random.Random, colours: Sequence[str]) -> Iterator[Asked]:
@@ -186,12 +246,19 @@ def _plural(shape: str) -> str:
     return f"{shape}es" if shape.endswith("s") else f"{shape}s"
 
 
-_ENDLESS: dict[str, Callable[[Scene, random.Random, Sequence[str]], Iterator[Asked]]] = {
-    "early": _within(0.0, 1 / 3, "early"),
-    "middle": _within(1 / 3, 2 / 3, "middle"),
-    "late": _within(2 / 3, 1.0, "late"),
-    "ordered": _ordered,
-    "counted": _counted,
-    "compared": _compared,
-    "absent": _absent,
-}
+_Ask = Callable[[Scene, random.Random, Sequence[str]], Iterator[Asked]]
+
+
+def _ways(scene: Scene) -> dict[str, _Ask]:
+    """By kind, what asks without end about a scene."""
+    hard = scene.drift > 0
+    ways: dict[str, _Ask] = {
+        "early": _within(0.0, 1 / 3, "early"),
+        "middle": _within(1 / 3, 2 / 3, "middle"),
+        "late": _within(2 / 3, 1.0, "late"),
+        "ordered": _ordered,
+        "counted": _times if hard else _counted,
+        "compared": _compared,
+        "absent": _absent,
+    }
+    return ways | ({"returning": _returning, "linked": _linked} if hard else {})
