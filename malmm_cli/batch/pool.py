@@ -6,6 +6,7 @@ Each is sent one job at a time; the first that is idle gets the next.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -75,7 +76,9 @@ def run(
 
 
 def _missing(video: str) -> MediaError | None:
-    """The error of a video that does not exist."""
+    """The error of a video that does not exist; others are left to a worker, which reads them."""
+    if os.path.exists(video):
+        return None
     try:
         check(video)
     except MalmmError as error:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from malmm_cli.batch.missing import similar
 from malmm_cli.cli.completion import one_of
 from malmm_cli.cli.console import emit, note, warn
 from malmm_cli.cli.options import RunOptions, with_options
@@ -119,6 +118,8 @@ def _file_of(data: Path, format_in: str) -> Path:
     except PermissionError as error:
         raise UsageError(f"{file}: permission denied", hint="check its permissions") from error
     except OSError as error:
+        from malmm_cli.batch.missing import similar  # not needed for help
+
         what = f"{data}: has no data.jsonl" if is_folder else f"{data}: no such file or folder"
         hint = similar(str(data)) or "give a file with one JSON object per line"
         raise UsageError(what, hint=hint, kind="Missing") from error

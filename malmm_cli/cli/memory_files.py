@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -58,15 +57,14 @@ def _check_free(options: RunOptions, file: str) -> None:
 
 def _check_given(given: str, source: str, model: str, file: str) -> None:
     """Raise UsageError for another model than the file's; its folder may have been moved."""
-    from malmm_cli import hub
+    from malmm_cli.pipeline.memory_header import is_of, other_model
 
-    moved = _is_gone(model) and os.path.isdir(os.path.expanduser(given))
-    if moved or hub.same_model(given, model):
+    if is_of(model, given):
         return
-    hint = "leave --model out, or rebuild the file: malmm remember VIDEO -o FILE"
+    hint = None
     if source == "ENVIRONMENT":
         hint = f"MALMM_MODEL is set; unset it, or use --model {model}"
-    raise UsageError(f"{file}: was made with {model}, not with {given}", hint=hint)
+    raise other_model(file, model, given, hint)
 
 
 def _only(made: dict[str, str]) -> str:
@@ -76,13 +74,11 @@ def _only(made: dict[str, str]) -> str:
         raise UsageError(
             f"{file} was made with {model}, {second} with {other}", hint="use them one by one"
         )
-    if _is_gone(model):
+    from malmm_cli.pipeline.memory_header import is_gone
+
+    if is_gone(model):
         raise UsageError(
             f"{file}: was made with the model in {model}, which does not exist",
             hint="if that folder was moved, use --model FOLDER",
         )
     return model
-
-
-def _is_gone(model: str) -> bool:
-    return os.path.isabs(model) and not os.path.isdir(model)

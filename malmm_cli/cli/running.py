@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from malmm_cli.batch.missing import similar
 from malmm_cli.cli.console import emit
 from malmm_cli.cli.options import RunOptions
 from malmm_cli.cli.terminal import Terminal
@@ -78,6 +77,8 @@ def suggesting(video: str) -> Iterator[None]:
         yield
     except MediaError as error:
         if error.kind == "Missing":
+            from malmm_cli.batch.missing import similar  # not needed for help
+
             error.hint = error.hint or similar(video)
         raise
 

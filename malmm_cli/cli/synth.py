@@ -45,7 +45,7 @@ def synth(
     ] = None,
     fps: Annotated[float, _option("N", "Frames per second.")] = 8.0,
     world: Annotated[
-        str, _option("plain|hard", "hard: short bursts, drift, distractors; for --fps 1.")
+        str, _option("plain|hard", "hard has short bursts, drift and distractors.")
     ] = "plain",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only print errors.")] = False,
     no_progress: Annotated[

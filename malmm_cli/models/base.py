@@ -326,7 +326,7 @@ class Trainable(VideoModel[M], Protocol[M]):
         """Return the mean cross-entropy () of answers after tokens (B, n, D) and prompts."""
 
     def visual_tokens(self, options: MemoryOptions, features: int) -> int:
-        """Return the number of tokens that the language model gets for a video of `features`."""
+        """Return the number of tokens that the language model gets for that many features."""
 
     def text_tokens(self, prompt: str, answers: Sequence[str] = ()) -> int:
         """Return how many tokens it reads of a prompt and the longest of its answers."""

@@ -7,14 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from malmm_cli import hub, media
+from malmm_cli import media
 from malmm_cli.errors import UsageError
 from malmm_cli.events import Events
 from malmm_cli.media.sampling import choose_for
 from malmm_cli.pipeline.defaults import defaults_of
 from malmm_cli.pipeline.features import Video, VideoFeatures, path_of
 from malmm_cli.pipeline.loading import DEFAULT, Model, check_is_model, load
-from malmm_cli.pipeline.memory_header import SAMPLING, is_memory_file, model_of, sampling_of
+from malmm_cli.pipeline.memory_header import (
+    SAMPLING,
+    is_memory_file,
+    is_of,
+    model_of,
+    other_model,
+    sampling_of,
+)
 from malmm_cli.settings import Changes, Settings, flag, prompts_for
 from malmm_cli.types import MediaInfo
 
@@ -55,8 +62,8 @@ def given(
     else:
         made = model_of(path) if kept else DEFAULT
         name = os.fspath(model or made)
-        if kept and model is not None:
-            _check_same(path, name, made)
+        if kept and model is not None and not is_of(made, name):
+            raise other_model(path, made, name)
         defaults = defaults_of(name)
     early = defaults.settings(task, settings, **changes)
     if kept:
@@ -81,14 +88,6 @@ def check_video(video: object, *, memory: bool = True) -> None:
         raise UsageError(f"video must be a path, not {video!r}")
     if not memory and isinstance(video, str | os.PathLike) and is_memory_file(Path(video)):
         raise UsageError(f"{video}: is already a memory file", hint="give the video")
-
-
-def _check_same(file: str, name: str, made: str) -> None:
-    """Raise UsageError for another model than a memory file's, unless its folder was moved."""
-    moved = os.path.isabs(made) and not os.path.isdir(made) and os.path.isdir(name)
-    if not moved and not hub.same_model(name, made):
-        hint = "leave --model out, or rebuild the file: malmm remember VIDEO -o FILE"
-        raise UsageError(f"{file}: was made with {made}, not with {name}", hint=hint)
 
 
 def _check_free(file: str, changes: Changes, settings: Settings, usual: Settings) -> None:

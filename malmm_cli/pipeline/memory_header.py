@@ -17,6 +17,7 @@ from typing import Any
 from msgspec import Struct
 from safetensors import SafetensorError
 
+from malmm_cli import hub
 from malmm_cli.checkpoints.layout import tensors_in
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.files.schema import checked
@@ -25,8 +26,8 @@ from malmm_cli.settings import BANK_POLICIES, Changes, Sampling, Settings
 
 __all__ = [
     *("FORMAT", "MOST_SLOTS", "REBUILD", "RIDER", "SAMPLING", "VERSIONS"),
-    *("Metadata", "check", "is_memory_file", "model_of", "read_metadata", "sampling_of"),
-    "unfixed",
+    *("Metadata", "check", "is_gone", "is_memory_file", "is_of", "model_of", "other_model"),
+    *("read_metadata", "sampling_of", "unfixed"),
 ]
 
 SUFFIX = ".memory"
@@ -84,6 +85,25 @@ def model_of(path: str | Path) -> str:
 def sampling_of(path: str | Path) -> dict[str, Any]:
     """The settings that a memory file was made with, as it says; raises what `model_of` raises."""
     return _about(path).sampling
+
+
+def is_of(made: str, model: str) -> bool:
+    """Whether files made with one model belong to another; its folder may have been moved."""
+    moved = is_gone(made) and os.path.isdir(os.path.expanduser(model))
+    return moved or hub.same_model(model, made)
+
+
+def is_gone(made: str) -> bool:
+    """Whether a model was a folder that no longer exists."""
+    return os.path.isabs(made) and not os.path.isdir(made)
+
+
+def other_model(file: str, made: str, model: str, hint: str | None = None) -> UsageError:
+    """The error for a memory file and another model than its own."""
+    return UsageError(
+        f"{file}: was made with {made}, not with {model}",
+        hint=hint or "leave --model out, or rebuild the file: malmm remember VIDEO -o FILE",
+    )
 
 
 def unfixed(settings: Settings) -> Changes:

@@ -192,7 +192,7 @@ def longest_answer(net: Trainable[Any], samples: Sequence[Sample]) -> int:
 
 
 class _Logged(TypedDict):
-    """A field of every line of the log."""
+    """Fields that every line of the log has, among others."""
 
     step: int
 

@@ -105,13 +105,12 @@ def picture(
     size: tuple[int, int] = SIZE,
     *,
     paint: Mapping[str, Paint] = PAINT,
-    backdrop: Image.Image | None = None,
 ) -> Picture:
     """What the scene shows at a second, (H, W, 3) uint8; `size` is (width, height).
 
-    `paint` gives the names of colours their RGB; `backdrop`, of that size, replaces the background.
+    `paint` gives the names of colours their RGB.
     """
-    image = _backdrop(scene, second, size) if backdrop is None else backdrop.copy()
+    image = _backdrop(scene, second, size)
     for disc in scene.distractors:
         if disc.start <= second < disc.end:
             _pass(image, disc, (second - disc.start) / (disc.end - disc.start))

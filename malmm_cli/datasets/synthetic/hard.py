@@ -10,8 +10,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from malmm_cli.datasets.synthetic.scene import SHAPES, Distractor, Event, Scene, motion_of, put
-from malmm_cli.errors import UsageError
+from malmm_cli.datasets.synthetic.scene import (
+    SHAPES,
+    Distractor,
+    Event,
+    Scene,
+    check_events,
+    most_events,
+    motion_of,
+    put,
+)
 
 __all__ = ["Difficulty", "arrange", "intended_frames"]
 
@@ -59,16 +67,13 @@ def arrange(
     """
     step = seconds / (intended_frames(seconds) - 1)
     shortest = (difficulty.steps[0] + difficulty.gap[0]) * step
-    most = max(1, min(int(FILLED * seconds / shortest), len(colours) * len(SHAPES)))
+    most = most_events(seconds, shortest, FILLED, colours)
     if events is None:
         low, high = difficulty.events
         events = min(most, chance.randint(low, high))
-    elif not 1 <= events <= most:
-        raise UsageError(
-            f"{events} events in {seconds:g} s: must be between 1 and {most}",
-            hint=f"in the hard world each takes at least {shortest:.1f} s, "
-            f"and {1 - FILLED:.0%} of the video is left empty",
-        )
+    else:
+        why = f"in the hard world each takes at least {shortest:.1f} s"
+        check_events(events, most, seconds, f"{why}, and {1 - FILLED:.0%} of it is left empty")
     bursts = _bursts(chance, events, difficulty.burst)
     looks = iter(_looks(chance, bursts, split, colours, difficulty.recurring))
     lasting, gaps = _durations(chance, events, seconds, step, difficulty)
@@ -95,6 +100,7 @@ def arrange(
         period=round(seconds * chance.uniform(0.3, 0.8), 2),
         phase=round(chance.uniform(0.0, 6.283), 3),
         distractors=_distractors(chance, seconds, step, difficulty.crossed),
+        world="hard",
     )
 
 

@@ -5,8 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from malmm_cli.datasets.synthetic.scene import SHAPES, Event, Scene, motion_of, put
-from malmm_cli.errors import UsageError
+from malmm_cli.datasets.synthetic.scene import (
+    SHAPES,
+    Event,
+    Scene,
+    check_events,
+    most_events,
+    motion_of,
+    put,
+)
 
 __all__ = ["arrange", "intended_frames"]
 
@@ -37,15 +44,13 @@ def arrange(
     """
     step = seconds / (intended_frames(seconds) - 1)
     shortest = max(STEPS[0] * step, min(LEAST_SECONDS, seconds / 2))
-    most = max(1, min(int(FILLED * seconds / shortest), len(colours) * len(SHAPES)))
+    most = most_events(seconds, shortest, FILLED, colours)
     if events is None:
         low, high = (round(count * min(seconds, 120) / 120) for count in (5, MOST_EVENTS))
         events = min(most, chance.randint(max(low, 1), max(high, 1)))
-    elif not 1 <= events <= most:
-        raise UsageError(
-            f"{events} events in {seconds:g} s: must be between 1 and {most}",
-            hint=f"each event lasts at least {shortest:.1f} s, so that sampling cannot miss it",
-        )
+    else:
+        why = f"each event lasts at least {shortest:.1f} s, so that sampling cannot miss it"
+        check_events(events, most, seconds, why)
     lasting = [chance.uniform(*STEPS) / STEPS[0] * shortest for _ in range(events)]
     if sum(lasting) > FILLED * seconds:
         longer = (FILLED * seconds - shortest * events) / (sum(lasting) - shortest * events)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from malmm_cli.errors import UsageError
 
 __all__ = [
     "COLOURS",
@@ -14,7 +17,9 @@ __all__ = [
     "Distractor",
     "Event",
     "Scene",
+    "check_events",
     "held_out",
+    "most_events",
     "motion_of",
     "put",
 ]
@@ -84,7 +89,7 @@ class Scene:
     each; `noise` the standard deviation of the camera's noise, in steps of a pixel's 256. With a
     `drift`, a share from 0 to 1, backgrounds fade into each other from cut to cut instead, so much
     of the way. Brightness changes by the share `light` within `period` seconds, from `phase`
-    radians.
+    radians. `world` decides what is asked about it.
     """
 
     seed: int
@@ -98,6 +103,7 @@ class Scene:
     period: float = 1.0
     phase: float = 0.0
     distractors: tuple[Distractor, ...] = ()
+    world: str = "plain"
 
     def once(self) -> list[Event]:
         """The events whose object comes in no other."""
@@ -119,6 +125,18 @@ def motion_of(chance: random.Random, colour: str, shape: str, split: str) -> str
     hidden = [motion for motion in MOTIONS if motion not in kept]
     unseen = split == "test" and hidden and chance.random() < 0.5
     return chance.choice(hidden if unseen else kept)
+
+
+def most_events(seconds: float, shortest: float, filled: float, colours: Sequence[str]) -> int:
+    """How many events fit, each at least `shortest` seconds, into the share `filled` of a video."""
+    return max(1, min(int(filled * seconds / shortest), len(colours) * len(SHAPES)))
+
+
+def check_events(events: int, most: int, seconds: float, why: str) -> None:
+    """Raise UsageError, and say why, for a number of events that does not fit."""
+    if not 1 <= events <= most:
+        message = f"{events} events in {seconds:g} s: must be between 1 and {most}"
+        raise UsageError(message, hint=why)
 
 
 def put(chance: random.Random, start: float, end: float, look: tuple[str, str, str]) -> Event:

@@ -133,18 +133,9 @@ def _ordered(scene: Scene, chance: random.Random, _: Sequence[str]) -> Iterator[
 
 
 def _counted(scene: Scene, chance: random.Random, colours: Sequence[str]) -> Iterator[Asked]:
-    """How many of a colour, a shape or a motion; rare numbers as often as common ones."""
+    """How many of a colour or a shape; rare numbers as often as common ones."""
     ways: dict[int, list[tuple[str, list[Event]]]] = {}
-    for asked, seen in (
-        *(
-            (f"how many shapes are {c}?", [e for e in scene.events if e.colour == c])
-            for c in colours
-        ),
-        *(
-            (f"how many {_plural(s)} are there?", [e for e in scene.events if e.shape == s])
-            for s in SHAPES
-        ),
-    ):
+    for asked, seen in _how_many(scene, colours):
         if len(seen) < len(NUMBERS):
             ways.setdefault(len(seen), []).append((asked, seen))
     while ways:
@@ -152,6 +143,19 @@ def _counted(scene: Scene, chance: random.Random, colours: Sequence[str]) -> Ite
         asked, seen = chance.choice(ways[number])
         evidence = (seen[0].start, seen[-1].end) if seen else (0.0, scene.seconds)
         yield Asked(asked, NUMBERS[number], "counted", evidence)
+
+
+def _how_many(scene: Scene, colours: Sequence[str]) -> Iterator[tuple[str, list[Event]]]:
+    """Questions of how many, and the events they are about; where objects come back, how often."""
+    again = scene.world == "hard"
+    for colour in colours:
+        times = f"how many times does {_article(colour)} {colour} thing come?"
+        asked = times if again else f"how many shapes are {colour}?"
+        yield asked, [event for event in scene.events if event.colour == colour]
+    for shape in SHAPES:
+        times = f"how many times does {_article(shape)} {shape} come?"
+        asked = times if again else f"how many {_plural(shape)} are there?"
+        yield asked, [event for event in scene.events if event.shape == shape]
 
 
 def _compared(scene: Scene, chance: random.Random, _: Sequence[str]) -> Iterator[Asked]:
@@ -166,22 +170,6 @@ def _compared(scene: Scene, chance: random.Random, _: Sequence[str]) -> Iterator
             "compared",
             (first.start, max(event.end for event in three)),
         )
-
-
-def _times(scene: Scene, chance: random.Random, colours: Sequence[str]) -> Iterator[Asked]:
-    """How many times something of a colour or a shape comes; rare numbers as often as others."""
-    ways: dict[int, list[tuple[str, list[Event]]]] = {}
-    things = [(f"{c} thing", [e for e in scene.events if e.colour == c]) for c in colours]
-    things += [(shape, [e for e in scene.events if e.shape == shape]) for shape in SHAPES]
-    for thing, seen in things:
-        if len(seen) < len(NUMBERS):
-            asked = f"how many times does {_article(thing)} {thing} come?"
-            ways.setdefault(len(seen), []).append((asked, seen))
-    while ways:
-        number = chance.choice(sorted(ways))
-        asked, seen = chance.choice(ways[number])
-        evidence = (seen[0].start, seen[-1].end) if seen else (0.0, scene.seconds)
-        yield Asked(asked, NUMBERS[number], "counted", evidence)
 
 
 def _returning(scene: Scene, chance: random.Random, _: Sequence[str]) -> Iterator[Asked]:
@@ -251,14 +239,15 @@ _Ask = Callable[[Scene, random.Random, Sequence[str]], Iterator[Asked]]
 
 def _ways(scene: Scene) -> dict[str, _Ask]:
     """By kind, what asks without end about a scene."""
-    hard = scene.drift > 0
     ways: dict[str, _Ask] = {
         "early": _within(0.0, 1 / 3, "early"),
         "middle": _within(1 / 3, 2 / 3, "middle"),
         "late": _within(2 / 3, 1.0, "late"),
         "ordered": _ordered,
-        "counted": _times if hard else _counted,
+        "counted": _counted,
         "compared": _compared,
         "absent": _absent,
     }
-    return ways | ({"returning": _returning, "linked": _linked} if hard else {})
+    if scene.world == "hard":
+        ways |= {"returning": _returning, "linked": _linked}
+    return ways
