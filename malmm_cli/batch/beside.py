@@ -13,8 +13,8 @@ from pathlib import Path
 from malmm_cli.batch.folder import Files
 from malmm_cli.batch.inputs import is_tasks, seen_from
 from malmm_cli.batch.job import Engine, Job, Outcome, failed
-from malmm_cli.batch.ledger import names_in
 from malmm_cli.batch.lines import Line, Lines, read_lines
+from malmm_cli.batch.naming import names_in
 from malmm_cli.batch.paths import SUFFIXES, OutputPaths, checked_paths, output_paths
 from malmm_cli.batch.plan import Planned, Sorted
 from malmm_cli.batch.state import claimed

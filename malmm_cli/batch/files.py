@@ -15,7 +15,7 @@ __all__ = ["Names", "content", "is_name"]
 
 LONGEST, LONGEST_PART = 200, 255  # bytes of a name that is made up, and that most disks take
 SUFFIXES = (".txt", ".json", ".jsonl", ".srt", ".vtt", ".tsv", ".sqlite", ".lock")
-OWN = ("results", ".", "..", "")
+NO_NAMES = (".", "..", "")
 FORBIDDEN = str.maketrans(dict.fromkeys('/\\:*?"<>|' + "".join(map(chr, range(32))), "_"))
 
 
@@ -30,33 +30,38 @@ class Names:
     ) -> None:
         self._as_is = as_is
         self._names = dict(known)
-        self._taken = {_key(name) for name in (*known.values(), *taken, *OWN)}
-        self.collisions: list[str] = []  # one line about each
+        self._taken = {_key(name) for name in (*known.values(), *taken, *NO_NAMES)}
 
     def __iter__(self) -> Iterator[str]:
         """The names that were given."""
         return iter(self._names.values())
 
-    def of(self, video: str, below: str = "") -> str:
-        """The name without suffix: that of the video, and a number where another one has it.
+    def __contains__(self, video: str) -> bool:
+        """Whether a video has a name."""
+        return video in self._names
 
-        A new name begins with the folder `below`, a path with slashes.
-        """
+    def of(self, video: str, below: str = "") -> str:
+        """The name without suffix: the `plain` one, and a number where another video has it."""
         if video not in self._names:
-            folders = [part for part in below.split("/") if part]
-            stem = Path(video).stem
-            if not self._as_is:
-                folders, stem = [_plain_folder(part) for part in folders], _plain(stem)
-            stem = name = "/".join([*folders, stem])
+            plain = name = self.plain(video, below)
             number = 1
             while _key(name) in self._taken:
                 number += 1
-                name = f"{stem}-{number}"
-            if number > 1:
-                self.collisions.append(f"{video} goes to {name}: the name {stem} is taken")
+                name = f"{plain}-{number}"
             self._names[video] = name
             self._taken.add(_key(name))
         return self._names[video]
+
+    def plain(self, video: str, below: str = "") -> str:
+        """The name of a video that no other one has: its own, in the folder `below`.
+
+        That is a path with slashes.
+        """
+        folders = [part for part in below.split("/") if part]
+        stem = Path(video).stem
+        if not self._as_is:
+            folders, stem = [_plain_folder(part) for part in folders], _plain(stem)
+        return "/".join([*folders, stem])
 
 
 def _key(name: str) -> str:
@@ -77,16 +82,16 @@ def _plain(stem: str) -> str:
 def _plain_folder(part: str) -> str:
     """The name of a folder, which must not be that of a video's file or of the state's."""
     plain = _plain(part)
-    return f"{plain}_" if plain in OWN or plain.lower().endswith(SUFFIXES) else plain
+    return f"{plain}_" if plain in NO_NAMES or plain.lower().endswith(SUFFIXES) else plain
 
 
 def is_name(name: str) -> bool:
     """Whether Names may have given it: it leads nowhere but to the output folder and below."""
-    return name.casefold() not in OWN and all(map(_is_part, name.split("/")))
+    return all(map(_is_part, name.split("/")))
 
 
 def _is_part(name: str) -> bool:
-    sound = name not in (".", "..", "") and not {"\0", os.sep, os.altsep} & {*name}
+    sound = name not in NO_NAMES and not {"\0", os.sep, os.altsep} & {*name}
     return sound and not os.path.splitdrive(name)[0] and len(os.fsencode(name)) <= LONGEST_PART
 
 

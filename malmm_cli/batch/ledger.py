@@ -18,6 +18,7 @@ from malmm_cli.batch.folder import Files
 from malmm_cli.batch.inputs import seen_from
 from malmm_cli.batch.job import Job, Outcome
 from malmm_cli.batch.lines import AGAIN, Line, Lines, line_of, read_lines
+from malmm_cli.batch.naming import name_files, names_in
 from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.plan import Planned
 from malmm_cli.batch.state import Entry, State, claimed, now
@@ -27,7 +28,7 @@ from malmm_cli.files.atomic import remove_leftovers, writing
 from malmm_cli.files.jsonl import encoded, open_lines, without
 from malmm_cli.formats import Failure
 
-__all__ = ["Ledger", "check_folder", "names_in", "open_ledger"]
+__all__ = ["Ledger", "check_folder", "open_ledger"]
 
 Written = tuple[Job, Outcome]
 
@@ -62,8 +63,8 @@ def open_ledger(
         state.take(_entries(planned, kept))
         files = Files(paths, kept) if paths.folder else None
         if files:
-            for item in todo:  # known before anything is done, so that collisions can be told
-                names.of(_key(paths, item.task.video), item.below)
+            for line in name_files(paths, names, todo):
+                events.note(line)
             files.mend(state, left)
         _remove_leftovers([paths.results, *(paths.file(name) for name in names)])
         try:
@@ -124,7 +125,6 @@ class Ledger:
         write: Callable[[str], None],
         files: Files | None,
     ) -> None:
-        self.collisions = names.collisions
         self._paths, self._state, self._names, self._write = paths, state, names, write
         self._files = files
         self._size = paths.results.stat().st_size if paths.results.exists() else 0
@@ -191,17 +191,6 @@ class Ledger:
             self._touched |= touched
         for job, outcome in group:
             self._state.add(_outcomes(job, outcome), outcome.seconds, outcome.memory)
-
-
-def names_in(paths: OutputPaths, planned: Sequence[Planned], kept: Mapping[str, Line]) -> Names:
-    """The names that videos have in the output already, and those that are taken."""
-    known = {}
-    for item in planned if paths.folder else ():
-        line = kept.get(item.task.id)
-        if line and line.name:
-            known[_key(paths, item.task.video)] = line.name
-    taken = [line.name for line in kept.values() if line.name]
-    return Names(known, taken, as_is=paths.beside)
 
 
 def _check_table(path: Path, paths: OutputPaths) -> None:

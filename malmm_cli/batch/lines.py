@@ -73,7 +73,7 @@ def read_lines(path: Path) -> Lines:
     """
     found = Lines()
     for number, stored in enumerate(lines_in(path), start=1):
-        line = _line(stored)
+        line = _line(stored, path.stem)
         if line is None:
             if stored.is_whole and stored.raw.strip(b"\0\r\n \t"):
                 _check_ours(path, number, stored.raw, found)
@@ -140,14 +140,19 @@ class _Record(Struct):
             raise ValueError("not the name of a file of a batch")
 
 
-def _line(stored: StoredLine) -> Line | None:
-    """The item of a line; None for one that is not whole, not ours, or makes no sense."""
+def _line(stored: StoredLine, own: str) -> Line | None:
+    """The item of a line; None for one that is not whole, not ours, or makes no sense.
+
+    A line names no file that has the name of the results, their `own`.
+    """
     if not stored.is_whole:
         return None
     try:
         content = load(stored.raw)
         item, record = _stored(content), checked(content, _Record)
     except ValueError:
+        return None
+    if record.name is not None and record.name.casefold() == own.casefold():
         return None
     known = (record.id, item.video, stored.start, stored.stop)
     made_from = (record.settings, record.identity, record.name)

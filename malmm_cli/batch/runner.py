@@ -174,8 +174,6 @@ class _Batch:
                 ) as ledger,
                 events.stage("batch", "items"),
             ):
-                for collision in ledger.collisions:
-                    events.note(collision)
                 engine = sparing(self._engine(setup, Once(events)), refused)
                 try:
                     tally = loop.run(

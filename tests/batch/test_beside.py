@@ -32,7 +32,8 @@ def test_each_video_gets_its_file(malmm, tree):
     assert done.code == 0, done.err
     assert written() == ["clip.srt", "sub/deep/clip-2.srt", "sub/deep/clip.srt"]
     assert Path("videos/clip.srt").read_text().startswith("1\n00:00:00,000 --> ")
-    assert "the name sub/deep/clip is taken" in done.err
+    took = "videos/sub/deep/clip-2.srt: videos/sub/deep/clip.srt is taken"
+    assert f"videos/sub/deep/clip.mp4 goes to {took}" in done.err
     assert sorted(p.name for p in Path("videos").glob(".*")) == [
         *(".malmm-batch.jsonl", ".malmm-batch.lock", ".malmm-batch.sqlite"),
     ]
@@ -75,6 +76,16 @@ def test_files_it_wrote_are_no_inputs(malmm, tree, form):
 def test_another_format(malmm, tree):
     assert malmm(*RUN, "--format", "text").code == 0
     assert written(".txt") == ["clip.txt", "sub/deep/clip-2.txt", "sub/deep/clip.txt"]
+
+
+def test_only_the_name_of_its_own_results_is_reserved(malmm, tree):
+    for name in ("results", ".malmm-batch"):
+        shutil.copy(SAMPLE, f"videos/{name}.mp4")
+    given = ("videos/results.mp4", "videos/.malmm-batch.mp4")
+    run = ("batch", *given, *FAST, "--beside", "--format", "jsonl")
+    assert malmm(*run).code == 0
+    assert written(".jsonl") == [".malmm-batch-2.jsonl", ".malmm-batch.jsonl", "results.jsonl"]
+    assert "0 of 0 items done, 2 done before" in malmm(*run).err
 
 
 def lines():

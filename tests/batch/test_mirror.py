@@ -80,7 +80,7 @@ def test_no_folder_leads_out_or_onto_the_results(below):
 
 
 @pytest.mark.parametrize(
-    "name", ["../a", "a/../b", "/a", "a//b", "a/", "a/b\0c", "results", "a/" + 256 * "b"]
+    "name", ["../a", "a/../b", "/a", "a//b", "a/", "a/b\0c", "", "a/" + 256 * "b"]
 )
 def test_names_that_lead_out_are_not_read(name):
     assert not is_name(name)

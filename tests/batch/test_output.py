@@ -350,13 +350,19 @@ def test_questions_of_a_video_share_its_file(videos, folder):
 
 
 def test_collisions_are_resolved_and_said(videos, folder):
-    for name in ("deep/v0.mp4", "deep/V1.avi"):
+    for name in ("deep/v0.mp4", "deep/V1.avi", "Results.mp4"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(name)
-    names = [*videos, "deep/v0.mp4"]
-    run_batch(folder, planned(names), engine=inline)
+    names = [*videos, "deep/v0.mp4", "Results.mp4"]
+    events = Recorded()
+    run_batch(folder, planned(names), engine=inline, events=events)
     assert Path("texts/v0-2.txt").read_text() == "a text about deep/v0.mp4, None\n"
-    run_batch(folder, planned(["deep/V1.avi", *names]), engine=inline)
+    run_batch(folder, planned(["deep/V1.avi", *names]), engine=inline, events=events)
+    assert events.notes == [
+        "deep/v0.mp4 goes to texts/v0-2.txt: texts/v0.txt is taken",
+        "Results.mp4 goes to texts/Results-2.txt: texts/Results.txt is reserved",
+        "deep/V1.avi goes to texts/V1-2.txt: texts/V1.txt is taken",
+    ]
     assert Path("texts/v0.txt").read_text() == "a text about v0.mp4, None\n", "names stay"
     assert Path("texts/V1-2.txt").read_text() == "a text about deep/V1.avi, None\n"
 
@@ -365,7 +371,32 @@ def test_names_that_are_one_on_some_disk_collide():
     names = Names({}, ())
     given = ("x/caf\u00e9.mp4", "y/cafe\u0301.mp4", "z/CAFE\u0301.mp4")
     assert [names.of(video)[4:] for video in given] == ["", "\u0301-2", "\u0301-3"]
-    assert len(names.collisions) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such names")
+def test_names_that_not_every_disk_takes_are_changed_and_said(videos, folder):
+    names = ["10: a?.mp4", 'b "c"\n.mp4', "plain.mp4"]
+    for name in names:
+        Path(name).write_text(name)
+    events = Recorded()
+    run_batch(folder, planned(names), engine=inline, events=events)
+    assert events.notes == [
+        f"{name} goes to texts/{plain}.txt: not every file system allows its name"
+        for name, plain in zip(names, ["10_ a_", "b _c__"], strict=False)
+    ]
+    run_batch(folder, planned(names), engine=inline, events=events)
+    assert len(events.notes) == 2, "names that stay are not told again"
+
+
+def test_of_many_changed_names_some_are_said(videos, folder):
+    names = [f"{folder}/v0.mp4" for folder in range(30)]
+    for name in names:
+        Path(name).parent.mkdir()
+        Path(name).write_text(name)
+    events = Recorded()
+    run_batch(folder, planned(names), engine=inline, events=events)
+    assert len(events.notes) == 21
+    assert events.notes[-1] == '9 more: "name" in texts/results.jsonl'
 
 
 def test_files_of_others_in_the_folder_are_left_alone(videos, folder):
@@ -479,7 +510,7 @@ def test_one_output_by_two_names_is_one(videos, out):
         ("../../etc/passwd", "passwd"),
         ("...mp4", "..-2"),
         ("a\nb:c\\d.mp4", "a_b_c_d"),
-        ("results.mp4", "results-2"),
+        ("results.mp4", "results"),
         ("..", "..-2"),
         ("\x1b[31m.mp4", "_[31m"),
         (f"{'x' * 250}.mp4", f"{'x' * 191}-"),
