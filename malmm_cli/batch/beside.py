@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
-from malmm_cli.batch.folder import Files
+from malmm_cli.batch.folder import STRANGER, Files, in_the_way
 from malmm_cli.batch.inputs import is_tasks, seen_from
 from malmm_cli.batch.job import Engine, Job, Outcome, failed
 from malmm_cli.batch.lines import Line, Lines, read_lines
@@ -25,7 +25,6 @@ from malmm_cli.text.words import known_names
 __all__ = ["chosen_paths", "own_files", "spared", "sparing"]
 
 RESULTS = ".malmm-batch.jsonl"
-STRANGER = "OutputExists"  # the kind of the error about a file of somebody else
 
 
 def chosen_paths(
@@ -129,9 +128,7 @@ def _refused(
         name = names.of(seen_from(paths.base, item.task.video), item.below)
         file = paths.file(name)
         if files.strangers([name], ours):
-            message = f"{file}: exists, and was not written by malmm"
-            hint = "remove it, or use -o FOLDER/ or another --format"
-            found[item.task.video] = OutputError(message, hint=hint, kind=STRANGER)
+            found[item.task.video] = in_the_way(paths, file)
         elif file.parent.is_dir() and not os.access(file.parent, os.W_OK):
             message = f"{file}: the folder is not writable"
             found[item.task.video] = OutputError(message, hint="use -o FOLDER/")

@@ -12,9 +12,21 @@ from malmm_cli.batch.files import content
 from malmm_cli.batch.lines import Line, item_of, write_whole
 from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.state import State
+from malmm_cli.errors import OutputError
 from malmm_cli.files.jsonl import encoded
 
-__all__ = ["Files"]
+__all__ = ["STRANGER", "Files", "in_the_way"]
+
+STRANGER = "OutputExists"  # the kind of the error about a file that malmm did not write
+
+
+def in_the_way(paths: OutputPaths, file: Path) -> OutputError:
+    """The error of a video whose file would take the place of one that malmm did not write."""
+    hint = "remove it, or use -o FOLDER/ or another --format"
+    if not paths.beside:
+        hint = "move it, and run the same command"
+    message = f"{file}: exists, and was not written by malmm"
+    return OutputError(message, hint=hint, kind=STRANGER)
 
 
 class Files:
@@ -23,6 +35,8 @@ class Files:
     def __init__(self, paths: OutputPaths, kept: Mapping[str, Line]) -> None:
         self._paths = paths
         self._lines: defaultdict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+        self._absent: set[str] = set()
+        self.left: list[Path] = []  # files that others made before we could
         for line in kept.values():
             self.note(line.name or "", line.id, line.start, line.stop)
 
@@ -56,15 +70,26 @@ class Files:
         """Write those of these names again that somebody has removed."""
         self.write(state, [n for n in names if not os.path.lexists(self._paths.file(n))])
 
+    def keep_strangers(self, names: Iterable[str]) -> set[str]:
+        """Those of the names that have no file now: one that appears is not ours, and is kept."""
+        self._absent = {name for name in names if not os.path.lexists(self._paths.file(name))}
+        return {*self._absent}
+
     def write(self, state: State, names: Iterable[str]) -> None:
         """Have the files of these names on the disk as the lines have them."""
-        expected = {self._paths.file(name): self._expected(name) for name in names}
-        files = [self._claim(path, data) for path, data in expected.items() if data is not None]
+        expected = {name: data for name in names if (data := self._expected(name)) is not None}
+        files = [self._claim(self._paths.file(name), data) for name, data in expected.items()]
         state.claim(files)  # a run that is killed now leaves one of the two
-        for path, data in expected.items():
-            if data is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, [data])
+        for name, data in expected.items():
+            path = self._paths.file(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                write_whole(path, [data], replace=name not in self._absent)
+                self._absent.discard(name)
+            except OutputError as error:
+                if error.kind != STRANGER:
+                    raise
+                self.left.append(path)
         state.settle(files)
 
     def _is_current(self, name: str) -> bool:

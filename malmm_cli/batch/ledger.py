@@ -6,6 +6,7 @@ items waits for the disk once for many of them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -14,9 +15,9 @@ from threading import Thread
 
 from malmm_cli.batch import table
 from malmm_cli.batch.files import Names
-from malmm_cli.batch.folder import Files
+from malmm_cli.batch.folder import Files, in_the_way
 from malmm_cli.batch.inputs import seen_from
-from malmm_cli.batch.job import Job, Outcome
+from malmm_cli.batch.job import Job, Outcome, failed
 from malmm_cli.batch.lines import AGAIN, Line, Lines, line_of, read_lines
 from malmm_cli.batch.naming import name_files, names_in
 from malmm_cli.batch.paths import OutputPaths
@@ -29,6 +30,8 @@ from malmm_cli.files.jsonl import encoded, open_lines, without
 from malmm_cli.formats import Failure
 
 __all__ = ["Ledger", "check_folder", "open_ledger"]
+
+CHANGED = "is not what malmm wrote; it is left as it is"
 
 Written = tuple[Job, Outcome]
 
@@ -51,13 +54,14 @@ def open_ledger(
     done are left alone, with a warning. The caller holds the lock.
     """
     state = State(paths.state)
+    had_table = bool(paths.table and os.path.lexists(paths.table))
     try:
         state.begin(workers)
         left = [] if overwrite else check_folder(paths, lines, planned, todo)
         done = {paths.file(line.name or "") for line in lines.kept.values() if not line.failed}
         for path in left:
             if path in done:
-                events.warn(f"{path}: is not what malmm wrote; it is left as it is")
+                events.warn(f"{path}: {CHANGED}")
         names = names_in(paths, planned, lines.kept)
         kept = _make_room(paths, state, lines, todo, left).kept
         state.take(_entries(planned, kept))
@@ -72,9 +76,11 @@ def open_ledger(
                 ledger = Ledger(paths, state, names, write, files)
                 with closing(ledger), closing(ledger):  # Ctrl-C may break off one of the two
                     yield ledger
+            for path in dict.fromkeys(files.left if files else ()):
+                events.warn(f"{path}: {CHANGED}")
         finally:
             if paths.table:
-                table.write(paths.table, paths.results, state)
+                table.write(paths.table, paths.results, state, replace=had_table)
     finally:
         with suppress(OutputError):  # of a disk on which more than this could not be written
             state.end()
@@ -127,6 +133,7 @@ class Ledger:
     ) -> None:
         self._paths, self._state, self._names, self._write = paths, state, names, write
         self._files = files
+        self._absent = files.keep_strangers(names) if files else set()
         self._size = paths.results.stat().st_size if paths.results.exists() else 0
         self._waiting: SimpleQueue[Written | None] = SimpleQueue()
         self._fault: Exception | None = None
@@ -134,11 +141,22 @@ class Ledger:
         self._thread = Thread(target=self._work, daemon=True)
         self._thread.start()
 
-    def add(self, job: Job, outcome: Outcome) -> None:
-        """Take what became of a job; raises OutputError if an earlier one could not be written."""
+    def add(self, job: Job, outcome: Outcome) -> Outcome:
+        """Take what became of a job, and say so: a failure where its file's place is taken.
+
+        Raises OutputError if an earlier one could not be written.
+        """
         if self._fault:
             raise self._fault
+        if not outcome.error and self._files:
+            name = self._names.of(_key(self._paths, job.video))
+            file = self._paths.file(name)
+            if name in self._absent and os.path.lexists(file):
+                outcome = failed(job, in_the_way(self._paths, file), outcome.seconds)
+            else:
+                self._absent.discard(name)
         self._waiting.put((job, outcome))
+        return outcome
 
     def close(self) -> None:
         """Wait until all is written; raises OutputError if that could not be."""

@@ -193,9 +193,9 @@ def _stranger(path: Path, number: int) -> UsageError:
     )
 
 
-def write_whole(path: Path, parts: Iterable[bytes]) -> None:
+def write_whole(path: Path, parts: Iterable[bytes], *, replace: bool = True) -> None:
     """Have a file of these bytes on the disk under its name, whole or not at all."""
-    with new_file(path, durable=True, hint=AGAIN) as file:
+    with new_file(path, durable=True, hint=AGAIN, replace=replace) as file:
         file.writelines(parts)
 
 

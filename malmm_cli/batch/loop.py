@@ -61,7 +61,7 @@ def run(
         if outcome.error and job.tries <= retry:
             waiting.append(replace(job, tries=job.tries + 1))
             continue
-        ledger.add(job, outcome)
+        outcome = ledger.add(job, outcome)
         tally.add(job, outcome)
         if outcome.error:
             events.failed(outcome.error)

@@ -18,13 +18,16 @@ __all__ = ["is_ours", "write"]
 COLUMNS = ("video", "start", "end", "question", "text", "error")
 
 
-def write(table: Path, results: Path, state: State) -> None:
-    """Write the table of all results, whole or not at all; nothing without results."""
+def write(table: Path, results: Path, state: State, *, replace: bool) -> None:
+    """Write the table of all results, whole or not at all; nothing without results.
+
+    Without `replace`, raises OutputError for a file that is there by now.
+    """
     data = _content(table, results)
     if data is not None and not (table.exists() and table.read_bytes() == data):
         claim = [_claim(table, data)]
         state.claim(claim)  # a run that is killed now leaves one of the two
-        write_whole(table, [data])
+        write_whole(table, [data], replace=replace)
         state.settle(claim)
 
 

@@ -60,9 +60,12 @@ def writing(path: Path, hint: str = ROOM) -> Iterator[None]:
 
 
 @contextmanager
-def new_file(path: Path, *, durable: bool = False, hint: str = ROOM) -> Iterator[IO[bytes]]:
+def new_file(
+    path: Path, *, durable: bool = False, hint: str = ROOM, replace: bool = True
+) -> Iterator[IO[bytes]]:
     """A file that gets its name at the end; one of that name, or a link, is replaced.
 
+    Without `replace`, one that another program made meanwhile stays: OutputError, "OutputExists".
     A `durable` one is on the disk at return, and its name too.
     """
     mode = _permissions(path, stat.S_ISREG)
@@ -77,7 +80,10 @@ def new_file(path: Path, *, durable: bool = False, hint: str = ROOM) -> Iterator
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
-            os.replace(new, path)
+            if replace:
+                os.replace(new, path)
+            else:
+                _link(new, path)
         finally:
             new.unlink(missing_ok=True)
     if durable:
@@ -208,6 +214,17 @@ def sync(path: Path) -> None:
     except OSError:
         if not path.is_dir():
             raise
+
+
+def _link(new: Path, path: Path) -> None:
+    """Give a file one more name, which nothing may have; raises OutputError otherwise."""
+    try:
+        os.link(new, path)
+    except OSError as error:
+        if os.path.lexists(path):
+            hint = "another program made it meanwhile; move it, and rerun the same command"
+            raise OutputError(f"{path}: exists", hint=hint, kind="OutputExists") from error
+        os.replace(new, path)  # a disk without hard links
 
 
 def _mark(name: str) -> str:

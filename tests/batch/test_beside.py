@@ -132,6 +132,24 @@ def test_a_file_of_somebody_else_stays_and_the_others_are_done(malmm, tree, load
     assert set(lines().values()) == {None}
 
 
+def test_subtitles_that_come_during_the_run_stay(malmm, tree, monkeypatch):
+    start = worker.start
+
+    def slowly(*given):
+        Path("videos/clip.srt").write_text("my subtitles")
+        return start(*given)
+
+    monkeypatch.setattr(worker, "start", slowly)
+    done = malmm(*RUN)
+    assert done.code == 1
+    assert "videos/clip.srt: exists, and was not written by malmm" in done.err
+    assert "2 of 3 items done, 1 failed" in done.err
+    assert Path("videos/clip.srt").read_text() == "my subtitles"
+    assert lines()["clip.mp4"] == "OutputExists"
+    again = malmm(*RUN)
+    assert (again.code, "1 known failure skipped" in again.err) == (0, True)
+
+
 def test_subtitles_that_were_corrected_stay_when_the_video_changes(malmm, tree):
     malmm(*RUN)
     Path("videos/clip.srt").write_text("corrected")

@@ -15,6 +15,7 @@ from helpers import batches
 from helpers.batches import ids, inline, planned, result, run_batch
 from helpers.events import Recorded
 
+from malmm_cli.batch import folder as folders
 from malmm_cli.batch import ledger as ledgers
 from malmm_cli.batch.files import Names
 from malmm_cli.batch.lines import item_of, line_of
@@ -431,6 +432,47 @@ def test_files_that_others_put_there_later_are_left_alone(videos, folder):
     assert Path("texts/v2.srt").read_text() == "mine"
 
 
+def test_a_file_that_somebody_makes_during_the_run_stays(videos, folder):
+    def engine(next_job):
+        for job, outcome in inline(next_job):
+            if job.video == "v1.mp4":
+                Path("texts/v1.txt").write_text("mine")
+            yield job, outcome
+
+    events = Recorded()
+    tasks = [Task(f"{name}//{q}", name, q) for name in videos[:3] for q in ("who?", "where?")]
+    items = plan(tasks, CAPTION, ASK, {})
+    tally = run_batch(folder, items, engine=engine, events=events)
+    assert Path("texts/v1.txt").read_text() == "mine"
+    assert (tally.done, tally.failed, tally.kinds) == (4, 2, {"OutputExists": 2})
+    says = "v1.mp4: texts/v1.txt: exists, and was not written by malmm"
+    assert [error.message for error in events.errors] == [says]
+    assert [r.video for r in events.results] == ["v0.mp4", "v0.mp4", "v2.mp4", "v2.mp4"]
+    assert len(Path("texts/v2.txt").read_text().splitlines()) == 2
+    with pytest.raises(UsageError, match=r"v1\.txt: exists, and was not written by malmm"):
+        run_batch(folder, items, engine=inline)
+    Path("texts/v1.txt").unlink()
+    assert run_batch(folder, items, engine=inline).done == 2
+
+
+def test_even_in_the_last_moment(videos, folder, monkeypatch):
+    """The result is in the lines then, and the file is treated as one that was changed."""
+    write = folders.write_whole
+
+    def late(path, *rest, **how):
+        if path.name == "v1.txt":
+            path.write_text("mine")
+        write(path, *rest, **how)
+
+    monkeypatch.setattr(folders, "write_whole", late)
+    events = Recorded()
+    assert run_batch(folder, planned(videos), engine=inline, events=events).done == 6
+    assert Path("texts/v1.txt").read_text() == "mine"
+    assert events.warnings == ["texts/v1.txt: is not what malmm wrote; it is left as it is"]
+    assert run_batch(folder, planned(videos), engine=inline, events=events).done == 0
+    assert Path("texts/v1.txt").read_text() == "mine"
+
+
 def test_the_place_of_a_failure_may_be_taken(videos, folder):
     Path("fail-0.mp4").write_text("x")
     run_batch(folder, planned(["fail-0.mp4"]), engine=inline)
@@ -446,7 +488,7 @@ def test_a_file_is_made_again_where_its_lines_are_ahead_of_it(videos, folder, mo
     items = plan(tasks, CAPTION, ASK, {})
     run_batch(folder, items[:1], engine=inline)
 
-    def stop(*_):
+    def stop(*_, **__):
         raise OutputError("stopped")
 
     with monkeypatch.context() as patch:

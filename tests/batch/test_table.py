@@ -8,7 +8,7 @@ from helpers.batches import inline, planned, run_batch
 
 from malmm_cli.batch import ledger as ledgers
 from malmm_cli.batch.paths import output_paths
-from malmm_cli.errors import UsageError
+from malmm_cli.errors import OutputError, UsageError
 
 HEADER = ["video", "start", "end", "question", "text", "error"]
 
@@ -53,6 +53,19 @@ def test_a_table_is_resumed_and_made_again(videos):
     assert run_batch(paths, planned(videos[:2]), engine=inline).done == 0
 
 
+def test_a_table_that_somebody_makes_during_the_run_stays(videos):
+    def engine(next_job):
+        Path("out.csv").write_text("mine")
+        yield from inline(next_job)
+
+    with pytest.raises(OutputError, match=r"out\.csv: exists"):
+        run_batch(output_paths("out.csv"), planned(videos), engine=engine)
+    assert Path("out.csv").read_text() == "mine"
+    Path("out.csv").unlink()
+    assert run_batch(output_paths("out.csv"), planned(videos[:2]), engine=inline).done == 0
+    assert [row[0] for row in rows()] == ["video", *videos]
+
+
 def test_ctrl_c_leaves_a_table_of_what_is_done(videos):
     def stopped(next_job):
         yield next(inline(next_job))
@@ -67,7 +80,7 @@ def test_a_kill_while_the_table_is_written(videos, monkeypatch):
     paths = output_paths("out.csv")
     run_batch(paths, planned(videos[:1]), engine=inline)
 
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -1,5 +1,6 @@
 """Whole or not at all: names nobody can foresee, no links followed, the umask's permissions."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -73,6 +74,27 @@ def test_a_link_at_the_name_itself_is_replaced(tmp_path, kind, form):
     assert not (tmp_path / "out").is_symlink()
     assert kind == "dangling" or (tmp_path / "victim").read_text() == "precious"
     assert kind != "dangling" or not (tmp_path / "victim").exists()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_came_first_stays(tmp_path, monkeypatch, links):
+    """Also on disks without hard links."""
+
+    def none(*_, **__):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(atomic.os, "link", none)
+    path = tmp_path / "out"
+    with new_file(path, replace=False) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+    path.unlink()
+    with pytest.raises(OutputError, match="exists") as caught, new_file(path, replace=False):
+        path.write_bytes(b"theirs")
+    assert caught.value.kind == "OutputExists"
+    assert path.read_bytes() == b"theirs"
+    assert os.listdir(tmp_path) == ["out"]
 
 
 @posix
