@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from copy import copy
 from functools import wraps
 from inspect import BoundArguments, Parameter, Signature, signature
@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from malmm_cli.errors import ArgumentError, MalmmError
-from malmm_cli.events import Events
+from malmm_cli.events import Events, Forwarding
 from malmm_cli.settings import BANKS, DECODERS, POLICIES
-from malmm_cli.settings.arguments import check_names, check_types, hints, kinds
-from malmm_cli.types import Result
+from malmm_cli.settings.arguments import check_names, check_types, hints, kinds, plain
 
 __all__ = ["Translated", "in_python", "public"]
 
@@ -47,6 +46,7 @@ _PHRASES = {
     "no INPUT is one": "no input is one",
     "is the DATA file": "is the data file",
     "run the same command": "make the same call",
+    "or --beside": "or beside=True",
     "rerun the same `malmm train`": "make the same call of malmm_cli.train.run",
 }
 # how a model runs, which is decided when it is loaded
@@ -59,7 +59,8 @@ _QUOTED = r"""(?<!\w)(?:'[^']*'|"[^"]*")"""
 _OPTION = re.compile(
     r"(?<![\w/\\-])(?P<option>--[a-z]+(?:-[a-z]+)*|-o\b)"
     r"(?: (?:(?P<number>-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|inf|nan)\b)"
-    rf"|(?P<word>(?:{'|'.join(_WORDS)})\b|[^\s:]+(?=:(?:\s|$))|(?<=--model )[^\s,]+)))?"
+    rf"|(?P<word>(?:{'|'.join(_WORDS)})\b|[^\s:]+(?=:(?:\s|$))|(?<=--model )[^\s,]+"
+    r"|(?<=-o )(?:FILE\.[a-z]+|FOLDER/))))?"
 )
 
 
@@ -79,6 +80,8 @@ def public(call: Call, name: str | None = None) -> Call:
             if "events" in given.arguments:
                 given.arguments["events"] = Translated(given.arguments["events"], texts)
             found = call(*given.args, **given.kwargs)
+            for error in getattr(found, "errors", {}).values():  # of a batch that has ended
+                _translate(error, texts)
         return _iterated(found, texts) if isinstance(found, Generator) else found
 
     # where callers find it, and pickle too
@@ -116,8 +119,9 @@ def _checked(
         hint = f"load() has it: model=malmm_cli.load(name, {name}=…)"
         raise ArgumentError(f"{shown} has no setting {name!r}", hint=hint)
     check_names(shown, named, known)
+    numbers = {name: plain(value) for name, value in named.items()}
     try:
-        bound = form.bind(*positional, **named)
+        bound = form.bind(*map(plain, positional), **numbers)
     except TypeError as error:
         raise ArgumentError(f"{shown}: {error}") from None
     given = {**bound.arguments}
@@ -165,60 +169,30 @@ def _iterated(found: Generator[Any], texts: Collection[str]) -> Iterator[Any]:
         yield from found
 
 
-class Translated(Events):
+class Translated(Forwarding):
     """Passes on what a call reports, with arguments in place of options; `texts` stay."""
 
     def __init__(self, events: Events, texts: Collection[str] = ()) -> None:
-        self._events, self._texts = events, texts
-
-    @property
-    def streams(self) -> bool:
-        """Whether the caller wants it."""
-        return self._events.streams
+        super().__init__(events)
+        self._texts = texts
 
     def note(self, line: str) -> None:
         """A note."""
-        self._events.note(in_python(line, self._texts))
+        self.to.note(in_python(line, self._texts))
 
     def warn(self, line: str) -> None:
         """A warning."""
-        self._events.warn(in_python(line, self._texts))
+        self.to.warn(in_python(line, self._texts))
 
     def interrupted(self, line: str) -> None:
         """Where what was done is kept."""
-        self._events.interrupted(in_python(line, self._texts))
+        self.to.interrupted(in_python(line, self._texts))
 
     def failed(self, error: MalmmError) -> None:
         """A copy of the error: the other one is on its way to a file."""
         error = copy(error)
         _translate(error, self._texts)
-        self._events.failed(error)
-
-    def stage(self, name: str, unit: str) -> AbstractContextManager[object]:
-        """A stage."""
-        return self._events.stage(name, unit)
-
-    def progress(self, name: str, done: int, total: int, unit: str) -> None:
-        """Progress."""
-        self._events.progress(name, done, total, unit)
-
-    def text(self, piece: str) -> None:
-        """Words that are generated."""
-        self._events.text(piece)
-
-    def started(self, video: str) -> None:
-        """An item's begin."""
-        self._events.started(video)
-
-    def finished(self, result: Result) -> None:
-        """An item's result."""
-        self._events.finished(result)
-
-    def timing(
-        self, video: str, frames: int, duration: float, seconds: Mapping[str, float]
-    ) -> None:
-        """Seconds by stage."""
-        self._events.timing(video, frames, duration, seconds)
+        self.to.failed(error)
 
 
 def in_python(text: str, texts: Collection[str] = ()) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from malmm_cli.errors import MalmmError
 from malmm_cli.types import Result
 
-__all__ = ["SILENT", "Events", "Warnings"]
+__all__ = ["SILENT", "Events", "Forwarding", "Warnings"]
 
 
 class Events:
@@ -61,6 +62,23 @@ class Events:
         self, video: str, frames: int, duration: float, seconds: Mapping[str, float]
     ) -> None:
         """How many `seconds` each stage took for frames of a video of `duration` seconds."""
+
+
+def _forwarded(name: str) -> Any:
+    return lambda self, *given, **named: getattr(self.to, name)(*given, **named)
+
+
+class Forwarding(Events):
+    """Passes everything on to other events, `to`; override what is to differ."""
+
+    def __init__(self, to: Events) -> None:
+        self.to = to
+
+    streams = property(lambda self: self.to.streams)
+    note, warn, interrupted = map(_forwarded, ("note", "warn", "interrupted"))
+    stage, progress, text = map(_forwarded, ("stage", "progress", "text"))
+    started, finished, failed = map(_forwarded, ("started", "finished", "failed"))
+    timing = _forwarded("timing")
 
 
 class Warnings(Events):

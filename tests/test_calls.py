@@ -8,17 +8,19 @@ import re
 import subprocess
 import sys
 import typing
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.commands import SAMPLE
 from PIL import Image
 
 import malmm_cli
-from malmm_cli import calls
 from malmm_cli.batch.runner import Options
 from malmm_cli.calls import in_python, public
 from malmm_cli.events import SILENT
+from malmm_cli.pipeline import loading
 from malmm_cli.settings import Changes
 
 FEW = {"frames": 2, "beams": 1, "max_new_tokens": 3}
@@ -138,6 +140,11 @@ def test_errors_name_arguments(tiny, changes, says, hint):
             "use --overwrite, or another file with -o",
             "use overwrite=True, or another file",
         ),
+        (
+            "give -o FILE.jsonl, -o FOLDER/ or --beside",
+            'give output="FILE.jsonl", output="FOLDER/" or beside=True',
+        ),
+        ("or use -o FOLDER/", 'or use output="FOLDER/"'),
         ("--quantize makes them smaller", "quantize makes them smaller"),
         ("fits: --quantize 8bit --dtype float16", 'fits: quantize="8bit", dtype="float16"'),
         ("--temperature nan: no", "temperature=nan: no"),
@@ -388,18 +395,80 @@ def test_what_events_are_told_names_arguments():
     ]
 
 
-def test_every_method_of_events_reaches_the_one_that_was_given():
-    names = {name for name, value in vars(malmm_cli.Events).items() if callable(value)}
-    for name in names - {"__repr__"}:
-        assert name in vars(calls.Translated), name
-
-
 @pytest.mark.parametrize("name", ["device", "dtype", "quantize", "offline"])
 def test_how_a_model_runs_is_said_when_it_is_loaded(name):
     with pytest.raises(malmm_cli.ArgumentError) as caught:
         malmm_cli.caption("video.mp4", model="tiny", **{name: "cpu"})
     assert caught.value.message == f"caption() has no setting {name!r}"
     assert caught.value.hint == f"load() has it: model=malmm_cli.load(name, {name}=…)"
+
+
+def test_numbers_of_numpy_are_numbers(tiny, tmp_path):
+    named = {"frames": np.int64(4), "beams": np.uint8(1), "start": np.float64(1)}
+    result = malmm_cli.caption(SAMPLE, model=tiny, end=np.float32(31), **named)
+    assert json.loads(json.dumps(result.to_dict()))["frames"]["used"] == 4
+    settings = tiny.settings("caption", **named)
+    assert settings == tiny.settings("caption", frames=4, beams=1, start=1.0)
+    assert type(settings.sampling.frames) is int
+    made = malmm_cli.Sampling(frames=np.int64(4), end=np.float32(2))
+    assert [type(value) for value in (made.frames, made.end)] == [int, float]
+    planned = malmm_cli.batch.dry_run(SAMPLE, tmp_path / "x.jsonl", model="tiny", limit=np.int64(1))
+    assert planned.items == 1
+    error = refused(malmm_cli.caption, SAMPLE, model=tiny, frames=np.float64(4))
+    assert error.message == "frames must be an integer or None, not 4.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("from", "start"), ("from_", "start"), ("to", "end"), ("to_", "end")]
+)
+def test_times_are_called_start_and_end(tiny, name, meant):
+    error = refused(malmm_cli.caption, SAMPLE, model=tiny, **{name: 3})
+    assert error.message == f"caption() has no setting {name!r}; did you mean {meant!r}?"
+
+
+@pytest.mark.parametrize(
+    ("device", "says", "hint"),
+    [
+        ("gpu", "unknown device 'gpu'", "one of auto, cpu, cuda, cuda:0 … (NVIDIA, AMD), mps"),
+        ("cuda:99", "device 'cuda:99' is not available", 'use device="auto" or '),
+    ],
+)
+def test_a_device_that_is_not_there(device, says, hint):
+    error = refused(malmm_cli.load, "tiny", device=device)
+    assert error.message == says
+    assert error.hint.startswith(hint)
+
+
+def test_a_memory_that_was_not_written(tiny):
+    kept = malmm_cli.remember(SAMPLE, tiny, frames=2)
+    for call in (malmm_cli.caption, partial(malmm_cli.ask, questions="what?")):
+        error = refused(call, kept, model=tiny)
+        assert error.message == "video must be a path, not a MemoryFile object"
+        assert error.hint == "write it first, and give that file: memory.write(file)"
+    assert refused(malmm_cli.caption, 3, model=tiny).hint is None
+
+
+@pytest.mark.parametrize("named", ["tiny", "loaded"])
+def test_a_caption_has_no_place_for_a_question(tiny, named, monkeypatch):
+    model = tiny
+    if named == "tiny":
+        model = "tiny"
+        monkeypatch.setattr(loading, "load", None)  # which comes later
+    for how in ({"settings": tiny.settings("ask")}, {"prompt": "Question: {} Answer:"}):
+        error = refused(malmm_cli.caption, SAMPLE, model=model, **how)
+        assert error.message.endswith("has {}, but a caption has no question to put there")
+    kept = malmm_cli.remember(SAMPLE, tiny, settings=tiny.settings("ask", frames=2))
+    assert kept.frames == 2, "no prompt is needed there"
+
+
+def test_errors_of_a_summary_name_arguments(tmp_path, inline):
+    (tmp_path / "--frames 8.mp4").write_text("x")
+    videos = [SAMPLE, tmp_path / "--frames 8.mp4"]
+    summary = malmm_cli.batch(videos, tmp_path / "x.jsonl", model="tiny", start=500)
+    first, second = summary.errors.values()
+    assert first.message.endswith("start=500 s is past the end of the video, at 60.00 s")
+    assert "/--frames 8.mp4: not a video" in second.message
+    assert "--from 500 s" in (tmp_path / "x.jsonl").read_text()
 
 
 def test_parts_of_a_path_are_not_options():

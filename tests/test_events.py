@@ -10,7 +10,7 @@ from malmm_cli.cli import terminal
 from malmm_cli.cli.bar import shortened
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import MediaError
-from malmm_cli.events import SILENT, Events
+from malmm_cli.events import SILENT, Events, Forwarding
 
 
 def report(events):
@@ -28,6 +28,20 @@ def test_by_default_nothing_is_shown(capsys):
     report(SILENT)
     assert capsys.readouterr() == ("", "")
     assert not SILENT.streams
+
+
+def test_everything_is_handed_on():
+    names = {name for name in vars(Events) if not name.startswith("_")}
+    assert names <= {*vars(Forwarding)}
+    to = Recorded()
+    report(Forwarding(to))
+    report(plain := Recorded())
+    assert vars(to).keys() == vars(plain).keys()
+    for name in vars(plain).keys() - {"errors"}:
+        assert vars(to)[name] == vars(plain)[name], name
+    assert [error.message for error in to.errors] == ["a.mp4: broken"]
+    assert Forwarding(to).streams
+    assert not Forwarding(SILENT).streams
 
 
 def test_words_are_wanted_by_those_who_override_text():

@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 from malmm_cli.batch.lines import Lines
 from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.plan import Planned, Sorted
 from malmm_cli.errors import MediaError
-from malmm_cli.events import Events
+from malmm_cli.events import Events, Forwarding
 
 __all__ = ["Once", "report_earlier"]
 
 REDONE = ("other settings", "another file")  # why an item that has a result is done again
 
 
-class Once(Events):
-    """Hands on what engines report, each note once: every worker names its model."""
+class Once(Forwarding):
+    """Passes each note on only once: every worker names its model."""
 
     def __init__(self, events: Events) -> None:
-        self._events = events
+        super().__init__(events)
         self._seen: set[str] = set()
 
     def note(self, line: str) -> None:
-        """Note a line that is new."""
+        """Pass on a line that is new."""
         if line not in self._seen:
-            self._events.note(line)
+            self.to.note(line)
         self._seen.add(line)
-
-    def stage(self, name: str, unit: str) -> AbstractContextManager[object]:
-        """Hand it on."""
-        return self._events.stage(name, unit)
-
-    def started(self, video: str) -> None:
-        """Hand it on."""
-        self._events.started(video)
 
 
 def report_earlier(

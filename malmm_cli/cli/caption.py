@@ -12,6 +12,7 @@ from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import failing, load_model, probed, results, streams_words
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
+from malmm_cli.settings import caption_prompt
 
 
 @with_options("caption")
@@ -36,6 +37,7 @@ def caption(
     """
     options = for_memory_files(options, videos, context)
     settings = options.settings("caption")
+    caption_prompt(settings)  # what is wrong with it is told before the model is loaded
     with results(options, videos, several=len(videos) > 1) as add:
         with failing(add, videos, "caption", but=UsageError):
             options.check_model(settings)

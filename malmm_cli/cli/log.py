@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 from malmm_cli.errors import MalmmError
-from malmm_cli.events import Events
+from malmm_cli.events import Events, Forwarding
 from malmm_cli.files.atomic import writing
 from malmm_cli.files.escapes import on_one_line
 from malmm_cli.files.special import check_own
@@ -49,11 +49,12 @@ def logged(events: Events, path: Path | None) -> Iterator[Events]:
         log.write("info", "ended")
 
 
-class _Log(Events):
-    """Appends a line for each event, with its time in RFC 3339 (UTC) and its level; hands it on."""
+class _Log(Forwarding):
+    """Appends a line for each event, with its time in RFC 3339 (UTC) and its level."""
 
     def __init__(self, events: Events, file: IO[str], path: Path) -> None:
-        self._events, self._file, self._path = events, file, path
+        super().__init__(events)
+        self._file, self._path = file, path
 
     def write(self, level: str, line: str) -> None:
         """Append a line, which is in the file at return."""
@@ -62,40 +63,31 @@ class _Log(Events):
             self._file.write(f"{time} {level} {on_one_line(line)}\n")
             self._file.flush()
 
-    @property
-    def streams(self) -> bool:
-        """As the other events have it."""
-        return self._events.streams
-
     def note(self, line: str) -> None:
         """Log a line."""
         self.write("info", line)
-        self._events.note(line)
+        self.to.note(line)
 
     def warn(self, line: str) -> None:
         """Log a warning."""
         self.write("warning", line)
-        self._events.warn(line)
+        self.to.warn(line)
 
     def stage(self, name: str, unit: str) -> AbstractContextManager[object]:
         """Log that a stage begins."""
         self.write("info", f"stage: {name}")
-        return self._events.stage(name, unit)
+        return self.to.stage(name, unit)
 
     def progress(self, name: str, done: int, total: int, unit: str) -> None:
         """Log each step, but not those of downloads, which come many times a second."""
         if unit != "bytes":
             self.write("info", f"{done} of {total} {unit}")
-        self._events.progress(name, done, total, unit)
-
-    def text(self, piece: str) -> None:
-        """Hand it on: a text is logged when it is finished."""
-        self._events.text(piece)
+        self.to.progress(name, done, total, unit)
 
     def started(self, video: str) -> None:
         """Log that a video is being worked on."""
         self.write("info", f"started: {video}")
-        self._events.started(video)
+        self.to.started(video)
 
     def finished(self, result: Result) -> None:
         """Log a result."""
@@ -103,20 +95,14 @@ class _Log(Events):
         self.write("info", f"done: {result.video}{question}")
         for warning in result.warnings:
             self.write("warning", f"{result.video}: {warning}")
-        self._events.finished(result)
+        self.to.finished(result)
 
     def failed(self, error: MalmmError) -> None:
         """Log a failure with its kind."""
         self.write("error", f"{error.kind}: {error.message}")
-        self._events.failed(error)
+        self.to.failed(error)
 
     def interrupted(self, line: str) -> None:
         """Log what Ctrl-C leaves."""
         self.write("error", line)
-        self._events.interrupted(line)
-
-    def timing(
-        self, video: str, frames: int, duration: float, seconds: Mapping[str, float]
-    ) -> None:
-        """Hand it on."""
-        self._events.timing(video, frames, duration, seconds)
+        self.to.interrupted(line)

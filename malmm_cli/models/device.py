@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from malmm_cli.errors import UsageError
-from malmm_cli.models.placement import DTYPES, QUANTIZED
+from malmm_cli.models.placement import DTYPES, QUANTIZED, check_placement
 from malmm_cli.text.words import known_names
 
 __all__ = [
@@ -39,9 +39,9 @@ def pick_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device(here[0])
     if name not in here:
-        raise UsageError(
-            f"device {name!r} is not available", hint=f"auto or one of {', '.join(here)}"
-        )
+        check_placement(name, "auto", None)
+        others = "cpu" if here == ["cpu"] else f"one of {', '.join(here)}"
+        raise UsageError(f"device {name!r} is not available", hint=f"use --device auto or {others}")
     return torch.device(name)
 
 

@@ -13,6 +13,7 @@ __all__ = ["DTYPES", "QUANTIZED", "check_placement", "is_cpu"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZED = ("8bit", "4bit")
+DEVICES = "one of auto, cpu, cuda, cuda:0 … (NVIDIA, AMD), mps (Apple)"
 
 
 def check_placement(device: str, dtype: str, quantize: str | None) -> None:
@@ -22,7 +23,7 @@ def check_placement(device: str, dtype: str, quantize: str | None) -> None:
     known only with torch: see `models.device.pick_device`.
     """
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", device):
-        raise UsageError(f"unknown device {device!r}", hint="auto, cpu, cuda, cuda:0 … or mps")
+        raise UsageError(f"unknown device {device!r}", hint=DEVICES)
     if _is_impossible(device):
         raise UsageError(f"device {device!r} is not available", hint="use --device auto or cpu")
     if dtype not in ("auto", *DTYPES):

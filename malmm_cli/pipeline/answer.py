@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Unpack
 
 from malmm_cli import __version__
@@ -15,7 +16,14 @@ from malmm_cli.pipeline.given import ModelGiven, given
 from malmm_cli.pipeline.loading import Model, capacity
 from malmm_cli.pipeline.memory_file import is_memory_file, read_memory_file, recall
 from malmm_cli.pipeline.watch import Watched, watch_whole
-from malmm_cli.settings import Changes, Decoding, Settings, check_questions, prompts_for
+from malmm_cli.settings import (
+    Changes,
+    Decoding,
+    Settings,
+    caption_prompt,
+    check_questions,
+    prompts_for,
+)
 from malmm_cli.types import Result, Segment
 
 __all__ = ["answered", "ask", "caption"]
@@ -39,9 +47,10 @@ def caption(
     Raises UsageError for arguments that will not do (ArgumentError for their names and types),
     MediaError for the video, ModelError and CapacityError for the model.
     """
-    opened, model, settings = given("caption", video, model, settings, events, changes)
-    prompts = [settings.prompt]
-    return _results(opened, prompts, [None], model, settings, events)[0]
+    opened, model, settings = given(
+        "caption", video, model, settings, events, changes, check=caption_prompt
+    )
+    return _results(opened, [caption_prompt(settings)], [None], model, settings, events)[0]
 
 
 def ask(
@@ -59,7 +68,8 @@ def ask(
     """
     questions = [questions] if isinstance(questions, str) else questions
     check_questions(questions)
-    opened, model, settings = given("ask", video, model, settings, events, changes, questions)
+    check = partial(prompts_for, questions)
+    opened, model, settings = given("ask", video, model, settings, events, changes, check=check)
     prompts = prompts_for(questions, settings)
     return _results(opened, prompts, list(questions), model, settings, events)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,8 @@ from malmm_cli.pipeline.memory_header import (
     other_model,
     sampling_of,
 )
-from malmm_cli.settings import Changes, Settings, flag, prompts_for
+from malmm_cli.settings import Changes, Settings, flag
+from malmm_cli.settings.arguments import shown
 from malmm_cli.types import MediaInfo
 
 __all__ = ["Given", "ModelGiven", "check_video", "given"]
@@ -46,12 +47,13 @@ def given(
     settings: Settings | None,
     events: Events,
     changes: Changes,
-    questions: Sequence[str] = (),
+    *,
+    check: Callable[[Settings], object] | None = None,
 ) -> Given:
     """Check all of it, and load the model last where it is given by its name.
 
     Raises UsageError for arguments that will not do and MediaError for the video; both before a
-    model is loaded. `questions` are checked against the prompt.
+    model is loaded. `check` raises more for settings.
     """
     check_video(video)
     check_is_model(model)
@@ -68,9 +70,9 @@ def given(
     early = defaults.settings(task, settings, **changes)
     if kept:
         _check_free(path, changes, early, defaults.settings(task))
+    if check:
+        check(early)
     if not isinstance(model, Model):
-        if questions:
-            prompts_for(questions, early)
         if not kept and isinstance(video, str | Path):
             video = media.probe(video, early.sampling.decoder)
             choose_for(video, early.sampling)
@@ -85,7 +87,11 @@ def check_video(video: object, *, memory: bool = True) -> None:
     Without `memory`, memory files are refused too.
     """
     if not isinstance(video, str | os.PathLike | MediaInfo | VideoFeatures):
-        raise UsageError(f"video must be a path, not {video!r}")
+        from malmm_cli.pipeline.memory_file import MemoryFile  # which imports this file
+
+        kept = isinstance(video, MemoryFile)
+        hint = "write it first, and give that file: memory.write(file)" if kept else None
+        raise UsageError(f"video must be a path, not {shown(video)}", hint=hint)
     if not memory and isinstance(video, str | os.PathLike) and is_memory_file(Path(video)):
         raise UsageError(f"{video}: is already a memory file", hint="give the video")
 

@@ -6,11 +6,10 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import wraps
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, Unpack
 
 from malmm_cli.errors import UsageError
-from malmm_cli.settings.arguments import check_names, check_types, kinds
+from malmm_cli.settings.arguments import check_names, check_types, kinds, plain, strict
 from malmm_cli.text.clock import parse_seconds
 from malmm_cli.text.words import known_names
 
@@ -26,6 +25,7 @@ __all__ = [
     "Sampling",
     "Settings",
     "by_kind",
+    "caption_prompt",
     "changed",
     "check_paths",
     "check_questions",
@@ -38,25 +38,8 @@ POLICIES = ("mbc", "fifo", "average", "last")
 BANK_POLICIES = ("mbc", "fifo")  # those that keep slots of earlier frames
 BANKS = ("both", "visual", "query", "none")
 
-Class = TypeVar("Class")
 
-
-def _named(cls: type[Class]) -> type[Class]:
-    """Have a class refuse keyword arguments that it lacks by an ArgumentError."""
-    plain: Any = cls
-    build = plain.__init__
-    known = [name for name in build.__annotations__ if name != "return"]
-
-    @wraps(build)
-    def checked(self: object, *positional: Any, **named: Any) -> None:
-        check_names(f"{cls.__name__}()", named, known)
-        build(self, *positional, **named)
-
-    plain.__init__ = checked
-    return cls
-
-
-@_named
+@strict
 @dataclass(frozen=True)
 class Decoding:
     """How the language model is searched; the reference's values for captions.
@@ -75,7 +58,7 @@ class Decoding:
     seed: int | None = None
 
 
-@_named
+@strict
 @dataclass(frozen=True)
 class Sampling:
     """Which frames to look at.
@@ -111,7 +94,7 @@ class Sampling:
             raise UsageError(f"--to {end:g} s must come after --from {start or 0:g} s")
 
 
-@_named
+@strict
 @dataclass(frozen=True)
 class MemoryOptions:
     """How a video is remembered: `length` slots in each bank, 0 for no memory."""
@@ -145,7 +128,7 @@ class MemoryOptions:
         return replace(self, length=min(self.length, frames))
 
 
-@_named
+@strict
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides a result; the `prompt` has {} in place of a question."""
@@ -228,6 +211,7 @@ def changed(settings: Settings, **changes: Any) -> Settings:
     """Return settings with some values changed; UsageError for what `Changes` does not allow."""
     _check_given(settings)
     check_names("settings()", changes, kinds(Changes))
+    changes = {name: plain(value) for name, value in changes.items()}
     check_types(changes, kinds(Changes))
     if changes.get("fps") is not None and "frames" not in changes:
         changes["frames"] = None
@@ -256,9 +240,9 @@ def by_kind(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
 
     A prompt with a place for the question is for questions, another one for the rest.
     """
-    plain = {name: value for name, value in changes.items() if name != "prompt"}
+    rest = {name: value for name, value in changes.items() if name != "prompt"}
     for_questions = "{}" in str(changes.get("prompt"))
-    return ({**changes}, plain) if for_questions else (plain, {**changes})
+    return ({**changes}, rest) if for_questions else (rest, {**changes})
 
 
 def check_questions(questions: object) -> None:
@@ -278,6 +262,16 @@ def prompts_for(questions: Sequence[str], settings: Settings) -> list[str]:
     if "{}" not in settings.prompt:
         raise UsageError(f"the prompt {settings.prompt!r} has no {{}} where the question goes")
     return [settings.prompt.replace("{}", question) for question in questions]
+
+
+def caption_prompt(settings: Settings) -> str:
+    """The prompt of a caption; UsageError for one with a place for a question."""
+    if "{}" in settings.prompt:
+        raise UsageError(
+            f"the prompt {settings.prompt!r} has {{}}, but a caption has no question to put there",
+            hint="leave {} out, or ask a question",
+        )
+    return settings.prompt
 
 
 def check_paths(*, optional: bool = False, **paths: object) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, wraps
+from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Unpack, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
 from malmm_cli.errors import ArgumentError
 
-__all__ = ["check_names", "check_types", "hints", "kinds"]
+__all__ = ["check_names", "check_types", "hints", "kinds", "plain", "shown", "strict"]
 
+Class = TypeVar("Class")
 Kinds = Mapping[str, tuple[Any, ...]]
 
+# the names of options whose arguments are called otherwise
+_MEANS = {"from": "start", "from_": "start", "to": "end", "to_": "end"}
 # arguments that stand for more than their types say
 _MEANT = dict.fromkeys(("model", "name"), "a model's name or its folder")
 _CALLED = {str: "text", int: "an integer", float: "a number", bool: "True or False", Path: "a path"}
@@ -48,9 +52,38 @@ def check_names(call: str, names: Collection[str], known: Collection[str]) -> No
     for name in names:
         if name not in known:
             near = get_close_matches(name, list(known), n=1)
+            if _MEANS.get(name) in known:
+                near = [_MEANS[name]]
             meant = f"; did you mean {near[0]!r}?" if near else ""
             hint = None if near else f"known: {', '.join(known)}"
             raise ArgumentError(f"{call} has no setting {name!r}{meant}", hint=hint)
+
+
+def plain(value: Any) -> Any:
+    """A number as Python's own, whatever library it is of; any other value as it is."""
+    if isinstance(value, bool) or type(value) in (int, float):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
+
+
+def strict(cls: type[Class]) -> type[Class]:
+    """Have a class refuse keyword arguments that it lacks by an ArgumentError.
+
+    Numbers become Python's own.
+    """
+    changeable: Any = cls
+    build = changeable.__init__
+    known = [name for name in build.__annotations__ if name != "return"]
+
+    @wraps(build)
+    def checked(self: object, *positional: Any, **named: Any) -> None:
+        check_names(f"{cls.__name__}()", named, known)
+        build(self, *map(plain, positional), **{n: plain(value) for n, value in named.items()})
+
+    changeable.__init__ = checked
+    return cls
 
 
 def check_types(values: Mapping[str, Any], known: Kinds) -> None:
@@ -68,10 +101,10 @@ def check_types(values: Mapping[str, Any], known: Kinds) -> None:
             named = [kind for kind in allowed if not (kind is str and Path in allowed)]
             wanted = " or ".join(_CALLED.get(kind, "None") for kind in named)
             wanted = _MEANT.get(name, wanted)
-            raise ArgumentError(f"{name} must be {wanted}, not {_shown(value)}")
+            raise ArgumentError(f"{name} must be {wanted}, not {shown(value)}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value as Python writes it; of our own classes, whose objects are long, only the name."""
     own = type(value).__module__.startswith("malmm_cli.")
     return f"a {type(value).__name__} object" if own else repr(value)

@@ -129,6 +129,7 @@ def test_options_of_all_commands(refused, options, says):
         (["--json", "--format=srt"], "exclude each other"),
         (["--prompt="], "the prompt is empty"),
         (["--prompt= \n"], "the prompt is empty"),
+        (["--prompt=Q: {}"], "has {}, but a caption has no question to put there"),
         (["--prompt=" + os.fsdecode(b"\xff")], "is not valid in this system"),
     ],
 )
