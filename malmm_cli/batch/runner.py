@@ -34,7 +34,7 @@ from malmm_cli.files.descriptors import allow
 from malmm_cli.media.sandbox import Limits
 from malmm_cli.pipeline.defaults import defaults_of
 from malmm_cli.processes.children import leave_import
-from malmm_cli.settings import Changes, Settings, by_kind
+from malmm_cli.settings import Changes, Settings, by_kind, caption_prompt
 from malmm_cli.types import Task
 
 if TYPE_CHECKING:
@@ -245,8 +245,11 @@ class _Batch:
         """Settings for captions and for questions: the model's defaults with the changes."""
         defaults = defaults_of(self.model)
         for_questions, for_captions = by_kind(self.changes)
-        if tasks and all(task.question is not None for task in tasks):
+        asked = {task.question is not None for task in tasks}
+        if asked == {True}:
             for_questions = self.changes
+        elif asked == {False}:
+            caption_prompt(defaults.settings("caption", **self.changes))
         captions = defaults.settings("caption", **for_captions)
         return captions, defaults.settings("ask", **for_questions)
 

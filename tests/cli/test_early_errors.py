@@ -256,6 +256,12 @@ def test_numbers_that_are_not_allowed(refused, files, option, says):
     refused(*TINY, option, code=2, says=f"error: {says}")
 
 
+def test_a_prompt_for_questions_without_any(refused, tmp_path):
+    run = ("batch", SAMPLE, "-o", tmp_path / "x.jsonl", "--model", "tiny", "--prompt", "Q: {}")
+    refused(*run, code=2, says="has {}, but a caption has no question to put there")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_number_from_the_environment_is_named_so(refused, files, monkeypatch):
     monkeypatch.setenv("MALMM_CACHE_SIZE", "abc")
     refused(*TINY, code=2, says="error: MALMM_CACHE_SIZE abc: must be a number")
