@@ -15,6 +15,7 @@ from malmm_cli.files.special import STREAMS, kind_of, open_stream
 from malmm_cli.types import SCHEMA, MediaInfo, Result, Segment
 
 __all__ = [
+    "COLUMNS",
     "FORMATS",
     "HEADERS",
     "LINES",
@@ -31,6 +32,7 @@ __all__ = [
     "frames_as_json",
     "make_folder",
     "open_whole",
+    "rows",
     "target",
 ]
 
@@ -79,14 +81,18 @@ def _jsonl(item: Item, several: bool) -> str:
     return to_json(as_json(item)) + "\n"
 
 
-def _tsv(item: Item, several: bool) -> str:
+def rows(item: Item) -> list[tuple[str, ...]]:
+    """The rows of a table with COLUMNS: one for each segment, or one for a failure."""
     if isinstance(item, Failure):
-        return ""
-    rows = [
-        (item.video, f"{s.start:.3f}", f"{s.end:.3f}", item.question or "", s.text)
+        return [(item.video, "", "", "", "", f"{item.error.kind}: {item.error.message}")]
+    return [
+        (item.video, f"{s.start:.3f}", f"{s.end:.3f}", item.question or "", s.text, "")
         for s in item.segments
     ]
-    return "".join("\t".join(map(_cell, row)) + "\n" for row in rows)
+
+
+def _tsv(item: Item, several: bool) -> str:
+    return "".join("\t".join(map(_cell, row)) + "\n" for row in rows(item))
 
 
 def _cell(text: str) -> str:
@@ -121,10 +127,11 @@ def _escape(text: str) -> str:
 
 
 LINES: dict[str, Callable[[Item, bool], str]] = {"text": _text, "jsonl": _jsonl, "tsv": _tsv}
-HEADERS = {"tsv": "video\tstart\tend\tquestion\ttext\n"}
+COLUMNS = ("video", "start", "end", "question", "text", "error")
+HEADERS = {"tsv": "\t".join(COLUMNS) + "\n"}
 SUBTITLES: dict[str, Callable[[Sequence[Item], bool], str]] = {"srt": _srt, "vtt": _vtt}
 WHOLE = {"json": _json, **SUBTITLES}
-STRUCTURED = ("json", "jsonl")  # those in which failures stand too
+STRUCTURED = ("json", "jsonl", "tsv")  # those in which failures stand too
 FORMATS = ("text", "json", "jsonl", "srt", "vtt", "tsv")
 
 

@@ -67,9 +67,10 @@ def test_tsv():
     text = format_whole([result(), FAILED, result(question="wh\to?")], "tsv", several=True)
     rows = list(csv.reader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
     assert rows == [
-        ["video", "start", "end", "question", "text"],
-        ["a.mp4", "0.000", "3725.062", "", "a cat & a <dog>"],
-        ["a.mp4", "0.000", "3725.062", "wh o?", "a cat & a <dog>"],
+        ["video", "start", "end", "question", "text", "error"],
+        ["a.mp4", "0.000", "3725.062", "", "a cat & a <dog>", ""],
+        ["b.mp4", "", "", "", "", "Missing: b.mp4: no such file"],
+        ["a.mp4", "0.000", "3725.062", "wh o?", "a cat & a <dog>", ""],
     ]
 
 

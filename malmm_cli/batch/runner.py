@@ -163,8 +163,9 @@ class _Batch:
         planned = self._placed(self._planned(request.tasks, self._identity(request, events)), paths)
         with self._locked(request, planned) as lines:
             found, refused = self._sorted(paths, planned, lines)
-            todo = [item for item, _ in found.todo[: self.limit]]
-            report_earlier(paths, planned, lines, found, events)
+            now = found.todo[: self.limit]
+            todo = [item for item, _ in now]
+            report_earlier(paths, planned, lines, replace(found, todo=now), events)
             begun = time.monotonic()
             with (
                 open_ledger(

@@ -11,11 +11,9 @@ from pathlib import Path
 from malmm_cli.batch.lines import item_of, read_lines, write_whole
 from malmm_cli.batch.state import State
 from malmm_cli.files.jsonl import encoded
-from malmm_cli.formats import Failure
+from malmm_cli.formats import COLUMNS, Item, format_whole, rows
 
 __all__ = ["is_ours", "write"]
-
-COLUMNS = ("video", "start", "end", "question", "text", "error")
 
 
 def write(table: Path, results: Path, state: State, *, replace: bool) -> None:
@@ -38,32 +36,24 @@ def is_ours(table: Path, results: Path, claimed: set[tuple[str, str]]) -> bool:
 
 
 def _content(table: Path, results: Path) -> bytes | None:
-    rows = list(_rows(results))
-    if not rows:
+    items = list(_items(results))
+    if not items:
         return None
     if table.suffix.lower() == ".csv":
         text = io.StringIO(newline="")
-        csv.writer(text).writerows([COLUMNS, *rows])
+        csv.writer(text).writerows([COLUMNS, *(row for item in items for row in rows(item))])
         return encoded(text.getvalue())
-    plain = ("\t".join(" ".join(cell.split()) for cell in row) for row in (COLUMNS, *rows))
-    return encoded("".join(f"{line}\n" for line in plain))
+    return encoded(format_whole(items, "tsv", several=True))
 
 
-def _rows(results: Path) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each segment, and for each failure."""
+def _items(results: Path) -> Iterator[Item]:
     lines = read_lines(results).kept.values()
     if not lines:
         return
     with results.open("rb") as file:
         for line in lines:
             file.seek(line.start)
-            item = item_of(file.read(line.stop - line.start))
-            if isinstance(item, Failure):
-                yield (item.video, "", "", "", "", f"{item.error.kind}: {item.error.message}")
-                continue
-            for segment in item.segments:
-                times = (f"{segment.start:.3f}", f"{segment.end:.3f}")
-                yield (item.video, *times, item.question or "", segment.text, "")
+            yield item_of(file.read(line.stop - line.start))
 
 
 def _claim(table: Path, data: bytes) -> tuple[str, str]:

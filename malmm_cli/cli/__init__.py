@@ -38,6 +38,7 @@ from malmm_cli.cli.numbers import check_numbers
 from malmm_cli.errors import MalmmError
 from malmm_cli.files.descriptors import HINT, ran_out
 from malmm_cli.processes import interrupts
+from malmm_cli.text.words import nearest
 
 __all__ = ["app", "run"]
 
@@ -61,6 +62,8 @@ app.add_typer(cache.app, name="cache")
 app.add_typer(bench.app, name="bench")
 
 _ENDS = {130: "interrupted", 143: "terminated", 129: "hung up"}
+# what a command has in place of an option of others
+_INSTEAD = {("malmm batch", "--json"): "-o FILE.jsonl has one JSON object per item"}
 _ClickError: Any = typer.BadParameter.mro()[2]  # every wrong use that the parser finds
 
 
@@ -178,6 +181,14 @@ def _complain(error: Exception, arguments: Sequence[str]) -> int:
         path = context.command_path if context else "malmm"
         dashed = next((a for a in arguments if a.startswith("-") and os.path.isfile(a)), None)
         hint = f"for the file, write ./{dashed}" if dashed else f"`{path} -h` shows how it is used"
-        complain(error.format_message(), hint)
+        complain(_message(error), _INSTEAD.get((path, getattr(error, "option_name", "")), hint))
         return 2
     raise error
+
+
+def _message(error: Any) -> str:
+    """What the parser says; it also takes options for alike that share the dashes alone."""
+    if wrong := getattr(error, "option_name", "").strip("-"):
+        near = error.possibilities or ()
+        error.possibilities = [name for name in near if nearest(wrong, [name.strip("-")])]
+    return str(error.format_message())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from malmm_cli.batch import DryRun, Options, Summary
 
 _GIB = 2**30
-SHOWN = 20  # failures that are printed as they happen
+SHOWN = 20  # failures that are printed as they happen, unless quiet
 
 
 def _named(metavar: str, text: str, *flags: str, panel: str = "Batch", **keywords: Any) -> Any:
@@ -173,7 +174,8 @@ def batch(
     if options.dry_run:
         _print_dry_run(runner.dry_run(inputs, output, events=Terminal.of(options), **arguments))
         return
-    with logged(Terminal.of(options, printed=SHOWN), options.log) as events:
+    printed = math.inf if options.quiet else SHOWN  # quiet, no summary says where the others are
+    with logged(Terminal.of(options, printed=printed), options.log) as events:
         summary = runner.run(inputs, output, events=events, **arguments)
     if not options.quiet:
         _print_summary(summary)

@@ -54,7 +54,7 @@ def test_the_bar_shows_what_is_done_failed_and_at_hand(screen):
             yield done
             lines.append(shown(terminal))
 
-    ledger = SimpleNamespace(add=lambda *_: None)
+    ledger = SimpleNamespace(add=lambda _, outcome: outcome)
     with terminal.stage("batch", "items"):
         loop.run(jobs(planned(names)), watched, ledger, events=terminal)
     assert all(len(line.splitlines()) == 1 for line in lines), "one line of 80 columns"
@@ -88,7 +88,12 @@ def test_the_bar_shows_that_the_model_is_loaded_then_the_video(screen):
     names = ["gone.mp4", *files("a.mp4")]
     engine = partial(pool.run, start=partial(start, 0.0, None), model="small", events=watched)
     with watched.stage("batch", "items"):
-        loop.run(jobs(planned(names)), engine, SimpleNamespace(add=lambda *_: None), events=watched)
+        loop.run(
+            jobs(planned(names)),
+            engine,
+            SimpleNamespace(add=lambda _, outcome: outcome),
+            events=watched,
+        )
     _, loading, begun = lines
     assert "1 failed; batch: small: loading" in loading
     assert "mp4" not in loading

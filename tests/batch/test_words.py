@@ -57,6 +57,25 @@ def test_failures_are_printed_once_and_of_many_the_first(malmm, tmp_path, monkey
     assert (tmp_path / "run.log").read_text().count(" error NotAVideo: ") == number
 
 
+def test_quiet_failures_are_all_printed_and_nothing_else(malmm, tmp_path, monkeypatch):
+    """No summary says where the others are."""
+    monkeypatch.chdir(tmp_path)
+    for k in range(25):
+        (tmp_path / f"{k}.mp4").write_text("not a video")
+    done = malmm("batch", ".", *FAST, "-o", "out.jsonl")
+    told = done.err.splitlines()
+    assert len({*told}) == len(told) == 25
+    assert all(line.endswith(".mp4: not a video (unknown format)") for line in told)
+
+
+def test_of_what_is_redone_the_limit_is_counted(malmm, videos):
+    command = ("batch", *videos, *LOUD, "-o", "out.jsonl")
+    assert malmm(*command).code == 0
+    for limit, number in (("--limit=1", 1), ("--limit=9", 2)):
+        done = malmm(*command, "--beams", "1", limit)
+        assert f"results of other settings in out.jsonl, redone: {number}\n" in done.err
+
+
 @pytest.mark.skipif(os.name != "posix", reason="limits are the system's")
 @pytest.mark.parametrize("mebibytes", [64, 300])
 def test_too_little_memory_to_decode(videos, mebibytes):

@@ -326,7 +326,7 @@ def test_odd_names(malmm, tmp_path, monkeypatch, clip):
     assert all("unlike the drawn videos" in line for line in warnings)
     assert [json.loads(line)["video"] for line in done.out.splitlines()] == names
     table = malmm("caption", *FAST, "--format=tsv", "--", *names).out.splitlines()
-    assert [line.count("\t") for line in table] == [4] * 7
+    assert [line.count("\t") for line in table] == [5] * 7
     assert len(malmm("caption", *FAST, "--", *names).out.splitlines()) == 6
 
 

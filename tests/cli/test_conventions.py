@@ -18,6 +18,27 @@ def test_help_is_a_command_too(malmm, refused):
 
 
 @pytest.mark.parametrize(
+    ("command", "says", "hint"),
+    [
+        (
+            "batch --json",
+            "error: No such option: --json",
+            "-o FILE.jsonl has one JSON object per item",
+        ),
+        ("synth --json", "error: No such option: --json", "`malmm synth -h` shows"),
+        ("caption --jsn", "error: No such option: --jsn (Possible options: --json)", ""),
+        ("caption --outputs", "No such option: --outputs (Possible options: --output)", ""),
+    ],
+)
+def test_options_that_are_alike_are_suggested(malmm, command, says, hint):
+    """Two dashes alone are no likeness."""
+    done = malmm(*command.split(), "x")
+    told, advice = done.err.splitlines()
+    assert (done.code, told.endswith(says)) == (2, True), told
+    assert advice.startswith(f"hint: {hint}")
+
+
+@pytest.mark.parametrize(
     "command", ["", "caption", "doctor", "synth", "models", "models info", "cache rm", "bench step"]
 )
 def test_help_ends_with_exit_codes(malmm, command):

@@ -111,7 +111,10 @@ def test_a_failure_is_written_where_a_result_would_be(malmm, tmp_path):
     path = tmp_path / "out.json"
     assert malmm("caption", "nope.mp4", *FAST, "-o", path).code == 2
     assert json.loads(path.read_text()) == {**GONE, "task": "caption"}
-    for form in ("text", "srt", "vtt", "tsv"):
+    assert malmm("caption", "nope.mp4", *FAST, "-o", path.with_suffix(".tsv")).code == 2
+    _, row = path.with_suffix(".tsv").read_text().splitlines()
+    assert row == "nope.mp4\t\t\t\t\tMissing: nope.mp4: no such file"
+    for form in ("text", "srt", "vtt"):
         path = tmp_path / f"out.{form}"
         assert malmm("caption", "nope.mp4", *FAST, "-o", path).code == 2
         assert not path.exists(), "a form without failures"
