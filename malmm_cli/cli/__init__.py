@@ -188,7 +188,7 @@ def _complain(error: Exception, arguments: Sequence[str]) -> int:
 
 def _message(error: Any) -> str:
     """What the parser says; it also takes options for alike that share the dashes alone."""
-    if wrong := getattr(error, "option_name", "").strip("-"):
-        near = error.possibilities or ()
+    if near := getattr(error, "possibilities", None):  # only of an option that does not exist
+        wrong = error.option_name.strip("-")
         error.possibilities = [name for name in near if nearest(wrong, [name.strip("-")])]
     return str(error.format_message())
