@@ -47,6 +47,6 @@ def name_files(paths: OutputPaths, names: Names, items: Sequence[Planned]) -> li
             why = "not every file system allows its name"
             lines.append(f"{video} goes to {paths.file(name)}: {why}")
     if len(lines) > SHOWN:
-        more = f'{len(lines) - SHOWN} more: "name" in {paths.results}'
+        more = f'and {len(lines) - SHOWN} more: see "name" in {paths.results}'
         return [*lines[:SHOWN], more]
     return lines

@@ -397,7 +397,7 @@ def test_of_many_changed_names_some_are_said(videos, folder):
     events = Recorded()
     run_batch(folder, planned(names), engine=inline, events=events)
     assert len(events.notes) == 21
-    assert events.notes[-1] == '9 more: "name" in texts/results.jsonl'
+    assert events.notes[-1] == 'and 9 more: see "name" in texts/results.jsonl'
 
 
 def test_files_of_others_in_the_folder_are_left_alone(videos, folder):
