@@ -114,16 +114,17 @@ def point(model: InstructBlip, videos: Videos, chance: random.Random) -> None:
 
 def _telling(model: InstructBlip, videos: Videos, chance: random.Random):
     """What tells each window, and where shapes are, (WINDOWS + 1, C); and some prompts."""
-    table = model.position_embedding.weight
-    rows = torch.eye(WINDOWS).repeat(4, 1)  # of the frames of four videos
+    table, count = model.position_embedding.weight, 16  # every video has so many frames
     width = table.shape[1] + 1
     square, mixed = torch.zeros(width, width), torch.zeros(width, WINDOWS + 1)
-    for _ in range(80):
-        scenes, seconds, some = videos.some(chance, 4, WINDOWS)
+    for _ in range(320):
+        scenes, seconds, some = videos.some(chance, 4, count)
         busy = torch.stack([_busy(s, t) for s, t in zip(scenes, seconds, strict=True)])
-        features = (some + table[:, None]).flatten(0, 2)
+        rows = torch.tensor(chance.sample(range(WINDOWS), count))
+        features = (some + table[rows, None]).flatten(0, 2)
         x = torch.cat([features, torch.ones(len(features), 1)], 1)
-        due = torch.cat([8 * rows.repeat_interleave(some.shape[2], 0), 4 * busy.view(-1, 1)], 1)
+        told = torch.eye(WINDOWS)[rows].repeat(4, 1).repeat_interleave(some.shape[2], 0)
+        due = torch.cat([8 * told, 4 * busy.view(-1, 1)], 1)
         square, mixed = square + x.T @ x, mixed + x.T @ due
     found = torch.linalg.lstsq(square, mixed, driver="gelsd").solution[:-1].T
     return found, [chance.choice(texts_of(scene, chance, 3))[0] for scene in scenes]
