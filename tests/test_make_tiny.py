@@ -4,6 +4,7 @@ import importlib.util
 import json
 import random
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,7 @@ def test_the_stages_make_a_model_folder_and_are_not_run_twice(stage, tmp_path, m
     monkeypatch.setattr(reader, "lengths", lambda chance, banks: (16, 4))
     monkeypatch.setattr(reader, "VIDEOS_A_STEP", {"visual": 2, "both": 2})
     monkeypatch.setattr(main, "VIDEOS", 4)
+    monkeypatch.setattr(main, "train_encoder", partial(main.train_encoder, batch=4))
     monkeypatch.setattr(main, "STEPS", dict.fromkeys(main.STEPS, 2))
     folder, work = tmp_path / "made", tmp_path / "elsewhere" / "work"
     main.main(folder, work)
