@@ -23,8 +23,8 @@ demo: $(READY) ## caption and question the sample video with the bundled tiny mo
 	$(BIN)/malmm caption examples/shapes.mp4 --model tiny
 	$(BIN)/malmm ask examples/shapes.mp4 "what does the red star do?" --model tiny --frames 60
 
-tiny: $(READY) ## make the bundled model from nothing, in some hours; goes on where it was stopped
-	$(BIN)/python examples/make_tiny build/tiny
+tiny: $(READY) ## make the bundled model from nothing, in some hours; goes on where it was stopped; WORK=FOLDER
+	$(BIN)/python examples/make_tiny build/tiny $(if $(WORK),--work $(WORK))
 
 # one thread in each process: the tests' models are too small to be shared out among several
 test: $(READY) ## run the tests; ARGS="-k memory" goes to pytest

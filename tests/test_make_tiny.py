@@ -1,8 +1,10 @@
 """The stages that make the bundled model, each for a step or two."""
 
 import importlib.util
+import json
 import random
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,15 +40,39 @@ def test_every_window_of_a_timeline_holds_what_was_seen_in_it(stage):
     model = stage("model")
     number = {"nothing": 0, "red": 1, "star": 2, "moves": 3, "left": 4}
     scene = Scene(0, 60.0, (Event(20.0, 40.0, "red", "star", "moves left"),))
-    seconds = torch.linspace(0, 59.9, 60)
+    seconds = torch.linspace(0, 59.9, 600)
     told = model.timeline(model.words_shown(scene, seconds, number), number)
     assert told.shape == (model.WINDOWS, 5)
-    assert told[:10].tolist() == [[1, 0, 0, 0, 0]] * 10
-    assert told[12:20].tolist() == [[0, 1, 1, 1, 1]] * 8
+    assert torch.allclose(told[:20], torch.tensor([1.0, 0, 0, 0, 0]))
+    assert torch.allclose(told[23:41], torch.tensor([0, 1.0, 1, 1, 1]))
     assert torch.allclose(told[:, 0] + told[:, 1], torch.ones(model.WINDOWS))
     shown = model.words_shown(scene, torch.tensor([0.0, 30.0, 59.0]), number)
     few = model.timeline(shown, number)
-    assert few[:, 0].tolist() == [1, 0, 1, *[1] * 29]
+    assert few[:, 0].tolist() == [1, 0, 1, *[1] * 61]
+
+
+def test_short_events_are_heard_in_long_windows(stage):
+    model = stage("model")
+    number = {"nothing": 0, "red": 1, "star": 2, "falls": 3}
+    scene = Scene(0, 600.0, (Event(300.0, 303.0, "red", "star", "falls"),))
+    told = model.timeline(model.words_shown(scene, torch.arange(600.0), number), number)
+    assert told[:, 1].max() > 0.5, "3 of 9 frames and a half"
+
+
+def test_both_windows_of_a_token_can_be_told_from_it(stage):
+    """Turning is linear and keeps lengths; a window means the same in each token."""
+    model = stage("model")
+    rows = torch.linalg.qr(torch.randn(128, 60))[0].T[:30]
+    first, second = torch.rand(2, 1, model.WINDOWS, 30)
+    first[:, 1::2], second[:, ::2] = 0, 0
+    tokens = model.spoken(first + second, rows)
+    assert tokens.shape == (1, model.TOKENS, 128)
+    assert torch.allclose(model.spoken(first, rows) @ rows.T, first[:, ::2], atol=1e-5)
+    turned = model.spoken(second, rows)
+    assert torch.allclose(turned.norm(dim=-1), (second[:, 1::2] @ rows).norm(dim=-1))
+    assert torch.allclose(model.spoken(first, rows) + turned, tokens, atol=1e-5)
+    even, odd = turned.chunk(2, -1)
+    assert torch.allclose(torch.cat([odd, -even], -1) @ rows.T, second[:, 1::2], atol=1e-5)
 
 
 def test_a_timeline_is_read_once_for_all_texts_about_it(stage, tmp_path):
@@ -61,11 +87,12 @@ def test_a_timeline_is_read_once_for_all_texts_about_it(stage, tmp_path):
     ]
     found, _ = language._loss(net, told, about, [300, 301, 302], 0.0)
     losses: list[list[float]] = [[], []]
-    for spoken, pairs in zip(told @ embed.weight[[300, 301, 302]], about, strict=True):
+    tokens = model.spoken(told, embed.weight[[300, 301, 302]])
+    for spoken, pairs in zip(tokens, about, strict=True):
         for k, (prompt, answer) in enumerate(pairs):
             ids, _, labels = net.texts.prompts_with_answers([prompt], [answer])
             read = torch.cat([spoken[None], embed(ids)], 1)
-            logits = speaker(inputs_embeds=read).logits[0, model.WINDOWS :]
+            logits = speaker(inputs_embeds=read).logits[0, model.TOKENS :]
             each = torch.nn.functional.cross_entropy(logits[:-1], labels[0, 1:], reduction="none")
             losses[k > 0] += each[labels[0, 1:] >= 0].tolist()
     mean = sum(sum(group) / len(group) for group in losses) / 2
@@ -93,23 +120,39 @@ def test_the_stages_make_a_model_folder_and_are_not_run_twice(stage, tmp_path, m
     reader = stage("reader")
     monkeypatch.setattr(pictures, "PART", 4)
     monkeypatch.setattr(reader, "PART", 4)
-    monkeypatch.setattr(reader, "lengths", lambda chance: (16, 4))
+    monkeypatch.setattr(reader, "lengths", lambda chance, banks: (16, 4))
     monkeypatch.setattr(reader, "VIDEOS_A_STEP", {"visual": 2, "both": 2})
     monkeypatch.setattr(main, "VIDEOS", 4)
+    monkeypatch.setattr(main, "train_encoder", partial(main.train_encoder, batch=4))
     monkeypatch.setattr(main, "STEPS", dict.fromkeys(main.STEPS, 2))
-    folder = tmp_path / "made"
-    main.main(folder)
-    learnt = [torch.load(tmp_path / "made.work" / f"{n}.pt") for n in ("language", "fluency")]
+    folder, work = tmp_path / "made", tmp_path / "elsewhere" / "work"
+    main.main(folder, work)
+    learnt = [torch.load(work / f"{name}.pt") for name in ("language", "fluency")]
     assert torch.equal(*(one[main.WORDS] for one in learnt)), "the reader learnt other words"
     model = registry.load(folder)
     assert torch.equal(model.state_dict()[main.WORDS], learnt[1][main.WORDS].half().float())
-    assert model.position_embedding.weight.shape == (32, 96)
-    assert (folder / "model.safetensors").stat().st_size < 12e6
-    before = (tmp_path / "made.work" / "reader.pt").stat().st_mtime_ns
+    assert model.position_embedding.weight.shape == (64, 96)
+    assert (folder / "model.safetensors").stat().st_size < 7e6
+    before = (work / "reader.pt").stat().st_mtime_ns
     folder.rename(tmp_path / "first")
-    main.main(folder)
-    assert (tmp_path / "made.work" / "reader.pt").stat().st_mtime_ns == before
-    main.main(folder)  # has nothing left to do, and refuses nothing
+    main.main(folder, work)
+    assert (work / "reader.pt").stat().st_mtime_ns == before
+    main.main(folder, work)  # has nothing left to do, and refuses nothing
+
+
+@pytest.mark.parametrize("recipe", [None, {"version": 1, "steps": {}, "videos": 3500}])
+def test_a_folder_with_stages_of_another_version_is_refused_by_name(stage, tmp_path, recipe):
+    stages = stage("stages")
+    work = tmp_path / "old.work"
+    work.mkdir()
+    torch.save({}, work / "language.pt")
+    if recipe:
+        (work / "recipe.json").write_text(json.dumps(recipe))
+    with pytest.raises(SystemExit, match=r"old\.work: holds stages of another version"):
+        stages.claim(work, {"version": 2, "steps": {}, "videos": 3500})
+    fresh = tmp_path / "new.work"
+    for _ in range(2):
+        stages.claim(fresh, {"version": 2, "steps": {}, "videos": 3500})
 
 
 def test_a_stage_that_was_stopped_goes_on_as_if_it_had_not_been(stage, tmp_path, monkeypatch):
@@ -153,3 +196,70 @@ def test_every_second_scene_of_glimpses_has_a_colour_without_a_name(stage):
     names = [pictures.COLOURS[int(k)] for k in shown[~nameless, 0]]
     due = torch.tensor([pictures.PAINT[name] for name in names]) / 255
     assert torch.allclose(shown[~nameless, 8:], due.float())
+
+
+def test_muon_steps_as_pytorch_does_in_half_precision(stage):
+    training = stage("training")
+    for shape in ((12, 40), (40, 12)):
+        ours, theirs = (torch.nn.Parameter(torch.ones(shape)) for _ in range(2))
+        options = {"lr": 0.01, "weight_decay": 0.01}
+        steps = [
+            (ours, training.Muon([ours], **options)),
+            (theirs, torch.optim.Muon([theirs], adjust_lr_fn="match_rms_adamw", **options)),
+        ]
+        for seed in range(5):
+            for parameter, optimizer in steps:
+                torch.manual_seed(seed)
+                parameter.grad = torch.randn(shape)
+                optimizer.step()
+        moved = (theirs - 1).norm()
+        assert (ours - theirs).norm() < 0.02 * moved
+
+
+class TestLooks:
+    def test_a_shape_is_where_its_label_says(self, stage):
+        """Whatever the size and the bars of the picture."""
+        looks, pictures = stage("looks"), stage("pictures")
+        chance = random.Random(2)
+        event = Event(0.0, 10.0, "red", "square", "moves left", x=0.4, y=0.6, radius=0.2)
+        for _ in range(20):
+            style = looks._sized(looks._barred(looks.Style(), chance), chance)
+            scene = Scene(chance.randrange(100), 20.0, (event,))
+            with_it, without = (looks.shown(scene, t, style).astype(int) for t in (1.0, 15.0))
+            _, _, _, x, y, wide, high, *_ = pictures.label(scene, 1.0, style)
+            rows, columns = abs(with_it - without).sum(-1).nonzero()
+            strong = abs(with_it - without).sum(-1)[rows, columns] > 200
+            middle = columns[strong].mean() / 64, rows[strong].mean() / 64
+            assert middle == pytest.approx((x, y), abs=0.04), style
+            spread = (columns[strong].std() / 64, rows[strong].std() / 64)
+            assert spread == pytest.approx((wide * 0.46, high * 0.46), rel=0.35), style
+
+    def test_bars_are_black_and_colours_turn_as_asked(self, stage):
+        looks = stage("looks")
+        scene = Scene(3, 20.0, (Event(0.0, 10.0, "red", "square", "spins"),))
+        barred = looks.shown(scene, 15.0, looks.Style(bars=(0.0, 0.2, 0.0, 0.2)))
+        assert barred[:11].max() < 30
+        assert barred[-11:].max() < 30
+        assert barred[16:48].min() > 100
+        plain = looks.shown(scene, 15.0, looks.Style()).astype(float)
+        dim = looks.shown(scene, 15.0, looks.Style(brightness=0.5))
+        assert dim.mean() == pytest.approx(plain.mean() / 2, rel=0.02)
+        grey = looks.shown(scene, 5.0, looks.Style(saturation=0.0)).astype(float)
+        assert grey.std(-1).max() < 12
+        turned = looks.shown(scene, 5.0, looks.Style(hue=120.0))
+        red, green, blue = turned[24:40, 24:40].reshape(-1, 3)[:, :].min(0)
+        assert blue > red or green > red
+
+    def test_styles_are_mostly_plain_or_changed_in_one_way(self, stage):
+        looks = stage("looks")
+        plain = looks.Style()
+        names = ("size", "bars", "background", "brightness", "hue", "saturation", "blur")
+        counts = dict.fromkeys(names, 0)
+        for k in range(500):
+            style = looks.style_of(random.Random(k))
+            changed = [name for name in names if getattr(style, name) != getattr(plain, name)]
+            assert len(changed) <= 2
+            assert len({"brightness", "hue", "saturation"} & set(changed)) <= 1
+            for name in changed:
+                counts[name] += 1
+        assert all(count > 10 for count in counts.values()), counts

@@ -3,9 +3,9 @@
     python examples/make_tiny my-model
     malmm ask examples/shapes.mp4 "what does the red star do?" --model ./my-model --frames 60
 
-What is learnt is kept in my-model.work/, with a log; the same command goes on after a stop, in the
-middle of a stage too. Stages 1 and 2 need no other and run beside 3 to 5; of what they learn, 5
-needs only the words' embeddings, which 2 leaves as they are.
+What is learnt is kept in my-model.work/ (or the folder after --work), with a log; the same command
+goes on after a stop, in the middle of a stage too. Stages 1 and 2 need no other and run beside 3 to
+5; of what they learn, 5 needs only the words' embeddings, which 2 leaves as they are.
 
 1. language: a small LLaMA learns to answer questions from timelines made of words;
 2. fluency: with two more layers in its middle it goes on with full scenes and hard questions;
@@ -18,9 +18,8 @@ needs only the words' embeddings, which 2 leaves as they are.
 `malmm train` goes on from there with whatever is to be learnt besides.
 """
 
-import json
+import argparse
 import multiprocessing
-import sys
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -29,30 +28,30 @@ from encoder import train_encoder
 from model import export, new_model
 from pictures import make_pictures
 from reader import Videos, train_reader
-from stages import logger, speak, stage
+from stages import claim, logger, speak, stage
 
 STEPS = {
-    "language": 1800,
-    "fluency": 4500,
+    "language": 2000,
+    "fluency": 5000,
     "encoder": 6000,
     "reader": 3000,
     "reader both": 1200,
 }
-VIDEOS = 3500
+VIDEOS = 2500
+VERSION = 2  # of what the stages learn; a folder of another one is of no use to these
 SIGHT = ("vision_model", "position_embedding")
 WORDS = "language_model.model.embed_tokens.weight"
 READING = ("qformer", "query_tokens", "position_embedding", "language_projection")
 
 
-def main(target: Path) -> None:
-    """Run the stages that are not done yet, then write the model to target."""
+def main(target: Path, work: Path) -> None:
+    """Run the stages that are not done yet in `work`, then write the model to target."""
     if target.exists():
         print(f"{target} is made")
         return
-    work = target.with_name(f"{target.name}.work")
-    work.mkdir(parents=True, exist_ok=True)
+    claim(work, {"version": VERSION, "steps": STEPS, "videos": VIDEOS})
     log = logger(work)
-    log(json.dumps({"torch": torch.__version__, "steps": STEPS, "videos": VIDEOS}))
+    log(f"torch {torch.__version__}, {STEPS}, {VIDEOS} videos")
     cores = torch.get_num_threads()
     half = max(1, cores // 2)
     speaking = multiprocessing.get_context("spawn").Process(
@@ -88,4 +87,8 @@ def _learnt(path: Path, speaking: BaseProcess) -> dict[str, torch.Tensor]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description="Makes the bundled model from nothing.")
+    parser.add_argument("folder", type=Path, help="where the model goes")
+    parser.add_argument("--work", type=Path, help="folder of the stages; by default FOLDER.work")
+    given = parser.parse_args()
+    main(given.folder, given.work or given.folder.with_name(f"{given.folder.name}.work"))

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from training import Training
 
 from malmm_cli.datasets.synthetic import COLOURS, MOTIONS, SHAPES
+from malmm_cli.models.device import multiplies_bfloat16
 from malmm_cli.models.instructblip.model import InstructBlip
 
 TOLD = ("presence", "colour", "shape", "motion", "row")
@@ -53,7 +54,7 @@ def train_encoder(
         pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
         pixels = pixels * (0.9 + 0.2 * torch.rand(batch, 1, 1, 1))
         mean, std = model.pixel_mean[:, None, None], model.pixel_std[:, None, None]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16()):
             features = encoder(pixel_values=(pixels - mean) / std).last_hidden_state.float()
         place = torch.rand(batch) * (WINDOWS - 1)
         rows = (1 - (place[:, None] - torch.arange(WINDOWS)).abs()).clamp(min=0)

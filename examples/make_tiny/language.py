@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import torch
-from model import WINDOWS, timeline, vocabulary, words_shown
+from model import WINDOWS, spoken, timeline, vocabulary, words_shown
 from torch import Tensor
 from training import Training
 from transformers import DynamicCache
@@ -20,23 +20,31 @@ from malmm_cli.datasets.synthetic import (
 )
 from malmm_cli.datasets.synthetic.scene import SPARE_COLOUR
 from malmm_cli.errors import UsageError
+from malmm_cli.models.device import multiplies_bfloat16
 from malmm_cli.models.instructblip.defaults import ASK, CAPTION
 from malmm_cli.models.instructblip.model import InstructBlip
 
 EASY = ("early", "middle", "late", "absent")
+LATE = (("ordered",), 3), (("compared", "counted"), 3), (("returning", "linked"), 3), (EASY, 6)
+HARD = 0.4  # of the scenes are of the hard world
+SHORTEST = {"plain": 10, "hard": 30}  # seconds
+FULLEST = {"plain": 15, "hard": 10}  # events
 
 
 def random_scene(chance: random.Random, most: int, palette=COLOURS) -> tuple[Scene, Tensor]:
-    """A scene of 10 s to 10 min with up to `most` events, and the seconds it is seen at."""
-    seconds = math.exp(chance.uniform(math.log(10), math.log(600)))
-    frames = intended_frames(seconds)
+    """A scene of up to 10 min with up to `most` events, and the seconds that it is seen at."""
+    world = "hard" if chance.random() < HARD else "plain"
+    seconds = math.exp(chance.uniform(math.log(SHORTEST[world]), math.log(600)))
+    frames = intended_frames(seconds, world)
     if chance.random() < 0.3:
-        frames = chance.randint(16, frames)
+        fewest = 16 if world == "plain" else frames * 3 // 4  # short events are not to be missed
+        frames = chance.randint(min(fewest, frames), frames)
     colours = chance.sample(palette, len(COLOURS))
-    for events in range(chance.randint(1, most), 0, -1):
+    for events in range(chance.randint(1, min(most, FULLEST[world])), 0, -1):
+        number = chance.randrange(2**40)
+        options = {"split": "train", "events": events, "colours": colours, "world": world}
         try:
-            number = chance.randrange(2**40)
-            scene = scenario(number, seconds, split="train", events=events, colours=colours)
+            scene = scenario(number, seconds, **options)
         except UsageError:  # so many do not fit
             continue
         return scene, torch.linspace(0, seconds, frames)
@@ -57,7 +65,7 @@ def hard_texts_of(scene: Scene, chance: random.Random) -> list[tuple[str, str]]:
     asked = questions(scene, 49, seed=chance.randrange(2**30))
     chance.shuffle(asked)
     picked = []
-    for kinds, most in ((("ordered",), 3), (("compared", "counted"), 3), (EASY, 6)):
+    for kinds, most in LATE:
         picked += [one for one in asked if one.kind in kinds][:most]
     return [
         (CAPTION.prompt, caption(scene)),
@@ -80,7 +88,7 @@ def train_language(
     kept: Path | None = None,
     *,
     fluent: bool = False,
-    batch: int = 24,
+    batch: int = 12,
     rate: float = 2e-3,
 ) -> None:
     """Train the language model in place on `batch` scenes a step, eight texts about each.
@@ -104,7 +112,7 @@ def train_language(
             told.append(blurred(perfect, chance, blur))
             texts.append(hard_texts_of(scene, chance) if fluent else texts_of(scene, chance, 7))
         noise = chance.uniform(0.0, 0.2 if fluent else 0.4)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16()):
             loss, right = _loss(model, torch.stack(told), texts, columns, noise)
         training.learn(loss, captions=right[0], answers=right[1])
     speaker.set_attn_implementation("sdpa")
@@ -120,9 +128,9 @@ def _loss(model: InstructBlip, told: Tensor, texts, columns: list[int], noise: f
     speaker = model.language_model
     embed = speaker.get_input_embeddings()
     rows = embed.weight[columns]
-    spoken = told @ rows
-    spoken = spoken + torch.randn_like(spoken) * rows.detach().pow(2).mean().sqrt() * noise
-    known = speaker.model(inputs_embeds=spoken, use_cache=True).past_key_values
+    tokens = spoken(told, rows)
+    tokens = tokens + torch.randn_like(tokens) * rows.detach().pow(2).mean().sqrt() * noise
+    known = speaker.model(inputs_embeds=tokens, use_cache=True).past_key_values
     captions = [(k, *pairs[0]) for k, pairs in enumerate(texts)]
     answers = [(k, *pair) for k, pairs in enumerate(texts) for pair in pairs[1:]]
     losses, right = [], []

@@ -1,8 +1,8 @@
 """The small model's sizes, and what its parts are trained to say to each other.
 
 The Q-Former's tokens are a timeline: as many windows of time as the position table has rows, each
-told as the sum of its words' embeddings. The language model learns to read timelines made of words;
-the Q-Former, later, to write them from what it sees.
+told as the sum of its words' embeddings, two windows to a token. The language model learns to read
+timelines made of words; the Q-Former, later, to write them from what it sees.
 """
 
 import shutil
@@ -19,7 +19,9 @@ from malmm_cli.models import registry
 from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.models.instructblip.random_init import write
 
-WINDOWS = 32  # query tokens, and rows of the position table
+TOKENS = 32  # query tokens
+WINDOWS = 2 * TOKENS  # of time, and rows of the position table
+QUIET = 0.2  # what a frame without a shape weighs among others: short events are to be heard
 IDLE = "nothing"
 
 
@@ -60,7 +62,7 @@ def new_model(folder: Path, layers: int = 6) -> InstructBlip:
             "eos_token_id": 2,
             "pad_token_id": 2,
         },
-        num_query_tokens=WINDOWS,
+        num_query_tokens=TOKENS,
     )
     write(folder, config, words(), positions=WINDOWS, dtype=torch.float32)
     return registry.load(folder)
@@ -124,12 +126,23 @@ def words_shown(scene: Scene, seconds: Tensor, number: dict[str, int]) -> Tensor
 
 
 def timeline(frames: Tensor, number: dict[str, int]) -> Tensor:
-    """What a perfect reader of frames (T, words) tells: (WINDOWS, words), means of shares."""
-    share = spread(len(frames)).T
-    total = share.sum(1, keepdim=True)
+    """What a perfect reader of frames (T, words) tells: (WINDOWS, words), weighted means."""
     idle = torch.zeros(len(number))
     idle[number[IDLE]] = 1.0
+    weight = torch.where(frames[:, number[IDLE]] > 0, QUIET, 1.0)
+    share = spread(len(frames)).T * weight
+    total = share.sum(1, keepdim=True)
     return torch.where(total > 0, share @ frames / total.clamp(min=1e-6), idle)
+
+
+def spoken(timelines: Tensor, rows: Tensor) -> Tensor:
+    """Timelines (B, WINDOWS, words) as tokens (B, TOKENS, C); rows (words, C) are embeddings.
+
+    A token is the sum of two windows, the second turned by a right angle in each of C/2 planes.
+    """
+    first, second = (timelines @ rows).unflatten(1, (TOKENS, 2)).unbind(2)
+    even, odd = second.chunk(2, dim=-1)
+    return first + torch.cat([-odd, even], dim=-1)
 
 
 ORIGIN = """\

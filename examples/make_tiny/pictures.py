@@ -1,18 +1,16 @@
 """The world as arrays: scenes, and their frames as the model is given them."""
 
-import io
 import math
 import random
 from pathlib import Path
 
 import numpy as np
 from language import random_scene
-from PIL import Image
+from looks import Style, placed, shown, style_of
 
-from malmm_cli.datasets.synthetic import COLOURS, MOTIONS, SHAPES, Scene, picture
+from malmm_cli.datasets.synthetic import COLOURS, MOTIONS, SHAPES, Scene
 from malmm_cli.datasets.synthetic.drawing import PAINT, look
 
-SIDE = 64
 PART = 100  # videos in one file
 NAMELESS = len(COLOURS)
 FOREIGN = 60  # steps of 256, in a straight line
@@ -45,8 +43,8 @@ def scene_of(number: int, most: int = 14):
 def draw(number: int) -> np.ndarray:
     """Frames (T, SIDE, SIDE, 3) uint8 of a video."""
     scene, seconds = scene_of(number)
-    times = (seconds * (1 - 1e-6)).tolist()
-    return np.stack([shrunk(picture(scene, t), quality=70 + number % 26) for t in times])
+    style = style_of(random.Random(f"style {number}"))
+    return np.stack([shown(scene, t, style) for t in (seconds * (1 - 1e-6)).tolist()])
 
 
 def glimpses(chance: random.Random, busy: int, idle: int) -> tuple[np.ndarray, np.ndarray]:
@@ -60,15 +58,15 @@ def glimpses(chance: random.Random, busy: int, idle: int) -> tuple[np.ndarray, n
     wanted = {True: busy, False: idle}
     while any(wanted.values()):
         scene, _ = random_scene(chance, 14)
+        style = style_of(chance)
         paint = PAINT if chance.random() < 0.5 else dict.fromkeys(PAINT, _nameless(chance))
         event = chance.choice(scene.events)
         times = [chance.uniform(event.start, event.end) for _ in range(3)]
         for second in (*times, chance.uniform(0, scene.seconds)):
-            known = label(scene, second, paint)
+            known = label(scene, second, style, paint)
             if wanted[known[0] >= 0]:
                 wanted[known[0] >= 0] -= 1
-                shown = picture(scene, second, paint=paint)
-                frames.append(shrunk(shown, quality=chance.randint(70, 95)))
+                frames.append(shown(scene, second, style, paint))
                 labels.append(known)
     return np.stack(frames), np.array(labels, np.float32)
 
@@ -81,27 +79,20 @@ def _nameless(chance: random.Random) -> tuple[int, int, int]:
             return red, green, blue
 
 
-def shrunk(pixels: np.ndarray, quality: int) -> np.ndarray:
-    """A picture as a video would give it: a little worse for its compression, and of SIDE."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-
-
-def label(scene: Scene, second: float, paint=PAINT) -> tuple[float, ...]:
+def label(scene: Scene, second: float, style: Style, paint=PAINT) -> tuple[float, ...]:
     """Colour, shape and motion by number (-1 for none); middle and radii as shares; opacity; RGB.
 
     NAMELESS is the number of a colour that is painted otherwise than PAINT has it.
     """
     for event in scene.events:
         if event.start <= second < event.end:
-            shown = look(event, (second - event.start) / (event.end - event.start))
+            there = look(event, (second - event.start) / (event.end - event.start))
             rgb = paint[event.colour]
             names = (
                 COLOURS.index(event.colour) if rgb == PAINT[event.colour] else NAMELESS,
                 SHAPES.index(event.shape),
                 MOTIONS.index(event.motion),
             )
-            place = (shown.x, shown.y, shown.radius * 0.75, shown.radius, shown.opacity)
-            return (*names, *place, *(value / 255 for value in rgb))
+            place = placed(style, there.x, there.y, there.radius, there.radius)
+            return (*names, *place, there.opacity, *(value / 255 for value in rgb))
     return (-1, -1, -1, *[0.0] * 8)

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from language import texts_of
-from model import WINDOWS, timeline, vocabulary, words_shown
+from looks import Style
+from model import TOKENS, WINDOWS, spoken, timeline, vocabulary, words_shown
 from pictures import PART, label, scene_of
 from torch import Tensor
 from training import Training, keep
 
 from malmm_cli.models.instructblip.model import InstructBlip
 
-VIDEOS_A_STEP = {"visual": 32, "both": 8}
+VIDEOS_A_STEP = {"visual": 32, "both": 8}  # of 60 frames or fewer; of more, fewer
 
 
 class Videos:
@@ -80,43 +81,53 @@ class Videos:
 
 @torch.no_grad()
 def point(model: InstructBlip, videos: Videos, chance: random.Random) -> None:
-    """Let every query begin by looking for shapes in its own window of time.
+    """Let every query begin by looking for shapes in its own windows of time.
 
     What in a feature tells its place in the position table, and whether there is a shape, is found
-    by least squares; the keys of every head keep that, and the queries ask for it.
+    by least squares; the keys of every head keep that, and the queries ask for it. The even heads
+    look for the first window of a token, the odd ones for the second.
     """
-    table = model.position_embedding.weight
-    features, shown, rows = [], [], []
-    for _ in range(40):
-        scenes, seconds, some = videos.some(chance, 4, 32)
-        busy = torch.stack([_busy(s, t) for s, t in zip(scenes, seconds, strict=True)])
-        features.append((some + table[:, None]).flatten(0, 2))
-        shown.append(busy.flatten(0, 2))
-        rows.append(torch.arange(WINDOWS).repeat(4)[:, None].expand(-1, some.shape[2]).flatten())
-    x = torch.cat(features)
-    x = torch.cat([x, torch.ones(len(x), 1)], 1)
-    due = torch.cat([8 * torch.eye(WINDOWS)[torch.cat(rows)], 4 * torch.cat(shown)[:, None]], 1)
-    found = torch.linalg.lstsq(x, due).solution[:-1].T  # (WINDOWS + 1, C)
-    prompts = [chance.choice(texts_of(scene, chance, 3))[0] for scene in scenes]
+    found, prompts = _telling(model, videos, chance)
     ids, _ = model.texts.instructions(prompts)
     for layer in model.qformer.encoder:
         if layer.crossattention is None:
             continue
         cross = layer.crossattention.attention
         size = cross.query.out_features // cross.heads
-        u, scale, v = torch.linalg.svd(found[:-1], full_matrices=False)
-        keep = size - 1
-        keys = torch.cat([v[:keep], found[-1:]])
-        asked = torch.cat([u[:, :keep] * scale[:keep], torch.ones(WINDOWS, 1)], 1) * size**0.5
+        keys, asked = [], []
+        for head in range(cross.heads):
+            u, scale, v = torch.linalg.svd(found[head % 2 : WINDOWS : 2], full_matrices=False)
+            keep = size - 1
+            keys += [v[:keep], found[-1:]]
+            asked += [u[:, :keep] * scale[:keep], torch.ones(TOKENS, 1)]
         hidden = model.qformer.embeddings(model.query_tokens, ids)
         attention = model.qformer.encoder.layer[0].attention
-        hidden = attention(hidden, *attention.attention.project(hidden), None)[:, :WINDOWS]
+        hidden = attention(hidden, *attention.attention.project(hidden), None)[:, :TOKENS]
         seen = torch.cat([hidden, torch.ones(*hidden.shape[:2], 1)], 2).flatten(0, 1)
-        solved = torch.linalg.lstsq(seen, asked.repeat(len(ids), 1), driver="gelsd").solution
-        cross.key.weight.copy_(keys.repeat(cross.heads, 1))
+        due = torch.cat(asked, 1).repeat(len(ids), 1) * size**0.5
+        solved = torch.linalg.lstsq(seen, due, driver="gelsd").solution
+        cross.key.weight.copy_(torch.cat(keys))
         cross.key.bias.zero_()
-        cross.query.weight.copy_(solved[:-1].T.repeat(cross.heads, 1))
-        cross.query.bias.copy_(solved[-1].repeat(cross.heads))
+        cross.query.weight.copy_(solved[:-1].T)
+        cross.query.bias.copy_(solved[-1])
+
+
+def _telling(model: InstructBlip, videos: Videos, chance: random.Random):
+    """What tells each window, and where shapes are, (WINDOWS + 1, C); and some prompts."""
+    table, count = model.position_embedding.weight, 16  # every video has so many frames
+    width = table.shape[1] + 1
+    square, mixed = torch.zeros(width, width), torch.zeros(width, WINDOWS + 1)
+    for _ in range(320):
+        scenes, seconds, some = videos.some(chance, 4, count)
+        busy = torch.stack([_busy(s, t) for s, t in zip(scenes, seconds, strict=True)])
+        rows = torch.tensor(chance.sample(range(WINDOWS), count))
+        features = (some + table[rows, None]).flatten(0, 2)
+        x = torch.cat([features, torch.ones(len(features), 1)], 1)
+        told = torch.eye(WINDOWS)[rows].repeat(4, 1).repeat_interleave(some.shape[2], 0)
+        due = torch.cat([8 * told, 4 * busy.view(-1, 1)], 1)
+        square, mixed = square + x.T @ x, mixed + x.T @ due
+    found = torch.linalg.lstsq(square, mixed, driver="gelsd").solution[:-1].T
+    return found, [chance.choice(texts_of(scene, chance, 3))[0] for scene in scenes]
 
 
 def _busy(scene, seconds: Tensor) -> Tensor:
@@ -124,17 +135,19 @@ def _busy(scene, seconds: Tensor) -> Tensor:
     grid = (torch.arange(8) + 0.5) / 8
     shown = torch.zeros(len(seconds), 65)
     for k, second in enumerate(seconds.tolist()):
-        colour, _, _, x, y, wide, high, *_ = label(scene, second)
+        colour, _, _, x, y, wide, high, *_ = label(scene, second, Style())
         if colour >= 0:
             near = ((grid[None] - x) / wide) ** 2 + ((grid[:, None] - y) / high) ** 2
             shown[k, 1:] = (near < 1).float().flatten()
     return shown
 
 
-def lengths(chance: random.Random) -> tuple[int, int]:
+def lengths(chance: random.Random, banks: str) -> tuple[int, int]:
     """How many frames to look at, and how many slots to remember them in."""
     frames = chance.choice((100, 60, 60, 60, chance.randint(16, 60)))
-    return frames, 20 if frames > 60 or chance.random() < 0.2 else 10
+    if banks == "visual" and chance.random() < 0.3:
+        frames = chance.randint(100, 600)
+    return frames, 20 if frames > 60 or chance.random() < 0.3 else 10
 
 
 def train_reader(
@@ -166,9 +179,10 @@ def train_reader(
     training = Training(name, parameters.items(), steps, rate, log=log, kept=kept)
     asked = [prompt for scene, _ in videos.scenes for prompt, _ in texts_of(scene, chance, 3)]
     for _, chance in training:
-        frames, slots = lengths(chance)
-        features, shown = videos.spliced(chance, VIDEOS_A_STEP[banks], frames, column)
-        due = torch.stack([timeline(one, column) for one in shown]) @ rows
+        frames, slots = lengths(chance, banks)
+        count = max(4, VIDEOS_A_STEP[banks] * 60 // max(frames, 60))
+        features, shown = videos.spliced(chance, count, frames, column)
+        due = spoken(torch.stack([timeline(one, column) for one in shown]), rows)
         prompts = [chance.choice(asked) for _ in shown]
         ids, mask = model.texts.instructions(prompts)
         tokens = model.remember_for_training(

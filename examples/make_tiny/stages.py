@@ -1,7 +1,9 @@
 """Stages that are done once, and those of the language model, which need no other part."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from language import train_language
@@ -11,6 +13,22 @@ from training import keep
 from malmm_cli.models.instructblip.model import InstructBlip
 
 LANGUAGE = ("language_model",)
+
+
+def claim(work: Path, recipe: dict[str, Any]) -> None:
+    """Make the folder of the stages; one with stages of another recipe is refused."""
+    path = work / "recipe.json"
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+    else:
+        found = "unknown" if list(work.glob("*.pt")) else recipe
+    if found != recipe:
+        raise SystemExit(
+            f"{work}: holds stages of another version ({found}, not {recipe}); "
+            "remove it or give another folder: --work FOLDER"
+        )
+    work.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(recipe), encoding="utf-8")
 
 
 def logger(work: Path) -> Callable[[str], None]:

@@ -12,6 +12,41 @@ from torch import Tensor
 KEPT_EVERY = 50  # steps
 
 
+class Muon(torch.optim.Optimizer):
+    """Steps along the momentum of a matrix, with all its singular values made about equal.
+
+    As torch.optim.Muon with Nesterov momentum, weight decay and `match_rms_adamw`, but in float32:
+    torch's own works in bfloat16, which is 50 times slower on CPUs without instructions for it.
+    """
+
+    def __init__(self, matrices: Iterable[Tensor], lr: float, weight_decay: float = 0.01) -> None:
+        super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": 0.95})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Change every matrix that has a gradient."""
+        for group in self.param_groups:
+            rate, momentum = group["lr"], group["momentum"]
+            for matrix in group["params"]:
+                if matrix.grad is None:
+                    continue
+                kept = self.state[matrix].setdefault("momentum", torch.zeros_like(matrix))
+                kept.lerp_(matrix.grad, 1 - momentum)
+                change = _levelled(matrix.grad.lerp(kept, momentum))
+                matrix.mul_(1 - rate * group["weight_decay"])
+                matrix.add_(change, alpha=-0.2 * max(matrix.shape) ** 0.5 * rate)
+
+
+def _levelled(matrix: Tensor) -> Tensor:
+    """A matrix with its singular values moved to about 1, by five steps of Newton and Schulz."""
+    x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+
+
 class Training:
     """Steps that change parameters: Muon for matrices, AdamW for the rest.
 
@@ -41,7 +76,7 @@ class Training:
         matrices = [value for key, value in self.parameters.items() if key not in tables]
         rest = [self.parameters[key] for key in tables]
         self.optimizers = [
-            torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+            Muon(matrices, rate),
             torch.optim.AdamW(rest, rate, (0.9, 0.98), weight_decay=0.01),
         ]
         self.done, self.begun = 0, time.time()

@@ -56,7 +56,7 @@ def pick_dtype(
     if name == "auto":
         tight = parameters is not None and free is not None and 4 * parameters > free
         if device.type == "cpu":
-            pays = (parameters or 0) >= _MANY and _multiplies_bfloat16()
+            pays = (parameters or 0) >= _MANY and multiplies_bfloat16()
             return torch.bfloat16 if tight or pays else torch.float32
         bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if bfloat16 else torch.float16
@@ -65,7 +65,7 @@ def pick_dtype(
     return _DTYPES[name]
 
 
-def _multiplies_bfloat16() -> bool:
+def multiplies_bfloat16() -> bool:
     """Whether this CPU has instructions for it; older versions of PyTorch do not tell."""
     known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(known.get("amx_bf16") or known.get("avx512_bf16"))

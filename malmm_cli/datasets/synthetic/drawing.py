@@ -6,7 +6,7 @@ import colorsys
 import math
 import random
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,11 +16,12 @@ from PIL import Image, ImageDraw
 
 from malmm_cli.datasets.synthetic.scene import Distractor, Event, Scene
 
-__all__ = ["PAINT", "SIZE", "Look", "look", "picture", "render"]
+__all__ = ["PAINT", "SIZE", "Background", "Look", "look", "pale", "picture", "render"]
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 Points = list[tuple[float, float]]
 Paint = tuple[int, int, int]
+Background = Callable[[int, tuple[int, int]], Image.Image]
 
 SIZE = (160, 120)  # width and height
 
@@ -105,12 +106,13 @@ def picture(
     size: tuple[int, int] = SIZE,
     *,
     paint: Mapping[str, Paint] = PAINT,
+    background: Background | None = None,
 ) -> Picture:
     """What the scene shows at a second, (H, W, 3) uint8; `size` is (width, height).
 
-    `paint` gives the names of colours their RGB.
+    `paint` gives the names of colours their RGB; `background` draws one of a seed and a size.
     """
-    image = _backdrop(scene, second, size)
+    image = _backdrop(scene, second, size, background or pale)
     for disc in scene.distractors:
         if disc.start <= second < disc.end:
             _pass(image, disc, (second - disc.start) / (disc.end - disc.start))
@@ -160,13 +162,15 @@ def look(event: Event, done: float) -> Look:
     raise ValueError(f"nothing {event.motion}")
 
 
-def _backdrop(scene: Scene, second: float, size: tuple[int, int]) -> Image.Image:
+def _backdrop(
+    scene: Scene, second: float, size: tuple[int, int], background: Background
+) -> Image.Image:
     """The background at a second; it is the caller's to draw on."""
     cut = bisect_right(scene.cuts, second) - 1
     if not scene.drift:
-        return _background(scene.backgrounds[cut], size).copy()
+        return background(scene.backgrounds[cut], size).copy()
     first, before, after = (
-        _background(scene.backgrounds[k], size)
+        background(scene.backgrounds[k], size)
         for k in (0, cut, min(cut + 1, len(scene.backgrounds) - 1))
     )
     begin, end = scene.cuts[cut], [*scene.cuts, scene.seconds][cut + 1]
@@ -228,7 +232,7 @@ def _paste(image: Image.Image, shape: str, shown: Look, paint: Paint, visible: f
 
 
 @lru_cache(maxsize=8)
-def _background(seed: int, size: tuple[int, int]) -> Image.Image:
+def pale(seed: int, size: tuple[int, int]) -> Image.Image:
     """Two pale colours that fade into each other, and a few large soft spots."""
     chance = random.Random(seed)
     width, height = size
