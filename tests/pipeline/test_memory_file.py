@@ -60,7 +60,7 @@ def test_slots_are_means_of_frames(model, kept):
     torch.testing.assert_close(kept.seconds[..., 0], seconds[begin.long()], atol=0.06, rtol=0)
 
 
-@pytest.mark.parametrize("policy", ["mbc", "fifo"])
+@pytest.mark.parametrize("policy", ["mbc", "fifo", "random", "uniform"])
 @pytest.mark.parametrize("positions", [0, 7])
 def test_the_visual_bank_alone_is_exact(model, write_model, policy, positions):
     """But for half precision: with slots that were not rounded, tokens are the same."""

@@ -150,7 +150,7 @@ def test_riders_too_large_for_half_precision_are_not_kept(clip, cached, monkeypa
     assert not cached.cache.entries()
 
 
-@pytest.mark.parametrize("policy", ["mbc", "fifo"])
+@pytest.mark.parametrize("policy", ["mbc", "fifo", "random", "uniform"])
 def test_a_memory_file_gives_the_same_context(clip, tmp_path, policy):
     model, settings = toy_model(), changed(SETTINGS, policy=policy)
     _, due = watch_whole(clip, PROMPTS, model, settings)
