@@ -290,7 +290,7 @@ def two_slots_become_the_mean_that_was_asked_for(model: Model) -> None:
             before = memory.slots() if index else None
             model.observe(memory, features.some(slice(index, index + 1)))
             after = memory.slots()
-            if before is None or len(after.rows) > len(before.rows):
+            if before is None or len(after.rows) != len(before.rows):
                 continue
             left = (after.counts != before.counts).int().argmax(0).clamp(max=len(after.rows) - 2)
             patch = torch.arange(len(left))
@@ -336,6 +336,7 @@ def uniform_slots_begin_at_evenly_spaced_features(model: Model) -> None:
             begins = [round(k * (FEATURES - 1) / LENGTH) for k in range(LENGTH + 1)]
             seconds = observed(model, features, PROMPTS[:1], how).slots().seconds[..., 0]
             due = features.seconds[begins, 0]
+            assert len(seconds) == len(due), how
             assert torch.equal(seconds, due[:, None].expand_as(seconds)), how
 
 
