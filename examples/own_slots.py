@@ -52,6 +52,7 @@ RULES = {
     "whole frames": [Rule(merge="frame")],
     "plain mean": [Rule(mean="plain")],
     "random": [Rule("random", seed=seed) for seed in range(3)],
+    "random frames": [Rule("random", merge="frame", seed=seed) for seed in range(3)],
     "even": [Rule("uniform")],
     "newest": [Rule("fifo")],
 }

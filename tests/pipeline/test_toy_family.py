@@ -157,7 +157,7 @@ def test_a_memory_file_gives_the_same_context(clip, tmp_path, policy):
     memory_file.remember(clip, model, settings).write(tmp_path / "a.malmm")
     kept = memory_file.read_memory_file(tmp_path / "a.malmm", model)
     assert (kept.frames, kept.slots.shape[0]) == (11, 4)
-    assert int(kept.counts[:, 0].sum()) == (6 if policy == "mbc" else 4)
+    assert int(kept.counts[:, 0].sum()) == (4 if policy == "fifo" else 6)
     _, found = memory_file.recall(kept, PROMPTS, model, settings)
     torch.testing.assert_close(found.tokens, due.tokens, atol=2e-3, rtol=0)
     torch.testing.assert_close(found.extras["deep"], due.extras["deep"], atol=2e-3, rtol=0)
