@@ -106,7 +106,7 @@ def test_random_positions_and_seeds_do_not_follow_each_other():
 
 
 @pytest.mark.parametrize("form", [MemoryBank, PlainBank])
-@pytest.mark.parametrize(("total", "length"), [(5, 3), (12, 4), (60, 10), (61, 20), (9, 1)])
+@pytest.mark.parametrize(("total", "length"), [(5, 3), (6, 2), (12, 4), (60, 10), (61, 20), (9, 1)])
 def test_uniform_ends_with_evenly_spaced_frames(total, length, form):
     """The last frame is read beside the bank, so that M + 1 are seen of the video."""
     frames = torch.randn(1, total, 2, 3)
