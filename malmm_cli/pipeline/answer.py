@@ -159,6 +159,7 @@ def _result(
         memory=memory.length,
         policy=memory.policy,
         banks=memory.banks,
+        **memory.compression,
         frames=seen.frames,
         first=seen.first,
         last=seen.last,

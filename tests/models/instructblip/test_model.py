@@ -91,6 +91,14 @@ def test_two_videos_at_once_do_not_meet(net, features):
     assert torch.equal(b, due[1])
 
 
+def test_padding_of_prompts_has_no_say_where_whole_frames_are_merged(net):
+    torch.manual_seed(2)
+    how = {"banks": "query", "merge": "frame"}
+    for frames in torch.randn(8, 1, 9, 65, 96):
+        together = watch(net, frames, PROMPTS, **how)
+        close(together, torch.cat([watch(net, frames, [prompt], **how) for prompt in PROMPTS]))
+
+
 def test_a_copy_goes_its_own_way(net, features):
     _, memory = remember(net, features[:, :6], start(net, PROMPTS[:1], length=3))
     kept = memory.copy()
