@@ -1,4 +1,4 @@
-"""The command `malmm bench`."""
+"""Commands that measure whole videos: stage by stage, and everything as a page."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from malmm_cli.cli.bench.common import PANEL, Videos, note_machine
 from malmm_cli.cli.console import emit, note
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
-from malmm_cli.files.escapes import on_one_line
 from malmm_cli.formats import check_writable
 from malmm_cli.text.words import known_names
 
 if TYPE_CHECKING:
     from malmm_cli.bench import Run
 
+__all__ = ["everything", "video"]
+
 _OPTIONS = ("model", "frames", "fps", "memory", "device", "dtype", "json")
 _FORMS = ("encoder-step", "decode", "malmm", "bound", "naive", "transformers")
-_PANEL = "Benchmark"
-_Videos = Annotated[list[str], typer.Argument(metavar="VIDEO", show_default=False)]
 _Questions = Annotated[
     list[int] | None,
     typer.Option(
         "--questions",
         metavar="N",
         min=2,
-        rich_help_panel=_PANEL,
+        rich_help_panel=PANEL,
         help="Number of questions to measure; repeatable.",
     ),
 ]
@@ -41,168 +41,21 @@ _Compare = Annotated[
     typer.Option(
         metavar="N",
         min=0,
-        rich_help_panel=_PANEL,
+        rich_help_panel=PANEL,
         help="Maximum number of frames for naive and transformers.",
     ),
 ]
 
-app = typer.Typer(help="Benchmark this machine.", rich_markup_mode=None)
 
-
-@app.callback()
-def bench() -> None:
-    """Benchmark this machine."""
-
-
-@app.command()
-def step(
-    memory: Annotated[
-        list[int], typer.Option(metavar="M", min=1, help="Length of the memory bank; repeatable.")
-    ] = [10, 20, 40, 100],  # noqa: B006
-    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Number of CPU threads.")] = 2,
-    repeats: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Steps to time for each row.")
-    ] = 9,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Time a Q-Former step on the CPU.
-
-    The model has true sizes, in float32, and its bank is full.
-
-    Rows: `none` is transformers' Q-Former without a memory, `slots` is malmm's, and `naive`
-    projects the whole bank again at every frame. Ratios are relative to `none`. Keep the machine
-    idle.
-    """
-    from malmm_cli import bench as benches
-    from malmm_cli.bench import tables
-
-    rows, table = [], tables.step_table()
-    for row in benches.step(memory, threads=threads, repeats=repeats):
-        rows.append(row)
-        if not json:
-            emit(table.row(row))
-    machine = {**benches.machine(), "threads": threads}
-    if json:
-        emit(json_format.dumps({"rows": rows, "machine": machine}, indent=2) + "\n")
-    else:
-        note(", ".join(f"{name} {value}" for name, value in machine.items()))
-
-
-@app.command()
-def model(
-    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
-    frames: Annotated[int, typer.Option(metavar="N", min=1, help="Number of frames.")] = 100,
-    text_layers: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            rich_help_panel="Model",
-            help="Number of language model layers.  [default: all]",
-        ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda[:i]|mps", help="Device to run on.")
-    ] = "auto",
-    dtype: Annotated[
-        str, typer.Option(metavar="auto|float32|bfloat16|float16", help="Compute dtype.")
-    ] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Run a full-size model with random weights.
-
-    Builds it with the configuration of a published model, saves, loads and runs it.
-
-    FOLDER keeps the weights (several GB) for the next run. Nothing is downloaded. Use few
-    --text-layers to free memory for many questions; the other parts keep their size.
-
-    \b
-    malmm bench model vicuna-7b random-7b/
-    """
-    from malmm_cli import bench as benches
-    from malmm_cli.bench import tables
-    from malmm_cli.hub import KNOWN
-
-    published = [known.name for known in KNOWN.values() if known.repository]
-    if name not in published:
-        raise UsageError(f"unknown model {name!r}", hint=known_names(name, published))
-    row = benches.model(
-        name, folder, frames=frames, device=device, dtype=dtype, text_layers=text_layers
-    )
-    machine = benches.machine()
-    if json:
-        emit(json_format.dumps({"model": name, **row, "machine": machine}, indent=2) + "\n")
-        return
-    stages = tables.model_table().row({**row, **row["seconds"]})
-    emit(
-        f"{name}, {row['parameters']:,} parameters, {row['dtype']} on {row['device']}\n"
-        f"{stages}"
-        f"peak memory {row['peak_mib']} MiB, on the device {row['peak_device_mib']} MiB\n"
-    )
-    note(", ".join(f"{key} {value}" for key, value in machine.items()))
-
-
-@app.command()
-def drift(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Measure rounding errors in a memory bank.
-
-    Merges for up to 10,000 steps and shows the relative errors of entries and of their projections
-    against exact means; `once` is the error of a single projection in the same dtype.
-    """
-    from malmm_cli import bench as benches
-    from malmm_cli.bench import tables
-
-    rows, table = [], tables.drift_table()
-    for row in benches.drift():
-        rows.append(row)
-        if not json:
-            emit(table.row(row))
-    if json:
-        emit(json_format.dumps(rows, indent=2) + "\n")
-
-
-@app.command()
-@with_options("ask", only=("frames", "fps", "json"))
-def decode(videos: _Videos, *, options: RunOptions) -> None:
-    """Compare the decoders with decord.
-
-    All read the same frames, at 224 × 224.
-
-    `cpu` is the CPU time of all cores, `ratio` that time over decord's, and `differs` the mean
-    difference from PyAV's frames in levels of 255. Keep the machine idle.
-
-    \b
-    malmm bench decode lecture.mp4 --fps 1
-    """
-    from malmm_cli import bench as benches
-    from malmm_cli.bench import tables
-
-    rows, settings, table = [], options.settings("ask"), tables.decoding_table()
-    for path in videos:
-        for row in benches.decoding(path, settings):
-            rows.append(row)
-            if "skipped" in row:
-                note(f"{path}: {row['reader']} not measured: {row['skipped']}")
-            elif not options.json:
-                emit(table.row(row, on_one_line(path)))
-    machine = benches.machine()
-    if options.json:
-        emit(json_format.dumps({"rows": rows, "machine": machine}, indent=2) + "\n")
-    else:
-        note(", ".join(f"{name} {value}" for name, value in machine.items()))
-
-
-@app.command()
 @with_options("ask", only=_OPTIONS)
 def video(
-    videos: _Videos,
+    videos: Videos,
     *,
     form: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FORM",
-            rich_help_panel=_PANEL,
+            rich_help_panel=PANEL,
             help="Form to measure, see above; repeatable.  [default: all]",
         ),
     ] = None,
@@ -252,13 +105,12 @@ def video(
     table = tables.questions_table()
     for row in asked:
         emit(table.row(row))
-    note(", ".join(f"{name} {value}" for name, value in machine.items()))
+    note_machine(machine)
 
 
-@app.command("all")
 @with_options("ask", only=(*_OPTIONS, "overwrite", "no_progress"))
 def everything(
-    videos: _Videos,
+    videos: Videos,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE.md", help="File for the page.")
     ],
@@ -266,7 +118,7 @@ def everything(
     questions: _Questions = None,
     steps: Annotated[
         list[int] | None,
-        typer.Option(metavar="M", min=1, rich_help_panel=_PANEL, help="Bank length; repeatable."),
+        typer.Option(metavar="M", min=1, rich_help_panel=PANEL, help="Bank length; repeatable."),
     ] = None,
     compare: _Compare = 120,
     options: RunOptions,
