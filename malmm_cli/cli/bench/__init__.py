@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from malmm_cli.cli.bench import parts, videos
+from malmm_cli.cli.bench import growth, parts, videos
 
 __all__ = ["app"]
 
@@ -16,6 +16,6 @@ def bench() -> None:
     """Benchmark this machine."""
 
 
-for command in (parts.step, parts.model, parts.drift, parts.decode, videos.video):
+for command in (parts.step, parts.model, parts.drift, parts.decode, videos.video, growth.growth):
     app.command()(command)
 app.command("all")(videos.everything)

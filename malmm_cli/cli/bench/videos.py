@@ -5,13 +5,13 @@ from __future__ import annotations
 import json as json_format
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from malmm_cli.cli.bench.common import PANEL, Videos, note_machine
+from malmm_cli.cli.bench.common import PANEL, Videos, check_growth, check_loadable, note_machine
 from malmm_cli.cli.console import emit, note
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.terminal import Terminal
@@ -123,61 +123,73 @@ def everything(
     compare: _Compare = 120,
     options: RunOptions,
 ) -> None:
-    """Run all benchmarks, and write a page with tables and a plot.
+    """Run all benchmarks, and write a page with tables and plots.
 
-    The plot is saved beside the page as FILE.png. Keep the machine idle.
+    The plots are saved beside the page as FILE.png and FILE-growth.png. Keep the machine idle.
 
     \b
     malmm bench all 1min.mp4 10h.mp4 --model tiny --fps 1 -o benchmarks.md
     """
-    for path in (output, output.with_suffix(".png")):
+    pictures = [output.with_suffix(".png"), output.with_name(f"{output.stem}-growth.png")]
+    for path in (output, *pictures):
         check_writable(path, overwrite=options.overwrite, inputs=videos)
+    check_growth(options)
     from malmm_cli import bench as benches
     from malmm_cli.bench import page
-    from malmm_cli.bench.drift import DTYPES, MARKS
     from malmm_cli.evaluate.plots import require_matplotlib
 
     require_matplotlib()
     runs = _runs(options, videos, compare)
-    lengths, numbers = steps or [20, 40, 100], questions or [10, 100]
-    measured = {
-        "steps": benches.step(lengths),
-        "drift": benches.drift(),
-        "videos": benches.videos(runs, _FORMS),
-        "questions": benches.questions(runs[0], numbers),
-    }
-    total = 1 + 2 * len(lengths) + len(DTYPES) * len(MARKS)
-    total += len(runs) * len(_FORMS) + 1 + 2 * len(numbers)
+    parts = _parts(runs, steps or [20, 40, 100], questions or [10, 100])
     results: dict[str, Any] = {
         "command": shlex.join(["malmm", *sys.argv[1:]]),
         "machine": benches.machine(),
-        **{name: [] for name in measured},
+        **{name: [] for name in parts},
     }
-    events, done = Terminal.of(options), 0
+    total, done = sum(number for number, _ in parts.values()), 0
+    events = Terminal.of(options)
     try:
         with events.stage("measuring", "rows"):
-            for name, rows in measured.items():
+            for name, (number, rows) in parts.items():
                 for row in rows:
                     results[name].append(row)
                     done += 1
                     events.progress("measuring", done, total, "rows")
+                total += len(results[name]) - number
     finally:  # what was measured before something failed took long, too
         if done:
-            page.write(results, output, missing=total - done)
+            page.write(results, output, pictures, missing=total - done)
     if options.json:
         emit(json_format.dumps(results, indent=2) + "\n")
 
 
+def _parts(
+    runs: Sequence[Run], lengths: Sequence[int], numbers: Sequence[int]
+) -> dict[str, tuple[int, Iterator[dict[str, Any]]]]:
+    """The rows of each part of the page, and how many they are at most."""
+    from malmm_cli import bench as benches
+    from malmm_cli.bench.drift import DTYPES, MARKS
+    from malmm_cli.bench.growth import FRAMES
+
+    run = runs[0]
+    growing = benches.growth(run.model, memory=run.memory, device=run.device, dtype=run.dtype)
+    return {
+        "steps": (1 + 2 * len(lengths), benches.step(lengths)),
+        "drift": (len(DTYPES) * len(MARKS), benches.drift()),
+        "videos": (len(runs) * len(_FORMS), benches.videos(runs, _FORMS)),
+        "growth": (2 * len(FRAMES), growing),
+        "questions": (1 + 2 * len(numbers), benches.questions(run, numbers)),
+    }
+
+
 def _runs(options: RunOptions, videos: Sequence[str], compare: int) -> list[Run]:
     """What is measured of each video; refuses what cannot be used before anything is."""
-    from malmm_cli import hub, media
+    from malmm_cli import media
     from malmm_cli.bench import Run
     from malmm_cli.media.sampling import choose_for
-    from malmm_cli.models.device import pick_device
 
     settings = options.settings("ask")
-    pick_device(options.device)
-    hub.describe(options.model, files=False)
+    check_loadable(options)
     for path in videos:
         choose_for(media.probe(path, settings.sampling.decoder), settings.sampling)
     return [
