@@ -1,7 +1,7 @@
 """The language model's visual tokens and peak memory against frames, with and without a memory.
 
-Each point runs as `malmm ask` does, but for decoding: the frames are noise, so that there are as
-many as are asked for. Without a memory the language model is given the tokens of every frame, until
+Each point runs as `malmm ask --beams 1` does, but for decoding: the frames are noise, so that there
+are as many as are asked for. (With more beams, peaks vary by a tenth from run to run.) Without a memory the language model is given the tokens of every frame, until
 it cannot read them or they do not fit in the machine's memory.
 """
 
@@ -48,8 +48,8 @@ def growth(
     `frames` are by default `FRAMES`, until the form without a memory fails; the most frames that
     its language model can read then come before those that it cannot. A row has `memory`, `frames`,
     `tokens` (of the video, given to the language model), `context` (those that it reads in all;
-    None: any number), `peak_mib`, `peak_device_mib`, and `failed`, why it did, or None. What is not
-    known of a form that failed is None.
+    None: any number), `peak_mib`, `peak_device_mib`, `failed`, why it did, or None, `device` and
+    `dtype`. What is not known of a form that failed is None.
     """
 
     def measured(number: int) -> Iterator[dict[str, Any]]:
@@ -75,7 +75,7 @@ def measure_growth(model: str, frames: int, memory: int, device: str, dtype: str
     limit = _limit_memory(pick_device(device))
     loaded = load(model, device=device, dtype=dtype, offline=True)
     loaded = dataclasses.replace(loaded, reader=Noise(frames))
-    net, settings = loaded.net, loaded.settings("ask", frames=frames, memory=memory)
+    net, settings = loaded.net, loaded.settings("ask", frames=frames, memory=memory, beams=1)
     prompts, tokens = prompts_for([QUESTION], settings), None
 
     def row(failed: str | None = None) -> dict[str, Any]:
@@ -90,7 +90,9 @@ def measure_growth(model: str, frames: int, memory: int, device: str, dtype: str
     try:
         check(frames)
     except CapacityError as error:
-        return {**row(error.message), "peak_mib": None, "most": _most(check, frames)}
+        most = _most(check, frames)
+        why = f"{error.message}, so at most {most} frames fit"
+        return {**row(why), "peak_mib": None, "most": most}
     try:
         with capacity():
             _, context = watch.watch_whole("noise", prompts, loaded, settings)

@@ -39,7 +39,8 @@ def growth(
 
     Asks one question about more and more frames of noise, with the bank and with none. `tokens` are
     those of the video that the language model is given, `MiB` is peak memory. Without --frames, the
-    number grows until the form without a memory fails; its last row says why.
+    number grows until the form without a memory fails; its last row says why. Peaks vary by a few
+    per cent.
 
     \b
     malmm bench growth --model tiny --plot growth.png
