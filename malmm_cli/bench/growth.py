@@ -1,8 +1,9 @@
 """The language model's visual tokens and peak memory against frames, with and without a memory.
 
 Each point runs as `malmm ask --beams 1` does, but for decoding: the frames are noise, so that there
-are as many as are asked for. (With more beams, peaks vary by a tenth from run to run.) Without a memory the language model is given the tokens of every frame, until
-it cannot read them or they do not fit in the machine's memory.
+are as many as are asked for. More beams take more memory, which varies more from run to run.
+Without a memory the language model is given the tokens of every frame, until it cannot read them or
+they do not fit in the machine's memory.
 """
 
 from __future__ import annotations

@@ -37,12 +37,11 @@ def check_growth(options: RunOptions) -> Settings:
     """Settings of which growth is measured; UsageError for a model or a length without a bank."""
     from malmm_cli.pipeline.defaults import defaults_of
 
-    settings = options.settings("ask")
     if not {*defaults_of(options.model).banks} - {"none"}:
         raise UsageError(f"{options.model}: has no memory bank", hint="`malmm models` lists others")
-    if settings.memory.length < 1:
+    if options.memory is not None and options.memory < 1:
         raise UsageError(
-            f"--memory {settings.memory.length}: must be at least 1",
+            f"--memory {options.memory}: must be at least 1",
             hint="what a model does without a memory is measured too",
         )
-    return settings
+    return options.settings("ask")
