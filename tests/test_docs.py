@@ -28,7 +28,7 @@ COMMANDS = [
     ["help"],
     *(["cache"], ["cache", "list"], ["cache", "rm"]),
     *(["bench"], ["bench", "step"], ["bench", "drift"], ["bench", "decode"], ["bench", "model"]),
-    *(["bench", "video"], ["bench", "all"]),
+    *(["bench", "video"], ["bench", "growth"], ["bench", "all"]),
 ]
 
 
