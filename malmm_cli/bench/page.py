@@ -57,9 +57,10 @@ visual pass and all questions relative to the visual pass.
 """
 GROWTH = """## Growth with the number of frames
 
-`malmm bench growth`: what the language model is given of a video, and the peak memory of the
-process, for one question with and without a memory bank, on frames of noise. Without a memory it is
-given the tokens of every frame, until it cannot read them.
+`malmm bench growth`: the tokens of the video that the language model is given, and the peak memory
+of the process, for one question with and without a memory bank, on frames of noise, with greedy
+search. Without a memory it is given the tokens of every frame, until it cannot read them. Most of
+the peak is PyTorch and the weights; peaks vary by a few per cent from run to run.
 """
 
 

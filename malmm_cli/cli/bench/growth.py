@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from malmm_cli.types import SCHEMA
 __all__ = ["growth"]
 
 
-@with_options("ask", only=("model", "memory", "device", "dtype", "json", "overwrite"))
+@with_options("ask", only=("model", "device", "dtype", "json", "overwrite"))
 def growth(
     *,
     frames: Annotated[
@@ -28,6 +29,10 @@ def growth(
             rich_help_panel=PANEL,
             help="Number of frames to measure; repeatable.  [default: 20, 40, 60, 100, 200, ...]",
         ),
+    ] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Memory bank length.  [default: that of the model]"),
     ] = None,
     plot: Annotated[
         Path | None,
@@ -45,7 +50,7 @@ def growth(
     \b
     malmm bench growth --model tiny --plot growth.png
     """
-    settings = check_growth(options)
+    settings = check_growth(replace(options, memory=memory))
     if plot is not None:
         check_writable(plot, overwrite=options.overwrite)
         from malmm_cli.evaluate.plots import require_matplotlib
