@@ -93,7 +93,7 @@ def test_too_little_memory_is_a_row(here, monkeypatch, t5_folder):
 def test_a_process_stops_before_the_machine_is_out_of_memory(monkeypatch, t5_folder):
     monkeypatch.setenv("MALMM_FAKE_MEMORY", "0.3GB")
     how = {"model": str(t5_folder), "device": "cpu", "dtype": "float32", "memory": 0}
-    row = child.in_child("growth", **how, frames=100)
+    row = child.in_child("growth", **how, frames=300)
     assert row["failed"] == "not enough memory (0.3 GB were free)"
 
 
