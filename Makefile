@@ -73,7 +73,7 @@ docs: $(VENV)/docs ## the documentation as a site, in build/docs; a broken link 
 	$(BIN)/python -m sphinx -q -E -W --keep-going --nitpicky -d build/doctrees docs build/docs
 
 pages: $(READY) ## write the generated parts of docs/: commands.md, malmm.1, code.md, json.md, drawing
-	$(BIN)/python tests/test_docs.py
+	PYTHONPATH=. $(BIN)/python tests/test_docs.py
 	PYTHONPATH=.:tests $(BIN)/python tests/test_json.py
 
 format: $(READY) ## put the code into ruff's format and mend what ruff can

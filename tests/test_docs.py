@@ -4,16 +4,20 @@ commands.md and malmm.1 are what `--help` says, code.md the first line of every 
 """
 
 import ast
+import contextlib
 import importlib.util
+import io
 import os
 import shutil
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+
+from malmm_cli import cli
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "commands.md"
@@ -28,22 +32,20 @@ COMMANDS = [
     ["help"],
     *(["cache"], ["cache", "list"], ["cache", "rm"]),
     *(["bench"], ["bench", "step"], ["bench", "drift"], ["bench", "decode"], ["bench", "model"]),
-    *(["bench", "video"], ["bench", "all"]),
+    *(["bench", "video"], ["bench", "growth"], ["bench", "all"]),
 ]
 
 
 def help_text(command: list[str], columns: int = 100) -> str:
-    environment = {**os.environ, "COLUMNS": str(columns), "PYTHONPATH": str(REPOSITORY)}
-    environment = {k: v for k, v in environment.items() if not k.startswith("MALMM_")}
-    environment["XDG_CONFIG_HOME"] = os.devnull
-    done = subprocess.run(
-        [sys.executable, "-m", "malmm_cli", *command, "--help"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+    """The help of a command, as nobody's settings change it."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALMM_")}
+    environment |= {"COLUMNS": str(columns), "XDG_CONFIG_HOME": os.devnull}
+    with (
+        mock.patch.dict(os.environ, environment, clear=True),
+        contextlib.redirect_stdout(io.StringIO()) as printed,
+    ):
+        assert cli.run([*command, "--help"]) == 0
+    return "\n".join(line.rstrip() for line in printed.getvalue().strip().splitlines())
 
 
 def reference() -> str:

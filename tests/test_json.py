@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,21 @@ def test_evaluations(malmm, tmp_path, monkeypatch):
         assert_valid(json.loads(line), "prediction")
     found = json.loads(malmm("eval", data, *FAST, "--ablate", "--json").out)
     assert_valid(found, "ablation")
+    assert_valid(found)
+
+
+def test_growth(malmm, monkeypatch):
+    def in_child(_, *, frames, memory, **__):
+        row = {"tokens": 32, "context": None, "peak_mib": 400, "peak_device_mib": 0}
+        row |= {"failed": None, "device": "cpu", "dtype": "float32"}
+        if memory or frames < 40:
+            return row
+        return {**row, "tokens": None, "peak_mib": None, "failed": "no room", "most": 20}
+
+    monkeypatch.setattr(import_module("malmm_cli.bench.growth"), "in_child", in_child)
+    found = json.loads(malmm("bench", "growth", "--model", "tiny", "--json").out)
+    assert len(found["growth"]) == 4
+    assert_valid(found, "growth")
     assert_valid(found)
 
 

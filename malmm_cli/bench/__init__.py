@@ -6,8 +6,10 @@ drift    whether rounding piles up over many steps
 decoding reading frames, beside decord
 size     a published model at its true size
 video    a whole video, stage by stage, and the forms it is compared with
+growth   tokens and memory against the number of frames
 bound    what a video cannot be faster than
-page     all of it as a page with a picture
+page     all of it as a page with pictures
+plots    these pictures
 """
 
 from __future__ import annotations
@@ -15,8 +17,19 @@ from __future__ import annotations
 from malmm_cli.bench.child import machine
 from malmm_cli.bench.decoding import decoding
 from malmm_cli.bench.drift import drift
+from malmm_cli.bench.growth import growth
 from malmm_cli.bench.size import model
 from malmm_cli.bench.steps import step
 from malmm_cli.bench.video import Run, questions, videos
 
-__all__ = ["Run", "decoding", "drift", "machine", "model", "questions", "step", "videos"]
+__all__ = [
+    "Run",
+    "decoding",
+    "drift",
+    "growth",
+    "machine",
+    "model",
+    "questions",
+    "step",
+    "videos",
+]

@@ -15,15 +15,20 @@ from typing import Any
 
 import torch
 
-from malmm_cli.errors import MalmmError
+from malmm_cli.errors import CapacityError, MalmmError
 
 __all__ = ["in_child", "machine", "peak_device_mib", "peak_mib", "wait"]
 
 
 def in_child(name: str, **arguments: Any) -> dict[str, Any]:
-    """What the measure of that name gives; MalmmError with its last line where it fails."""
+    """What the measure of that name gives; MalmmError with its last line where it fails.
+
+    CapacityError where the system killed it.
+    """
     command = [sys.executable, "-m", "malmm_cli.bench", name, json.dumps(arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == -9:  # SIGKILL, which Windows has no name for
+        raise CapacityError(f"measuring {name} was killed: the machine may be out of memory")
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise MalmmError(f"measuring {name} failed: {last}")

@@ -1,4 +1,4 @@
-"""All measurements → a Markdown page with a plot of time and memory."""
+"""All measurements → a Markdown page with plots of time and memory."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from malmm_cli.evaluate.plots import COLOURS
-from malmm_cli.files.atomic import new_file
+from malmm_cli.bench import plots
 from malmm_cli.files.jsonl import encoded
 from malmm_cli.formats import open_whole
 
-__all__ = ["HEADS", "draw", "page", "table", "video_cells", "write"]
+__all__ = ["HEADS", "growth_parts", "page", "table", "video_cells", "write"]
 
 Rows = Sequence[dict[str, Any]]
 
@@ -56,12 +55,19 @@ QUESTIONS = """## Many questions about one video
 `ratio` is the time before generation relative to one question; for a memory file, the time of the
 visual pass and all questions relative to the visual pass.
 """
+GROWTH = """## Growth with the number of frames
+
+`malmm bench growth`: the tokens of the video that the language model is given, and the peak memory
+of the process, for one question with and without a memory bank, on frames of noise, with greedy
+search. Without a memory it is given the tokens of every frame, until it cannot read them. Most of
+the peak is PyTorch and the weights; peaks vary by a few per cent from run to run.
+"""
 
 
-def page(results: dict[str, Any], picture: str, missing: int = 0) -> str:
+def page(results: dict[str, Any], pictures: Sequence[str], missing: int = 0) -> str:
     """The page; `results` has the `command`, the `machine`, and rows of the other things.
 
-    `picture` is the name of the picture of videos; `missing` rows were not measured.
+    `pictures` are the names of those of videos and of growth; `missing` rows were not measured.
     """
     machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
     parts = [INTRODUCTION, f"    {results['command']}\n", f"{machine}\n"]
@@ -76,13 +82,28 @@ def page(results: dict[str, Any], picture: str, missing: int = 0) -> str:
         parts += [DRIFT, table(heads, (row.values() for row in results["drift"]))]
     if results["videos"]:
         parts += [VIDEOS, *_videos(results["videos"])]
-        parts += [f"![Time and memory against the length of the video]({picture})\n"]
+        parts += [f"![Time and memory against the length of the video]({pictures[0]})\n"]
+    if results["growth"]:
+        parts += growth_parts(results["growth"], pictures[1])
     if results["questions"]:
         heads = ("form", "questions", "before text", "ratio", "peak MiB")
         names = ("form", "questions", "before", "ratio", "peak_mib")
         cells = ([row[n] for n in names] for row in results["questions"])
         parts += [QUESTIONS, table(heads, cells)]
     return "\n".join(parts)
+
+
+def growth_parts(rows: Rows, picture: str) -> Iterable[str]:
+    """The part about rows of `growth`, which `picture` shows."""
+    heads = ("M", "frames", "tokens", "peak MiB", "device MiB")
+    names = ("frames", "tokens", "peak_mib", "peak_device_mib")
+    yield GROWTH
+    yield table(heads, ([r["memory"] or "none", *(r[n] or "" for n in names)] for r in rows))
+    for row in rows:
+        if row["failed"]:
+            form = f"M = {row['memory']}" if row["memory"] else "Without a memory"
+            yield f"{form}, {row['frames']} frames fail: {row['failed']}.\n"
+    yield f"![Tokens and peak memory against the number of frames]({picture})\n"
 
 
 def _videos(rows: Rows) -> Iterable[str]:
@@ -115,36 +136,11 @@ def table(heads: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def draw(rows: Rows, path: Path) -> None:
-    """Seconds before generation and peak memory against length, a line for each form, as PNG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    panels = figure.subplots(1, 2)
-    done = [row for row in rows if "skipped" not in row]
-    for colour, form in zip(COLOURS, dict.fromkeys(row["form"] for row in done), strict=False):
-        mine = sorted((r for r in done if r["form"] == form), key=lambda row: row["duration"])
-        minutes = [row["duration"] / 60 for row in mine]
-        memory = [row["peak_device_mib"] or row["peak_mib"] for row in mine]
-        panels[0].plot(minutes, [r["before"] for r in mine], "o-", color=colour, label=form)
-        if form != "bound":  # which is arithmetic alone
-            panels[1].plot(minutes, memory, "o-", color=colour, label=form)
-    titles = ("seconds before generation", "peak memory, MiB")
-    for panel, title in zip(panels, titles, strict=True):
-        panel.set(title=title, xlabel="length of the video, minutes", xscale="log")
-        panel.grid(alpha=0.3)
-    panels[0].set_yscale("log")
-    panels[1].set_ylim(bottom=0)
-    for panel in panels:
-        panel.legend(frameon=False)
-    with new_file(path) as file:
-        figure.savefig(file, format="png", dpi=120)
-
-
-def write(results: dict[str, Any], path: Path, missing: int = 0) -> None:
-    """The page at path, and its picture beside it under the same name; raises OutputError."""
-    picture = path.with_suffix(".png")
+def write(results: dict[str, Any], path: Path, pictures: Sequence[Path], missing: int = 0) -> None:
+    """The page at path, and its pictures of videos and of growth; raises OutputError."""
     if results["videos"]:
-        draw(results["videos"], picture)
+        plots.draw_videos(results["videos"], pictures[0])
+    if results["growth"]:
+        plots.draw_growth(results["growth"], pictures[1])
     with open_whole(path) as file:
-        file.write(encoded(page(results, picture.name, missing)))
+        file.write(encoded(page(results, [picture.name for picture in pictures], missing)))

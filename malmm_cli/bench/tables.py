@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ __all__ = [
     "Table",
     "decoding_table",
     "drift_table",
+    "growth_row",
+    "growth_table",
     "model_table",
     "questions_table",
     "step_table",
@@ -102,3 +105,23 @@ def video_row(table: Table, row: Mapping[str, Any]) -> str:
     share = row.get("encoder_share")
     reached = f"bound: the encoder alone reaches {share:.0%} of this rate\n" if share else ""
     return table.row(cells, title) + reached
+
+
+def growth_table() -> Table:
+    """For rows of `growth`."""
+    columns = {"memory": ("memory", 6), "frames": ("frames", 7), "tokens": ("tokens", 8)}
+    peaks = {"peak_mib": ("peak MiB", 8), "peak_device_mib": ("device MiB", 10)}
+    return Table({**columns, **peaks})
+
+
+def growth_row(table: Table, row: Mapping[str, Any]) -> str:
+    """The lines of a row of `growth`; below one that failed, why."""
+    cells = {
+        **row,
+        "memory": row["memory"] or "none",
+        "peak_device_mib": row["peak_device_mib"] or None,
+    }
+    if not row["failed"]:
+        return table.row(cells)
+    why = textwrap.fill(f"fails: {row['failed']}", 80, initial_indent="  ", subsequent_indent="  ")
+    return f"{table.row(cells)}{why}\n"

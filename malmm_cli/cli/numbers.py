@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 import typer
 from typer.models import OptionInfo
@@ -62,9 +62,10 @@ def check_numbers(*apps: typer.Typer) -> None:
 
 
 def _kind(annotation: Any) -> type[int] | type[float] | None:
-    """The kind of number among "int", "int | None" and "list[int]"."""
-    kinds = {annotation, *get_args(annotation)}
-    return int if int in kinds else float if float in kinds else None
+    """The kind of number among "int", "int | None", "list[int]" and "list[int] | None"."""
+    if annotation in (int, float):
+        return cast("type[int] | type[float]", annotation)
+    return next(filter(None, map(_kind, get_args(annotation))), None)
 
 
 def _flag(name: str, option: OptionInfo) -> str:

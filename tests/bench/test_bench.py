@@ -286,10 +286,20 @@ def test_drift(malmm, monkeypatch):
     assert row["steps"] == 20
 
 
+def grown(_, *, frames, memory, **__):
+    """A point of `bench growth`: without a memory, 32 tokens of at most 60 frames are read."""
+    row = {"tokens": 32 if memory else 32 * frames, "context": 2048, "failed": None}
+    row |= {"peak_mib": 500, "peak_device_mib": 0}
+    if memory or frames <= 60:
+        return row
+    return {**row, "failed": "too many tokens", "tokens": None, "peak_mib": None, "most": 60}
+
+
 def test_the_page(malmm, here, clip, t5_folder, tmp_path, monkeypatch):
     from malmm_cli.bench import steps
 
     monkeypatch.setattr(steps, "in_child", lambda *_, **__: ROW)
+    monkeypatch.setattr(import_module("malmm_cli.bench.growth"), "in_child", grown)
     monkeypatch.setattr(drift, "__defaults__", (["bfloat16"], [20]))
     path = tmp_path / "page.md"
     few = ("--questions", "2", "--steps", "3", "--compare", "3", *ONE, "--no-progress")
@@ -302,9 +312,13 @@ def test_the_page(malmm, here, clip, t5_folder, tmp_path, monkeypatch):
     assert "| malmm | 4 | 0." in text
     assert "Not run: naive: 4 frames, more than 3." in text
     assert "| memory file | 2 |" in text
-    assert "(page.png)" in text
-    with Image.open(tmp_path / "page.png") as picture:
-        assert picture.width > picture.height > 300
+    assert "| 2 | 60 | 32 | 500 |  |\n| none | 60 | 1920 | 500 |  |\n" in text
+    assert "Without a memory, 100 frames fail: too many tokens." in text
+    assert "The run was stopped" not in text
+    for name in ("page.png", "page-growth.png"):
+        assert f"({name})" in text
+        with Image.open(tmp_path / name) as picture:
+            assert picture.width > picture.height > 300
     assert malmm(*run).code == 2
 
 

@@ -224,7 +224,11 @@ def numbers():
             words = (*group, command.name or command.callback.__name__)
             for field, hint in get_type_hints(command.callback, include_extras=True).items():
                 kind, *about = get_args(hint) or (hint,)
-                kinds = {kind, *get_args(kind)}
+                kinds = {
+                    kind,
+                    *get_args(kind),
+                    *(k for part in get_args(kind) for k in get_args(part)),
+                }
                 if about and kinds & {int, float}:
                     flag = "--" + field.replace("_", "-")
                     yield pytest.param(words, flag, int in kinds, id=" ".join((*words, flag)))
