@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.errors import UsageError
 from malmm_cli.evaluate import ablation
 from malmm_cli.evaluate.ablation_plot import draw
+from malmm_cli.evaluate.blind import blind_scores
 from malmm_cli.evaluate.plots import require_matplotlib
 from malmm_cli.evaluate.predict import Plan, Run, predict, provenance
 from malmm_cli.evaluate.predictions import Prediction
@@ -39,7 +40,8 @@ class Options(Changes, total=False):
 
     `format` names a set of the paper, "jsonl" a file of tasks; `videos`, `split` and `task` are for
     the former. With `choices` the likeliest of a task's choices is taken. `limit` takes the first
-    tasks only.
+    tasks only. `guess_from` is a file of tasks to learn the blind guess from, in place of those
+    about the data's other videos.
     """
 
     format: str
@@ -48,6 +50,7 @@ class Options(Changes, total=False):
     task: str | None
     choices: bool
     limit: int | None
+    guess_from: str | Path | None
     overwrite: bool
 
 
@@ -55,8 +58,8 @@ class Options(Changes, total=False):
 class Evaluation:
     """Scores of a model, and the predictions behind them, which are kept in the file `path`.
 
-    `scores` are those of `malmm_cli.evaluate.scores`; `paper` is what MA-LMM's authors report for
-    the same set.
+    `scores` are those of `malmm_cli.evaluate.scores`, `blind` the same of the blind guess, None
+    where there is none; `paper` is what MA-LMM's authors report for the same set.
     """
 
     data: Path
@@ -65,12 +68,13 @@ class Evaluation:
     path: Path
     predictions: list[Prediction]
     scores: dict[str, Any]
+    blind: dict[str, Any] | None
     paper: dict[str, Any] | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return all but the predictions, for JSON."""
         head = _head(self.data, self.model, self.plan)
-        return {**head, "scores": self.scores, "paper": self.paper}
+        return {**head, "scores": self.scores, "blind": self.blind, "paper": self.paper}
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,10 @@ def run(
     plan = job.plan(loaded.defaults)
     with _reported(events, path):
         (found,) = predict(job.tasks, loaded, [Run(plan, path)], **job.how, events=events)
-    scores = score(job.tasks[: job.limit], found, job.rule(loaded.defaults))
-    return Evaluation(job.data, loaded, plan, path, found, scores, job.paper)
+    rule = job.rule(loaded.defaults)
+    scores = score(job.tasks[: job.limit], found, rule)
+    blind = job.blind(found, rule)
+    return Evaluation(job.data, loaded, plan, path, found, scores, blind, job.paper)
 
 
 def ablate(
@@ -176,11 +182,13 @@ def beside(data: Path, suffix: str) -> Path:
 class _Job:
     """Tasks, how to answer them, and the set of the paper that they are of.
 
-    `changes` to the settings stand above the set's own, and those above a model's defaults.
+    `changes` to the settings stand above the set's own, and those above a model's defaults. The
+    blind guess is learnt from the tasks in `learnt`.
     """
 
     data: Path
     tasks: list[Task]
+    learnt: list[Task]
     changes: Mapping[str, Any]
     choices: bool
     limit: int | None
@@ -210,6 +218,11 @@ class _Job:
         first_word = self.known is not None and self.known.first_word
         return Rule(length or defaults.tasks["ask"].memory.length, first_word)
 
+    def blind(self, said: Sequence[Prediction], rule: Rule) -> dict[str, Any] | None:
+        """The scores of the blind guess at the questions that predictions answer."""
+        tasks = self.tasks[: self.limit]
+        return blind_scores(tasks, said, rule, learnt=self.learnt, choices=self.choices)
+
     @property
     def paper(self) -> dict[str, Any] | None:
         """The scores that MA-LMM's authors report for the same, and where."""
@@ -225,6 +238,8 @@ def _job(data: Path, options: Options) -> _Job:
     given: dict[str, Any] = {**options}
     form, choices = given.pop("format", "jsonl"), given.pop("choices", False)
     limit, overwrite = given.pop("limit", None), given.pop("overwrite", False)
+    guess_from = given.pop("guess_from", None)
+    check_paths(optional=True, guess_from=guess_from)
     source = {name: given.pop(name, None) for name in ("videos", "split", "task")}
     if form == "jsonl":
         for option, value in source.items():
@@ -236,9 +251,10 @@ def _job(data: Path, options: Options) -> _Job:
         videos = Path(source["videos"]) if source["videos"] else None
         tasks = read_set(data, form, videos=videos, split=source["split"], part=source["task"])
         known = SETS[form]
+    learnt = read_tasks(guess_from, present=False) if guess_from else tasks
     if choices and not any(task.choices for task in tasks):
         raise UsageError(f"{data}: no task has 'choices'", hint="leave --choices out")
-    job = _Job(data, tasks, given, choices, limit, overwrite, known, source["task"])
+    job = _Job(data, tasks, learnt, given, choices, limit, overwrite, known, source["task"])
     job.plan(registry.defaults())  # wrong values are wrong for every family
     return job
 
