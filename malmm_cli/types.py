@@ -70,6 +70,7 @@ class Result:
     counts the pictures used, from `first` to `last` seconds of `duration`. `seconds` says how long
     each stage took, "decode" how long frames were waited for: they are decoded beside the rest.
     `malmm` is the version that made it; None where an earlier version did not say so.
+    `memory_seed` is None where nothing about the memory is random.
     """
 
     video: str
@@ -93,6 +94,9 @@ class Result:
     seconds: dict[str, float]
     warnings: tuple[str, ...] = ()
     malmm: str | None = None
+    merge: str = "token"
+    mean: str = "weighted"
+    memory_seed: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as an object of schema "malmm/1", as `--json` prints it."""
@@ -114,7 +118,7 @@ class Result:
             "revision": self.revision,
             "device": self.device,
             "dtype": self.dtype,
-            "memory": {"length": self.memory, "policy": self.policy, "banks": self.banks},
+            "memory": self._memory(),
             "frames": {
                 "used": self.frames,
                 "first": _rounded(self.first),
@@ -124,6 +128,13 @@ class Result:
             "seconds": {stage: _rounded(seconds) for stage, seconds in self.seconds.items()},
             "warnings": list(self.warnings),
         }
+
+    def _memory(self) -> dict[str, Any]:
+        """How the video was remembered; without what is usual, and was left out before."""
+        found: dict[str, Any] = {"length": self.memory, "policy": self.policy, "banks": self.banks}
+        found |= {} if self.merge == Result.merge else {"merge": self.merge}
+        found |= {} if self.mean == Result.mean else {"mean": self.mean}
+        return found | ({} if self.memory_seed is None else {"seed": self.memory_seed})
 
 
 def _rounded(seconds: float) -> float:

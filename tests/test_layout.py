@@ -102,7 +102,8 @@ def import_complaints(path: str, module: str, name: str) -> Iterator[str]:
     root, *rest = name.split(".")
     if root in OWNERS and not OWNERS[root] & {module, path}:
         yield f"imports {root}, which only {' and '.join(sorted(OWNERS[root]))} may"
-    if module == "memory" and root != "torch" and root not in sys.stdlib_module_names:
+    known = root == "torch" or root in sys.stdlib_module_names or rest[:1] == ["memory"]
+    if module == "memory" and not known:
         yield f"imports {name}: memory knows nothing but torch"
     if root != "malmm_cli" or rest == ["__version__"]:
         return

@@ -88,10 +88,13 @@ def read_lines(path: Path) -> Lines:
     return found
 
 
-class _Memory(Struct, rename={"memory": "length"}):
+class _Memory(Struct, rename={"memory": "length", "memory_seed": "seed"}):
     memory: int
     policy: str
     banks: str
+    merge: str = Result.merge
+    mean: str = Result.mean
+    memory_seed: int | None = None
 
 
 class _Frames(Struct, rename={"frames": "used"}):

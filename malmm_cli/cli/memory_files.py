@@ -48,7 +48,7 @@ def _check_free(options: RunOptions, file: str) -> None:
     from malmm_cli.pipeline.memory_header import SAMPLING
 
     for name in SAMPLING:
-        if getattr(options, name) is not None:
+        if getattr(options, name, None) is not None:
             raise UsageError(
                 f"{flag(name)}: {file} is a memory file, and this was fixed when it was made",
                 hint="leave it out, or rebuild the file: malmm remember VIDEO -o FILE",

@@ -77,6 +77,14 @@ class RunOptions:
         str | None,
         _option(metavar="|".join(_KNOWN.policies), help="What to do when the bank is full."),
     ] = None
+    merge: Annotated[
+        str | None,
+        _option(metavar="|".join(_KNOWN.merges), help="Merge each patch, or whole frames."),
+    ] = None
+    mean: Annotated[
+        str | None,
+        _option(metavar="|".join(_KNOWN.means), help="Mean of two slots that are merged."),
+    ] = None
     banks: Annotated[
         str | None,
         _option(metavar="|".join(_KNOWN.banks), help="Memory banks to use."),
@@ -106,7 +114,9 @@ class RunOptions:
     repetition_penalty: Annotated[
         float | None, _option(metavar="X", help="Above 1 avoids repetition.")
     ] = None
-    seed: Annotated[int | None, _option(metavar="N", help="Random seed for sampling.")] = None
+    seed: Annotated[
+        int | None, _option(metavar="N", help="Random seed for --sample and --policy random.")
+    ] = None
     format: Annotated[
         str | None, _option(metavar="text|json|jsonl|srt|vtt|tsv", help="Output format.")
     ] = None
@@ -185,7 +195,8 @@ class RunOptions:
 
 
 _CHANGES = (
-    *("frames", "fps", "max_frames", "decoder", "memory", "policy", "banks", "prompt"),
+    *("frames", "fps", "max_frames", "decoder", "memory", "policy", "merge", "mean"),
+    *("banks", "prompt"),
     *("max_new_tokens", "beams", "temperature", "top_p", "length_penalty", "repetition_penalty"),
     "seed",
 )
@@ -247,7 +258,7 @@ def _hints(kind: type[RunOptions]) -> dict[str, Any]:
 
 def _defaults(settings: Settings) -> dict[str, Any]:
     """The settings by their options, where these are None unless given."""
-    values = {**settings.as_dict(), **asdict(settings.decoding)}
+    values = {**asdict(settings.memory), **settings.as_dict(), **asdict(settings.decoding)}
     return {name: values[name] for name in _CHANGES}
 
 

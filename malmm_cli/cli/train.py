@@ -12,8 +12,8 @@ from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.terminal import Terminal
 
 _SHARED = (
-    *("model", "frames", "fps", "max_frames", "decoder", "memory", "policy", "banks", "device"),
-    *("dtype", "quantize", "offline", "quiet", "no_progress"),
+    *("model", "frames", "fps", "max_frames", "decoder", "memory", "policy", "merge", "mean"),
+    *("banks", "device", "dtype", "quantize", "offline", "quiet", "no_progress"),
 )
 
 

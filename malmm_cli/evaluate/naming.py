@@ -12,6 +12,7 @@ __all__ = ["difference", "main_options", "option", "options_of"]
 
 KINDS = ("questions", "captions")
 OPTIONS = {*Changes.__annotations__, "model", "dtype", "quantize", "choices"}
+COMPRESSION = ("merge", "mean", "memory_seed")
 MAIN = ("memory", "frames", "fps", "max_frames", "max_new_tokens", "beams")
 
 
@@ -32,7 +33,10 @@ def options_of(settings: Mapping[str, Any], names: Iterable[str]) -> str:
 def main_options(settings: Mapping[str, Any]) -> str:
     """The options that a reader of scores looks for; the usual memory is not named."""
     usual = MemoryOptions()
-    unusual = [name for name in ("policy", "banks") if settings[name] != getattr(usual, name)]
+    unusual = [n for n in ("policy", "banks") if settings[n] != getattr(usual, n)]
+    unusual += [
+        name for name in COMPRESSION if name in settings
+    ]  # where it is the usual, it is not
     return options_of(settings, [*MAIN, *unusual])
 
 

@@ -18,38 +18,17 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from malmm_cli.memory.rule import Rule, at_least_float32, similarity, take
 
 __all__ = [
     "Bank",
     "MemoryBank",
     "PlainBank",
     "Project",
-    "merge_most_similar",
 ]
 
 Project = Callable[[Tensor], list[Tensor]]
-
-
-def merge_most_similar(bank: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Merge, at each position on its own, the two neighbours in time that are most alike.
-
-    bank (B, T, P, C) and counts (B, T, P), the frames each entry stands for, become
-    (B, T-1, P, C) and (B, T-1, P). The first maximum of the cosine similarity wins; the two are
-    replaced by their count-weighted mean and their counts add, so that the sums of counts and of
-    counts x entries never change. (The paper prints a plain mean; the authors' code weights.)
-    """
-    left = _similarity(bank[:, :-1], bank[:, 1:]).argmax(dim=1, keepdim=True)  # (B, 1, P)
-    ranks = torch.arange(bank.shape[1] - 1, device=bank.device)[None, :, None]
-    kept = ranks + (ranks > left)  # (B, T-1, P): everything but the right one of each pair
-    merged, total = _weighted_mean(
-        _take(bank, left), counts.gather(1, left), _take(bank, left + 1), counts.gather(1, left + 1)
-    )
-    here = ranks == left
-    return (
-        torch.where(here[..., None], merged, _take(bank, kept)),
-        torch.where(here, total, counts.gather(1, kept)),
-    )
 
 
 @dataclass
@@ -57,11 +36,12 @@ class PlainBank:
     """Stored inputs in time order, projected again at every step.
 
     `entries` (B, T, P, C) and `counts` (B, T, P); None while empty. What the bank itself stores
-    has no gradient.
+    has no gradient. `mask` (B, P) bool has the positions that are no padding; None for all.
     """
 
     length: int
-    policy: str = "mbc"
+    rule: Rule = field(default_factory=Rule)
+    mask: Tensor | None = None
     entries: Tensor | None = None
     counts: Tensor | None = None
     newcomer: Tensor | None = None
@@ -87,7 +67,7 @@ class PlainBank:
         everything = rows
         if self.entries is not None:
             everything = torch.cat([self.entries.to(rows.dtype), rows], dim=1)
-        self.newcomer = _at_least_float32(rows.detach())
+        self.newcomer = at_least_float32(rows.detach())
         return project(everything.flatten(1, 2))
 
     def append(self, project: Project) -> None:
@@ -100,10 +80,7 @@ class PlainBank:
         self.entries, self.counts, self.newcomer = stored, ones, None
         if self.entries.shape[1] <= self.length:
             return
-        if self.policy == "fifo":
-            self.entries, self.counts = self.entries[:, 1:], self.counts[:, 1:]
-        else:
-            self.entries, self.counts = merge_most_similar(self.entries, self.counts)
+        self.entries, self.counts = self.rule.compress(self.entries, self.counts, self.mask)
 
 
 @dataclass
@@ -114,11 +91,13 @@ class MemoryBank:
     slot of each rank in time: the first `used` ranks are held, the next one is where the newcomer
     goes. `similarity` (B, S, P) is that of each rank with the one before it, -inf at rank 0.
     `projections` are (B, S, P, D) each, in slots. All stay where they are in the device's memory:
-    a captured step writes to the same places at every frame.
+    a captured step writes to the same places at every frame. `mask` (B, P) bool has the positions
+    that are no padding; None for all.
     """
 
     length: int
-    policy: str = "mbc"
+    rule: Rule = field(default_factory=Rule)
+    mask: Tensor | None = field(default=None, repr=False)
     used: int = 0
     rows: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
     counts: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
@@ -133,7 +112,7 @@ class MemoryBank:
         result is a view of the bank, in no particular order, and holds until the next call.
         """
         projected = project(newcomer)
-        row = _at_least_float32(newcomer)
+        row = at_least_float32(newcomer)
         if not self.rows.numel():
             self._allocate(row, projected)
         slot = self.order[:, self.used]
@@ -141,9 +120,9 @@ class MemoryBank:
             _write(bank, slot, value)
         _write(self.rows, slot, row)
         self.counts.scatter_(1, slot[:, None], 1.0)
-        if self.used and self.policy == "mbc":
+        if self.used and self.rule.compares:
             before = _read(self.rows, self.order[:, self.used - 1])
-            self.similarity[:, self.used] = _similarity(before, row)
+            self.similarity[:, self.used] = similarity(before, row)
         return [bank[:, : self.used + 1].flatten(1, 2) for bank in self.projections]
 
     def append(self, project: Project) -> None:
@@ -151,21 +130,26 @@ class MemoryBank:
         if self.used < self.length:
             self.used += 1
             return
-        if self.policy == "fifo":
+        if self.rule.drops:
             self._drop(torch.zeros_like(self.order[:, 0]))
             return
-        right = self.similarity.argmax(dim=1)  # (B, P), at least 1: rank 0 has nothing before it
-        left = right - 1
+        if self.rule.compares:  # rank 0 has nothing before it
+            left = self.rule.most_similar(self.similarity[:, 1:], self.mask)  # (B, P)
+        else:
+            left = self.rule.pair(self.counts.gather(1, self.order))
+        right = left + 1
         into, out = _at(self.order, left), _at(self.order, right)
         weight, merged = self._merge(into, out, project)
         self.counts.scatter_(1, into[:, None], weight[:, None])
         self._drop(right)
+        if not self.rule.compares:
+            return
         before = _read(self.rows, _at(self.order, (left - 1).clamp(min=0)))
         after = _read(self.rows, _at(self.order, right))
-        with_before = _similarity(before, merged).masked_fill(left == 0, -torch.inf)
+        with_before = similarity(before, merged).masked_fill(left == 0, -torch.inf)
         self.similarity.scatter_(1, left[:, None], with_before[:, None])
         # where nothing comes after, this is the newcomer's place and is written when it comes
-        self.similarity.scatter_(1, right[:, None], _similarity(merged, after)[:, None])
+        self.similarity.scatter_(1, right[:, None], similarity(merged, after)[:, None])
 
     @property
     def is_empty(self) -> bool:
@@ -175,13 +159,13 @@ class MemoryBank:
     def in_time(self) -> tuple[Tensor, Tensor]:
         """The entries (B, used, P, C) and counts (B, used, P) in order of time, copied."""
         held = self.order[:, : self.used]
-        return _take(self.rows, held), self.counts.gather(1, held)
+        return take(self.rows, held), self.counts.gather(1, held)
 
     def plain(self) -> PlainBank:
         """The same memory in the plain form."""
         if not self.used:
-            return PlainBank(self.length, self.policy)
-        return PlainBank(self.length, self.policy, *self.in_time())
+            return PlainBank(self.length, self.rule, self.mask)
+        return PlainBank(self.length, self.rule, self.mask, *self.in_time())
 
     def _allocate(self, row: Tensor, projected: list[Tensor]) -> None:
         batch, positions, _ = row.shape
@@ -196,17 +180,20 @@ class MemoryBank:
     def _merge(self, into: Tensor, out: Tensor, project: Project) -> tuple[Tensor, Tensor]:
         """Merge slot `out` (B, P) into slot `into`; return its new counts and rows."""
         count, other = _at(self.counts, into), _at(self.counts, out)
-        merged, total = _weighted_mean(_read(self.rows, into), count, _read(self.rows, out), other)
+        merged, share = self.rule.merged(
+            _read(self.rows, into), count, _read(self.rows, out), other
+        )
         _write(self.rows, into, merged)
-        share = (other / total)[..., None]
         if all(bank.dtype == merged.dtype for bank in self.projections):
             for bank in self.projections:
-                _write(bank, into, torch.lerp(_read(bank, into), _read(bank, out), share))
+                _write(
+                    bank, into, torch.lerp(_read(bank, into), _read(bank, out), share[..., None])
+                )
         else:  # in half precision, repeated merges would accumulate rounding errors
             fresh = project(merged.to(self.projections[0].dtype))
             for bank, value in zip(self.projections, fresh, strict=True):
                 _write(bank, into, value)
-        return total, merged
+        return count + other, merged
 
     def _drop(self, rank: Tensor) -> None:
         """Take rank (B, P) out of the order; its slot becomes the free one, at the end."""
@@ -220,31 +207,8 @@ class MemoryBank:
 Bank = MemoryBank | PlainBank
 
 
-def _similarity(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine similarity over the last dimension, normalised before the dot product.
-
-    The order of operations is the reference's, because exact ties are decided by it.
-    """
-    return F.cosine_similarity(_at_least_float32(a), _at_least_float32(b), dim=-1)
-
-
-def _weighted_mean(a: Tensor, count: Tensor, b: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    total = count + other
-    merged = (a * count[..., None] + b * other[..., None]) / total[..., None]
-    return merged.to(a.dtype), total
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 def _ones(rows: Tensor) -> Tensor:
     return torch.ones(rows.shape[:3], dtype=torch.float32, device=rows.device)
-
-
-def _take(bank: Tensor, ranks: Tensor) -> Tensor:
-    """Entries (B, R, P, C) of bank (B, T, P, C) at ranks (B, R, P)."""
-    return bank.gather(1, ranks[..., None].expand(*ranks.shape, bank.shape[-1]))
 
 
 def _at(values: Tensor, rank: Tensor) -> Tensor:

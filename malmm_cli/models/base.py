@@ -42,10 +42,11 @@ class Spec:
     A feature has `patches` positions of `width`, stands for `frames_per_feature` frames and depends
     on `halo` frames before and after them; `patches` is None where it depends on the size of the
     video. `riders` gives the width of each rider by its name. The language model reads `context`
-    tokens, None for any number. `defaults` are settings by task: "caption", "ask". `parts` says how
-    the names of the tensors begin that features ("encoder") and the slots of a memory file
-    ("reader") depend on; `heads` is the number of the encoder's attention heads. `bits` are those
-    that the language model is stored in, None where it is not quantized.
+    tokens, None for any number. `policies`, `banks`, `merges` and `means` are those that its memory
+    has, see `MemoryOptions`. `defaults` are settings by task: "caption", "ask". `parts` says how the
+    names of the tensors begin that features ("encoder") and the slots of a memory file ("reader")
+    depend on; `heads` is the number of the encoder's attention heads. `bits` are those that the
+    language model is stored in, None where it is not quantized.
     """
 
     family: str
@@ -57,6 +58,8 @@ class Spec:
     defaults: Mapping[str, Settings]
     parts: Mapping[str, tuple[str, ...]]
     heads: int
+    merges: tuple[str, ...] = ("token",)
+    means: tuple[str, ...] = ("weighted",)
     bits: int | None = None
     frames_per_feature: int = 1
     halo: int = 0

@@ -41,14 +41,16 @@ def part(folder: Path, name: str) -> ModuleType:
 def defaults(model_type: str | None = None) -> Defaults:
     """The default settings of a `model_type`'s family.
 
-    None stands for a model of which nothing is known: it may have the policies and banks of any
-    family, and the settings of the first.
+    None stands for a model of which nothing is known: it may have what the memory of any family
+    has, and the settings of the first.
     """
     families = dict.fromkeys(FAMILIES.values()) if model_type is None else [FAMILIES[model_type]]
     found: list[Defaults] = [module(family, "defaults").DEFAULTS for family in families]
-    policies = dict.fromkeys(policy for one in found for policy in one.policies)
-    banks = dict.fromkeys(bank for one in found for bank in one.banks)
-    return Defaults(found[0].tasks, tuple(policies), tuple(banks))
+    known = (
+        tuple(dict.fromkeys(value for one in found for value in getattr(one, name)))
+        for name in ("policies", "banks", "merges", "means")
+    )
+    return Defaults(found[0].tasks, *known)
 
 
 def load(folder: str | Path, **options: Any) -> VideoModel[Any]:

@@ -149,6 +149,7 @@ def _result(
         memory=memory.length,
         policy=memory.policy,
         banks=memory.banks,
+        **memory.compression,
         frames=seen.frames,
         first=seen.first,
         last=seen.last,

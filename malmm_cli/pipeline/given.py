@@ -98,8 +98,8 @@ def _check_free(file: str, changes: Changes, settings: Settings, usual: Settings
     fixed = [name for name in SAMPLING if name in changes]
     if not fixed:
         values, made, defaults = settings.as_dict(), sampling_of(file), usual.as_dict()
-        other = [n for n in SAMPLING if values[n] not in (made.get(n), defaults[n])]
-        fixed = sorted(other, key=lambda name: values[name] is None)  # fps=1 has frames=None
+        other = [n for n in SAMPLING if values.get(n) not in (made.get(n), defaults.get(n))]
+        fixed = sorted(other, key=lambda name: values.get(name) is None)  # fps=1 has frames=None
     if fixed:
         raise UsageError(
             f"{flag(fixed[0])}: {file} is a memory file, and this was fixed when it was made",

@@ -57,7 +57,7 @@ class Model:
     def defaults(self) -> Defaults:
         """The default settings of its family."""
         spec = self.net.spec
-        return Defaults(spec.defaults, spec.policies, spec.banks)
+        return Defaults(spec.defaults, spec.policies, spec.banks, spec.merges, spec.means)
 
     @public
     def settings(

@@ -4,7 +4,7 @@ A file holds the visual bank as the newest feature finds it, and that feature as
 safetensors: at most M + 1 slots, whatever the video's length. Letters: S slots, P positions of a
 feature, C their width, W the width of a rider.
 
-    slots        (S, P, C) float16    count-weighted means of features, in time order
+    slots        (S, P, C) float16    means of features, in time order, as the settings have them
     counts       (S, P) int32         features in each
     seconds      (S, P, 2) float64    when the first and the last picture of each is shown
     riders.NAME  (S, P, W) float16    the riders of these features, with the same weights
@@ -70,6 +70,8 @@ __all__ = [
 ]
 
 MOST_WARNINGS = 20
+# what a file leaves out of its settings
+_USUAL: dict[str, Any] = {"merge": "token", "mean": "weighted", "memory_seed": 0}
 MOST = 2**31  # seconds, and frames
 
 Seconds = Annotated[float, Meta(gt=-MOST, lt=MOST)]
@@ -120,7 +122,7 @@ class MemoryFile:
 
     def settings(self, settings: Settings) -> Settings:
         """Settings with those of the file in place of what was decided when it was made."""
-        return changed(settings, **self.sampling)
+        return changed(settings, **{**_USUAL, **self.sampling})
 
     def as_slots(self) -> Slots:
         """What a memory is restored from."""
@@ -235,6 +237,9 @@ class _Sampling(Struct, forbid_unknown_fields=True):
     decoder: str
     memory: int
     policy: str
+    merge: str = _USUAL["merge"]
+    mean: str = _USUAL["mean"]
+    memory_seed: int = _USUAL["memory_seed"]
 
 
 class _About(Struct, forbid_unknown_fields=True):
@@ -288,7 +293,8 @@ def _check_shapes(
 
 def _check_numbers(kept: MemoryFile, spec: Spec) -> None:
     """Raise ValueError for numbers that no memory can have."""
-    seen = spec.features(kept.frames) if kept.sampling["policy"] == "mbc" else len(kept.slots)
+    drops = kept.sampling["policy"] == "fifo"
+    seen = len(kept.slots) if drops else spec.features(kept.frames)
     counted = (kept.counts > 0).all() and (kept.counts.long().sum(0) == seen).all()
     if not (counted and all(values.isfinite().all() for values in kept.tensors.values())):
         raise ValueError("counts or times are inconsistent")

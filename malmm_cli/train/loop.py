@@ -182,7 +182,8 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 def _memory(settings: Settings) -> dict[str, Any]:
     memory = settings.memory
-    return {"memory": memory.length, "policy": memory.policy, "banks": memory.banks}
+    plain = {"memory": memory.length, "policy": memory.policy, "banks": memory.banks}
+    return plain | memory.compression
 
 
 def longest_answer(net: Trainable[Any], samples: Sequence[Sample]) -> int:

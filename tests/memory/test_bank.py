@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from malmm_cli.memory.bank import MemoryBank, PlainBank, merge_most_similar
+from malmm_cli.memory.bank import MemoryBank, PlainBank
+from malmm_cli.memory.rule import Rule
 
 LENGTHS = [1, 2, 3, 5, 10]
 
@@ -30,14 +31,14 @@ def test_hand_worked_example():
     """Slots 1 and 2 are alike; the second stands for 3 frames, so it weighs three times as much."""
     bank = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 5.0], [-1.0, 0.0]])[None, :, None]
     counts = torch.tensor([1.0, 1.0, 3.0, 1.0])[None, :, None]
-    merged, total = merge_most_similar(bank, counts)
+    merged, total = Rule().compress(bank, counts)
     assert merged[0, :, 0].tolist() == [[1.0, 0.0], [0.0, 4.0], [-1.0, 0.0]]
     assert total[0, :, 0].tolist() == [1.0, 4.0, 1.0]
 
 
 def test_first_maximum_wins():
     bank = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 2.0], [0.0, 2.0]])[None, :, None]
-    merged, total = merge_most_similar(bank, torch.ones(1, 4, 1))
+    merged, total = Rule().compress(bank, torch.ones(1, 4, 1))
     assert total[0, :, 0].tolist() == [2.0, 1.0, 1.0]
     assert merged[0, :, 0].tolist() == [[2.0, 0.0], [0.0, 2.0], [0.0, 2.0]]
 
@@ -46,14 +47,14 @@ def test_positions_are_compressed_on_their_own():
     bank = torch.tensor(
         [[[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.1], [0.0, 1.0]], [[0.0, 1.0], [0.1, 1.0]]]
     )
-    _, total = merge_most_similar(bank[None], torch.ones(1, 3, 2))
+    _, total = Rule().compress(bank[None], torch.ones(1, 3, 2))
     assert total[0].tolist() == [[2.0, 1.0], [1.0, 2.0]]
 
 
 def test_zero_vectors_are_like_nothing():
     """A black patch has no direction: its similarity is 0, and nothing becomes NaN."""
     bank = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [1.0, 2.0]])[None, :, None]
-    merged, total = merge_most_similar(bank, torch.ones(1, 4, 1))
+    merged, total = Rule().compress(bank, torch.ones(1, 4, 1))
     assert total[0, :, 0].tolist() == [1.0, 1.0, 2.0]
     assert merged.isfinite().all()
 
@@ -97,7 +98,7 @@ def test_slots_are_the_plain_form(length, policy):
     def project(rows):
         return [key(rows), value(rows)]
 
-    slots, plain = MemoryBank(length, policy), PlainBank(length, policy)
+    slots, plain = MemoryBank(length, Rule(policy)), PlainBank(length, Rule(policy))
     for ours, due in zip(
         stream(slots, frames, project), stream(plain, frames, project), strict=True
     ):
@@ -116,7 +117,7 @@ def by_content(rows):
 
 def test_fifo_keeps_the_newest():
     frames = torch.randn(1, 9, 2, 4)
-    bank = MemoryBank(3, "fifo")
+    bank = MemoryBank(3, Rule("fifo"))
     list(stream(bank, frames))
     assert torch.equal(bank.in_time()[0], frames[:, -3:])
     assert (bank.in_time()[1] == 1).all()

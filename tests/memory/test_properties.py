@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from malmm_cli.datasets.metrics import is_right, words
 from malmm_cli.errors import UsageError
 from malmm_cli.media.sampling import ROUNDING, choose
-from malmm_cli.memory.bank import MemoryBank, PlainBank, merge_most_similar
+from malmm_cli.memory.bank import MemoryBank, PlainBank
+from malmm_cli.memory.rule import Rule
 from malmm_cli.settings import Sampling
 
 settings.register_profile(
@@ -51,7 +52,7 @@ def test_a_merge_keeps_counts_and_sums(bank, data):
         ),
         dtype=torch.float64,
     ).reshape(bank.shape[:3])
-    merged, number = merge_most_similar(bank, counts)
+    merged, number = Rule().compress(bank, counts)
     assert merged.shape == (bank.shape[0], bank.shape[1] - 1, *bank.shape[2:])
     assert torch.equal(number.sum(1), counts.sum(1))
     assert torch.allclose(total(merged, number), total(bank, counts))
@@ -64,7 +65,7 @@ def test_a_bank_is_bounded_and_its_cheap_form_the_plain_one(seen, length, policy
     def rows(stored):
         return [stored]
 
-    cheap, plain = MemoryBank(length, policy), PlainBank(length, policy)
+    cheap, plain = MemoryBank(length, Rule(policy)), PlainBank(length, Rule(policy))
     for step in range(seen.shape[1]):
         newcomer = seen[:, step].float()
         for bank in (cheap, plain):

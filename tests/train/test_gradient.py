@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers.memories import remember, start
 
-from malmm_cli.memory.bank import merge_most_similar
+from malmm_cli.memory.rule import Rule
 from malmm_cli.models import registry
 from malmm_cli.models.instructblip import random_init
 from malmm_cli.models.instructblip.defaults import ASK
@@ -66,9 +66,7 @@ def naive(net, seen, length, policy):
         bank = row if bank is None else torch.cat([bank, row], 1)
         counts = one if counts is None else torch.cat([counts, one], 1)
         if bank.shape[1] > length:
-            fifo = policy == "fifo"
-            merged = (bank[:, 1:], counts[:, 1:]) if fifo else merge_most_similar(bank, counts)
-            bank, counts = merged
+            bank, counts = Rule(policy, total=seen.shape[1]).compress(bank, counts)
         with torch.no_grad():
             remember(net, seen[:, index : index + 1], memory)
     with torch.no_grad():

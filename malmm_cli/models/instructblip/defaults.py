@@ -15,6 +15,8 @@ ASK = Settings(
 
 DEFAULTS = Defaults(
     {"caption": CAPTION, "ask": ASK},
-    policies=("mbc", "fifo", "average", "last"),
+    policies=("mbc", "fifo", "average", "last", "random", "uniform"),
     banks=("both", "visual", "query", "none"),
+    merges=("token", "frame"),
+    means=("weighted", "plain"),
 )

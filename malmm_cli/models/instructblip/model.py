@@ -82,6 +82,8 @@ class InstructBlip(LanguagePart):
             context=self.limit,
             policies=DEFAULTS.policies,
             banks=DEFAULTS.banks,
+            merges=DEFAULTS.merges,
+            means=DEFAULTS.means,
             defaults=DEFAULTS.tasks,
             parts={
                 "encoder": ("vision_model.",),
@@ -141,8 +143,8 @@ class InstructBlip(LanguagePart):
             ids, mask = (x.to(self.device) for x in self.texts.instructions(prompts))
         else:
             ids = mask = torch.zeros(0, 0, dtype=torch.long, device=self.device)
-        memory = self.start_from_ids(ids, mask, **asdict(options), total=total)
-        memory.frames = skipped
+        places = {"total": total, "skipped": skipped}
+        memory = self.start_from_ids(ids, mask, **asdict(options), **places)
         memory.warnings = [self.texts.cut(prompt) for prompt in prompts]
         return memory
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from transformers import InstructBlipQFormerConfig
 
 from malmm_cli.memory.bank import Bank, MemoryBank, Project
+from malmm_cli.memory.rule import Rule
 from malmm_cli.models.instructblip.memory import Memory
 from malmm_cli.settings import MemoryOptions
 
@@ -41,33 +43,45 @@ class QFormer(nn.Module):
         ids: Tensor,
         mask: Tensor,
         *,
-        length: int,
-        policy: str = "mbc",
-        banks: str = "both",
         total: int | None = None,
+        skipped: int = 0,
         first_layer: bool = False,
+        **options: Any,
     ) -> Memory:
         """An empty memory for queries (1, n, D) and instructions ids, mask (B, L) int64.
+
+        `options` are those of `MemoryOptions`. Of `total` frames, if that is known, the first
+        `skipped` are not read.
 
         Layer 0 is given the same input at every frame unless there is dropout, so that its bank
         changes nothing and is left out; `first_layer` keeps it.
         """
         hidden = self.embeddings(queries, ids)
         padding = torch.cat([mask.new_ones(len(ids), queries.shape[1]), mask], dim=1).bool()
-        options = MemoryOptions(length, policy, banks)
-        by_query = options.keeps_queries and len(ids) > 0
+        real = None if padding.all() else padding
+        how = MemoryOptions(**options)
+        seen = None if total is None else total - skipped
+
+        def bank(on: bool, mask: Tensor | None) -> Bank | None:
+            if not on:
+                return None
+            rule = Rule(how.policy, how.mean, how.merge, how.seed, seen)
+            return MemoryBank(how.length, rule, mask)
+
+        by_query = how.keeps_queries and len(ids) > 0
         return Memory(
-            length=length,
-            policy=policy,
-            banks=banks,
+            length=how.length,
+            policy=how.policy,
+            banks=how.banks,
             hidden=hidden,
-            mask=None if padding.all() else padding,
-            visual=_bank(options.keeps_visual, length, policy),
+            mask=real,
+            visual=bank(how.keeps_visual, None),
             queries=[
-                _bank(by_query and (index > 0 or first_layer), length, policy)
+                bank(by_query and (index > 0 or first_layer), real)
                 for index, _ in enumerate(self.encoder)
             ],
             total=total,
+            frames=skipped,
         )
 
     def apart(self, features: Tensor, memory: Memory, num_queries: int) -> Tensor:
@@ -285,10 +299,6 @@ class _Output(nn.Module):
     def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
         summed: Tensor = self.LayerNorm(self.dropout(self.dense(hidden)) + residual)
         return summed
-
-
-def _bank(on: bool, length: int, policy: str) -> Bank | None:
-    return MemoryBank(length, policy) if on else None
 
 
 def no_projections(rows: Tensor) -> list[Tensor]:

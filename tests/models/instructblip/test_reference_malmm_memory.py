@@ -4,7 +4,8 @@ import pytest
 import torch
 from helpers.reference import case, cases, close
 
-from malmm_cli.memory.bank import MemoryBank, PlainBank, merge_most_similar
+from malmm_cli.memory.bank import MemoryBank, PlainBank
+from malmm_cli.memory.rule import Rule
 
 
 def nothing(rows):
@@ -19,7 +20,7 @@ def stored(bank):
 @pytest.mark.parametrize(("file", "name"), cases("compression"))
 def test_single_compression(file, name):
     given = case(file, name)
-    bank, counts = merge_most_similar(given.in_bank, given.in_size)
+    bank, counts = Rule().compress(given.in_bank, given.in_size)
     close(bank, given.out_bank)
     assert torch.equal(counts, given.out_size)
 
