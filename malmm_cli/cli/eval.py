@@ -163,14 +163,15 @@ def _print_scores(options: RunOptions, found: Evaluation) -> None:
 def _print_ablation(options: RunOptions, found: Ablation, picture: Path) -> None:
     """The table on stdout, the picture in its file."""
     from malmm_cli.evaluate import report
-    from malmm_cli.evaluate.ablation import as_table
+    from malmm_cli.evaluate.ablation_table import as_table
 
     if options.json:
         _emit_json(found.as_dict())
     else:
-        emit(report.head(found.as_dict(), found.rows[0]["scores"]) + as_table(found.rows))
+        head = report.head(found.as_dict(), found.rows[0]["scores"])
+        emit(head + as_table(found.rows, found.blind))
     if not found.draw(picture):
-        note("no plot: no question was answered")
+        note("no plot: no answered question has evidence of known age")
     _finish(options, [row["scores"] for row in found.rows], found.folder)
 
 

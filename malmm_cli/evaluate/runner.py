@@ -15,7 +15,9 @@ from malmm_cli.datasets.papers import SETS, Set, read_set
 from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.errors import UsageError
 from malmm_cli.evaluate import ablation
+from malmm_cli.evaluate.ablation import one_length
 from malmm_cli.evaluate.ablation_plot import draw
+from malmm_cli.evaluate.ablation_table import cells
 from malmm_cli.evaluate.blind import blind_scores
 from malmm_cli.evaluate.plots import require_matplotlib
 from malmm_cli.evaluate.predict import Plan, Run, predict, provenance
@@ -79,21 +81,26 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Ablation:
-    """Scores by row, for each change to the memory; `folder` keeps the predictions of each row."""
+    """Scores by row, for each change to the memory; `folder` keeps the predictions of each row.
+
+    `blind` are the scores of the blind guess, None where there is none.
+    """
 
     data: Path
     model: Model
     plan: Plan
     folder: Path
     rows: list[dict[str, Any]]
+    blind: dict[str, Any] | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it, for JSON."""
-        return {**_head(self.data, self.model, self.plan), "rows": self.rows}
+        head = _head(self.data, self.model, self.plan)
+        return {**head, "rows": self.rows, "cells": cells(self.rows), "blind": self.blind}
 
     def draw(self, path: Path) -> bool:
-        """Write a picture of it; returns False and writes nothing if no question was answered."""
-        return draw(self.rows, path)
+        """Write a picture of it; returns False and writes nothing if no evidence has an age."""
+        return draw(self.rows, self.blind, path)
 
 
 def run(
@@ -141,6 +148,8 @@ def ablate(
 ) -> Ablation:
     """Evaluate a model with one part of its memory changed at a time: `malmm eval --ablate`.
 
+    Questions and captions have the same M, since a column of the table has one.
+
     `folder` keeps the predictions of each row (default: beside the data). `variants` is a folder of
     models that were trained as variants; `model` then is a function that also loads such a model
     from its folder. `picture` is where one will be drawn;
@@ -157,18 +166,18 @@ def ablate(
         check_writable(Path(picture), overwrite=True)
     trained = ablation.find_trained(Path(variants)) if variants else []
     loaded = _load(model)
-    plan = job.plan(loaded.defaults)
+    plan, rule = one_length(job.plan(loaded.defaults), job.tasks), job.rule(loaded.defaults)
     make_folder(folder)
     with _reported(events, folder):
-        rows = ablation.ablate(
+        rows, said = ablation.ablate(
             *(job.tasks, loaded, plan, folder),
             trained=trained,
             load=partial(_load, model),
-            rule=job.rule(loaded.defaults),
+            rule=rule,
             **job.how,
             events=events,
         )
-    return Ablation(job.data, loaded, plan, folder, rows)
+    return Ablation(job.data, loaded, plan, folder, rows, job.blind(said, rule))
 
 
 def beside(data: Path, suffix: str) -> Path:
