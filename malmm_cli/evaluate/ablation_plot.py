@@ -151,4 +151,5 @@ def _panel(axes: Axes, title: str, curves: Sequence[Curve], bins: Bins) -> None:
 
 def _tick(found: Mapping[str, Any]) -> str:
     low, high = found["from"], found["to"]
-    return f"{'over ' + format(low, 'g') if high is None else f'{low:g}–{high:g}'}\nn = {found['count']}"
+    text = f"over {low:g}" if high is None else f"{low:g}–{high:g}"
+    return f"{text}\nn = {found['count']}"

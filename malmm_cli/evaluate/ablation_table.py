@@ -47,7 +47,7 @@ def as_table(results: Sequence[Result], blind: Result | None = None) -> str:
     slots = results[0]["scores"]["age"]["slots"]
     titles = {
         "questions": "questions",
-        "older": f"questions whose evidence is {slots} frames old or older",
+        "older": f"evidence {slots} frames or older",
         "captions": "captions",
     }
     counts = {name: _rate(results[0], name)["count"] for name in titles}
@@ -62,18 +62,17 @@ def as_table(results: Sequence[Result], blind: Result | None = None) -> str:
 
 def _block(found: Sequence[Result], name: str, blind: Result | None) -> str:
     """The lines of one score."""
-    columns = sorted({cell["column"] for cell in found}, key=lambda column: column or 0)
+    guess = _rate({"scores": blind}, name) if blind else None
+    known = {cell["column"] for cell in found} | ({None} if guess else set())
+    columns = sorted(known, key=lambda column: column or 0)
     heads = ["any M" if column is None else f"M = {column}" for column in columns]
     lines = {cell["line"]: [""] * len(columns) for cell in found}
     for cell in found:
         lines[cell["line"]][columns.index(cell["column"])] = _text(cell[name])
     rows = [["", *heads], *([line, *values] for line, values in lines.items())]
-    guess = _rate({"scores": blind}, name) if blind else None
     if guess and guess["count"]:
-        place = columns.index(None) if None in columns else 0
-        values = [""] * len(columns)
-        values[place] = percent(guess).removesuffix(" %")
-        rows.append(["blind guess", *values])
+        share = percent(guess).removesuffix(" %")
+        rows.append(["blind guess", *(share if column is None else "" for column in columns)])
     return table(rows)
 
 
