@@ -18,8 +18,17 @@ from malmm_cli.pipeline.loading import Model
 from malmm_cli.settings import Defaults, MemoryOptions, Settings, changed
 from malmm_cli.types import Task
 
-__all__ = ["GIVEN", "SEEDS", "SWAPPED", "TRAINED", "Row", "ablate", "find_trained", "one_length"]
-__all__ += ["swaps"]
+__all__ = [
+    "GIVEN",
+    "SEEDS",
+    "SWAPPED",
+    "TRAINED",
+    "Row",
+    "ablate",
+    "find_trained",
+    "one_length",
+    "swaps",
+]
 
 GIVEN, SWAPPED, TRAINED = "given", "changed at inference", "trained"
 

@@ -10,7 +10,7 @@ its place: the second of these words may be the commonest answer.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import structs
@@ -62,37 +62,61 @@ def guesses(tasks: Sequence[Task], learnt: Sequence[Task], *, choices: bool = Fa
 
     Empty where no task is left to learn from for one of them.
     """
-    source = [task for task in learnt if not is_caption(task)]
-    forms, alike = [], defaultdict(list)
-    for index, task in enumerate(source):
+    known = _Known(task for task in learnt if not is_caption(task))
+    found = [known.guess(task, task.choices if choices else ()) for task in tasks]
+    return [] if None in found else [text for text in found if text is not None]
+
+
+class _Known:
+    """Answers by the words that their questions begin with."""
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self.answers = defaultdict[Words, list[set[Form]]](list)
+        self.videos = defaultdict[str, list[tuple[Words, set[Form]]]](list)
+        self.ranked: dict[Words, list[tuple[Form, int]]] = {}
+        for task in tasks:
+            words = _words(task)
+            forms = {form for answer in task.answers for form in _forms(answer, words)}
+            self.videos[task.video].append((words, forms))
+            for length in range(len(words) + 1):
+                self.answers[words[:length]].append(forms)
+
+    def guess(self, task: Task, choices: Sequence[str]) -> str | None:
+        """The guess at a task's answer; None where all questions are about its video."""
         words = _words(task)
-        forms.append({form for answer in task.answers for form in _forms(answer, words)})
-        for length in range(len(words) + 1):
-            alike[words[:length]].append(index)
-    found = []
-    for task in tasks:
-        words, others = _words(task), list[int]()
+        about = self.videos.get(task.video, [])
         for length in range(len(words), -1, -1):
-            others = [k for k in alike[words[:length]] if source[k].video != task.video]
-            if len(others) >= LEAST:
+            alike = self.answers.get(words[:length], [])
+            own = [forms for other, forms in about if other[:length] == words[:length]]
+            if len(alike) - len(own) >= (LEAST if length else 1):
+                left_out = Counter(form for forms in own for form in forms)
+                return self._commonest(words, length, left_out, choices)
+        return None
+
+    def _commonest(
+        self, words: Words, length: int, left_out: Counter[Form], choices: Sequence[str]
+    ) -> str:
+        """The commonest answer after so many words of a question; of choices, if any are known.
+
+        Of equals, the first in the alphabet: their order in the ranking hangs on what is left out.
+        """
+        allowed = {normalised(choice): choice for choice in reversed(choices)}
+        best, most = "", 0
+        for form, count in self._ranking(words[:length]):
+            if count < max(most, 1):
                 break
-        if not others:
-            return []
-        counts = Counter(form for k in others for form in forms[k])
-        found.append(_commonest(counts, words, task.choices if choices else ()))
-    return found
+            text = form if isinstance(form, str) else " ".join(words[slice(*form)])
+            left = count - left_out[form]
+            if (text in allowed or not choices) and left and (-left, text) < (-most, best):
+                best, most = text, left
+        return allowed.get(best, choices[0]) if choices else best
 
-
-def _commonest(counts: Counter[Form], words: Words, choices: Sequence[str]) -> str:
-    """The commonest answer in the words of this question; of choices, the first where none is."""
-    for form, _ in counts.most_common():
-        text = form if isinstance(form, str) else " ".join(words[slice(*form)])
-        if not choices:
-            return text
-        for choice in choices:
-            if normalised(choice) == text:
-                return choice
-    return choices[0]
+    def _ranking(self, beginning: Words) -> list[tuple[Form, int]]:
+        """The answers after a beginning and how often each is given, the commonest first."""
+        if beginning not in self.ranked:
+            counts = Counter(form for forms in self.answers[beginning] for form in forms)
+            self.ranked[beginning] = counts.most_common()
+        return self.ranked[beginning]
 
 
 def _words(task: Task) -> Words:

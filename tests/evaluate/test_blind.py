@@ -47,6 +47,11 @@ def test_nothing_is_learnt_from_the_video_in_question():
     assert guesses(tasks, tasks) == ["blue"] * 30 + ["red"] * 12
 
 
+def test_of_equals_none_is_favoured_by_the_video_in_question():
+    tasks = everywhere("what colour is it?", *["red"] * 11, *["blue"] * 10)
+    assert guesses(tasks, tasks) == ["blue"] * 11 + ["red"] * 10
+
+
 def test_an_answer_in_the_question_counts_by_its_place():
     names = ("star", "heart", "cross", "ring", "moon", "drop")
     tasks = [
