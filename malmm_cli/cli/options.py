@@ -115,7 +115,7 @@ class RunOptions:
         float | None, _option(metavar="X", help="Above 1 avoids repetition.")
     ] = None
     seed: Annotated[
-        int | None, _option(metavar="N", help="Random seed for --sample and --policy random.")
+        int | None, _option(metavar="N", help="Random seed for sampling and for the random policy.")
     ] = None
     format: Annotated[
         str | None, _option(metavar="text|json|jsonl|srt|vtt|tsv", help="Output format.")

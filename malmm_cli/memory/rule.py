@@ -75,6 +75,11 @@ class Rule:
         """Whether the oldest entry is dropped instead of two being merged."""
         return self.policy == "fifo"
 
+    @property
+    def keeps_first(self) -> bool:
+        """Whether what becomes of two is the first of them."""
+        return self.policy == "uniform"
+
     def compress(
         self, bank: Tensor, counts: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -128,7 +133,7 @@ class Rule:
 
         count and other (...) are the frames that a and b stand for.
         """
-        if self.policy == "uniform":
+        if self.keeps_first:
             count, other = torch.ones_like(count), torch.zeros_like(other)
         elif self.mean == "plain":
             count, other = torch.ones_like(count), torch.ones_like(other)

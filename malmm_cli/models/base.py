@@ -43,10 +43,10 @@ class Spec:
     on `halo` frames before and after them; `patches` is None where it depends on the size of the
     video. `riders` gives the width of each rider by its name. The language model reads `context`
     tokens, None for any number. `policies`, `banks`, `merges` and `means` are those that its memory
-    has, see `MemoryOptions`. `defaults` are settings by task: "caption", "ask". `parts` says how the
-    names of the tensors begin that features ("encoder") and the slots of a memory file ("reader")
-    depend on; `heads` is the number of the encoder's attention heads. `bits` are those that the
-    language model is stored in, None where it is not quantized.
+    has, see `MemoryOptions`. `defaults` are settings by task: "caption", "ask". `parts` says how
+    the names of the tensors begin that features ("encoder") and the slots of a memory file
+    ("reader") depend on; `heads` is the number of the encoder's attention heads. `bits` are those
+    that the language model is stored in, None where it is not quantized.
     """
 
     family: str

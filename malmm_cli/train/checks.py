@@ -24,7 +24,10 @@ from malmm_cli.train.features import Chosen, Clip
 from malmm_cli.train.samples import Sample
 from malmm_cli.types import Task
 
-__all__ = ["as_sample", "check_folder", "check_lengths", "check_room", "choose_frames", "held"]
+__all__ = [
+    *("as_sample", "check_folder", "check_gradient", "check_lengths", "check_room"),
+    *("choose_frames", "held"),
+]
 
 MARK = ".malmm-train"  # in a folder that a run has begun to fill; locked while one does
 SHOWN = 5  # problems reported at once
@@ -44,6 +47,20 @@ def check_folder(folder: Path, training: Path) -> None:
         with held(training):
             return
     check_new_folder(folder)
+
+
+def check_gradient(settings: Settings, position_gradient: str) -> None:
+    """Raise UsageError where the position table cannot learn at every frame.
+
+    An entry's count tells its share of each frame only for a weighted mean.
+    """
+    memory = settings.memory
+    merges = memory.keeps_visual and memory.policy in ("mbc", "random")
+    if merges and memory.mean == "plain" and position_gradient == "all":
+        raise UsageError(
+            "--mean plain: the position table cannot learn at every frame",
+            hint="use --position-gradient last",
+        )
 
 
 @contextmanager

@@ -140,6 +140,7 @@ class Training:
         settings = changed(self.settings or defaults.tasks["ask"], **self.changes)
         samples, held_out = _samples(self.data, defaults), _samples(self.validation, defaults)
         self._check_dtype(workers)
+        checks.check_gradient(settings, self.recipe.position_gradient)
         clips: dict[Clip, str] = {}
         for sample in (*samples, *held_out):
             clips.setdefault(_clip(sample), sample.id)

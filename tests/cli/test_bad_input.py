@@ -137,11 +137,14 @@ def test_options_of_models(refused, options, says):
 
 
 @pytest.mark.parametrize(
-    "option", ["policy", "banks", "decoder", "device", "dtype", "quantize", "format"]
+    "option",
+    ["policy", "merge", "mean", "banks", "decoder", "device", "dtype", "quantize", "format"],
 )
 def test_an_unknown_value_is_answered_by_the_known_ones(refused, option):
     known = {
-        "policy": "mbc, fifo, average, last",
+        "policy": "mbc, fifo, average, last, random, uniform",
+        "merge": "token, frame",
+        "mean": "weighted, plain",
         "banks": "both, visual, query, none",
         "decoder": "auto, pyav, nvdec, ffmpeg, decord",
         "device": "cpu",

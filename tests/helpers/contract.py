@@ -20,7 +20,7 @@ from malmm_cli.memory.spans import Slots
 from malmm_cli.models.base import Context, Features, Memory, Trainable, VideoModel, Work
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline.chunks import encode_chunks, frames_in
-from malmm_cli.settings import BANKS, POLICIES, Decoding, MemoryOptions
+from malmm_cli.settings import BANKS, MEANS, MERGES, POLICIES, Decoding, MemoryOptions
 from malmm_cli.types import Frame
 
 PROMPTS = ["what does the video describe?", "how many?", "red circle?"]
@@ -54,8 +54,7 @@ def encoded(model: Model, seed: int = 1) -> Features:
 
 def options(model: Model) -> Iterator[MemoryOptions]:
     """Yield the ways to remember that a family has, but for those that it refuses."""
-    ways = [MemoryOptions(LENGTH, policy, banks) for policy, banks in _pairs(model)]
-    for how in (*ways, MemoryOptions(0, banks=model.spec.banks[0])):
+    for how in (*_ways(model), MemoryOptions(0, banks=model.spec.banks[0])):
         try:
             model.check(PROMPTS, how, GREEDY, FEATURES)
         except CapacityError:
@@ -63,11 +62,13 @@ def options(model: Model) -> Iterator[MemoryOptions]:
         yield how
 
 
-def _pairs(model: Model) -> Iterator[tuple[str, str]]:
-    for policy in model.spec.policies:
-        yield policy, model.spec.banks[0]
-    for banks in model.spec.banks[1:]:
-        yield model.spec.policies[0], banks
+def _ways(model: Model) -> Iterator[MemoryOptions]:
+    spec = model.spec
+    first = MemoryOptions(LENGTH, spec.policies[0], spec.banks[0], spec.merges[0], spec.means[0])
+    yield from (replace(first, policy=policy) for policy in spec.policies)
+    yield from (replace(first, banks=banks) for banks in spec.banks[1:])
+    yield from (replace(first, merge=merge) for merge in spec.merges[1:])
+    yield from (replace(first, mean=mean) for mean in spec.means[1:])
 
 
 def visual(model: Model) -> Iterator[MemoryOptions]:
@@ -140,9 +141,13 @@ def the_spec_says_what_is_made(model: Model) -> None:
     assert {"caption", "ask"} <= spec.defaults.keys()
     assert set(spec.policies) <= set(POLICIES)
     assert set(spec.banks) <= set(BANKS)
+    assert set(spec.merges) <= set(MERGES)
+    assert set(spec.means) <= set(MEANS)
     for settings in spec.defaults.values():
         assert settings.memory.policy in spec.policies
         assert settings.memory.banks in spec.banks
+        assert settings.memory.merge in spec.merges
+        assert settings.memory.mean in spec.means
     shapes = {name: list(tensor.shape) for name, tensor in features.as_dict().items()}
     assert shapes == spec.shapes(FEATURES, features.rows.shape[1])
     per, (_, seconds) = spec.frames_per_feature, clip(model)
@@ -238,7 +243,7 @@ def slots_partition_what_was_seen(model: Model) -> None:
             assert memory.frames == seen, how
             slots = memory.slots()
             number = min(seen, how.length + 1) if how.keeps_visual else 1
-            total = seen if how.keeps_visual and how.policy == "mbc" else number
+            total = seen if how.keeps_visual and how.policy != "fifo" else number
             assert slots.rows.shape == (number, *features.rows.shape[1:]), how
             assert slots.counts.shape == slots.rows.shape[:2], how
             assert (slots.counts.dtype, slots.seconds.dtype) == (torch.int64, torch.float64)
@@ -255,7 +260,7 @@ def slots_are_means_of_what_they_stand_for(model: Model) -> None:
     features = encoded(model)
     for how in visual(model):
         memory = observed(model, features, PROMPTS[:1], how)
-        roomy = MemoryOptions(FEATURES, how.policy, how.banks)
+        roomy = replace(how, length=FEATURES)
         each = observed(model, features, PROMPTS[:1], roomy).slots()
         slots = memory.slots()
         assert (each.counts == 1).all()
@@ -266,9 +271,73 @@ def slots_are_means_of_what_they_stand_for(model: Model) -> None:
             got, parts = (x.rows if name == "rows" else x.riders[name] for x in (slots, each))
             sums = torch.cat([torch.zeros_like(parts[:1]), parts.cumsum(0)])
             end = FEATURES - slots.counts.sum(0) + slots.counts.cumsum(0)
-            patch = torch.arange(end.shape[1])
-            spread = sums[end, patch] - sums[end - slots.counts, patch]
-            close(got, spread / slots.counts[..., None], f"{how}, {name}")
+            patch, first = torch.arange(end.shape[1]), end - slots.counts
+            mean = (sums[end, patch] - sums[first, patch]) / slots.counts[..., None]
+            if how.policy == "uniform":
+                close(got, parts[first, patch], f"{how}, {name}")
+            elif how.mean == "weighted":
+                close(got, mean, f"{how}, {name}")
+
+
+@check
+def two_slots_become_the_mean_that_was_asked_for(model: Model) -> None:
+    features = encoded(model)
+    for how in visual(model):
+        if how.policy in ("fifo", "uniform"):  # which merge nothing, or take no mean
+            continue
+        memory = model.start((), how, FEATURES)
+        for index in range(FEATURES):
+            before = memory.slots() if index else None
+            model.observe(memory, features.some(slice(index, index + 1)))
+            after = memory.slots()
+            if before is None or len(after.rows) != len(before.rows):
+                continue
+            left = (after.counts != before.counts).int().argmax(0).clamp(max=len(after.rows) - 2)
+            patch = torch.arange(len(left))
+            one, other = (before.counts[left + k, patch][:, None] for k in (0, 1))
+            share = 0.5 if how.mean == "plain" else other / (one + other)
+            for name in ("rows", *after.riders):
+                new, old = (x.rows if name == "rows" else x.riders[name] for x in (after, before))
+                due = (1 - share) * old[left, patch] + share * old[left + 1, patch]
+                close(new[left, patch], due, f"{how}, {name}")
+
+
+@check
+def whole_frames_are_merged_at_once_or_each_position_on_its_own(model: Model) -> None:
+    features = encoded(model)
+    for how in visual(model):
+        if how.policy not in ("mbc", "random"):
+            continue
+        counts = observed(model, features, PROMPTS[:1], how).slots().counts
+        alike = bool((counts == counts[:, :1]).all())
+        assert alike == (how.merge == "frame" or counts.shape[1] == 1), how
+
+
+@check
+def what_is_random_depends_on_the_seed_only(model: Model) -> None:
+    features = encoded(model)
+    for how in visual(model):
+        if how.policy == "random":
+            seeds = (0, 1, 2, 3, 2**64 - 1)
+            found = [
+                [observed(model, features, (), replace(how, seed=seed)).slots() for _ in range(2)]
+                for seed in seeds
+            ]
+            for seed, (one, again) in zip(seeds, found, strict=True):
+                same_slots(again, one, f"seed {seed}")
+            assert len({str(one.counts.tolist()) for one, _ in found}) > 1, "one for all seeds"
+
+
+@check
+def uniform_slots_begin_at_evenly_spaced_features(model: Model) -> None:
+    features = encoded(model)
+    for how in visual(model):
+        if how.policy == "uniform":
+            begins = [round(k * (FEATURES - 1) / LENGTH) for k in range(LENGTH + 1)]
+            seconds = observed(model, features, PROMPTS[:1], how).slots().seconds[..., 0]
+            due = features.seconds[begins, 0]
+            assert len(seconds) == len(due), how
+            assert torch.equal(seconds, due[:, None].expand_as(seconds)), how
 
 
 @check
@@ -435,7 +504,7 @@ def skipped_features_keep_their_places(model: Model) -> None:
             model.observe(pieces, rest.some(slice(begin, end)))
         same_memory(pieces, memory, how)
         same_context(model.context(pieces), model.context(memory), how)
-        if how.keeps_visual and how.policy == "mbc":
+        if how.keeps_visual and how.policy != "fifo":
             assert (slots.seconds[0, :, 0] == features.seconds[4, 0]).all(), how
 
 
@@ -455,10 +524,11 @@ def the_number_of_features_may_be_unknown(model: Model) -> None:
 def training_forms_agree(model: Model) -> None:
     if not isinstance(model, Trainable):
         return
-    features, how = encoded(model), next(options(model))
+    features = encoded(model)
     rows = features.rows[None].float()
-    tokens = model.tokens_for_training(rows, PROMPTS, how, position_gradient="last")
-    close(tokens, model.context(observed(model, features, PROMPTS, how)).tokens)
+    for how in reversed([*options(model)]):
+        tokens = model.tokens_for_training(rows, PROMPTS, how, position_gradient="last")
+        close(tokens, model.context(observed(model, features, PROMPTS, how)).tokens, how)
     assert model.trainable()
     assert model.loss(tokens, PROMPTS, ANSWERS).isfinite()
     assert model.text_tokens(PROMPTS[0], ["red"]) > model.text_tokens(PROMPTS[0])

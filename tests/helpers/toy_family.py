@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from malmm_cli.errors import CapacityError
+from malmm_cli.memory.rule import Rule, similarity
 from malmm_cli.memory.spans import Slots, feature_seconds, spans
 from malmm_cli.models.base import Context, Features, Spec
 from malmm_cli.pipeline.loading import Model
@@ -27,7 +28,7 @@ from malmm_cli.settings import Decoding, MemoryOptions, Sampling, Settings
 SIDE, WIDTH, DEEP = 4, 6, 3
 LEXICON = ["red", "circle", "many", "moves", "left", "star"]
 HOW = {
-    "memory": MemoryOptions(4, banks="visual"),
+    "memory": MemoryOptions(4, banks="visual", merge="frame"),
     "decoding": Decoding(max_new_tokens=4, beams=1),
     "sampling": Sampling(frames=8),
 }
@@ -36,8 +37,10 @@ SPEC = Spec(
     patches=None,
     width=WIDTH,
     context=64,
-    policies=("mbc", "fifo", "average", "last"),
+    policies=("mbc", "fifo", "average", "last", "random", "uniform"),
     banks=("visual",),
+    merges=("frame",),
+    means=("weighted", "plain"),
     defaults={"caption": Settings("what moves?", **HOW), "ask": Settings("{}", **HOW)},
     parts={"encoder": ("",), "reader": ("",)},
     heads=1,
@@ -68,18 +71,23 @@ class Slot:
     count: int = 1
 
 
-def merged(a: Slot, b: Slot) -> Slot:
-    share = b.count / (a.count + b.count)
+def merged(a: Slot, b: Slot, rule: Rule | None = None) -> Slot:
+    counts = torch.tensor(float(a.count)), torch.tensor(float(b.count))
+    _, share = (rule or Rule()).merged(a.row, counts[0], b.row, counts[1])
     rows = torch.lerp(a.row, b.row, share), torch.lerp(a.rider, b.rider, share)
     return Slot(*rows, a.count + b.count)
 
 
 @dataclass
 class ToyMemory:
-    """The slots of earlier features and the newest one; `seconds` are those of all observed."""
+    """The slots of earlier features and the newest one; `seconds` are those of all observed.
+
+    So many are there in `total`, if that is known.
+    """
 
     prompts: tuple[str, ...]
     options: MemoryOptions
+    total: int | None = None
     frames: int = 0
     bank: list[Slot] = field(default_factory=list)
     newest: Slot | None = None
@@ -102,14 +110,20 @@ class ToyMemory:
             self.compress()
 
     def compress(self) -> None:
-        if self.options.policy == "fifo":
+        options = self.options
+        if options.policy == "fifo":
             del self.bank[0]
             return
-        rows = torch.stack([slot.row.flatten() for slot in self.bank])
-        self.merge(int(F.cosine_similarity(rows[:-1], rows[1:], dim=-1).argmax()))
+        rule = Rule(options.policy, options.mean, options.merge, options.seed, self.total)
+        if rule.compares:
+            rows = torch.stack([slot.row for slot in self.bank])[None]
+            left = rule.most_similar(similarity(rows[:, :-1], rows[:, 1:]))
+        else:
+            left = rule.pair(torch.tensor([float(slot.count) for slot in self.bank])[None, :, None])
+        self.merge(int(left[0, 0]), rule)
 
-    def merge(self, left: int) -> None:
-        self.bank[left : left + 2] = [merged(*self.bank[left : left + 2])]
+    def merge(self, left: int, rule: Rule | None = None) -> None:
+        self.bank[left : left + 2] = [merged(*self.bank[left : left + 2], rule)]
 
     def everything(self) -> list[Slot]:
         """What the language model is given."""
@@ -178,7 +192,8 @@ class Toy:
         total: int | None = None,
         skipped: int = 0,
     ) -> ToyMemory:
-        return ToyMemory(tuple(prompts), options, frames=skipped)
+        seen = None if total is None else total - skipped
+        return ToyMemory(tuple(prompts), options, seen, frames=skipped)
 
     def restore(
         self, prompts: Sequence[str], options: MemoryOptions, slots: Slots, features: int

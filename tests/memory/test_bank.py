@@ -87,7 +87,7 @@ def test_short_videos_are_untouched(form):
     assert (counts == 1).all()
 
 
-@pytest.mark.parametrize("policy", ["mbc", "fifo"])
+@pytest.mark.parametrize("policy", ["mbc", "fifo", "random", "uniform"])
 @pytest.mark.parametrize("length", LENGTHS)
 def test_slots_are_the_plain_form(length, policy):
     """Merging stored keys and values equals projecting the merged bank anew, at every step."""

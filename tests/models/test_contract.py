@@ -12,6 +12,7 @@ from helpers import toy_family
 from helpers.contract import CHECKS
 from helpers.toy_family import SPEC, Slot, Toy, ToyMemory, merged
 
+from malmm_cli.memory.rule import Rule
 from malmm_cli.memory.spans import spans
 from malmm_cli.models.base import Context, Features
 from malmm_cli.pipeline import chunks
@@ -220,17 +221,62 @@ def slots_that_are_no_neighbours_are_merged(right):
 
 @bug(toy_family, "merged", "slots_are_means_of_what_they_stand_for")
 def riders_are_not_merged(right):
-    return lambda a, b: replace(right(a, b), rider=a.rider)
+    return lambda a, b, rule=None: replace(right(a, b, rule), rider=a.rider)
 
 
 @bug(toy_family, "merged", "slots_are_means_of_what_they_stand_for")
 def riders_are_merged_without_weights(right):
-    return lambda a, b: replace(right(a, b), rider=(a.rider + b.rider) / 2)
+    return lambda a, b, rule=None: replace(right(a, b, rule), rider=(a.rider + b.rider) / 2)
 
 
 @bug(toy_family, "merged", "slots_are_means_of_what_they_stand_for")
 def rows_are_merged_without_weights(right):
-    return lambda a, b: replace(right(a, b), row=(a.row + b.row) / 2)
+    return lambda a, b, rule=None: replace(right(a, b, rule), row=(a.row + b.row) / 2)
+
+
+@bug(toy_family, "merged", "two_slots_become_the_mean_that_was_asked_for")
+def every_mean_is_weighted(right):
+    return lambda a, b, rule=None: right(a, b, rule and replace(rule, mean="weighted"))
+
+
+@bug(toy_family, "merged", "slots_are_means_of_what_they_stand_for")
+def uniform_takes_a_mean(right):
+    return lambda a, b, rule=None: right(a, b, rule and replace(rule, policy="mbc"))
+
+
+@bug(ToyMemory, "slots", "whole_frames_are_merged_at_once_or_each_position_on_its_own")
+def positions_are_merged_on_their_own(right):
+    def slots(self):
+        found = right(self)
+        if len(found.counts) > 2:
+            found.counts[:2, 0] = found.counts[:2, 0].flip(0)
+            found.counts[0, 1] += 1
+        return found
+
+    return slots
+
+
+@bug(Rule, "pair", "what_is_random_depends_on_the_seed_only")
+def every_seed_is_the_same(right):
+    return lambda self, counts: right(replace(self, seed=0), counts)
+
+
+@bug(Rule, "pair", "what_is_random_depends_on_the_seed_only")
+def what_was_drawn_before_counts(right):
+    drawn: list[int] = []
+
+    def pair(self, counts):
+        drawn.append(1)
+        return right(replace(self, seed=self.seed + len(drawn)), counts)
+
+    return pair
+
+
+@bug(Toy, "start", "uniform_slots_begin_at_evenly_spaced_features")
+def the_number_of_features_is_not_used(right):
+    return lambda self, prompts, options, total=None, skipped=0: right(
+        self, prompts, options, None, skipped
+    )
 
 
 @bug(Toy, "start", "two_videos_do_not_mix")

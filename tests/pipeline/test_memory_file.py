@@ -60,7 +60,7 @@ def test_slots_are_means_of_frames(model, kept):
     torch.testing.assert_close(kept.seconds[..., 0], seconds[begin.long()], atol=0.06, rtol=0)
 
 
-@pytest.mark.parametrize("policy", ["mbc", "fifo"])
+@pytest.mark.parametrize("policy", ["mbc", "fifo", "random", "uniform"])
 @pytest.mark.parametrize("positions", [0, 7])
 def test_the_visual_bank_alone_is_exact(model, write_model, policy, positions):
     """But for half precision: with slots that were not rounded, tokens are the same."""
@@ -265,10 +265,29 @@ def test_what_is_no_memory_file(tmp_path, clip):
 
 
 def test_the_sampling_of_a_file_stands_above_settings(kept):
-    settings = kept.settings(changed(Settings(prompt="{}"), fps=2.0, policy="fifo"))
+    other = {"policy": "random", "merge": "frame", "mean": "plain", "memory_seed": 3}
+    settings = kept.settings(changed(Settings(prompt="{}"), fps=2.0, **other))
     sampling, memory = settings.sampling, settings.memory
     assert (sampling.frames, sampling.fps, memory.length) == (12, None, 4)
     assert replace(SETTINGS, prompt="{}", decoding=settings.decoding) == settings
+
+
+def test_a_file_keeps_what_a_full_bank_does(model, tmp_path):
+    how = {"policy": "random", "merge": "frame", "mean": "plain"}
+    kept = memory_file.remember(SAMPLE, model, SETTINGS, **how, seed=2**64 - 1)
+    kept.write(tmp_path / "a.memory")
+    few = {"beams": 1, "max_new_tokens": 2, "seed": 5}
+    (one,) = malmm_cli.ask(tmp_path / "a.memory", "what?", model=model, **few)
+    assert (one.policy, one.merge, one.mean, one.memory_seed) == (*how.values(), 2**64 - 1)
+    memory = {"length": 4, "banks": "both", **how, "seed": 2**64 - 1}
+    assert one.to_dict()["memory"] == memory
+    for name in ("merge", "mean"):
+        with pytest.raises(UsageError, match=rf"{name}: .* this was fixed when it was made"):
+            malmm_cli.ask(tmp_path / "a.memory", "what?", model=model, **{name: how[name]})
+
+
+def test_a_usual_file_names_no_more_than_before(kept):
+    assert {"merge", "mean", "memory_seed"}.isdisjoint(kept.sampling)
 
 
 def test_the_commands(malmm, refused, clip, tmp_path):

@@ -65,6 +65,9 @@ def test_changes_are_settings_or_decoding(model):
         ({"start": -1.0}, "start=-1"),
         ({"decoder": "vlc"}, "unknown decoder"),
         ({"policy": "lifo"}, "unknown policy"),
+        ({"merge": "frme"}, "unknown merge"),
+        ({"mean": "median"}, "unknown mean"),
+        ({"memory_seed": 2**64}, "must be between 0 and 18446744073709551615"),
     ],
 )
 def test_wrong_values(model, changes, says):
@@ -126,6 +129,10 @@ def test_each_policy_sees_something_else(model):
         {"memory": 2, "policy": "fifo"},
         {"policy": "average"},
         {"policy": "last"},
+        {"memory": 2, "policy": "random"},
+        {"memory": 2, "policy": "uniform"},
+        {"memory": 2, "merge": "frame"},
+        {"memory": 2, "mean": "plain"},
         {"memory": 2, "banks": "visual"},
         {"memory": 2, "banks": "query"},
     ]

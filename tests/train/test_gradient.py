@@ -83,7 +83,7 @@ def naive(net, seen, length, policy):
     return gradient, tokens.detach()
 
 
-@pytest.mark.parametrize("policy", ["mbc", "fifo"])
+@pytest.mark.parametrize("policy", ["mbc", "fifo", "random", "uniform"])
 @pytest.mark.parametrize("frames", [5, 9])  # the table has 6 rows
 def test_positions_learn_through_every_frame_in_the_bank(net, policy, frames):
     seen = features(net, frames)
@@ -105,7 +105,7 @@ def test_positions_learn_at_the_last_frame_alone_as_in_the_reference(net):
     assert not torch.allclose(last, every)
 
 
-@pytest.mark.parametrize("policy", ["mbc", "fifo"])
+@pytest.mark.parametrize("policy", ["mbc", "fifo", "random", "uniform"])
 def test_a_visual_bank_alone_is_filled_without_the_layers(net, policy):
     seen = features(net)
     calls = []

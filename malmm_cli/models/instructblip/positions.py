@@ -30,7 +30,8 @@ def let_positions_learn(memory: Memory, table: Tensor) -> None:
     """Give the entries of a plain visual bank a gradient towards the position table.
 
     An entry is the mean of frames that follow one another, so the part of it that the table gave is
-    a mean of rows: a difference of sums over all rows before its end and its start.
+    a mean of rows: a difference of sums over all rows before its end and its start. Under the
+    policy "uniform" it is the first of them. The rule's mean must be weighted, or nothing merged.
     """
     bank = memory.visual
     if not isinstance(bank, PlainBank) or bank.entries is None or bank.counts is None:
@@ -39,7 +40,7 @@ def let_positions_learn(memory: Memory, table: Tensor) -> None:
     sums = torch.stack([torch.zeros_like(rows[0]), *rows]).float().cumsum(0)  # (T + 1, C)
     after = bank.counts.long().flip(1).cumsum(1).flip(1)  # frames from an entry's first to now
     begin = memory.frames - after
-    end = begin + bank.counts.long()
+    end = begin + (1 if bank.rule.keeps_first else bank.counts.long())
     # (V, M, P, C); the gradient of indexing would add up in no fixed order
-    mean = (F.embedding(end, sums) - F.embedding(begin, sums)) / bank.counts[..., None]
+    mean = (F.embedding(end, sums) - F.embedding(begin, sums)) / (end - begin)[..., None]
     bank.entries = bank.entries + (mean - mean.detach())

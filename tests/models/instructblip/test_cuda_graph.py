@@ -73,7 +73,7 @@ def on_the_cpu(monkeypatch, graph):
     monkeypatch.setattr(cuda_graph, "Graph", graph)
 
 
-@pytest.mark.parametrize("policy", ["mbc", "fifo"])
+@pytest.mark.parametrize("policy", ["mbc", "fifo", "random", "uniform"])
 @pytest.mark.parametrize("banks", ["both", "visual", "query"])
 def test_a_full_memory_stays_where_it_is(tiny, features, policy, banks):
     """A graph writes to addresses; whatever a step replaced would be lost on it."""
@@ -95,7 +95,7 @@ def test_a_full_memory_stays_where_it_is(tiny, features, policy, banks):
     assert places(memory) == before
 
 
-@pytest.mark.parametrize("policy", ["mbc", "fifo"])
+@pytest.mark.parametrize("policy", ["mbc", "fifo", "random", "uniform"])
 @pytest.mark.parametrize("banks", ["both", "visual", "query"])
 def test_a_replayed_step_is_the_step(tiny, features, policy, banks, monkeypatch):
     due, _ = watch(tiny, features, policy=policy, banks=banks)
