@@ -154,6 +154,7 @@ def test_evaluations(malmm, tmp_path, monkeypatch):
     monkeypatch.setattr("malmm_cli.evaluate.scores.meteor", lambda *_: 0.25)
     monkeypatch.setattr("malmm_cli.evaluate.ablation.LENGTHS", (2,))
     monkeypatch.setattr("malmm_cli.evaluate.ablation.FRAMES", (5,))
+    monkeypatch.setattr("malmm_cli.evaluate.ablation.SEEDS", (0, 1))
     shutil.copy(SAMPLE, tmp_path / "a.mp4")
     (tmp_path / "b.mp4").write_bytes(b"no video")
     asked = {"question": "what?", "kind": "late", "evidence": [3, 9], "choices": ["red", "blue"]}
@@ -196,6 +197,8 @@ def kind_of(part):
     """The type of a value, in words."""
     if "$ref" in part:
         return SCHEMA["$defs"][part["$ref"].rpartition("/")[2]]["title"]
+    if "anyOf" in part:
+        return " or ".join(map(kind_of, part["anyOf"]))
     if "const" in part or "enum" in part:
         return "text"
     kinds = part["type"] if isinstance(part["type"], list) else [part["type"]]

@@ -56,6 +56,10 @@ def evaluate(
         bool, _flag("--choices", "Pick the most likely of a task's choices.", "Data")
     ] = False,
     limit: Annotated[int | None, _named("N", "Evaluate only the first N tasks.", min=1)] = None,
+    guess_from: Annotated[
+        Path | None,
+        _named("FILE.jsonl", "Tasks to learn the blind guess from, instead of DATA."),
+    ] = None,
     ablate: Annotated[
         bool,
         _flag("--ablate", "Run the ablation: vary one part of the memory at a time.", "Ablation"),
@@ -89,16 +93,14 @@ def evaluate(
     data = _file_of(data, format_in)
     from malmm_cli.evaluate import runner as evaluation
 
-    arguments = _shared(options) | {"choices": choices, "limit": limit}
+    arguments = _shared(options) | {"choices": choices, "limit": limit, "guess_from": guess_from}
     arguments |= {"format": format_in, "videos": videos, "split": split, "task": task}
     if ablate:
         picture = picture or evaluation.beside(data, "ablation.png")
         arguments |= {"folder": predictions, "variants": variants, "picture": picture}
         _print_ablation(options, evaluation.ablate(data, **arguments), picture)
         return
-    for option, value in (("--variants", variants), ("--picture", picture)):
-        if value is not None:
-            raise UsageError(f"{option} goes with --ablate")
+    _check_unset("--ablate", variants=variants, picture=picture)
     _print_scores(options, evaluation.run(data, predictions=predictions, **arguments))
 
 
@@ -127,6 +129,13 @@ def _file_of(data: Path, format_in: str) -> Path:
     return file
 
 
+def _check_unset(needed: str, **options: object) -> None:
+    """Raise UsageError for an option given without the one that it goes with."""
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"--{name} goes with {needed}")
+
+
 def _shared(options: RunOptions) -> dict[str, Any]:
     """What the shared options say, as arguments of the library calls."""
 
@@ -146,21 +155,23 @@ def _print_scores(options: RunOptions, found: Evaluation) -> None:
     if options.json:
         _emit_json(found.as_dict())
     else:
-        emit(report.head(found.as_dict(), found.scores) + report.lines(found.scores, found.paper))
+        text = report.lines(found.scores, found.paper, found.blind)
+        emit(report.head(found.as_dict(), found.scores) + text)
     _finish(options, [found.scores], found.path)
 
 
 def _print_ablation(options: RunOptions, found: Ablation, picture: Path) -> None:
     """The table on stdout, the picture in its file."""
     from malmm_cli.evaluate import report
-    from malmm_cli.evaluate.ablation import as_table
+    from malmm_cli.evaluate.ablation_table import as_table
 
     if options.json:
         _emit_json(found.as_dict())
     else:
-        emit(report.head(found.as_dict(), found.rows[0]["scores"]) + as_table(found.rows))
+        head = report.head(found.as_dict(), found.rows[0]["scores"])
+        emit(head + as_table(found.rows, found.blind))
     if not found.draw(picture):
-        note("no plot: no question was answered")
+        note("no plot: no answered question has evidence of known age")
     _finish(options, [row["scores"] for row in found.rows], found.folder)
 
 

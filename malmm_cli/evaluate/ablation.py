@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,19 +13,29 @@ from malmm_cli.errors import UsageError
 from malmm_cli.evaluate.naming import option, options_of
 from malmm_cli.evaluate.predict import Plan, Run, predict
 from malmm_cli.evaluate.predictions import Prediction
-from malmm_cli.evaluate.report import interval, percent, seconds_text, table
 from malmm_cli.evaluate.scores import Age, Rule, ages, score
 from malmm_cli.pipeline.loading import Model
-from malmm_cli.settings import Defaults, Settings, changed
+from malmm_cli.settings import Defaults, MemoryOptions, Settings, changed
 from malmm_cli.types import Task
 
-__all__ = ["GIVEN", "SWAPPED", "TRAINED", "Row", "ablate", "as_table", "find_trained", "swaps"]
+__all__ = [
+    "GIVEN",
+    "SEEDS",
+    "SWAPPED",
+    "TRAINED",
+    "Row",
+    "ablate",
+    "find_trained",
+    "one_length",
+    "swaps",
+]
 
 GIVEN, SWAPPED, TRAINED = "given", "changed at inference", "trained"
 
-LENGTHS, FRAMES, NEWEST = (5, 10, 20, 40), (20, 40, 60, 100), 4
+LENGTHS, FRAMES, NEWEST = (3, 5, 10, 20), (20, 40, 60, 100), 4
+SEEDS = (0, 1, 2)  # of the policy that draws
 
-# Folders of models that were trained as variants, and how each is run.
+# Models that were trained as variants, by the names of their folders, and how each is run.
 VARIANTS: dict[str, dict[str, Any]] = {
     "both": {"banks": "both"},
     "visual": {"banks": "visual"},
@@ -33,29 +44,109 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "fifo": {"policy": "fifo"},
     "m0": {"memory": 0},
 }
+# Another one of the same name: "both.1", trained with another seed.
+VARIANT = re.compile(rf"({'|'.join(VARIANTS)})(?:\.(\d+))?")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A way to run a model: its name, whether it was trained for that, and its family."""
+    """A run of a model, by a name that does not change between versions.
+
+    `line` and `column` are its place in the table: what is changed, and M, None where M does not
+    matter. Runs in the same place differ in their seeds.
+    """
 
     name: str
     how: str
     family: str
+    line: str
+    column: int | None
+    options: str
     plan: Plan
 
 
 def swaps(plan: Plan, settings: Settings, defaults: Defaults) -> Iterator[Row]:
     """The plan as it is, called by settings of it, and with one thing changed, again and again.
 
-    Policies and banks are those in `defaults`, of the model's family.
+    Changes of what a bank does are made at every M. Policies and the like are those in `defaults`,
+    of the model's family.
     """
-    yield Row(_name(settings), GIVEN, "given", plan)
-    for name, family, changes in _changes(defaults):
-        swapped = _changed(plan, changes)
-        if swapped != plan:
-            yield Row(name, SWAPPED, family, swapped)
-    yield Row(f"last {NEWEST} frames", SWAPPED, "frames", replace(plan, newest=NEWEST))
+    given = settings.memory.length
+    lengths = sorted({*LENGTHS, given} - {0})
+    column = given if _has_slots(settings.memory) else None
+    line = f"{GIVEN}: {settings.memory.policy}"
+    names = ("banks", "policy", "memory", "frames", "fps", *settings.memory.compression)
+    whole = options_of(settings.as_dict(), names)
+    yield Row(_name(settings), GIVEN, "given", line, column, whole, plan)
+    for length in lengths:
+        longer = _changed(plan, memory=length)
+        if longer != plan and _has_slots(longer.questions.memory):
+            options = option("memory", length)
+            yield Row(f"M = {length}", SWAPPED, "memory", line, length, options, longer)
+    for change in _changes(defaults):
+        yield from _runs(change, plan, column, lengths)
+    newest = f"last {NEWEST} frames"
+    yield Row(newest, SWAPPED, "frames", newest, column, newest, replace(plan, newest=NEWEST))
+
+
+@dataclass(frozen=True)
+class _Change:
+    name: str
+    family: str
+    changes: dict[str, Any]
+
+
+def _changes(defaults: Defaults) -> Iterator[_Change]:
+    for policy in defaults.policies:
+        yield _Change(policy, "policy", {"policy": policy})
+    for name, values in (("merge", defaults.merges), ("mean", defaults.means)):
+        for value in values:
+            yield _Change(f"{name} {value}", name, {name: value})
+    for banks in defaults.banks:
+        yield _Change(f"banks {banks}", "banks", {"banks": banks})
+    yield _Change("M = 0", "memory", {"memory": 0})
+    for frames in FRAMES:
+        changes = {"frames": frames, "fps": None, "max_frames": None}
+        yield _Change(f"{frames} frames", "frames", changes)
+
+
+def _runs(change: _Change, plan: Plan, column: int | None, lengths: Sequence[int]) -> Iterator[Row]:
+    """A change at every M that matters to it, and with every seed."""
+    swapped = _changed(plan, **change.changes)
+    draws = change.changes.get("policy") == "random"
+    if swapped == plan and not draws:
+        return
+    line = option(*next(iter(change.changes.items())))
+
+    def row(column: int | None, plan: Plan, name: str = "", **more: int) -> Row:
+        options = " ".join([line, *(option(name, value) for name, value in more.items())])
+        return Row(
+            change.name + name,
+            SWAPPED,
+            change.family,
+            line,
+            column,
+            options,
+            _changed(plan, **more),
+        )
+
+    if change.family in ("memory", "frames"):
+        yield row(None if change.family == "memory" else column, swapped)
+    elif not _has_slots(replace(swapped.questions.memory, length=1)):
+        yield row(None, swapped)
+    else:
+        for length in lengths:
+            at = {} if length == column else {"memory": length}
+            name = "" if length == column else f", M = {length}"
+            for seed in SEEDS if draws else ():
+                yield row(length, swapped, f"{name}, seed {seed}", **at, memory_seed=seed)
+            if not draws:
+                yield row(length, swapped, name, **at)
+
+
+def _has_slots(memory: MemoryOptions) -> bool:
+    """Whether it matters how many slots there are."""
+    return memory.keeps_visual or memory.keeps_queries
 
 
 def _name(settings: Settings) -> str:
@@ -65,32 +156,28 @@ def _name(settings: Settings) -> str:
     return f"{memory.banks}, {memory.policy}, M = {memory.length}, {frames}"
 
 
-def _changes(defaults: Defaults) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for banks in defaults.banks:
-        yield f"banks {banks}", "banks", {"banks": banks}
-    for policy in defaults.policies:
-        yield policy, "policy", {"policy": policy}
-    for length in LENGTHS:
-        yield f"M = {length}", "memory", {"memory": length}
-    yield "M = 0", "memory", {"memory": 0}
-    for frames in FRAMES:
-        yield f"{frames} frames", "frames", {"frames": frames, "fps": None, "max_frames": None}
-
-
 def find_trained(folder: Path) -> list[Path]:
-    """The folders of VARIANTS under one.
+    """The folders under one that are named as in VARIANTS, or so with a number: both, both.1.
 
     Raises UsageError if there is none, ModelError for one that is not a model.
     """
-    found = [folder / name for name in VARIANTS if (folder / name).is_dir()]
+    names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    found = [(match, name) for name in names if (match := VARIANT.fullmatch(name))]
     if not found:
         raise UsageError(
             f"{folder}: contains no folder of a trained variant",
-            hint=f"expected names: {', '.join(VARIANTS)}",
+            hint=f"expected names: {', '.join(VARIANTS)}; or with a number, as in both.1",
         )
-    for folder in found:
-        read_config(folder)
-    return found
+    order = list(VARIANTS)
+    found.sort(key=lambda one: (order.index(one[0][1]), int(one[0][2] or 0), one[1]))
+    for _, name in found:
+        read_config(folder / name)
+    return [folder / name for _, name in found]
+
+
+def one_length(plan: Plan, tasks: Sequence[Task]) -> Plan:
+    """The plan with one M for everything, that of `Plan.most`: what a column of the table has."""
+    return _changed(plan, memory=plan.most(tasks).memory.length)
 
 
 def ablate(
@@ -103,73 +190,36 @@ def ablate(
     load: Callable[[Path], Model],
     rule: Rule,
     **options: Any,
-) -> list[dict[str, Any]]:
-    """Scores of every row, for JSON; `folder` keeps the predictions of each in a file of its own.
+) -> tuple[list[dict[str, Any]], list[Prediction]]:
+    """Scores of every row, for JSON, and the predictions of the plan as it is.
 
-    Features are encoded once for all rows of a model that look at the same frames. Evidence is as
-    old as in the plan given, whatever frames a row looks at. `options` are those of `predict`;
-    `load` is called for one trained model after the other.
+    `folder` keeps the predictions of each row in a file of its own. Features are encoded once for
+    all rows of a model that look at the same frames. Evidence is as old as in the plan given,
+    whatever frames a row looks at. Captions are only matched exactly. `options` are those of
+    `predict`; `load` is called for one trained model after the other.
     """
-    rows = list(swaps(plan, plan.most(tasks), model.defaults))
-    runs = [Run(row.plan, folder / f"{_file_name(row)}.jsonl") for row in rows]
-    found = predict(tasks, model, runs, **options)
-    known = ages(tasks[: len(found[0])], found[0])
-
-    def scored(row: Row, said: list[Prediction]) -> dict[str, Any]:
-        return _scored(row, tasks[: len(said)], said, rule, known)
-
-    results = [scored(row, said) for row, said in zip(rows, found, strict=True)]
+    settings = plan.most(tasks)
+    rows = list(swaps(plan, settings, model.defaults))
+    found = predict(tasks, model, [_run(row, folder) for row in rows], **options)
+    done, rule = tasks[: len(found[0])], replace(rule, metrics=False)
+    known = ages(done, found[0])
+    results = [_scored(row, done, said, rule, known) for row, said in zip(rows, found, strict=True)]
     for variant in trained:
-        row = Row(variant.name, TRAINED, "trained", _changed(plan, VARIANTS[variant.name]))
-        one = Run(row.plan, folder / f"{_file_name(row)}.jsonl")
-        (said,) = predict(tasks, load(variant), [one], **options)
-        results.append(scored(row, said))
-    return results
+        row = _trained(variant.name, plan, settings.memory.length)
+        (said,) = predict(tasks, load(variant), [_run(row, folder)], **options)
+        results.append(_scored(row, done, said, rule, known))
+    return results, found[0]
 
 
-def as_table(results: Sequence[dict[str, Any]]) -> str:
-    """One line for each row: right answers in percent, by age of evidence and length of video.
-
-    Its second line has the number of tasks, which is that of the first row. The interval is that
-    of the column before it.
-    """
-    lengths = {found["from"]: found for result in results for found in result["scores"]["length"]}
-    slots = results[0]["scores"]["age"]["slots"]
-    captions = any(result["scores"]["captions"]["count"] for result in results)
-    nothing = {"exact": None, "count": 0, "interval": None}
-
-    def rates(result: dict[str, Any]) -> list[dict[str, Any]]:
-        scores = result["scores"]
-        by_length = {found["from"]: found for found in scores["length"]}
-        found = [scores["questions"], scores["age"]["newer"], scores["age"]["older"]]
-        found += [by_length.get(low, nothing) for low in sorted(lengths)]
-        return found + [scores["captions"]] * captions
-
-    names = ["questions", f"newer than {slots}", f"{slots} or older"]
-    names += [_length(lengths[low]) for low in sorted(lengths)] + ["captions"] * captions
-    counts = [str(rate["count"] or "–") for rate in rates(results[0])]
-    main = 0 if results[0]["scores"]["questions"]["count"] else len(names) - 1
-    lines = [
-        ["", "", *_inserted(names, main, "95 % interval"), "failed"],
-        ["n", "", *_inserted(counts, main, ""), ""],
-    ]
-    for result in results:
-        found = rates(result)
-        cells = _inserted([*map(percent, found)], main, interval(found[main]))
-        failed = str(result["scores"]["failed"] or "")
-        lines.append([result["options"], result["how"], *cells, failed])
-    return table(lines, left=2)
-
-
-def _inserted(cells: list[str], index: int, cell: str) -> list[str]:
-    """Cells with another one behind the one at an index."""
-    return [*cells[: index + 1], cell, *cells[index + 1 :]]
-
-
-def _length(found: dict[str, Any]) -> str:
-    if found["to"] is None:
-        return f"over {seconds_text(found['from'])}"
-    return f"to {seconds_text(found['to'])}"
+def _trained(name: str, plan: Plan, length: int) -> Row:
+    """The run of a model that was trained as a variant."""
+    match = VARIANT.fullmatch(name)
+    assert match
+    changes = VARIANTS[match[1]]
+    own = _changed(plan, **changes)
+    column = length if _has_slots(own.questions.memory) else None
+    options = " ".join(option(name, value) for name, value in changes.items())
+    return Row(name, TRAINED, "trained", f"{match[1]}, trained", column, options, own)
 
 
 def _scored(
@@ -179,22 +229,18 @@ def _scored(
     rule: Rule,
     known: dict[str, Age],
 ) -> dict[str, Any]:
-    scores = score(tasks, said, rule, known)
-    provenance = {"name": row.name, "how": row.how, "family": row.family}
-    provenance["options"] = _options(row, row.plan.most(tasks).as_dict())
-    return {**provenance, **row.plan.as_dict(), "scores": scores}
+    place = {"line": row.line, "column": row.column}
+    about = {
+        "name": row.name,
+        "options": row.options,
+        "how": row.how,
+        "family": row.family,
+        **place,
+    }
+    return {**about, **row.plan.as_dict(), "scores": score(tasks, said, rule, known)}
 
 
-def _options(row: Row, settings: dict[str, Any]) -> str:
-    """What a row changes, as the command line names it: "--memory 5"."""
-    if row.how == GIVEN:
-        return options_of(settings, ("banks", "policy", "memory", "frames", "fps"))
-    if row.how == TRAINED:
-        return " ".join(option(name, value) for name, value in VARIANTS[row.name].items())
-    return row.name if row.plan.newest else options_of(settings, [row.family])
-
-
-def _changed(plan: Plan, changes: dict[str, Any]) -> Plan:
+def _changed(plan: Plan, **changes: Any) -> Plan:
     return replace(
         plan,
         questions=changed(plan.questions, **changes),
@@ -202,8 +248,8 @@ def _changed(plan: Plan, changes: dict[str, Any]) -> Plan:
     )
 
 
-def _file_name(row: Row) -> str:
-    if row.how == GIVEN:
-        return GIVEN
-    name = row.name.replace(" = ", "-").replace(" ", "-").lower()
-    return f"trained-{name}" if row.how == TRAINED else name
+def _run(row: Row, folder: Path) -> Run:
+    """The row's plan, and the file in the folder that keeps its predictions."""
+    name = row.name.replace(",", "").replace(" = ", "-").replace(" ", "-").lower()
+    name = {GIVEN: GIVEN, TRAINED: f"trained-{name}"}.get(row.how, name)
+    return Run(row.plan, folder / f"{name}.jsonl")

@@ -1,15 +1,14 @@
-"""The plot of an ablation: accuracy against age of evidence and length of video."""
+"""The plot of an ablation: correct answers against the age of their evidence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from malmm_cli.evaluate.ablation import GIVEN
 from malmm_cli.evaluate.plots import COLOURS, require_matplotlib
-from malmm_cli.evaluate.report import seconds_text
 from malmm_cli.formats import open_whole
 
 if TYPE_CHECKING:
@@ -17,99 +16,140 @@ if TYPE_CHECKING:
 
 __all__ = ["draw"]
 
-# family → title of its column
-FAMILIES = {
-    "trained": "trained as a variant",
-    "banks": "banks, changed at inference",
-    "policy": "policy, changed at inference",
-    "memory": "memory length M, changed",
-    "frames": "frames, changed at inference",
-}
 MARKERS = "osD^vP"
+GIVEN = {"color": "black", "marker": ".", "linewidth": 2.4, "zorder": 3}
+BLIND = {"color": "#777777", "linestyle": ":", "linewidth": 1.6, "zorder": 1}
 
-Results = Sequence[dict[str, Any]]
+# families of a panel of the lower row → its title
+LOWER = {
+    ("merge", "mean"): "how slots are merged",
+    ("banks",): "banks",
+    ("memory", "frames"): "frames",
+    ("trained",): "trained as a variant",
+}
+
+Result = Mapping[str, Any]
+Bins = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Side:
-    """The x axis of a row of plots: a name, the bins of a row's scores, their edges in words."""
+class Curve:
+    """A line of the table at one M: by the lower edge of each bin, the shares of all its seeds."""
 
-    name: str
-    bins: Callable[[dict[str, Any]], list[dict[str, Any]]]
-    text: Callable[[float], str]
-
-
-SIDES = (
-    Side(
-        "age of the evidence, in frames", lambda row: row["scores"]["age"]["steps"], "{:g}".format
-    ),
-    Side("length of the video", lambda row: row["scores"]["length"], seconds_text),
-)
+    label: str
+    shares: Mapping[float, Sequence[float]]
+    style: Mapping[str, Any]
 
 
-def draw(results: Results, path: Path) -> bool:
-    """Write results of `ablate` as a PNG: a column for each family, the model given in each.
+def draw(results: Sequence[Result], blind: Result | None, path: Path) -> bool:
+    """Write results of `ablate` as a PNG: a panel of all policies for each M, then other changes.
 
-    False where there is nothing to draw, since no question was answered.
+    Where a line has several seeds, its curve is their mean, and a band reaches from the lowest to
+    the highest. False where there is nothing to draw, since no answer has evidence of known age.
     """
     require_matplotlib()
     from matplotlib.figure import Figure
 
     given = results[0]
-    families = [name for name in FAMILIES if any(r["family"] == name for r in results)]
-    sides = [side for side in SIDES if side.bins(given)]
-    if not sides:
+    bins: Bins = given["scores"]["age"]["steps"]
+    if not bins:
         return False
-    figure = Figure(figsize=(3.6 * len(families), 3.3 * len(sides) + 0.9), layout="constrained")
-    axes = figure.subplots(len(sides), len(families), sharey=True, squeeze=False)
-    for row, side in enumerate(sides):
-        for column, family in enumerate(families):
-            members = [r for r in results if r["family"] == family]
-            _panel(axes[row][column], given, members, side)
-            axes[row][column].set_xlabel(side.name)
-        axes[row][0].set_ylabel("correct answers, %")
-    for column, family in enumerate(families):
-        axes[0][column].set_title(FAMILIES[family], fontsize=10)
-        axes[-1][column].legend(
-            *axes[0][column].get_legend_handles_labels(),
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.28),
-            ncols=2,
-            fontsize=8,
-            frameon=False,
-        )
+    guess = [_curve("blind guess", [blind], BLIND)] if blind else []
+    upper = _upper(results)
+    lower = {
+        title: [_given(results, given["column"]), *found]
+        for families, title in LOWER.items()
+        if (found := _curves(results, families, given["column"]))
+    }
+    width = max(len(upper), len(lower))
+    figure = Figure(figsize=(3.7 * width, 7.4), layout="constrained")
+    axes = figure.subplots(2, width, sharey=True, squeeze=False)
+    for row, panels in zip(axes, (upper, lower), strict=True):
+        for place, (title, curves) in zip(row, panels.items(), strict=False):
+            _panel(place, title, [*curves, *guess], bins)
+        for place in row[len(panels) :]:
+            place.remove()
+        row[0].set_ylabel("correct answers, %")
     figure.suptitle(f"black: the given model, {given['options']}", fontsize=11)
     with open_whole(path) as file:
         figure.savefig(file, format="png", dpi=150)
     return True
 
 
-def _panel(axes: Axes, given: dict[str, Any], members: Results, side: Side) -> None:
-    """The curves of one family beside the model given, over the bins of the latter."""
-    bins = side.bins(given)
-    columns = {found["from"]: index for index, found in enumerate(bins)}
-    for number, result in enumerate([given, *members]):
-        points = [found for found in side.bins(result) if found["from"] in columns]
-        own = result["how"] == GIVEN
+def _upper(results: Sequence[Result]) -> dict[str, list[Curve]]:
+    """By title, the curves of all policies at each M."""
+    given = results[0]["line"]
+    columns = sorted({r["column"] for r in results if r["line"] == given and r["column"]})
+    return {
+        f"policies, M = {column}": [
+            _given(results, column),
+            *_curves(results, ("policy",), column),
+        ]
+        for column in columns
+    } or {"policies": [_given(results, None), *_curves(results, ("policy",), None)]}
+
+
+def _given(results: Sequence[Result], column: int | None) -> Curve:
+    """The given model at one M."""
+    line = results[0]["line"]
+    own = [r["scores"] for r in results if (r["line"], r["column"]) == (line, column)]
+    return _curve(line, own, GIVEN)
+
+
+def _curves(results: Sequence[Result], families: Sequence[str], column: int | None) -> list[Curve]:
+    """The curves of some families at one M and of what has no M; a line looks alike everywhere."""
+    lines: dict[str, list[Result]] = {}
+    for result in results:
+        if result["family"] in families and result["line"] != results[0]["line"]:
+            lines.setdefault(result["line"], []).append(result)
+    found = []
+    for number, (line, rows) in enumerate(lines.items()):
+        own = [row["scores"] for row in rows if row["column"] in (column, None)]
+        look = {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": MARKERS[number % len(MARKERS)],
+            "linestyle": "-" if number < len(COLOURS) else "--",
+            "linewidth": 1.3,
+            "zorder": 2,
+        }
+        if own:
+            found.append(_curve(line, own, look))
+    return found
+
+
+def _curve(label: str, scores: Sequence[Result], style: Mapping[str, Any]) -> Curve:
+    shares: dict[float, list[float]] = {}
+    for one in scores:
+        for found in one["age"]["steps"]:
+            shares.setdefault(found["from"], []).append(100 * found["exact"])
+    return Curve(label, shares, style)
+
+
+def _panel(axes: Axes, title: str, curves: Sequence[Curve], bins: Bins) -> None:
+    """Curves over the bins of the given model, with a legend below."""
+    places = {found["from"]: index for index, found in enumerate(bins)}
+    for curve in curves:
+        known = [low for low in places if low in curve.shares]
+        at = [places[low] for low in known]
+        shares = [curve.shares[low] for low in known]
         axes.plot(
-            [columns[found["from"]] for found in points],
-            [100 * found["exact"] for found in points],
-            color="black" if own else COLOURS[(number - 1) % len(COLOURS)],
-            marker="." if own else MARKERS[(number - 1) % len(MARKERS)],
-            linewidth=2.4 if own else 1.3,
-            markersize=5,
-            label="given" if own else result["options"],
-            zorder=3 if own else 2,
+            at, [mean(each) for each in shares], label=curve.label, markersize=5, **curve.style
         )
-    axes.set_xticks(range(len(bins)), [_tick(found, side) for found in bins], fontsize=8)
+        if any(len(each) > 1 for each in shares):
+            low, high = [min(each) for each in shares], [max(each) for each in shares]
+            axes.fill_between(at, low, high, color=curve.style["color"], alpha=0.2, linewidth=0)
+    axes.set_title(title, fontsize=10)
+    axes.set_xticks(range(len(bins)), map(_tick, bins), fontsize=8)
     axes.set_xlim(-0.4, len(bins) - 0.6)
     axes.set_ylim(0, 102)
+    axes.set_xlabel("age of the evidence, in frames", fontsize=9)
     axes.grid(axis="y", color="#dddddd", linewidth=0.7)
     for edge in ("top", "right"):
         axes.spines[edge].set_visible(False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=2, fontsize=8, frameon=False)
 
 
-def _tick(found: dict[str, Any], side: Side) -> str:
+def _tick(found: Mapping[str, Any]) -> str:
     low, high = found["from"], found["to"]
-    text = f"over {side.text(low)}" if high is None else f"to {side.text(high)}"
+    text = f"over {low:g}" if high is None else f"{low:g}–{high:g}"
     return f"{text}\nn = {found['count']}"

@@ -9,7 +9,7 @@ from malmm_cli.evaluate.naming import main_options
 
 __all__ = ["head", "interval", "lines", "percent", "seconds_text", "table"]
 
-Row = tuple[str, str, str, str]
+Row = tuple[str, str, str, str, str]
 Rows = list[Row]
 
 # Scores that are printed times 100, as papers do, but are not percentages.
@@ -24,34 +24,44 @@ def head(provenance: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
     return first + "".join(f"{kind}: {main_options(provenance[kind])}\n" for kind in kinds) + "\n"
 
 
-def lines(scores: Mapping[str, Any], paper: Mapping[str, Any] | None = None) -> str:
-    """All scores, a line each: name, score, interval, n; what a paper has at the end."""
-    age = scores["age"]
-    rows: Rows = [("", "score", "95 % interval", "n")]
+def lines(
+    scores: Mapping[str, Any],
+    paper: Mapping[str, Any] | None = None,
+    blind: Mapping[str, Any] | None = None,
+) -> str:
+    """All scores, a line each: name, score, interval, n, blind guess; a paper's at the end."""
+    age, guess = scores["age"], blind or scores
+    rows: Rows = [("", "score", "95 % interval", "n", "blind guess")]
     if scores["questions"]["count"]:
-        rows += [_row("questions", scores["questions"])]
+        rows += [_row("questions", scores["questions"], guess["questions"])]
     rows += _captions(scores["captions"])
     if scores["kinds"]:
         rows += [_title("kind")]
-        rows += [_row(f"  {kind}", rate) for kind, rate in scores["kinds"].items()]
+        for kind, rate in scores["kinds"].items():
+            rows += [_row(f"  {kind}", rate, guess["kinds"].get(kind))]
     if age["steps"]:
         newer, older = f"newer than {age['slots']} frames", f"{age['slots']} frames or older"
-        rows += [_title("evidence"), _row(f"  {newer}", age["newer"])]
-        rows += [_row(f"  {older}", age["older"])]
-        rows += _bins(age["steps"], "frames old", "{:g}".format)
-        rows += _bins(age["seconds"], "s old", "{:g}".format)
-        rows += _bins(age["quarters"], "of the video ago", "{:g}".format)
+        rows += [_title("evidence"), _row(f"  {newer}", age["newer"], guess["age"]["newer"])]
+        rows += [_row(f"  {older}", age["older"], guess["age"]["older"])]
+        for name, unit in (
+            ("steps", "frames old"),
+            ("seconds", "s old"),
+            ("quarters", "of the video ago"),
+        ):
+            rows += _bins(age[name], guess["age"][name], unit, "{:g}".format)
     if scores["length"]:
-        rows += [_title("video"), *_bins(scores["length"], "long", seconds_text)]
+        bins = _bins(scores["length"], guess["length"], "long", seconds_text)
+        rows += [_title("video"), *bins]
     if scores["failed"]:
-        rows += [("failed", "", "", f"{scores['failed']} of {scores['tasks']}")]
+        rows += [("failed", "", "", f"{scores['failed']} of {scores['tasks']}", "")]
     if paper:
         rows += [_title(paper["source"])]
         for name, value in paper["results"].items():
             unit = "" if name in METRICS.values() else " %"
-            rows += [(f"  {name}", f"{value:.1f}{unit}", "", "")]
+            rows += [(f"  {name}", f"{value:.1f}{unit}", "", "", "")]
     unscored = scores["captions"].get("meteor_unscored")
-    return table(rows) + (f"METEOR is not computed: {unscored}\n" if unscored else "")
+    text = table(rows if blind else [row[:-1] for row in rows])
+    return text + (f"METEOR is not computed: {unscored}\n" if unscored else "")
 
 
 def table(rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
@@ -89,18 +99,29 @@ def seconds_text(seconds: float) -> str:
 
 
 def _title(name: str) -> Row:
-    return (name, "", "", "")
+    return (name, "", "", "", "")
 
 
-def _row(name: str, rate: Mapping[str, Any]) -> Row:
-    return (name, percent(rate), interval(rate), str(rate["count"]))
+def _row(name: str, rate: Mapping[str, Any], guess: Mapping[str, Any] | None = None) -> Row:
+    return (
+        name,
+        percent(rate),
+        interval(rate),
+        str(rate["count"]),
+        percent(guess) if guess else "",
+    )
 
 
-def _bins(bins: Sequence[Mapping[str, Any]], unit: str, text: Any) -> Rows:
+def _bins(
+    bins: Sequence[Mapping[str, Any]], guesses: Sequence[Mapping[str, Any]], unit: str, text: Any
+) -> Rows:
     def name(low: float, high: float | None) -> str:
         return f"over {text(low)}" if high is None else f"{text(low)} to {text(high)}"
 
-    return [_row(f"  {name(found['from'], found['to'])} {unit}", found) for found in bins]
+    return [
+        _row(f"  {name(found['from'], found['to'])} {unit}", found, guess)
+        for found, guess in zip(bins, guesses, strict=True)
+    ]
 
 
 def _captions(captions: Mapping[str, Any]) -> Rows:
@@ -112,5 +133,5 @@ def _captions(captions: Mapping[str, Any]) -> Rows:
             known = captions[key] is not None
             score = f"{100 * captions[key]:.1f}" if known else "–"
             count = str(captions["count"]) if known else ""
-            rows += [(f"  {name}", score, _range(captions.get(f"{key}_interval")), count)]
+            rows += [(f"  {name}", score, _range(captions.get(f"{key}_interval")), count, "")]
     return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,10 @@ from malmm_cli.datasets.papers import SETS, Set, read_set
 from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.errors import UsageError
 from malmm_cli.evaluate import ablation
+from malmm_cli.evaluate.ablation import one_length
 from malmm_cli.evaluate.ablation_plot import draw
+from malmm_cli.evaluate.ablation_table import cells
+from malmm_cli.evaluate.blind import blind_scores
 from malmm_cli.evaluate.plots import require_matplotlib
 from malmm_cli.evaluate.predict import Plan, Run, predict, provenance
 from malmm_cli.evaluate.predictions import Prediction
@@ -39,7 +42,8 @@ class Options(Changes, total=False):
 
     `format` names a set of the paper, "jsonl" a file of tasks; `videos`, `split` and `task` are for
     the former. With `choices` the likeliest of a task's choices is taken. `limit` takes the first
-    tasks only.
+    tasks only. `guess_from` is a file of tasks to learn the blind guess from, in place of those
+    about the data's other videos.
     """
 
     format: str
@@ -48,6 +52,7 @@ class Options(Changes, total=False):
     task: str | None
     choices: bool
     limit: int | None
+    guess_from: str | Path | None
     overwrite: bool
 
 
@@ -55,8 +60,8 @@ class Options(Changes, total=False):
 class Evaluation:
     """Scores of a model, and the predictions behind them, which are kept in the file `path`.
 
-    `scores` are those of `malmm_cli.evaluate.scores`; `paper` is what MA-LMM's authors report for
-    the same set.
+    `scores` are those of `malmm_cli.evaluate.scores`, `blind` the same of the blind guess, None
+    where there is none; `paper` is what MA-LMM's authors report for the same set.
     """
 
     data: Path
@@ -65,31 +70,37 @@ class Evaluation:
     path: Path
     predictions: list[Prediction]
     scores: dict[str, Any]
+    blind: dict[str, Any] | None
     paper: dict[str, Any] | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return all but the predictions, for JSON."""
         head = _head(self.data, self.model, self.plan)
-        return {**head, "scores": self.scores, "paper": self.paper}
+        return {**head, "scores": self.scores, "blind": self.blind, "paper": self.paper}
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """Scores by row, for each change to the memory; `folder` keeps the predictions of each row."""
+    """Scores by row, for each change to the memory; `folder` keeps the predictions of each row.
+
+    `blind` are the scores of the blind guess, None where there is none.
+    """
 
     data: Path
     model: Model
     plan: Plan
     folder: Path
     rows: list[dict[str, Any]]
+    blind: dict[str, Any] | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it, for JSON."""
-        return {**_head(self.data, self.model, self.plan), "rows": self.rows}
+        head = _head(self.data, self.model, self.plan)
+        return {**head, "rows": self.rows, "cells": cells(self.rows), "blind": self.blind}
 
     def draw(self, path: Path) -> bool:
-        """Write a picture of it; returns False and writes nothing if no question was answered."""
-        return draw(self.rows, path)
+        """Write a picture of it; returns False and writes nothing if no evidence has an age."""
+        return draw(self.rows, self.blind, path)
 
 
 def run(
@@ -119,8 +130,10 @@ def run(
     plan = job.plan(loaded.defaults)
     with _reported(events, path):
         (found,) = predict(job.tasks, loaded, [Run(plan, path)], **job.how, events=events)
-    scores = score(job.tasks[: job.limit], found, job.rule(loaded.defaults))
-    return Evaluation(job.data, loaded, plan, path, found, scores, job.paper)
+    rule = job.rule(loaded.defaults)
+    scores = score(job.tasks[: job.limit], found, rule)
+    blind = job.blind(found, rule)
+    return Evaluation(job.data, loaded, plan, path, found, scores, blind, job.paper)
 
 
 def ablate(
@@ -134,6 +147,8 @@ def ablate(
     **options: Unpack[Options],
 ) -> Ablation:
     """Evaluate a model with one part of its memory changed at a time: `malmm eval --ablate`.
+
+    Questions and captions have the same M, since a column of the table has one.
 
     `folder` keeps the predictions of each row (default: beside the data). `variants` is a folder of
     models that were trained as variants; `model` then is a function that also loads such a model
@@ -151,18 +166,18 @@ def ablate(
         check_writable(Path(picture), overwrite=True)
     trained = ablation.find_trained(Path(variants)) if variants else []
     loaded = _load(model)
-    plan = job.plan(loaded.defaults)
+    plan, rule = one_length(job.plan(loaded.defaults), job.tasks), job.rule(loaded.defaults)
     make_folder(folder)
     with _reported(events, folder):
-        rows = ablation.ablate(
+        rows, said = ablation.ablate(
             *(job.tasks, loaded, plan, folder),
             trained=trained,
             load=partial(_load, model),
-            rule=job.rule(loaded.defaults),
+            rule=rule,
             **job.how,
             events=events,
         )
-    return Ablation(job.data, loaded, plan, folder, rows)
+    return Ablation(job.data, loaded, plan, folder, rows, job.blind(said, rule))
 
 
 def beside(data: Path, suffix: str) -> Path:
@@ -176,11 +191,13 @@ def beside(data: Path, suffix: str) -> Path:
 class _Job:
     """Tasks, how to answer them, and the set of the paper that they are of.
 
-    `changes` to the settings stand above the set's own, and those above a model's defaults.
+    `changes` to the settings stand above the set's own, and those above a model's defaults. The
+    blind guess is learnt from the tasks in `learnt`.
     """
 
     data: Path
     tasks: list[Task]
+    learnt: list[Task]
     changes: Mapping[str, Any]
     choices: bool
     limit: int | None
@@ -210,6 +227,11 @@ class _Job:
         first_word = self.known is not None and self.known.first_word
         return Rule(length or defaults.tasks["ask"].memory.length, first_word)
 
+    def blind(self, said: Sequence[Prediction], rule: Rule) -> dict[str, Any] | None:
+        """The scores of the blind guess at the questions that predictions answer."""
+        tasks = self.tasks[: self.limit]
+        return blind_scores(tasks, said, rule, learnt=self.learnt, choices=self.choices)
+
     @property
     def paper(self) -> dict[str, Any] | None:
         """The scores that MA-LMM's authors report for the same, and where."""
@@ -225,6 +247,8 @@ def _job(data: Path, options: Options) -> _Job:
     given: dict[str, Any] = {**options}
     form, choices = given.pop("format", "jsonl"), given.pop("choices", False)
     limit, overwrite = given.pop("limit", None), given.pop("overwrite", False)
+    guess_from = given.pop("guess_from", None)
+    check_paths(optional=True, guess_from=guess_from)
     source = {name: given.pop(name, None) for name in ("videos", "split", "task")}
     if form == "jsonl":
         for option, value in source.items():
@@ -236,9 +260,10 @@ def _job(data: Path, options: Options) -> _Job:
         videos = Path(source["videos"]) if source["videos"] else None
         tasks = read_set(data, form, videos=videos, split=source["split"], part=source["task"])
         known = SETS[form]
+    learnt = read_tasks(guess_from, present=False) if guess_from else tasks
     if choices and not any(task.choices for task in tasks):
         raise UsageError(f"{data}: no task has 'choices'", hint="leave --choices out")
-    job = _Job(data, tasks, given, choices, limit, overwrite, known, source["task"])
+    job = _Job(data, tasks, learnt, given, choices, limit, overwrite, known, source["task"])
     job.plan(registry.defaults())  # wrong values are wrong for every family
     return job
 

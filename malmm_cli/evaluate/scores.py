@@ -13,7 +13,7 @@ from malmm_cli.evaluate.meteor import meteor
 from malmm_cli.evaluate.predictions import Prediction
 from malmm_cli.types import Task
 
-__all__ = ["LENGTHS", "Age", "Rule", "ages", "score", "step_edges"]
+__all__ = ["LENGTHS", "Age", "Rule", "ages", "is_caption", "score", "step_edges"]
 
 SECONDS = (0, 10, 30, 60, 120, 300, 600, 1200)  # ages of evidence
 # of videos; a second above the round figure, so that one of about two minutes lies below it
@@ -35,10 +35,14 @@ class Age:
 
 @dataclass(frozen=True)
 class Rule:
-    """`memory` frames tell new evidence from old; `first_word` of a text may be all that counts."""
+    """`memory` frames tell new evidence from old; `first_word` of a text may be all that counts.
+
+    Without `metrics`, captions are only matched exactly: METEOR takes seconds.
+    """
 
     memory: int
     first_word: bool = False
+    metrics: bool = True
 
 
 def ages(tasks: Sequence[Task], predictions: Sequence[Prediction]) -> dict[str, Age]:
@@ -77,8 +81,8 @@ def score(
         for task, said in zip(tasks, predictions, strict=True)
         if said.text is not None
     ]
-    captions = [(task, said, right) for task, said, right in done if _is_caption(task)]
-    asked = [(task, said, right) for task, said, right in done if not _is_caption(task)]
+    captions = [(task, said, right) for task, said, right in done if is_caption(task)]
+    asked = [(task, said, right) for task, said, right in done if not is_caption(task)]
     aged = [(by_age[task.id], right) for task, _, right in asked if task.id in by_age]
     kinds = dict.fromkeys(task.kind for task, _, _ in done if task.kind)
     return {
@@ -97,21 +101,22 @@ def score(
             "quarters": _bins([(age.share, right) for age, right in aged], (0, 0.25, 0.5, 0.75)),
         },
         "length": _bins([(said.duration, right) for _, said, right in asked], LENGTHS),
-        "captions": _captions(captions),
+        "captions": _captions(captions, rule),
     }
 
 
-def _is_caption(task: Task) -> bool:
+def is_caption(task: Task) -> bool:
+    """Whether a task is scored as a caption: there is nothing to ask and nothing to choose."""
     return task.question is None and not task.choices
 
 
-def _captions(done: Sequence[tuple[Task, Prediction, bool]]) -> dict[str, Any]:
+def _captions(done: Sequence[tuple[Task, Prediction, bool]], rule: Rule) -> dict[str, Any]:
     """Scores of captions; where they cannot be scored, exact match and the reason.
 
     METEOR may be lacking alone: it is None then, and the reason is beside it.
     """
     rate = _rate(right for _, _, right in done)
-    if not done:
+    if not done or not rule.metrics:
         return rate
     texts, answers = [said.text or "" for _, said, _ in done], [task.answers for task, _, _ in done]
     try:

@@ -20,11 +20,11 @@ from malmm_cli.evaluate.predict import Plan, Prediction
 from malmm_cli.evaluate.runner import run as evaluate
 from malmm_cli.evaluate.scores import Rule, ages, score
 from malmm_cli.models.generation import likelihoods
-from malmm_cli.models.instructblip.defaults import ASK, CAPTION, DEFAULTS
+from malmm_cli.models.instructblip.defaults import ASK, CAPTION
 from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.pipeline import loading, watch
 from malmm_cli.pipeline.features import encode
-from malmm_cli.settings import Defaults, changed
+from malmm_cli.settings import changed
 from malmm_cli.types import Task
 
 FEW = ("--frames", "6", "--beams", "2", "--max-new-tokens", "4")
@@ -469,32 +469,18 @@ def test_failures_are_counted_apart():
     assert rate(found["questions"]) == (1.0, 1)
 
 
-def test_each_swap_is_made_once():
-    plan = Plan(changed(ASK, frames=60), changed(CAPTION, frames=60))
-    rows = list(ablation.swaps(plan, plan.questions, DEFAULTS))
-    names = [row.name for row in rows]
-    assert names[0] == "both, mbc, M = 10, 60 frames"
-    assert names[1:] == [
-        *("banks visual", "banks query", "banks none", "fifo", "average", "last"),
-        *("M = 5", "M = 10", "M = 20", "M = 40", "M = 0"),
-        *("20 frames", "40 frames", "100 frames", "last 4 frames"),
-    ]
-    assert len({row.plan for row in rows}) == len(rows)
-    less = Defaults(DEFAULTS.tasks, policies=("mbc", "last"), banks=("both",))
-    rows = ablation.swaps(plan, plan.questions, less)
-    assert [row.name for row in rows if row.family in ("banks", "policy")] == ["last"]
-
-
 @pytest.fixture
 def few_swaps(monkeypatch):
     monkeypatch.setattr(ablation, "LENGTHS", (2,))
     monkeypatch.setattr(ablation, "FRAMES", (5,))
+    monkeypatch.setattr(ablation, "SEEDS", (0, 1))
 
 
 def test_an_ablation(run, write, tmp_path, monkeypatch, vicuna_folder, few_swaps):
     variants = tmp_path / "variants"
     variants.mkdir()
-    (variants / "fifo").symlink_to(vicuna_folder)
+    for name in ("fifo", "fifo.1"):
+        (variants / name).symlink_to(vicuna_folder)
     encoded, encode = [], InstructBlip.encode_frames
     monkeypatch.setattr(
         InstructBlip,
@@ -503,36 +489,41 @@ def test_an_ablation(run, write, tmp_path, monkeypatch, vicuna_folder, few_swaps
     )
     data = write(TASKS[:3])
     done = run(data, "--ablate", "--variants", variants, "--memory", "3", quiet=False)
-    assert encoded == [6, 5] * 2 + [6] * 2  # one time for all rows that look at as many frames
-    rows = [line.split("  ")[0] for line in done.out.splitlines()[4:]]
-    assert rows == [
-        "n",
-        "--banks both --policy mbc --memory 3 --frames 6",
-        *("--banks visual", "--banks query", "--banks none"),
-        *("--policy fifo", "--policy average", "--policy last"),
-        *("--memory 2", "--memory 0", "--frames 5", "last 4 frames", "--policy fifo"),
+    assert encoded == [6, 5] * 2 + [6] * 4  # one time for all rows that look at as many frames
+    lines = [line.split("  ")[0] for line in done.out.splitlines()]
+    table = lines[lines.index("given: mbc") : lines.index("blind guess") + 1]
+    assert table == [
+        *("given: mbc", "--policy fifo", "--policy average", "--policy last", "--policy random"),
+        *("--policy uniform", "--merge frame", "--mean plain", "--banks visual", "--banks query"),
+        *("--banks none", "--memory 0", "--frames 5", "last 4 frames"),
+        *("fifo, trained", "blind guess"),
     ]
-    assert done.out.count("changed at inference") == 10
-    assert done.out.splitlines()[-1].split()[2] == "trained"
+    assert max(map(len, done.out.splitlines()[1:])) <= 80
     with Image.open(tmp_path / "tasks.ablation.png") as picture:
         assert picture.width > picture.height > 500
     again = json.loads(run(data, "--ablate", "--variants", variants, "--memory", "3", "--json").out)
-    assert encoded == [6, 5] * 2 + [6] * 2
-    assert [row["how"] for row in again["rows"]] == [
-        "given",
-        *["changed at inference"] * 10,
-        "trained",
-    ]
-    trained = kept(tmp_path / "tasks.ablation" / "trained-fifo.jsonl")[0]["predictions"]
+    assert encoded == [6, 5] * 2 + [6] * 4
+    hows = [row["how"] for row in again["rows"]]
+    assert hows == ["given", *["changed at inference"] * 23, "trained", "trained"]
+    trained = kept(tmp_path / "tasks.ablation" / "trained-fifo.1.jsonl")[0]["predictions"]
     assert trained["questions"]["policy"] == "fifo"
+    assert again["blind"]["questions"]["count"] == 3
+    assert {"fifo", "fifo.1"} in [{*cell["rows"]} for cell in again["cells"]]
 
 
-def test_an_ablation_of_captions_has_a_table_alone(run, write, tmp_path, few_swaps):
+def test_an_ablation_of_captions_has_a_table_alone(run, write, tmp_path, monkeypatch, few_swaps):
+    def unused(*_):
+        raise AssertionError("the table has no such score")
+
+    monkeypatch.setattr(scores, "meteor", unused)
+    monkeypatch.setattr(scores, "each_caption", unused)
     done = run(write(TASKS[3:]), "--ablate", quiet=False)
     lines = done.out.splitlines()
-    assert lines[5].startswith("--banks both --policy mbc --memory 20 --frames 6"), "of captions"
-    assert len(lines) == 16
-    assert "no plot: no question was answered" in done.err
+    assert lines[3].startswith("captions, % correct, n = 2")
+    assert lines[4].split() == ["any", "M", "M", "=", "2", "M", "=", "20"]
+    assert lines[5].startswith("given: mbc")
+    assert "blind" not in done.out
+    assert "no plot: no answered question has evidence of known age" in done.err
     assert not (tmp_path / "tasks.ablation.png").exists()
 
 
@@ -546,6 +537,10 @@ def test_a_swapped_row_equals_a_run_of_its_own(run, write, tmp_path, few_swaps):
         "m-0": ("--memory", "0"),
         "banks-query": ("--banks", "query"),
         "average": ("--policy", "average"),
+        "random-m-2-seed-1": ("--policy", "random", "--memory", "2", "--seed", "1"),
+        "uniform-m-2": ("--policy", "uniform", "--memory", "2"),
+        "merge-frame": ("--merge", "frame"),
+        "mean-plain": ("--mean", "plain"),
         "5-frames": ("--frames", "5"),
     }.items():
         own = tmp_path / f"{name}.jsonl"
@@ -565,6 +560,12 @@ def test_the_newest_frames_keep_their_places(load_once, vicuna_folder, one_threa
     memory = start(net, ["what?"], length=4, total=6)
     memory.frames = 2
     assert torch.equal(context.tokens, remember(net, rows[None], memory)[0])
+
+
+def test_the_largest_seed_will_do(run, write):
+    run(write(TASKS[:1]), "--policy", "random", "--memory", "2", "--seed", 2**64 - 1)
+    said = run(write(TASKS[:1]), "--policy", "random", "--seed", 2**64, "--overwrite", code=2).err
+    assert f"--seed {2**64}: must be between 0 and {2**64 - 1}" in said
 
 
 def test_ablations_that_cannot_be(run, write, tmp_path, monkeypatch):

@@ -140,14 +140,16 @@ def test_what_is_cited(evaluate, data, t5_folder):
 def test_an_ablation_names_options_and_keeps_its_files(evaluate, data, tmp_path, monkeypatch):
     monkeypatch.setattr("malmm_cli.evaluate.ablation.LENGTHS", (2,))
     monkeypatch.setattr("malmm_cli.evaluate.ablation.FRAMES", (5,))
+    monkeypatch.setattr("malmm_cli.evaluate.ablation.SEEDS", (0,))
     lines = evaluate(data, "--ablate").out.splitlines()
     assert lines[0].endswith(f"float32, malmm {malmm_cli.__version__}")
-    heading, numbers, given = (line.split() for line in lines[4:7])
-    assert heading[:4] == ["questions", "95", "%", "interval"]
-    assert numbers[:2] == ["n", "2"]
-    assert " ".join(given[:9]) == "--banks both --policy mbc --memory 10 --frames 6 given"
+    assert lines[1].startswith("questions: --memory 10 --frames 6")
+    assert lines[2].startswith("captions: --memory 10 --frames 6")
+    assert lines[4].startswith("questions, % correct, n = 2, 95 % intervals up to ±")
     about = json.loads(evaluate(data, "--ablate", "--json").out)
     names = {row["name"]: row["options"] for row in about["rows"]}
+    given = "both, mbc, M = 10, 6 frames"
+    assert names[given] == "--banks both --policy mbc --memory 10 --frames 6"
     assert names["M = 2"] == "--memory 2"
     assert names["fifo"] == "--policy fifo"
     assert names["5 frames"] == "--frames 5"
