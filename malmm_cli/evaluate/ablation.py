@@ -10,11 +10,11 @@ from typing import Any
 from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.errors import UsageError
 from malmm_cli.evaluate.naming import option, options_of
-from malmm_cli.evaluate.predict import Plan, Run, predict
+from malmm_cli.evaluate.plan import Plan, Run
 from malmm_cli.evaluate.predictions import Prediction
 from malmm_cli.evaluate.report import interval, percent, seconds_text, table
 from malmm_cli.evaluate.scores import Age, Rule, ages, score
-from malmm_cli.pipeline.loading import Model
+from malmm_cli.pipeline.model import Model
 from malmm_cli.settings import Defaults, Settings, changed
 from malmm_cli.types import Task
 
@@ -110,6 +110,8 @@ def ablate(
     old as in the plan given, whatever frames a row looks at. `options` are those of `predict`;
     `load` is called for one trained model after the other.
     """
+    from malmm_cli.evaluate.predict import predict  # and torch
+
     rows = list(swaps(plan, plan.most(tasks), model.defaults))
     runs = [Run(row.plan, folder / f"{_file_name(row)}.jsonl") for row in rows]
     found = predict(tasks, model, runs, **options)

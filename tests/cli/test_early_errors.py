@@ -21,6 +21,7 @@ ASSETS = Path(malmm_cli.__file__).parent / "assets"
 MEMORY = Path(__file__).parents[1] / "golden" / "version-1.malmm"
 TINY = ("caption", "clip.mp4", "--model", "tiny")
 FOLDER = ("caption", "clip.mp4", "--model")
+EVAL = ("eval", "good.jsonl", "--model", "tiny")
 REBUILD = "rebuild it: malmm remember VIDEO -o FILE"
 MAKE = "make one: malmm remember VIDEO -o FILE"
 
@@ -65,6 +66,23 @@ WRONG = [
     (("eval", "wrold/data.jsonl"), 2, "wrold/data.jsonl: no such file", "mean world/data.jsonl?"),
     (("eval", "empty"), 2, "error: empty: has no data.jsonl", "give a file with one JSON object"),
     (("eval", "no/tasks.jsonl"), 2, "error: no/tasks.jsonl: no such", "one JSON object per line"),
+    (("eval", "good.jsonl", "-m", "nowhere"), 2, "unknown model 'nowhere'", "known: vicuna-7b"),
+    (("eval", "good.jsonl", "-m", "./llava"), 1, "llava: a model of type 'llava'", "known type"),
+    (("eval", "good.jsonl", "--format-in", "nosuch"), 2, "unknown data set 'nosuch'", "one of lvu"),
+    (("eval", "tasks.jsonl"), 2, "error: tasks.jsonl: the file is empty", "one JSON object per l"),
+    (("eval", "bad.jsonl"), 2, "bad.jsonl: line 1: not valid JSON", "each line must be a JSON obj"),
+    (
+        ("eval", "gone.jsonl"),
+        2,
+        "line 1: video 'gone.mp4' does not exist",
+        "relative to gone.jsonl",
+    ),
+    ((*EVAL, "--choices"), 2, "good.jsonl: no task has 'choices'", "leave --choices out"),
+    ((*EVAL, "--max-new-tokens", "4096"), 1, "reads 4096 tokens in all", "smaller number"),
+    ((*EVAL, "--predictions", "text.memory"), 2, "is not a predictions file", "--overwrite"),
+    ((*EVAL, "--ablate", "--picture", "a.jpg"), 2, "--picture a.jpg: must end in .png", None),
+    ((*EVAL, "--ablate", "--variants", "empty"), 2, "empty: contains no folder", "expected names"),
+    ((*EVAL, "--variants", "empty"), 2, "--variants goes with --ablate", None),
     ((*TINY, "--frames"), 2, "'--frames'", "`malmm caption -h`"),
     ((*TINY, "--fames", "3"), 2, "--fames", "`malmm caption -h`"),
     (("caption",), 2, "VIDEO", "`malmm caption -h`"),
@@ -81,6 +99,7 @@ ABSENT = [
     (("ask", "clip.mp4", "what?", "--offline"), False, "not fully downloaded, and offline"),
     (("remember", "clip.mp4", "-o", "x.memory", "--offline"), False, "not fully downloaded"),
     (("batch", "clip.mp4", "-o", "x.jsonl", "--offline"), False, "not fully downloaded"),
+    (("eval", "good.jsonl", "--offline"), False, "not fully downloaded"),
     (("caption", "clip.mp4", "-m", "some/model", "--offline"), True, "not fully downloaded"),
     (("caption", "clip.mp4", "--offline"), True, "needs 15.8 GB of memory, but only 8.0 GB"),
     (("caption", "clip.mp4"), True, "bfloat16 needs 15.8 GB of memory, but only 8.0 GB is free"),
@@ -116,6 +135,10 @@ def files(tmp_path):
         (tmp_path / f"{name}.memory").write_bytes(content)
     assert raw[8 : 8 + length].startswith(b"{")
     (tmp_path / "tasks.jsonl").write_bytes(b"")
+    (tmp_path / "bad.jsonl").write_text('{"id": 1\n')
+    for name, video in (("good", "clip.mp4"), ("gone", "gone.mp4")):
+        task = {"id": 1, "video": video, "question": "what?", "answer": "a ball"}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(task))
     for name in ("empty", "world"):
         (tmp_path / name).mkdir()
     (tmp_path / "world" / "data.jsonl").write_bytes(b"")
@@ -179,6 +202,16 @@ def test_weights_that_are_absent_are_told_of_without_torch(files, scarce):
     for error, (_, says) in zip(errors, due, strict=True):
         assert says in error
     assert not (files / "hub").exists()
+
+
+def test_predictions_made_with_other_settings_are_told_of_without_torch(malmm, files, monkeypatch):
+    monkeypatch.chdir(files)
+    assert malmm(*EVAL, "--frames", "2", "--max-new-tokens", "1").code == 0
+    told = without_torch([(*EVAL, "--frames", "2", "--max-new-tokens", "3", "-q")], files)
+    assert told.splitlines() == [
+        "error: good.predictions.jsonl: holds predictions with --max-new-tokens 1, not 3",
+        "hint: use --overwrite, or choose another file with --predictions",
+    ]
 
 
 def test_a_damaged_memory_file_is_a_failure_of_its_kind(malmm, files, monkeypatch):
