@@ -127,12 +127,12 @@ def ablate(
     check_paths(optional=True, folder=folder, variants=variants, picture=picture)
     job = read_job(Path(data), options)
     folder = Path(folder) if folder else beside(job.data, "ablation")
+    trained = ablation.find_trained(Path(variants)) if variants else []
     if picture is not None:
         if Path(picture).suffix.lower() != ".png":
             raise UsageError(f"--picture {picture}: must end in .png")
         require_matplotlib()
         check_writable(Path(picture), overwrite=True)
-    trained = ablation.find_trained(Path(variants)) if variants else []
     _check_named(model, job)
     loaded = _load(model)
     plan = job.plan(loaded.defaults)
