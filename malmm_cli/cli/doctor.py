@@ -11,9 +11,11 @@ import typer
 
 from malmm_cli.cli import config
 from malmm_cli.cli.console import emit
+from malmm_cli.cli.terminal import Terminal
 from malmm_cli.cli.wrapping import Wrapped, width
 from malmm_cli.files.escapes import on_one_line
 from malmm_cli.formats import SCHEMA
+from malmm_cli.settings import flag
 
 if TYPE_CHECKING:
     from malmm_cli.doctor import Finding
@@ -34,19 +36,20 @@ def doctor(
 
     from malmm_cli.doctor import examine, next_step
 
+    events = Terminal()
     if json:
         content = {
             "schema": SCHEMA,
-            "findings": [asdict(finding) for finding in (*examine(), next_step())],
+            "findings": [asdict(finding) for finding in (*examine(events), next_step())],
             "settings": [asdict(origin) for origin in config.origins()],
         }
         emit(json_format.dumps(content, indent=2) + "\n")
         return
-    for finding in examine():
+    for finding in examine(events):
         _show(finding)
     for one in config.origins():
         value = "not set" if one.value is None else str(one.value)
-        emit(_lines("ok", one.key, f"{value} ({one.origin})"))
+        emit(_lines("ok", flag(one.key), f"{value} ({one.origin})"))
     _show(next_step())
 
 

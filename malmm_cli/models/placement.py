@@ -9,7 +9,7 @@ import sys
 from malmm_cli.errors import UsageError
 from malmm_cli.text.words import known_names
 
-__all__ = ["DTYPES", "QUANTIZED", "check_placement", "is_cpu"]
+__all__ = ["DTYPES", "QUANTIZED", "check_placement", "dtype_on_cpu", "is_cpu"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZED = ("8bit", "4bit")
@@ -36,6 +36,17 @@ def check_placement(device: str, dtype: str, quantize: str | None) -> None:
 def is_cpu(device: str) -> bool:
     """Whether it shows without torch that a device of this name is the CPU."""
     return device == "cpu" or (device == "auto" and all(map(_is_impossible, ("cuda", "mps"))))
+
+
+def dtype_on_cpu(
+    parameters: int | None = None, free: int | None = None, *, quick: bool = False
+) -> str:
+    """The number type that "auto" is on a CPU: float32 or, where that is better, bfloat16.
+
+    It is better where `parameters` in float32 exceed `free` bytes, and where it is `quick`.
+    """
+    tight = parameters is not None and free is not None and 4 * parameters > free
+    return "bfloat16" if tight or quick else "float32"
 
 
 def _is_impossible(device: str) -> bool:

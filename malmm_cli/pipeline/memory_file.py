@@ -39,7 +39,7 @@ from malmm_cli.memory.spans import Slots
 from malmm_cli.models.base import Context, Spec
 from malmm_cli.models.capacity import prompts_at_once
 from malmm_cli.models.device import Clock
-from malmm_cli.pipeline.feature_cache import checksum, held_in
+from malmm_cli.pipeline.feature_files import checksum, held_in
 from malmm_cli.pipeline.features import Video, path_of
 from malmm_cli.pipeline.given import ModelGiven, check_video, given
 from malmm_cli.pipeline.loading import capacity

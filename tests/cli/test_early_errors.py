@@ -87,6 +87,7 @@ WRONG = [
     ((*TINY, "--fames", "3"), 2, "--fames", "`malmm caption -h`"),
     (("caption",), 2, "VIDEO", "`malmm caption -h`"),
     (("caption", "-dash.mp4"), 2, "No such option", "for the file, write ./-dash.mp4"),
+    (("cache", "rm", "nosuch", "--cache", "empty"), 2, "nosuch: not in empty", "cache list`"),
     (("cache", "list"), 2, "no cache folder given", "--cache FOLDER"),
     (("--show-completion", "zsh"), 2, "takes no shell, but 'zsh' was given", "run it from the"),
     ((*TINY, "-o", "text.memory"), 2, "text.memory: exists", "--overwrite"),
@@ -161,14 +162,14 @@ def test_wrong_use_is_told_before_a_model_is_loaded(
     assert told.count("\n") == (1 if hint is None else 2)
 
 
-def without_torch(uses, folder, **environment):
-    """What commands print on stderr, each of which fails and imports no torch."""
+def without_torch(uses, folder, *, fails=True, **environment):
+    """What commands print, each of which imports no torch; on stderr alone where it fails."""
     program = (
         "import json, sys\n"
         "from malmm_cli.cli import run\n"
         "for arguments in json.load(sys.stdin):\n"
         "    code = run(arguments)\n"
-        "    assert code and 'torch' not in sys.modules, (arguments, code)\n"
+        f"    assert bool(code) == {fails} and 'torch' not in sys.modules, (arguments, code)\n"
     )
     others = {name: value for name, value in os.environ.items() if not name.startswith("MALMM_")}
     done = subprocess.run(
@@ -181,8 +182,8 @@ def without_torch(uses, folder, **environment):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
-    return done.stderr
+    assert not (fails and done.stdout)
+    return done.stdout + done.stderr
 
 
 def test_none_of_them_needs_torch(files):
@@ -202,6 +203,11 @@ def test_weights_that_are_absent_are_told_of_without_torch(files, scarce):
     for error, (_, says) in zip(errors, due, strict=True):
         assert says in error
     assert not (files / "hub").exists()
+
+
+def test_listings_need_no_torch(files):
+    uses = [("cache", "list", "--cache", "empty"), ("cache", "rm", "--all", "--cache", "empty")]
+    assert without_torch(uses, files, fails=False) == "0 entries, 0 bytes\n"
 
 
 def test_predictions_made_with_other_settings_are_told_of_without_torch(malmm, files, monkeypatch):
