@@ -39,9 +39,8 @@ def pick_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device(here[0])
     if name not in here:
-        raise UsageError(
-            f"device {name!r} is not available", hint=f"auto or one of {', '.join(here)}"
-        )
+        hint = f"auto or one of {', '.join(here)}"
+        raise UsageError(f"device {name!r} is not available", hint=hint, option="device")
     return torch.device(name)
 
 

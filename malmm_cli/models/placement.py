@@ -22,15 +22,17 @@ def check_placement(device: str, dtype: str, quantize: str | None) -> None:
     known only with torch: see `models.device.pick_device`.
     """
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", device):
-        raise UsageError(f"unknown device {device!r}", hint="auto, cpu, cuda, cuda:0 … or mps")
+        hint = "auto, cpu, cuda, cuda:0 … or mps"
+        raise UsageError(f"unknown device {device!r}", hint=hint, option="device")
     if _is_impossible(device):
-        raise UsageError(f"device {device!r} is not available", hint="use --device auto or cpu")
+        hint = "use --device auto or cpu"
+        raise UsageError(f"device {device!r} is not available", hint=hint, option="device")
     if dtype not in ("auto", *DTYPES):
-        raise UsageError(f"unknown dtype {dtype!r}", hint=known_names(dtype, ("auto", *DTYPES)))
+        hint = known_names(dtype, ("auto", *DTYPES))
+        raise UsageError(f"unknown dtype {dtype!r}", hint=hint, option="dtype")
     if quantize is not None and quantize not in QUANTIZED:
-        raise UsageError(
-            f"unknown quantization {quantize!r}", hint=known_names(quantize, QUANTIZED)
-        )
+        hint = known_names(quantize, QUANTIZED)
+        raise UsageError(f"unknown quantization {quantize!r}", hint=hint, option="quantize")
 
 
 def is_cpu(device: str) -> bool:
