@@ -506,3 +506,20 @@ def test_numbers_that_are_none_are_no_answer(refused, sharded, tmp_path):
             state["query_tokens"] = state["query_tokens"] * float("nan")
             save_file(state, shard, metadata={"format": "pt"})
     refused("caption", SAMPLE, *FAST[2:], f"--model={folder}", code=1, says="NaN")
+
+
+def test_an_output_folder_that_may_not_be_written(refused, monkeypatch, tmp_path):
+    """As for anyone but root."""
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr("malmm_cli.batch.paths.FileLock.acquire", refuse)
+    says = "out/results.jsonl: cannot be locked: Permission denied"
+    refused(
+        "batch", SAMPLE, "-o", "out/", "-m", "tiny", "-q", code=1, says=says, hint="choose another"
+    )
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    says = "cannot write world: Permission denied"
+    refused("synth", "world", "-q", code=1, says=says, hint="or choose another folder")
