@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from malmm_cli.media.contact_sheet import FrameInfo, Frames
     from malmm_cli.pipeline.answer import ask, caption
     from malmm_cli.pipeline.frames import frames
-    from malmm_cli.pipeline.loading import Model, load
+    from malmm_cli.pipeline.loading import load
     from malmm_cli.pipeline.memory_file import MemoryFile, remember
+    from malmm_cli.pipeline.model import Model
     from malmm_cli.pipeline.watch import Watched, watch
     from malmm_cli.settings import Decoding, MemoryOptions, Sampling, Settings
     from malmm_cli.types import MediaInfo, Result, Segment, Task
@@ -79,7 +80,8 @@ _CALLS = ("ask", "caption", "frames", "load", "remember", "watch")
 _PACKAGES = ("batch", "evaluate", "train")
 _HOMES = {
     **dict.fromkeys(("ask", "caption"), "pipeline.answer"),
-    **dict.fromkeys(("Model", "load"), "pipeline.loading"),
+    "Model": "pipeline.model",
+    "load": "pipeline.loading",
     **dict.fromkeys(("MemoryFile", "remember"), "pipeline.memory_file"),
     **dict.fromkeys(("Watched", "watch"), "pipeline.watch"),
     **dict.fromkeys(("FrameInfo", "Frames"), "media.contact_sheet"),

@@ -58,7 +58,8 @@ _WORDS = (
 _QUOTED = r"""(?<!\w)(?:'[^']*'|"[^"]*")"""
 _OPTION = re.compile(
     r"(?<![\w/\\-])(?P<option>--[a-z]+(?:-[a-z]+)*|-o\b)"
-    r"(?: (?:(?P<number>-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|inf|nan)\b)"
+    r"(?: (?:(?P<time>(?:(?<=--from )|(?<=--to ))\d[\d.]*[:hms][\d.:hms]*\b)"
+    r"|(?P<number>-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|inf|nan)\b)"
     rf"|(?P<word>(?:{'|'.join(_WORDS)})\b|[^\s:]+(?=:(?:\s|$))|(?<=--model )[^\s,]+"
     r"|(?<=-o )(?:FILE\.[a-z]+|FOLDER/))))?"
 )
@@ -222,7 +223,7 @@ def _translated(text: str) -> str:
 
 
 def _argument(found: re.Match[str]) -> str:
-    option, number, word = found["option"], found["number"], found["word"]
+    option, number, word = found["option"], found["number"], found["time"] or found["word"]
     if option in _SWITCHES and word is None:
         return _SWITCHES[option]
     name = _NAMES.get(option) or option[2:].replace("-", "_")

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import torch
-
 from malmm_cli import hub, media
 from malmm_cli.errors import CapacityError, ModelError
-from malmm_cli.models.capacity import free_memory
-from malmm_cli.models.device import pick_device, pick_dtype
+from malmm_cli.events import SILENT, Events
+from malmm_cli.models.placement import QUANTIZED, dtype_on_cpu, is_cpu
+from malmm_cli.processes import machine
 
 __all__ = ["Finding", "examine", "next_step"]
 
@@ -35,12 +34,17 @@ class Finding:
     numbers: Mapping[str, int] = field(default_factory=dict)
 
 
-def examine() -> Iterator[Finding]:
-    """Look at everything, quickly and without a network."""
+def examine(events: Events = SILENT) -> Iterator[Finding]:
+    """Look at everything, quickly and without a network.
+
+    Torch is imported only where there may be a GPU; that takes seconds, and is a stage of `events`.
+    """
     yield Finding("python", platform.python_version())
-    yield Finding("torch", torch.__version__)
-    yield Finding("transformers", version("transformers"))
-    yield _device()
+    for package in ("torch", "transformers"):
+        yield Finding(package, version(package))
+    with events.stage("looking for a GPU", ""):
+        device = _device()
+    yield device
     for name, found in media.decoders().items():
         advice = "" if found else _DECODER_ADVICE[name]
         yield Finding(name, found or "not installed", bool(found), advice)
@@ -60,23 +64,43 @@ _DECODER_ADVICE = {
 
 
 def _device() -> Finding:
-    device = pick_device()
-    dtype = str(pick_dtype("auto", device)).removeprefix("torch.")
-    free = free_memory(device)
-    memory = f"{hub.size_text(free)} free"
-    numbers = {"memory_free": free, "cores": os.cpu_count() or 1}
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        count = torch.cuda.device_count()
-        more = f" (and {count - 1} more)" if count > 1 else ""
-        return Finding("device", f"{name}{more}, {memory}, {dtype}", numbers=numbers)
-    found = f"{device.type}, {os.cpu_count()} cores, {memory}, {dtype}"
-    if device.type == "mps":
+    kind, name, dtype = ("cpu", "cpu", dtype_on_cpu()) if is_cpu("auto") else _accelerator()
+    free, cores = _free_memory(), os.cpu_count() or 1
+    numbers = {"memory_free": free, "cores": cores}
+    memory = f"{hub.size_text(free)} free, {dtype}"
+    if kind == "cuda":
+        return Finding("device", f"{name}, {memory}", numbers=numbers)
+    found = f"{name}, {cores} cores, {memory}"
+    if kind == "mps":
         return Finding("device", found, numbers=numbers)
     advice = (
         "large models are slow without a GPU; if there is one, install a PyTorch that supports it"
     )
     return Finding("device", found, good=False, advice=advice, numbers=numbers)
+
+
+def _accelerator() -> tuple[str, str, str]:
+    """The kind of the fastest device, its name, and the number type used there."""
+    import torch
+
+    from malmm_cli.models.device import pick_device, pick_dtype
+
+    device = pick_device()
+    dtype = str(pick_dtype("auto", device)).removeprefix("torch.")
+    if device.type != "cuda":
+        return device.type, device.type, dtype
+    more = f" (and {count - 1} more)" if (count := torch.cuda.device_count()) > 1 else ""
+    return device.type, f"{torch.cuda.get_device_name(device)}{more}", dtype
+
+
+def _free_memory() -> int:
+    """Bytes that are free for a model on the fastest device."""
+    if is_cpu("auto"):
+        return machine.free_memory()
+    from malmm_cli.models.capacity import free_memory
+    from malmm_cli.models.device import pick_device
+
+    return free_memory(pick_device())
 
 
 def _extra(package: str) -> Finding:
@@ -107,7 +131,7 @@ def _cache() -> Finding:
 
 def next_step() -> Finding:
     """What to run for a first caption of a real video."""
-    free = free_memory(pick_device())
+    free = _free_memory()
     for known in filter(lambda known: known.repository, hub.KNOWN.values()):
         with suppress(ModelError):
             sizes = hub.describe(known.name, files=False)
@@ -134,7 +158,7 @@ def _model(name: str) -> Finding:
 def _fit(name: str, model: Mapping[str, Any], missing: int) -> Finding:
     here = "here" if model["here"] else f"not downloaded ({hub.size_text(missing)})"
     space = shutil.disk_usage(hub.nearest_folder()).free
-    free = free_memory(pick_device())
+    free = _free_memory()
     fits = [dtype for dtype, size in model["memory"].items() if size <= free]
     if missing > space:
         found = f"{here}, but only {hub.size_text(space)} of disk space is free"
@@ -146,5 +170,7 @@ def _fit(name: str, model: Mapping[str, Any], missing: int) -> Finding:
     try:
         hub.check_memory(name, model["parameters"], "float16", free)
     except CapacityError as error:
-        return Finding(name, f"{here}; does not fit", good=False, advice=error.hint or "")
+        sizes = [hub.memory_needed(model["parameters"], "float16", bits) for bits in QUANTIZED]
+        how = "fits only with --quantize" if min(sizes) <= free else "does not fit"
+        return Finding(name, f"{here}; {how}", good=False, advice=error.hint or "")
     return Finding(name, here)

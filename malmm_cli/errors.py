@@ -22,15 +22,25 @@ class MalmmError(Exception):
     """`message` says what was given and what is allowed; `hint` what to do next.
 
     `kind` is the short name that JSON output carries ("NotAVideo"); by default the class's own.
+    `option` is the name of the option that had a wrong value, where that need not be a flag's: the
+    environment and the config file may have set it.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str | None = None, kind: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        kind: str | None = None,
+        option: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.kind = kind or type(self).__name__
+        self.option = option
 
 
 class UsageError(MalmmError):

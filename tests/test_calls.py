@@ -114,6 +114,8 @@ def test_a_wrong_argument_is_a_type_error_too(tiny, call, says):
         ({"max_new_tokens": 0}, "max_new_tokens=0: must be at least 1", None),
         ({"start": "abc"}, 'start="abc": give seconds or', None),
         ({"start": 100}, "start=100 s is past the end", None),
+        ({"start": "1h2m"}, 'start="1h2m" is past the end', None),
+        ({"start": "0:20", "end": "5s"}, 'end="5s" must come after start="0:20"', None),
         ({"max_frames": 3}, "max_frames needs fps", "use frames instead"),
         ({"frames": 3, "fps": 1}, "frames and fps exclude each other", "use only one of them"),
     ],
@@ -171,7 +173,8 @@ def test_no_model_is_loaded_for_a_call_that_will_not_do(monkeypatch, tmp_path):
     monkeypatch.setattr(given, "load", lambda *_, **__: pytest.fail("loaded"))
     assert refused(malmm_cli.caption, tmp_path / "none.mp4").kind == "Missing"
     assert "frames=0" in refused(malmm_cli.caption, SAMPLE, frames=0).message
-    assert "past the end" in refused(malmm_cli.remember, SAMPLE, start="2:00").message
+    told = refused(malmm_cli.remember, SAMPLE, start="2:00").message
+    assert told.startswith('start="2:00" is past the end')
     assert "question is empty" in refused(malmm_cli.ask, SAMPLE, " ").message
     assert "unknown model" in refused(malmm_cli.caption, SAMPLE, model="tinny").message
 

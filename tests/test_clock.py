@@ -1,11 +1,14 @@
 """Times on the command line and in the Python API: one parser, one error text."""
 
+import json
+import pickle
+
 import pytest
 
 from malmm_cli.errors import UsageError
 from malmm_cli.models.instructblip.defaults import CAPTION
 from malmm_cli.settings import changed
-from malmm_cli.text.clock import parse_seconds
+from malmm_cli.text.clock import parse_seconds, seconds_text
 
 
 @pytest.mark.parametrize(
@@ -42,3 +45,14 @@ def test_python_takes_the_same_times():
     assert (settings.sampling.start, settings.sampling.end) == (10.0, 90.0)
     with pytest.raises(UsageError, match="--from x: give seconds"):
         changed(CAPTION, start="x")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("75", "75 s"), ("1h2m", "1h2m"), (" 1:15 ", "1:15"), ("90s", "90s")]
+)
+def test_messages_show_a_time_as_it_was_written(text, shown):
+    """In copies too, which is what other processes get."""
+    seconds = parse_seconds("--from", text)
+    assert seconds_text(seconds) == shown
+    assert seconds_text(pickle.loads(pickle.dumps(seconds))) == shown
+    assert json.dumps(seconds) == json.dumps(float(seconds))

@@ -3,11 +3,12 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from malmm_cli import hub
 from malmm_cli.errors import ModelError
@@ -32,20 +33,24 @@ def test_everything_is_looked_at(malmm, monkeypatch):
 
 @pytest.mark.parametrize(
     ("free", "good", "says"),
-    [(10**12, True, "fits in float32, bfloat16, float16"), (9 * 10**9, False, "does not fit")],
+    [
+        (10**12, True, "fits in float32, bfloat16, float16"),
+        (9 * 10**9, False, "fits only with --quantize"),
+        (10**9, False, "does not fit"),
+    ],
 )
 def test_what_would_fit(malmm, monkeypatch, free, good, says):
     monkeypatch.setattr(machine, "free_memory", lambda: free)
-    monkeypatch.setattr("malmm_cli.doctor.pick_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("malmm_cli.doctor.is_cpu", lambda _: True)
     vicuna = rows(malmm)["vicuna-7b"]
     assert vicuna["good"] is good
     assert says in vicuna["found"]
-    assert good or "--quantize 4bit" in vicuna["advice"]
+    assert good or ("--quantize 4bit" in vicuna["advice"]) == ("only" in says)
 
 
 def test_sizes_are_numbers_too(malmm, monkeypatch):
     monkeypatch.setattr(machine, "free_memory", lambda: 10**12)
-    monkeypatch.setattr("malmm_cli.doctor.pick_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("malmm_cli.doctor.is_cpu", lambda _: True)
     found = rows(malmm)
     assert found["device"]["numbers"] == {"memory_free": 10**12, "cores": os.cpu_count()}
     assert found["cache"]["numbers"]["disk_free"] > 0
@@ -142,3 +147,26 @@ def test_damaged_weights_do_not_end_it(malmm, monkeypatch):
         False,
         "mend it",
     )
+
+
+def test_rows_that_are_options_are_named_so(malmm):
+    plain = malmm("doctor").out.splitlines()
+    labels = [line.split()[1] for line in plain if line[:2].strip()]
+    assert len(labels) == len(set(labels))
+    assert {"device", "--device", "cache", "--cache", "--cache-size"} <= set(labels)
+
+
+def test_without_a_gpu_torch_is_not_imported():
+    """Where there may be one, the first rows are printed before."""
+    program = (
+        "import sys\n"
+        "from malmm_cli import doctor\n"
+        "rows = doctor.examine()\n"
+        "print([next(rows).what for _ in range(3)], 'torch' in sys.modules)\n"
+        "doctor.is_cpu = lambda _: True\n"
+        "print(len([*rows, doctor.next_step()]) > 10, 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "['python', 'torch', 'transformers'] False\nTrue False\n", done.stderr

@@ -1,16 +1,18 @@
 """Results in every form, in files and on stdout, each read back by a reader of that form."""
 
 import csv
+import errno
 import io
 import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
 from helpers.commands import FAST, SAMPLE
 
 from malmm_cli.errors import OutputError, UsageError
-from malmm_cli.files.atomic import new_folder
+from malmm_cli.files.atomic import new_folder, writing
 from malmm_cli.files.jsonl import open_lines
 from malmm_cli.formats import (
     FORMATS,
@@ -194,7 +196,22 @@ def test_a_working_folder_that_is_gone(malmm, tmp_path, monkeypatch):
     assert (done.code, done.out) == (1, "")
     error, hint = done.err.splitlines()
     assert error == "error: out.txt: cannot be written: No such file or directory"
-    assert hint == "hint: free up disk space, or choose another location"
+    assert hint == "hint: choose another location"
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.ENOSPC, "free up disk space, or choose another location"),
+        (errno.EACCES, "choose another location"),
+        (errno.EROFS, "choose another location"),
+        (errno.EMFILE, "raise the limit, as with `ulimit -n 1024`"),
+    ],
+)
+def test_the_hint_is_for_what_went_wrong(number, hint):
+    with pytest.raises(OutputError) as caught, writing(Path("out.txt")):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.hint == hint
 
 
 def test_a_name_as_long_as_the_disk_takes(tmp_path):

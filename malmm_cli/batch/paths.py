@@ -89,7 +89,8 @@ class OutputPaths:
                 kind="Busy",
             ) from None
         except OSError as error:
-            raise OutputError(f"{self.results}: cannot be locked: {error.strerror}") from error
+            message = f"{self.results}: cannot be locked: {error.strerror}"
+            raise OutputError(message, hint="choose another output") from error
         try:
             yield
         finally:

@@ -20,7 +20,7 @@ from malmm_cli.types import Result
 
 if TYPE_CHECKING:
     from malmm_cli.pipeline.feature_cache import FeatureCache
-    from malmm_cli.pipeline.loading import Model
+    from malmm_cli.pipeline.model import Model
 
 __all__ = ["Setup", "start"]
 

@@ -33,7 +33,8 @@ from malmm_cli.models.base import Context
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline import answer, memory_file, watch
 from malmm_cli.pipeline.defaults import defaults_of
-from malmm_cli.pipeline.loading import Model, load
+from malmm_cli.pipeline.loading import load
+from malmm_cli.pipeline.model import Model
 from malmm_cli.settings import Changes, MemoryOptions, Settings, changed, prompts_for
 from malmm_cli.types import Frame, MediaInfo
 

@@ -14,6 +14,7 @@ from malmm_cli.cli.console import emit, note
 from malmm_cli.cli.log import logged
 from malmm_cli.cli.options import RunOptions, seconds, with_options
 from malmm_cli.cli.terminal import Terminal
+from malmm_cli.cli.wrapping import wrapped
 from malmm_cli.files.escapes import on_one_line
 from malmm_cli.text.words import counted
 
@@ -188,9 +189,9 @@ def _print_dry_run(found: DryRun) -> None:
     from malmm_cli.hub import size_text
 
     for item, why, exists in found.todo:
-        emit(f"{on_one_line(item)}\t{why}{'' if exists else ', no such file'}\n")
+        emit(wrapped(f"{on_one_line(item)}\t{why}{'' if exists else ', no such file'}\n"))
     for item in found.gone:
-        emit(f"{on_one_line(item)}\tno such file, earlier result kept\n")
+        emit(wrapped(f"{on_one_line(item)}\tno such file, earlier result kept\n"))
     limited = _limited(found.limited)
     note(
         f"{len(found.todo)} of {counted(found.items, 'item')} to do{limited}, "

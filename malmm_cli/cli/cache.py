@@ -121,7 +121,9 @@ def _cache(folder: Path | None) -> FeatureCache:
     folder = folder.expanduser()
     if not os.path.isdir(folder):
         raise UsageError(
-            f"{folder}: no such folder", hint="choose another folder with --cache FOLDER"
+            f"{folder}: no such folder",
+            hint="choose another folder with --cache FOLDER",
+            option="cache",
         )
     from malmm_cli.pipeline.feature_cache import FeatureCache
 

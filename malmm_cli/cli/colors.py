@@ -18,12 +18,14 @@ _chosen = "auto"
 def choose(given: str | None) -> None:
     """Decide for this process; `given` is the option's value. Raises UsageError for a wrong one."""
     global _chosen
+    source = ""
     if given is None:
         from malmm_cli.cli import config
 
-        given = next(str(one.value) for one in config.origins() if one.key == "color")
+        found = config.origin_of("color")
+        given, source = str(found.value), f", from {found}"
     if given not in CHOICES:
-        raise UsageError(f"unknown color {given!r}", hint=known_names(given, CHOICES))
+        raise UsageError(f"unknown color {given!r}{source}", hint=known_names(given, CHOICES))
     _chosen = given
 
 

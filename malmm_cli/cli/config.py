@@ -18,7 +18,7 @@ import typer
 from malmm_cli.errors import OutputError, UsageError
 from malmm_cli.text.words import nearest
 
-__all__ = ["KEYS", "Origin", "defaults", "origins", "path", "read", "write"]
+__all__ = ["KEYS", "Origin", "defaults", "origin_of", "origins", "path", "read", "write"]
 
 # key → type, and its default as people are shown it
 KEYS: dict[str, tuple[type, Any]] = {
@@ -42,6 +42,10 @@ class Origin:
     key: str
     value: Any
     origin: str
+
+    def __str__(self) -> str:
+        """What messages call the origin: "MALMM_MODEL", "'model' in FILE"."""
+        return f"{self.key!r} in {self.origin}" if self.origin == str(path()) else self.origin
 
 
 def path() -> Path:
@@ -118,6 +122,11 @@ def origins() -> Iterator[Origin]:
             yield Origin(key, values[key], str(file))
         else:
             yield Origin(key, default, "default")
+
+
+def origin_of(key: str) -> Origin:
+    """That of one key."""
+    return next(one for one in origins() if one.key == key)
 
 
 def _color_variable() -> str | None:

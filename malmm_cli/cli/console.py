@@ -8,6 +8,7 @@ import typer
 
 from malmm_cli.cli.colors import coloured, painted
 from malmm_cli.cli.streams import drawing
+from malmm_cli.cli.wrapping import fitted, width
 from malmm_cli.files.escapes import on_one_line
 
 __all__ = ["complain", "emit", "note", "warn"]
@@ -35,8 +36,10 @@ def warn(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """Print one line that is good to know."""
+    """Print one line that is good to know; a terminal has it wrapped."""
     line = f"{on_one_line(message)}\n"
+    if sys.stderr.isatty():
+        line = fitted(line, width())
     if not coloured():
         sys.stderr.write(line)
         return

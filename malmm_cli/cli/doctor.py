@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -11,16 +10,14 @@ import typer
 
 from malmm_cli.cli import config
 from malmm_cli.cli.console import emit
-from malmm_cli.cli.wrapping import Wrapped, width
+from malmm_cli.cli.terminal import Terminal
+from malmm_cli.cli.wrapping import fitted, width
 from malmm_cli.files.escapes import on_one_line
 from malmm_cli.formats import SCHEMA
+from malmm_cli.settings import flag
 
 if TYPE_CHECKING:
     from malmm_cli.doctor import Finding
-
-
-_COMMAND = re.compile(r"(?<=run: )malmm .+")  # to be copied: on one line, however wide
-_KEPT = "\ue000"  # stands for its spaces while lines are broken at spaces
 
 
 def doctor(
@@ -34,19 +31,20 @@ def doctor(
 
     from malmm_cli.doctor import examine, next_step
 
+    events = Terminal()
     if json:
         content = {
             "schema": SCHEMA,
-            "findings": [asdict(finding) for finding in (*examine(), next_step())],
+            "findings": [asdict(finding) for finding in (*examine(events), next_step())],
             "settings": [asdict(origin) for origin in config.origins()],
         }
         emit(json_format.dumps(content, indent=2) + "\n")
         return
-    for finding in examine():
+    for finding in examine(events):
         _show(finding)
     for one in config.origins():
         value = "not set" if one.value is None else str(one.value)
-        emit(_lines("ok", one.key, f"{value} ({one.origin})"))
+        emit(_lines("ok", flag(one.key), f"{value} ({one.origin})"))
     _show(next_step())
 
 
@@ -60,6 +58,5 @@ def _lines(mark: str, what: str, text: str) -> str:
     """One row; on a terminal its text is wrapped in its column."""
     start, text = f"{mark:2}  {what:<13} ", on_one_line(text)
     if sys.stdout.isatty():
-        text = _COMMAND.sub(lambda found: found[0].replace(" ", _KEPT), text)
-        text = Wrapped(width() - len(start)).feed(text).replace(_KEPT, " ")
+        text = fitted(text, width() - len(start))
     return start + text.replace("\n", f"\n{' ' * len(start)}") + "\n"

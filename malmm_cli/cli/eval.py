@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +20,7 @@ from malmm_cli.text.words import counted
 
 if TYPE_CHECKING:
     from malmm_cli.evaluate import Ablation, Evaluation
-    from malmm_cli.pipeline.loading import Model
+    from malmm_cli.pipeline.model import Model
 
 
 _SETS = "jsonl, lvu, breakfast, coin, {msrvtt,msvd,activitynet}-qa, {msrvtt,msvd}-cap or youcook2"
@@ -138,14 +138,25 @@ def _check_unset(needed: str, **options: object) -> None:
 
 def _shared(options: RunOptions) -> dict[str, Any]:
     """What the shared options say, as arguments of the library calls."""
-
-    def load(folder: Path | None = None) -> Model:
-        model = options.model if folder is None else str(folder)
-        return load_model(replace(options, model=model))
-
     options.settings("ask")  # refuses wrong values, as far as the model is known
     more = {"overwrite": options.overwrite, "events": Terminal.of(options)}
-    return {"model": load, **more, **options.changes()}
+    return {"model": _Loader(options), **more, **options.changes()}
+
+
+@dataclass(frozen=True)
+class _Loader:
+    """Loads the model that was asked for or, from its folder, a trained variant."""
+
+    options: RunOptions
+
+    @property
+    def name(self) -> str:
+        """What is known of it before it is loaded."""
+        return self.options.model
+
+    def __call__(self, folder: Path | None = None) -> Model:
+        model = self.name if folder is None else str(folder)
+        return load_model(replace(self.options, model=model))
 
 
 def _print_scores(options: RunOptions, found: Evaluation) -> None:

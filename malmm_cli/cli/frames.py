@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,17 +53,12 @@ def frames(
     malmm frames holiday.mp4 --fps 1 --from 1:00 --to 2:00 --json
     malmm frames holiday.mp4 --frames 20 --dump frames/
     """
-    settings = options.settings("caption")
-    form = _form(options, sheet)
-    from malmm_cli.formats import check_new_folder, check_writable
-    from malmm_cli.media import contact_sheet
+    form = _form(options)
+    from malmm_cli.pipeline.frames import frames as look
 
-    if sheet:
-        check_writable(sheet, overwrite=options.overwrite, inputs=[video])
-    if dump:
-        check_new_folder(dump)
+    how: Any = options.changes()  # of which only the choice of frames is an option here
     with suggesting(video):
-        seen = contact_sheet.look(video, settings, sheet=sheet, dump=dump)
+        seen = look(video, sheet=sheet, dump=dump, overwrite=options.overwrite, **how)
     if form == "json":
         emit(to_json(seen.to_dict(), indent=2) + "\n")
     else:
@@ -78,13 +73,8 @@ def frames(
         )
 
 
-def _form(options: RunOptions, sheet: Path | None) -> str:
+def _form(options: RunOptions) -> str:
     """Text or JSON; the sheet's name says nothing, since it names a picture."""
-    if sheet and sheet.suffix.lower() != ".png":
-        raise UsageError(
-            f"-o {sheet}: the contact sheet must be a .png file",
-            hint="use a file name ending in .png",
-        )
     form = form_of(options) if options.format or options.json else "text"
     if form not in ("text", "json"):
         raise UsageError(f"frames can be listed as text or json, not {form}")

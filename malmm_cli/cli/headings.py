@@ -1,4 +1,4 @@
-"""Help that lists the options of a command under headings."""
+"""Commands whose help lists options under headings, and whose errors name sources of values."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Any
 
 import typer
 from typer.core import TyperCommand
+
+from malmm_cli.cli import config
+from malmm_cli.errors import MalmmError, UsageError
 
 __all__ = ["Grouped", "group"]
 
@@ -46,8 +49,21 @@ class Grouped(TyperCommand):
         except Exception as error:
             if getattr(error, "ctx", ctx) is None:
                 vars(error)["ctx"] = ctx
+            parameter = getattr(error, "param", None)
+            if found := _origin(ctx, getattr(parameter, "name", None)):  # only switches fail here
+                raise UsageError(f"{found} {found.value}: must be true or false") from error
             raise
         return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; an error about the value of an option tells what gave it, if no flag."""
+        try:
+            return super().invoke(ctx)
+        except MalmmError as error:
+            found = _origin(ctx, error.option)
+            if found and str(found.value) in error.message:
+                error.message += f", from {found}"
+            raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The usage line's arguments, without typer's braces around required ones."""
@@ -66,6 +82,13 @@ class Grouped(TyperCommand):
             if found := [record for name, record in records if name == heading]:
                 with formatter.section(heading):
                     formatter.write_dl(found)
+
+
+def _origin(ctx: Any, name: str | None) -> config.Origin | None:
+    """The origin of an option's value, where that is the environment or the config file."""
+    source = ctx.get_parameter_source(name) if name else None
+    kept = source is not None and source.name in ("ENVIRONMENT", "DEFAULT_MAP")
+    return config.origin_of(name) if name in config.KEYS and kept else None
 
 
 def _heading(option: Any) -> str:

@@ -175,7 +175,7 @@ def _json(content: Any) -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    default = next(str(one.value) for one in config.origins() if one.key == "model")
+    default = str(config.origin_of("model").value)
     lines = [("name", "download", "half", "4bit", "licence", "on disk")]
     lines += [
         (

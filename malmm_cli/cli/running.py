@@ -35,7 +35,7 @@ from malmm_cli.text.words import known_names
 
 if TYPE_CHECKING:
     from malmm_cli.pipeline.features import Video
-    from malmm_cli.pipeline.loading import Model
+    from malmm_cli.pipeline.model import Model
 
 __all__ = [
     "failing",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
 
-__all__ = ["Wrapped", "width", "wrapped"]
+__all__ = ["Wrapped", "fitted", "width", "wrapped"]
+
+_COMMAND = re.compile(r"(?<=run: )malmm .+")  # to be copied: on one line, however wide
+_KEPT = "\ue000"  # stands for its spaces while lines are broken at spaces
 
 _WORDS = re.compile(r"(\s*)(\S+)|\s+")
 
@@ -43,10 +47,25 @@ class Wrapped:
 
 
 def wrapped(text: str) -> str:
-    """Text for stdout: wrapped if that is a terminal, as it is elsewhere."""
-    return Wrapped(width()).feed(text) if sys.stdout.isatty() else text
+    """Text for stdout: wrapped if that is a terminal, as it is elsewhere.
+
+    There, tabs become spaces: how wide they are depends on what is before them.
+    """
+    return fitted(text.replace("\t", "  "), width()) if sys.stdout.isatty() else text
+
+
+def fitted(text: str, width: int) -> str:
+    """Text wrapped to a number of terminal cells; a command to be run stays on one line."""
+    if text.isascii() and len(text) <= width:
+        return text
+    text = _COMMAND.sub(lambda found: found[0].replace(" ", _KEPT), text)
+    return Wrapped(width).feed(text).replace(_KEPT, " ")
 
 
 def width() -> int:
-    """The width of the terminal; COLUMNS overrides it."""
-    return shutil.get_terminal_size().columns
+    """The width of the terminal that stdout is, or else stderr; COLUMNS overrides it."""
+    try:
+        usual = os.get_terminal_size(2)
+    except OSError:
+        usual = os.terminal_size((80, 24))
+    return shutil.get_terminal_size(usual).columns

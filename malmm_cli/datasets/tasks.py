@@ -50,10 +50,12 @@ def read_tasks(
     tasks: list[Task] = []
     problems: list[str] = []
     lines: dict[str, int] = {}
+    gone = 0
     for number, line in _lines(path):
         try:
             task = _task(line, path.parent, answered=answered, present=present)
         except ValueError as error:
+            gone += isinstance(error, _GoneError)
             problems.append(f"line {number}: {error}")
             continue
         if (first := lines.setdefault(task.id, number)) != number:
@@ -61,11 +63,11 @@ def read_tasks(
         tasks.append(task)
     if problems:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        known = ", ".join(_Line.__struct_encode_fields__)
-        raise UsageError(
-            f"{path}: {'; '.join(problems[:SHOWN])}{more}",
-            hint=f"each line must be a JSON object with these fields: {known}",
-        )
+        hint = "each line must be a JSON object with these fields: "
+        hint += ", ".join(_Line.__struct_encode_fields__)
+        if gone == len(problems):
+            hint = f"paths of videos are relative to {path.name}, or absolute"
+        raise UsageError(f"{path}: {'; '.join(problems[:SHOWN])}{more}", hint=hint)
     if not tasks:
         raise UsageError(
             f"{path}: the file is empty", hint="give a file with one JSON object per line"
@@ -128,6 +130,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
+class _GoneError(ValueError):
+    """A video that is not there."""
+
+
 class _Line(msgspec.Struct, forbid_unknown_fields=True, rename={"start": "from", "end": "to"}):
     """A line of the file; null is the same as no such field."""
 
@@ -174,7 +180,7 @@ def _task(text: str, folder: Path, *, answered: bool, present: bool) -> Task:
     if answered and not line.right:
         raise ValueError("no 'answer'")
     if present and not _is_there(folder / line.video):
-        raise ValueError(f"video {line.video!r} does not exist or is not a file")
+        raise _GoneError(f"video {line.video!r} does not exist or is not a file")
     return Task(
         id=str(line.id),
         video=os.path.normpath(folder / line.video),

@@ -11,10 +11,10 @@ from typing import Any
 from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.errors import UsageError
 from malmm_cli.evaluate.naming import option, options_of
-from malmm_cli.evaluate.predict import Plan, Run, predict
+from malmm_cli.evaluate.plan import Plan, Run
 from malmm_cli.evaluate.predictions import Prediction
 from malmm_cli.evaluate.scores import Age, Rule, ages, score
-from malmm_cli.pipeline.loading import Model
+from malmm_cli.pipeline.model import Model
 from malmm_cli.settings import Defaults, MemoryOptions, Settings, changed
 from malmm_cli.types import Task
 
@@ -198,6 +198,8 @@ def ablate(
     whatever frames a row looks at. Captions are only matched exactly. `options` are those of
     `predict`; `load` is called for one trained model after the other.
     """
+    from malmm_cli.evaluate.predict import predict  # and torch
+
     settings = plan.most(tasks)
     rows = list(swaps(plan, settings, model.defaults))
     found = predict(tasks, model, [_run(row, folder) for row in rows], **options)

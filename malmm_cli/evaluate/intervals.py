@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 __all__ = ["bootstrap", "wilson"]
 
 Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
@@ -28,6 +26,8 @@ def bootstrap(values: Sequence[float]) -> list[float] | None:
     """The percentile interval of the mean of values, the same in every run; None below two."""
     if len(values) < 2:
         return None
+    import numpy as np  # not needed to refuse wrong data
+
     given, chance = np.asarray(values, dtype=np.float64), np.random.default_rng(SEED)
     means = [given[chance.integers(len(given), size=len(given))].mean() for _ in range(RESAMPLES)]
     low, high = np.quantile(means, (0.025, 0.975))

@@ -4,75 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from malmm_cli.errors import MalmmError
+from malmm_cli.evaluate.plan import Plan, Run, provenance
 from malmm_cli.evaluate.predictions import Kept, Prediction, digest, kept
 from malmm_cli.events import SILENT, Events
 from malmm_cli.models.base import Context
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline import answer, loading, watch
 from malmm_cli.pipeline.features import VideoFeatures, encode
-from malmm_cli.pipeline.loading import Model
+from malmm_cli.pipeline.model import Model
 from malmm_cli.pipeline.watch import Watched
-from malmm_cli.settings import Decoding, Sampling, Settings, changed, prompts_for
+from malmm_cli.settings import Decoding, Sampling, Settings
 from malmm_cli.types import Task
 
-__all__ = ["Plan", "Prediction", "Run", "predict", "provenance"]
+__all__ = ["predict"]
 
 # Visual tokens before choices that are weighed at a time: the scores of all words at each of them
 # are held at once.
 VISUAL = 2048
 
 Encoded = dict[Sampling, VideoFeatures]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How tasks are answered: questions by one kind of settings, captions and prompts by another.
-
-    With `choices` the likeliest of a task's choices is taken, where it has any, and nothing is
-    written freely. `newest` uses only that many of the chosen frames, the last ones.
-    """
-
-    questions: Settings
-    captions: Settings
-    choices: bool = False
-    newest: int | None = None
-
-    def settings(self, task: Task) -> Settings:
-        """Those of a task's kind, for the part of the video that the task is about."""
-        settings = self.captions if task.question is None else self.questions
-        span = {"start": task.start, "end": task.end}
-        return changed(settings, **{k: v for k, v in span.items() if v is not None})
-
-    def most(self, tasks: Sequence[Task]) -> Settings:
-        """Those that tasks are spoken of by: of questions, where there are any."""
-        asked = any(task.question is not None for task in tasks)
-        return self.questions if asked else self.captions
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return all of it, as reports have it."""
-        settings = {"questions": self.questions.as_dict(), "captions": self.captions.as_dict()}
-        return {**settings, "choices": self.choices, "newest": self.newest}
-
-    def prompt(self, task: Task) -> str:
-        """The prompt for the model."""
-        if task.question is None:
-            return task.prompt or self.captions.prompt
-        return prompts_for([task.question], self.questions)[0]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A plan, and the file that keeps its predictions."""
-
-    plan: Plan
-    path: Path
 
 
 def predict(
@@ -89,12 +45,8 @@ def predict(
     What a run's file holds is not done again, failures apart. A video that cannot be used is
     reported to `events`, recorded for each of its tasks, and stops no other; so is how long each
     stage took for tasks that look at a video in the same way. Raises UsageError before anything is
-    done if a file holds something else or settings make no sense.
+    done if a file holds something else.
     """
-    for one in runs:
-        for task in tasks:
-            one.plan.settings(task)
-            one.plan.prompt(task)
     known = {"tasks": digest(tasks)}
     tasks = tasks[:limit]
     with ExitStack() as stack:
@@ -116,18 +68,6 @@ def predict(
                     done += len(rest)
                     events.progress("evaluation", done, total, "tasks")
         return [[file.found[task.id] for task in tasks] for file in files]
-
-
-def provenance(model: Model, plan: Plan) -> dict[str, Any]:
-    """All that predictions come from besides tasks, for JSON."""
-    return {
-        "model": model.name,
-        "revision": model.revision,
-        "weights": model.fingerprints.weights,
-        "dtype": model.dtype,
-        "bits": model.net.spec.bits,
-        **plan.as_dict(),
-    }
 
 
 def _groups(tasks: Sequence[Task]) -> list[list[Task]]:

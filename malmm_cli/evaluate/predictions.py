@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,9 @@ from malmm_cli.files.strict_json import load
 from malmm_cli.formats import SCHEMA, check_writable
 from malmm_cli.types import Task
 
-__all__ = ["Kept", "Prediction", "digest", "kept"]
+__all__ = ["Kept", "Prediction", "check_source", "digest", "kept"]
+
+_ANOTHER = "use --overwrite, or choose another file with --predictions"
 
 
 class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,6 +94,17 @@ def kept(path: Path, provenance: dict[str, Any], *, overwrite: bool) -> Iterator
         yield Kept(found, add)
 
 
+def check_source(path: Path, known: Mapping[str, Any]) -> None:
+    """Raise UsageError for predictions of another provenance, of which a part is `known`.
+
+    Only the first line is read: `kept` refuses what else is wrong with the file.
+    """
+    first = next(lines_in(path), None)
+    if first is not None and first.is_whole:
+        header = _valid(path, [first.raw])[0]
+        _check_same(path, {name: header.get(name) for name in known}, known)
+
+
 def digest(tasks: Sequence[Task]) -> str:
     """A digest of the tasks, independent of their videos' folders."""
     content = [{**asdict(task), "video": os.path.basename(task.video)} for task in tasks]
@@ -102,26 +115,31 @@ def _read(path: Path, provenance: dict[str, Any]) -> dict[str, Prediction]:
     """The predictions in a file; none without a file or without a complete line in it."""
     stored = list(lines_in(path))
     lines = [line.raw for line in stored if line.is_whole]
-    try:
-        if not lines and not _header(provenance).encode().startswith(
-            b"".join(x.raw for x in stored)
-        ):
-            raise ValueError("the only line is not a prediction header")
-        header = checked(load(lines[0]), _Header).predictions if lines else provenance
-        found = [checked(load(line), Prediction) for line in lines[1:]]
-    except ValueError as error:
-        raise UsageError(
-            f"{path}: is not a predictions file",
-            hint="use --overwrite, or choose another file with --predictions",
-        ) from error
-    if header != provenance:
-        raise UsageError(
-            f"{path}: holds predictions {difference(header, provenance)}",
-            hint="use --overwrite, or choose another file with --predictions",
-        )
-    if len(lines) < len(stored):
+    begun = b"".join(line.raw for line in stored)
+    if not lines and _header(provenance).encode().startswith(begun):
+        lines = [_header(provenance).encode()]
+    header, found = _valid(path, lines)
+    _check_same(path, header, provenance)
+    if stored and not stored[-1].is_whole:
         without(path, [(stored[-1].start, stored[-1].stop)])
     return {prediction.id: prediction for prediction in found}
+
+
+def _valid(path: Path, lines: Sequence[bytes]) -> tuple[dict[str, Any], list[Prediction]]:
+    """The provenance and the predictions in the lines of a file; UsageError for other lines."""
+    try:
+        if not lines:
+            raise ValueError("the only line is not a prediction header")
+        header = checked(load(lines[0]), _Header).predictions
+        return header, [checked(load(line), Prediction) for line in lines[1:]]
+    except ValueError as error:
+        raise UsageError(f"{path}: is not a predictions file", hint=_ANOTHER) from error
+
+
+def _check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    if there != here:
+        message = f"{path}: holds predictions {difference(there, here)}"
+        raise UsageError(message, hint=_ANOTHER)
 
 
 def _header(provenance: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -11,49 +11,26 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from malmm_cli import __version__
-from malmm_cli.datasets.papers import SETS, Set, read_set
-from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.errors import UsageError
 from malmm_cli.evaluate import ablation
 from malmm_cli.evaluate.ablation import one_length
 from malmm_cli.evaluate.ablation_plot import draw
 from malmm_cli.evaluate.ablation_table import cells
-from malmm_cli.evaluate.blind import blind_scores
+from malmm_cli.evaluate.job import Job, Options, beside, read_job
+from malmm_cli.evaluate.plan import Plan, Run, provenance
 from malmm_cli.evaluate.plots import require_matplotlib
-from malmm_cli.evaluate.predict import Plan, Run, predict, provenance
 from malmm_cli.evaluate.predictions import Prediction
-from malmm_cli.evaluate.scores import Rule, score
+from malmm_cli.evaluate.scores import score
 from malmm_cli.events import SILENT, Events
 from malmm_cli.formats import SCHEMA, check_writable, make_folder, target
-from malmm_cli.models import registry
-from malmm_cli.pipeline.loading import Model, check_is_model, load
-from malmm_cli.settings import Changes, Defaults, by_kind, changed, check_paths
-from malmm_cli.types import Task
+from malmm_cli.pipeline.model import Model, check_is_model
+from malmm_cli.settings import check_paths
 
 __all__ = ["Ablation", "Evaluation", "Options", "ablate", "beside", "run"]
 
 # A loaded model, its name or folder, or what loads one once everything else has been checked: that
-# of the call or, with a folder, a trained variant.
+# of the call, whose `name` it may have, or, with a folder, a trained variant.
 Loaded = Model | str | Path | Callable[..., Model]
-
-
-class Options(Changes, total=False):
-    """Keyword arguments of `run` and `ablate`: those of `malmm eval`, and changes to the settings.
-
-    `format` names a set of the paper, "jsonl" a file of tasks; `videos`, `split` and `task` are for
-    the former. With `choices` the likeliest of a task's choices is taken. `limit` takes the first
-    tasks only. `guess_from` is a file of tasks to learn the blind guess from, in place of those
-    about the data's other videos.
-    """
-
-    format: str
-    videos: str | Path | None
-    split: str | None
-    task: str | None
-    choices: bool
-    limit: int | None
-    guess_from: str | Path | None
-    overwrite: bool
 
 
 @dataclass(frozen=True)
@@ -120,13 +97,16 @@ def run(
     """
     check_paths(data=data)
     check_paths(optional=True, predictions=predictions)
-    job = _job(Path(data), options)
+    job = read_job(Path(data), options)
     path = Path(predictions) if predictions else beside(job.data, "predictions.jsonl")
     if os.path.exists(path) and path.samefile(job.data):
         raise UsageError(f"{path}: is the DATA file", hint="choose another file with --predictions")
     check_writable(path, overwrite=True, read_back=True)
     path = target(path)
+    _check_named(model, job, path)
     loaded = _load(model)
+    from malmm_cli.evaluate.predict import predict  # torch takes seconds
+
     plan = job.plan(loaded.defaults)
     with _reported(events, path):
         (found,) = predict(job.tasks, loaded, [Run(plan, path)], **job.how, events=events)
@@ -157,14 +137,15 @@ def ablate(
     """
     check_paths(data=data)
     check_paths(optional=True, folder=folder, variants=variants, picture=picture)
-    job = _job(Path(data), options)
+    job = read_job(Path(data), options)
     folder = Path(folder) if folder else beside(job.data, "ablation")
+    trained = ablation.find_trained(Path(variants)) if variants else []
     if picture is not None:
         if Path(picture).suffix.lower() != ".png":
             raise UsageError(f"--picture {picture}: must end in .png")
         require_matplotlib()
         check_writable(Path(picture), overwrite=True)
-    trained = ablation.find_trained(Path(variants)) if variants else []
+    _check_named(model, job)
     loaded = _load(model)
     plan, rule = one_length(job.plan(loaded.defaults), job.tasks), job.rule(loaded.defaults)
     make_folder(folder)
@@ -180,92 +161,11 @@ def ablate(
     return Ablation(job.data, loaded, plan, folder, rows, job.blind(said, rule))
 
 
-def beside(data: Path, suffix: str) -> Path:
-    """The default path of a file made from data: data/test.jsonl → data/test.predictions.jsonl."""
-    if data.stem in ("", ".."):  # "." has no name of its own
-        data = Path(os.path.abspath(data))
-    return data.with_name(f"{data.stem}.{suffix}")
-
-
-@dataclass(frozen=True)
-class _Job:
-    """Tasks, how to answer them, and the set of the paper that they are of.
-
-    `changes` to the settings stand above the set's own, and those above a model's defaults. The
-    blind guess is learnt from the tasks in `learnt`.
-    """
-
-    data: Path
-    tasks: list[Task]
-    learnt: list[Task]
-    changes: Mapping[str, Any]
-    choices: bool
-    limit: int | None
-    overwrite: bool
-    known: Set | None
-    part: str | None
-
-    @property
-    def how(self) -> dict[str, Any]:
-        """Arguments of `predict`."""
-        return {"limit": self.limit, "overwrite": self.overwrite}
-
-    def plan(self, defaults: Defaults) -> Plan:
-        """How tasks are answered by a model with these defaults."""
-        for_questions, for_captions = by_kind(self.changes)
-        questions, captions = defaults.tasks["ask"], defaults.tasks["caption"]
-        if self.known:
-            questions = changed(questions, **self.known.questions)
-            captions = changed(captions, **self.known.captions)
-        questions = defaults.checked(changed(questions, **for_questions))
-        captions = defaults.checked(changed(captions, **for_captions))
-        return Plan(questions, captions, self.choices)
-
-    def rule(self, defaults: Defaults) -> Rule:
-        """How predictions are scored, of a model with these defaults."""
-        length = self.plan(defaults).most(self.tasks).memory.length
-        first_word = self.known is not None and self.known.first_word
-        return Rule(length or defaults.tasks["ask"].memory.length, first_word)
-
-    def blind(self, said: Sequence[Prediction], rule: Rule) -> dict[str, Any] | None:
-        """The scores of the blind guess at the questions that predictions answer."""
-        tasks = self.tasks[: self.limit]
-        return blind_scores(tasks, said, rule, learnt=self.learnt, choices=self.choices)
-
-    @property
-    def paper(self) -> dict[str, Any] | None:
-        """The scores that MA-LMM's authors report for the same, and where."""
-        if self.known is None:
-            return None
-        paper = self.known.paper
-        results = {self.part: paper[self.part]} if self.part else dict(paper)
-        return {"source": f"MA-LMM, CVPR 2024, table {self.known.table}", "results": results}
-
-
-def _job(data: Path, options: Options) -> _Job:
-    """Read the data, and check the options, as far as that is possible without the model."""
-    given: dict[str, Any] = {**options}
-    form, choices = given.pop("format", "jsonl"), given.pop("choices", False)
-    limit, overwrite = given.pop("limit", None), given.pop("overwrite", False)
-    guess_from = given.pop("guess_from", None)
-    check_paths(optional=True, guess_from=guess_from)
-    source = {name: given.pop(name, None) for name in ("videos", "split", "task")}
-    if form == "jsonl":
-        for option, value in source.items():
-            if value is not None:
-                message = f"--{option} is only for the data sets of --format-in"
-                raise UsageError(message, hint="choose a data set with --format-in")
-        tasks, known = read_tasks(data), None
-    else:
-        videos = Path(source["videos"]) if source["videos"] else None
-        tasks = read_set(data, form, videos=videos, split=source["split"], part=source["task"])
-        known = SETS[form]
-    learnt = read_tasks(guess_from, present=False) if guess_from else tasks
-    if choices and not any(task.choices for task in tasks):
-        raise UsageError(f"{data}: no task has 'choices'", hint="leave --choices out")
-    job = _Job(data, tasks, learnt, given, choices, limit, overwrite, known, source["task"])
-    job.plan(registry.defaults())  # wrong values are wrong for every family
-    return job
+def _check_named(model: Loaded, job: Job, path: Path | None = None) -> None:
+    """Check what a model's name, if there is one, tells before it is loaded."""
+    name = model if isinstance(model, str | os.PathLike) else getattr(model, "name", None)
+    if name is not None and not isinstance(model, Model):
+        job.check_model(os.fspath(name), path)
 
 
 def _load(model: Loaded, *variant: Path) -> Model:
@@ -273,7 +173,9 @@ def _load(model: Loaded, *variant: Path) -> Model:
     if not callable(model):
         check_is_model(model)
         if not isinstance(model, Model):
-            return load(*(variant or (model,)))
+            from malmm_cli.pipeline import loading  # and torch
+
+            return loading.load(*(variant or (model,)))
         if variant:
             raise UsageError("variants need a function as model, which loads them")
         return model

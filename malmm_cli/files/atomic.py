@@ -11,6 +11,7 @@ says about writing becomes OutputError.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -44,17 +45,23 @@ PREFIX = ".malmm-"
 ROOM = "free up disk space, or choose another location"
 RERUN = "rerun the same command to process missing items"
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEMPORARY = re.compile(re.escape(PREFIX) + r"([0-9a-f]{8})-[0-9a-f]{16}")
 
 
 @contextmanager
 def writing(path: Path, hint: str = ROOM) -> Iterator[None]:
-    """Turns what the system says about writing to path into OutputError."""
+    """Turns what the system says about writing to path into OutputError.
+
+    The `hint` that is about room is given only where there is none.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in TOO_MANY:
             hint = HINT
+        elif hint == ROOM and error.errno not in _FULL:
+            hint = "choose another location"
         reason = error.strerror or error
         raise OutputError(f"{path}: cannot be written: {reason}", hint=hint) from error
 

@@ -198,7 +198,9 @@ def _find(name: str) -> _Named:
             return _Named(None, Path(folder))
         if os.path.exists(folder):
             raise UsageError(
-                f"{name}: is a file; a model is a folder", hint="give the folder that contains it"
+                f"{name}: is a file; a model is a folder",
+                hint="give the folder that contains it",
+                option="model",
             )
         if not _is_repository(name):
             raise UsageError(
@@ -206,6 +208,7 @@ def _find(name: str) -> _Named:
                 hint=f"{nearest(name, KNOWN)}known: {', '.join(KNOWN)}, a Hub repository "
                 "(owner/name) or a folder",
                 kind="UnknownModel",
+                option="model",
             )
         known = next((k for k in KNOWN.values() if k.repository == name), None)
     elif known.repository is None:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from malmm_cli.errors import UsageError
 from malmm_cli.settings import Sampling
+from malmm_cli.text.clock import seconds_text
 from malmm_cli.types import MediaInfo
 
 __all__ = ["choose", "choose_for"]
@@ -55,7 +56,8 @@ def _range(
 ) -> tuple[int, int]:
     """Return the index of the first picture in the range and the one after its last."""
     if start is not None and start > seconds[-1] + ROUNDING and start >= duration:
-        raise UsageError(f"--from {start:g} s is past the end of the video, at {duration:.2f} s")
+        shown = seconds_text(start)
+        raise UsageError(f"--from {shown} is past the end of the video, at {duration:.2f} s")
     # the picture on the screen at the start may have appeared long before
     first = int(np.searchsorted(seconds, start + ROUNDING, "right")) - 1 if start else 0
     last = len(seconds) if end is None else int(np.searchsorted(seconds, end + ROUNDING, "right"))

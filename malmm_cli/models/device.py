@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from malmm_cli.errors import UsageError
-from malmm_cli.models.placement import DTYPES, QUANTIZED, check_placement
+from malmm_cli.models.placement import DTYPES, QUANTIZED, check_placement, dtype_on_cpu
 from malmm_cli.text.words import known_names
 
 __all__ = [
@@ -41,7 +41,8 @@ def pick_device(name: str = "auto") -> torch.device:
     if name not in here:
         check_placement(name, "auto", None)
         others = "cpu" if here == ["cpu"] else f"one of {', '.join(here)}"
-        raise UsageError(f"device {name!r} is not available", hint=f"use --device auto or {others}")
+        hint = f"use --device auto or {others}"
+        raise UsageError(f"device {name!r} is not available", hint=hint, option="device")
     return torch.device(name)
 
 
@@ -54,10 +55,9 @@ def pick_dtype(
     where there are many and its hardware multiplies in bfloat16.
     """
     if name == "auto":
-        tight = parameters is not None and free is not None and 4 * parameters > free
         if device.type == "cpu":
-            pays = (parameters or 0) >= _MANY and multiplies_bfloat16()
-            return torch.bfloat16 if tight or pays else torch.float32
+            quick = (parameters or 0) >= _MANY and multiplies_bfloat16()
+            return _DTYPES[dtype_on_cpu(parameters, free, quick=quick)]
         bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if bfloat16 else torch.float16
     if name not in _DTYPES:

@@ -9,7 +9,7 @@ import sys
 from malmm_cli.errors import UsageError
 from malmm_cli.text.words import known_names
 
-__all__ = ["DTYPES", "QUANTIZED", "check_placement", "is_cpu"]
+__all__ = ["DTYPES", "QUANTIZED", "check_placement", "dtype_on_cpu", "is_cpu"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZED = ("8bit", "4bit")
@@ -23,20 +23,32 @@ def check_placement(device: str, dtype: str, quantize: str | None) -> None:
     known only with torch: see `models.device.pick_device`.
     """
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", device):
-        raise UsageError(f"unknown device {device!r}", hint=DEVICES)
+        raise UsageError(f"unknown device {device!r}", hint=DEVICES, option="device")
     if _is_impossible(device):
-        raise UsageError(f"device {device!r} is not available", hint="use --device auto or cpu")
+        hint = "use --device auto or cpu"
+        raise UsageError(f"device {device!r} is not available", hint=hint, option="device")
     if dtype not in ("auto", *DTYPES):
-        raise UsageError(f"unknown dtype {dtype!r}", hint=known_names(dtype, ("auto", *DTYPES)))
+        hint = known_names(dtype, ("auto", *DTYPES))
+        raise UsageError(f"unknown dtype {dtype!r}", hint=hint, option="dtype")
     if quantize is not None and quantize not in QUANTIZED:
-        raise UsageError(
-            f"unknown quantization {quantize!r}", hint=known_names(quantize, QUANTIZED)
-        )
+        hint = known_names(quantize, QUANTIZED)
+        raise UsageError(f"unknown quantization {quantize!r}", hint=hint, option="quantize")
 
 
 def is_cpu(device: str) -> bool:
     """Whether it shows without torch that a device of this name is the CPU."""
     return device == "cpu" or (device == "auto" and all(map(_is_impossible, ("cuda", "mps"))))
+
+
+def dtype_on_cpu(
+    parameters: int | None = None, free: int | None = None, *, quick: bool = False
+) -> str:
+    """The number type that "auto" is on a CPU: float32 or, where that is better, bfloat16.
+
+    It is better where `parameters` in float32 exceed `free` bytes, and where it is `quick`.
+    """
+    tight = parameters is not None and free is not None and 4 * parameters > free
+    return "bfloat16" if tight or quick else "float32"
 
 
 def _is_impossible(device: str) -> bool:

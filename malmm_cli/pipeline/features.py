@@ -23,8 +23,10 @@ from malmm_cli.media.sampling import choose_for
 from malmm_cli.models.base import Features
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline.chunks import encode_chunks, margin
-from malmm_cli.pipeline.feature_cache import DamagedError, FeatureCache, Writer
-from malmm_cli.pipeline.loading import Model, capacity
+from malmm_cli.pipeline.feature_cache import DamagedError, FeatureCache
+from malmm_cli.pipeline.feature_files import Writer
+from malmm_cli.pipeline.loading import capacity
+from malmm_cli.pipeline.model import Model
 from malmm_cli.settings import Settings
 from malmm_cli.types import Frame, MediaInfo
 

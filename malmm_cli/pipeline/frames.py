@@ -38,7 +38,10 @@ def frames(
     if sheet is not None:
         sheet = Path(sheet)
         if sheet.suffix.lower() != ".png":
-            raise UsageError(f"{sheet}: the contact sheet must be a .png file")
+            raise UsageError(
+                f"{sheet}: the contact sheet must be a .png file",
+                hint="use a file name ending in .png",
+            )
         check_writable(sheet, overwrite=overwrite, inputs=[video])
     if dump is not None:
         dump = Path(dump)

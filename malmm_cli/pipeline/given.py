@@ -13,7 +13,7 @@ from malmm_cli.events import Events
 from malmm_cli.media.sampling import choose_for
 from malmm_cli.pipeline.defaults import defaults_of
 from malmm_cli.pipeline.features import Video, VideoFeatures, path_of
-from malmm_cli.pipeline.loading import DEFAULT, Model, check_is_model, load
+from malmm_cli.pipeline.loading import DEFAULT, load
 from malmm_cli.pipeline.memory_header import (
     SAMPLING,
     is_memory_file,
@@ -22,6 +22,7 @@ from malmm_cli.pipeline.memory_header import (
     other_model,
     sampling_of,
 )
+from malmm_cli.pipeline.model import Model, check_is_model
 from malmm_cli.settings import Changes, Settings, flag
 from malmm_cli.settings.arguments import shown
 from malmm_cli.types import MediaInfo

@@ -5,69 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Unpack
 
 import torch
 
-from malmm_cli import hub, media
-from malmm_cli.calls import public
-from malmm_cli.checkpoints.fingerprint import Fingerprints
-from malmm_cli.errors import CapacityError, UsageError
+from malmm_cli import hub
+from malmm_cli.errors import CapacityError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.models import registry
-from malmm_cli.models.base import VideoModel
 from malmm_cli.models.capacity import frames_at_once, free_memory
 from malmm_cli.models.device import language_options, limit_threads, pick_device, pick_dtype
-from malmm_cli.pipeline.feature_cache import FeatureCache
-from malmm_cli.settings import Changes, Defaults, Settings
+from malmm_cli.pipeline.model import Model
 
 DEFAULT = "vicuna-7b"
 
-__all__ = ["DEFAULT", "Model", "capacity", "check_is_model", "load", "must_spread"]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A loaded model, what it is called, and how many frames keep it busy and can be held.
-
-    It is in `folder`. `reader` opens videos for it, `cache` keeps what it makes of their frames.
-    """
-
-    net: VideoModel[Any] = field(repr=False)
-    name: str
-    revision: str | None
-    device: str
-    dtype: str
-    origin: hub.Origin = field(default_factory=hub.Origin)
-    reader: media.Reader = field(default=media, repr=False)
-    chunk: int = 16
-    folder: Path = Path()
-    cache: FeatureCache | None = None
-
-    @cached_property
-    def fingerprints(self) -> Fingerprints:
-        """Names for its weights."""
-        return Fingerprints(self.folder, self.net.spec.parts, self.net.spec.heads)
-
-    @property
-    def defaults(self) -> Defaults:
-        """The default settings of its family."""
-        spec = self.net.spec
-        return Defaults(spec.defaults, spec.policies, spec.banks, spec.merges, spec.means)
-
-    @public
-    def settings(
-        self, task: str, settings: Settings | None = None, **changes: Unpack[Changes]
-    ) -> Settings:
-        """Return settings, or the defaults for "caption" or "ask", with changes.
-
-        Raises UsageError for values that make no sense or that the model's family lacks.
-        """
-        return self.defaults.settings(task, settings, **changes)
+__all__ = ["DEFAULT", "capacity", "load", "must_spread"]
 
 
 @contextmanager
@@ -131,15 +84,6 @@ def load(
         chunk=frames_at_once(net),
         folder=located.folder,
     )
-
-
-def check_is_model(model: object) -> None:
-    """Raise UsageError for what is not a model, its name or its folder; None is for the default."""
-    if not (isinstance(model, Model | str | os.PathLike) or model is None):
-        raise UsageError(
-            f"model must be a model's name, its folder or a loaded model, not {model!r}",
-            hint="malmm_cli.load(name) loads one",
-        )
 
 
 def must_spread(

@@ -39,10 +39,10 @@ from malmm_cli.memory.spans import Slots
 from malmm_cli.models.base import Context, Spec
 from malmm_cli.models.capacity import prompts_at_once
 from malmm_cli.models.device import Clock
-from malmm_cli.pipeline.feature_cache import checksum, held_in
+from malmm_cli.pipeline.feature_files import checksum, held_in
 from malmm_cli.pipeline.features import Video, path_of
 from malmm_cli.pipeline.given import ModelGiven, check_video, given
-from malmm_cli.pipeline.loading import Model, capacity
+from malmm_cli.pipeline.loading import capacity
 from malmm_cli.pipeline.memory_header import (
     FORMAT,
     MOST_SLOTS,
@@ -55,6 +55,7 @@ from malmm_cli.pipeline.memory_header import (
     is_memory_file,
     read_metadata,
 )
+from malmm_cli.pipeline.model import Model
 from malmm_cli.pipeline.watch import Watched, read_context, watch
 from malmm_cli.settings import Changes, Settings, changed
 from malmm_cli.types import MediaInfo

@@ -180,7 +180,7 @@ def _metadata(path: str | Path) -> Metadata:
 
 
 def _checksum(path: str | Path, metadata: Metadata) -> str:
-    """CRC-32 of the claims and of all tensors, as `feature_cache.checksum` has it."""
+    """CRC-32 of the claims and of all tensors, as `feature_files.checksum` has it."""
     tensors = tensors_in(Path(path))
     riders = sorted(name for name in tensors if name.startswith(RIDER))
     crc = zlib.crc32(metadata.about.encode())

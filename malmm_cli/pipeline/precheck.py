@@ -8,7 +8,7 @@ from typing import Any
 from malmm_cli import hub
 from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.errors import CapacityError
-from malmm_cli.models.placement import is_cpu
+from malmm_cli.models.placement import dtype_on_cpu, is_cpu
 from malmm_cli.processes.machine import free_memory
 from malmm_cli.settings import Settings
 
@@ -48,8 +48,8 @@ def check_absent(
         if not is_cpu(device):
             return
         free = free_memory()
-        if dtype == "auto":  # as `pick_dtype` has it, as far as the memory decides
-            dtype = "bfloat16" if hub.memory_needed(parameters, "float32") > free else "float32"
+        if dtype == "auto":
+            dtype = dtype_on_cpu(parameters, free)
         hub.check_memory(name, parameters, dtype, free, quantize)
     if hub.is_offline(asked=offline):
         hub.locate(name, offline=True)  # says what is missing

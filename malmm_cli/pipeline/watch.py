@@ -16,7 +16,8 @@ from malmm_cli.models.device import Clock
 from malmm_cli.pipeline.chunks import frames_in
 from malmm_cli.pipeline.features import Video, VideoFeatures, open_features, replayed
 from malmm_cli.pipeline.given import ModelGiven, check_video, given
-from malmm_cli.pipeline.loading import Model, capacity
+from malmm_cli.pipeline.loading import capacity
+from malmm_cli.pipeline.model import Model
 from malmm_cli.settings import Changes, Settings
 from malmm_cli.types import MediaInfo
 

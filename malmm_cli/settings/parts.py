@@ -9,6 +9,7 @@ from typing import Any
 
 from malmm_cli.errors import UsageError
 from malmm_cli.settings.arguments import strict
+from malmm_cli.text.clock import seconds_text
 from malmm_cli.text.words import known_names
 
 __all__ = [
@@ -109,7 +110,8 @@ class Sampling:
         if start is not None and not start >= 0:
             raise UsageError(f"--from {start:g}: must be 0 or more (the first frame is at 0)")
         if end is not None and not end > (start or 0.0):
-            raise UsageError(f"--to {end:g} s must come after --from {start or 0:g} s")
+            first, last = seconds_text(start or 0.0), seconds_text(end)
+            raise UsageError(f"--to {last} must come after --from {first}")
 
 
 @strict

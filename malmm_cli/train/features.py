@@ -16,7 +16,7 @@ from malmm_cli.files.fingerprint import identity
 from malmm_cli.models.base import Features, Work
 from malmm_cli.pipeline.feature_cache import DamagedError, FeatureCache
 from malmm_cli.pipeline.features import encode, feature_key
-from malmm_cli.pipeline.loading import Model
+from malmm_cli.pipeline.model import Model
 from malmm_cli.settings import Settings, changed
 
 __all__ = ["Chosen", "Clip", "ClipFeatures"]

@@ -28,7 +28,7 @@ from malmm_cli.models.base import Trainable
 from malmm_cli.models.device import pick_device, pick_dtype
 from malmm_cli.pipeline import loading
 from malmm_cli.pipeline.defaults import defaults_of
-from malmm_cli.pipeline.loading import Model
+from malmm_cli.pipeline.model import Model
 from malmm_cli.settings import Changes, Defaults, Settings, changed, check_paths
 from malmm_cli.train import checks
 from malmm_cli.train.export import export

@@ -17,6 +17,7 @@ from malmm_cli.media.sandbox import Limits, Sandbox
 from malmm_cli.models import registry
 from malmm_cli.models.instructblip.defaults import ASK, CAPTION
 from malmm_cli.pipeline import answer, loading, memory_file
+from malmm_cli.pipeline.model import Model
 from malmm_cli.settings import changed
 from malmm_cli.types import Task
 
@@ -101,7 +102,7 @@ def test_gpus_are_taken_in_turn(monkeypatch, gpus, places):
 
     def load(name, *, device, **_):
         seen.append(device)
-        return loading.Model(None, name, None, device, "float32")
+        return Model(None, name, None, device, "float32")
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(loading, "load", load)
@@ -113,7 +114,7 @@ def test_gpus_are_taken_in_turn(monkeypatch, gpus, places):
 
 def test_workers_share_the_processor(monkeypatch, one_thread):
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(loading, "load", lambda name, **_: loading.Model(None, name, None, "", ""))
+    monkeypatch.setattr(loading, "load", lambda name, **_: Model(None, name, None, "", ""))
     start(Setup("tiny", workers=4), 0)
     assert torch.get_num_threads() == 2
 

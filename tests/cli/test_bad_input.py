@@ -97,7 +97,10 @@ def test_a_video_damaged_in_the_middle_gives_what_is_there_and_one_warning(malmm
         (["--from=1:75"], "--from 1:75"),
         (["--to=0"], "--to 0"),
         (["--from=1:00", "--to=30"], "--to 30"),
-        (["--from=99:00:00"], "past the end"),
+        (["--from=99:00:00"], "--from 99:00:00 is past the end"),
+        (["--from=1h"], "--from 1h is past the end of the video, at 60.00 s"),
+        (["--from=0:10", "--to=5s"], "--to 5s must come after --from 0:10"),
+        (["--from=75"], "--from 75 s is past the end"),
         (["--from=" + "9" * 400 + ":00:00"], "past the end"),
         (["--decoder=vlc"], "'vlc'"),
         (["--format=docx"], "docx"),
@@ -507,3 +510,20 @@ def test_numbers_that_are_none_are_no_answer(refused, sharded, tmp_path):
             state["query_tokens"] = state["query_tokens"] * float("nan")
             save_file(state, shard, metadata={"format": "pt"})
     refused("caption", SAMPLE, *FAST[2:], f"--model={folder}", code=1, says="NaN")
+
+
+def test_an_output_folder_that_may_not_be_written(refused, monkeypatch, tmp_path):
+    """As for anyone but root."""
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr("malmm_cli.batch.paths.FileLock.acquire", refuse)
+    says = "out/results.jsonl: cannot be locked: Permission denied"
+    refused(
+        "batch", SAMPLE, "-o", "out/", "-m", "tiny", "-q", code=1, says=says, hint="choose another"
+    )
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    says = "cannot write world: Permission denied"
+    refused("synth", "world", "-q", code=1, says=says, hint="or choose another folder")

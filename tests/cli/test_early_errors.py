@@ -21,6 +21,7 @@ ASSETS = Path(malmm_cli.__file__).parent / "assets"
 MEMORY = Path(__file__).parents[1] / "golden" / "version-1.malmm"
 TINY = ("caption", "clip.mp4", "--model", "tiny")
 FOLDER = ("caption", "clip.mp4", "--model")
+EVAL = ("eval", "good.jsonl", "--model", "tiny")
 REBUILD = "rebuild it: malmm remember VIDEO -o FILE"
 MAKE = "make one: malmm remember VIDEO -o FILE"
 
@@ -56,6 +57,7 @@ WRONG = [
     (("caption", "cilp.mp4"), 2, "error: cilp.mp4: no such file", "did you mean clip.mp4?"),
     (("ask", "cilp.mp4", "what?"), 2, "error: cilp.mp4: no such file", "did you mean clip.mp4?"),
     (("remember", "cilp.mp4", "-o", "x"), 2, "error: cilp.mp4: no such fi", "mean clip.mp4?"),
+    (("frames", "good.memory"), 2, "is a memory file, which holds no frames", "give the video"),
     (("frames", "cilp.mp4"), 2, "error: cilp.mp4: no such file", "did you mean clip.mp4?"),
     (("caption", "emptty/a.mp4"), 2, "error: emptty/a.mp4: no such file", None),
     (("caption", "dlip.mpg"), 2, "error: dlip.mpg: no such file", "did you mean clip.mp4?"),
@@ -65,10 +67,28 @@ WRONG = [
     (("eval", "wrold/data.jsonl"), 2, "wrold/data.jsonl: no such file", "mean world/data.jsonl?"),
     (("eval", "empty"), 2, "error: empty: has no data.jsonl", "give a file with one JSON object"),
     (("eval", "no/tasks.jsonl"), 2, "error: no/tasks.jsonl: no such", "one JSON object per line"),
+    (("eval", "good.jsonl", "-m", "nowhere"), 2, "unknown model 'nowhere'", "known: vicuna-7b"),
+    (("eval", "good.jsonl", "-m", "./llava"), 1, "llava: a model of type 'llava'", "known type"),
+    (("eval", "good.jsonl", "--format-in", "nosuch"), 2, "unknown data set 'nosuch'", "one of lvu"),
+    (("eval", "tasks.jsonl"), 2, "error: tasks.jsonl: the file is empty", "one JSON object per l"),
+    (("eval", "bad.jsonl"), 2, "bad.jsonl: line 1: not valid JSON", "each line must be a JSON obj"),
+    (
+        ("eval", "gone.jsonl"),
+        2,
+        "line 1: video 'gone.mp4' does not exist",
+        "relative to gone.jsonl",
+    ),
+    ((*EVAL, "--choices"), 2, "good.jsonl: no task has 'choices'", "leave --choices out"),
+    ((*EVAL, "--max-new-tokens", "4096"), 1, "reads 4096 tokens in all", "smaller number"),
+    ((*EVAL, "--predictions", "text.memory"), 2, "is not a predictions file", "--overwrite"),
+    ((*EVAL, "--ablate", "--picture", "a.jpg"), 2, "--picture a.jpg: must end in .png", None),
+    ((*EVAL, "--ablate", "--variants", "empty"), 2, "empty: contains no folder", "expected names"),
+    ((*EVAL, "--variants", "empty"), 2, "--variants goes with --ablate", None),
     ((*TINY, "--frames"), 2, "'--frames'", "`malmm caption -h`"),
     ((*TINY, "--fames", "3"), 2, "--fames", "`malmm caption -h`"),
     (("caption",), 2, "VIDEO", "`malmm caption -h`"),
     (("caption", "-dash.mp4"), 2, "No such option", "for the file, write ./-dash.mp4"),
+    (("cache", "rm", "nosuch", "--cache", "empty"), 2, "nosuch: not in empty", "cache list`"),
     (("cache", "list"), 2, "no cache folder given", "--cache FOLDER"),
     (("--show-completion", "zsh"), 2, "takes no shell, but 'zsh' was given", "run it from the"),
     ((*TINY, "-o", "text.memory"), 2, "text.memory: exists", "--overwrite"),
@@ -81,6 +101,7 @@ ABSENT = [
     (("ask", "clip.mp4", "what?", "--offline"), False, "not fully downloaded, and offline"),
     (("remember", "clip.mp4", "-o", "x.memory", "--offline"), False, "not fully downloaded"),
     (("batch", "clip.mp4", "-o", "x.jsonl", "--offline"), False, "not fully downloaded"),
+    (("eval", "good.jsonl", "--offline"), False, "not fully downloaded"),
     (("caption", "clip.mp4", "-m", "some/model", "--offline"), True, "not fully downloaded"),
     (("caption", "clip.mp4", "--offline"), True, "needs 15.8 GB of memory, but only 8.0 GB"),
     (("caption", "clip.mp4"), True, "bfloat16 needs 15.8 GB of memory, but only 8.0 GB is free"),
@@ -116,6 +137,10 @@ def files(tmp_path):
         (tmp_path / f"{name}.memory").write_bytes(content)
     assert raw[8 : 8 + length].startswith(b"{")
     (tmp_path / "tasks.jsonl").write_bytes(b"")
+    (tmp_path / "bad.jsonl").write_text('{"id": 1\n')
+    for name, video in (("good", "clip.mp4"), ("gone", "gone.mp4")):
+        task = {"id": 1, "video": video, "question": "what?", "answer": "a ball"}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(task))
     for name in ("empty", "world"):
         (tmp_path / name).mkdir()
     (tmp_path / "world" / "data.jsonl").write_bytes(b"")
@@ -138,14 +163,14 @@ def test_wrong_use_is_told_before_a_model_is_loaded(
     assert told.count("\n") == (1 if hint is None else 2)
 
 
-def without_torch(uses, folder, **environment):
-    """What commands print on stderr, each of which fails and imports no torch."""
+def without_torch(uses, folder, *, fails=True, **environment):
+    """What commands print, each of which imports no torch; on stderr alone where it fails."""
     program = (
         "import json, sys\n"
         "from malmm_cli.cli import run\n"
         "for arguments in json.load(sys.stdin):\n"
         "    code = run(arguments)\n"
-        "    assert code and 'torch' not in sys.modules, (arguments, code)\n"
+        f"    assert bool(code) == {fails} and 'torch' not in sys.modules, (arguments, code)\n"
     )
     others = {name: value for name, value in os.environ.items() if not name.startswith("MALMM_")}
     done = subprocess.run(
@@ -158,8 +183,8 @@ def without_torch(uses, folder, **environment):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
-    return done.stderr
+    assert not (fails and done.stdout)
+    return done.stdout + done.stderr
 
 
 def test_none_of_them_needs_torch(files):
@@ -179,6 +204,21 @@ def test_weights_that_are_absent_are_told_of_without_torch(files, scarce):
     for error, (_, says) in zip(errors, due, strict=True):
         assert says in error
     assert not (files / "hub").exists()
+
+
+def test_listings_need_no_torch(files):
+    uses = [("cache", "list", "--cache", "empty"), ("cache", "rm", "--all", "--cache", "empty")]
+    assert without_torch(uses, files, fails=False) == "0 entries, 0 bytes\n"
+
+
+def test_predictions_made_with_other_settings_are_told_of_without_torch(malmm, files, monkeypatch):
+    monkeypatch.chdir(files)
+    assert malmm(*EVAL, "--frames", "2", "--max-new-tokens", "1").code == 0
+    told = without_torch([(*EVAL, "--frames", "2", "--max-new-tokens", "3", "-q")], files)
+    assert told.splitlines() == [
+        "error: good.predictions.jsonl: holds predictions with --max-new-tokens 1, not 3",
+        "hint: use --overwrite, or choose another file with --predictions",
+    ]
 
 
 def test_a_damaged_memory_file_is_a_failure_of_its_kind(malmm, files, monkeypatch):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from malmm_cli import cli
 from malmm_cli.pipeline import loading
-from malmm_cli.pipeline.feature_cache import checksum
+from malmm_cli.pipeline.feature_files import checksum
 from malmm_cli.pipeline.memory_header import model_of
 
 REPOSITORY = Path(__file__).parents[2]

@@ -16,7 +16,8 @@ from malmm_cli import media
 from malmm_cli.checkpoints.fingerprint import Fingerprints
 from malmm_cli.evaluate import ablation, beside, predict, scores
 from malmm_cli.evaluate.meteor import meteor
-from malmm_cli.evaluate.predict import Plan, Prediction
+from malmm_cli.evaluate.plan import Plan
+from malmm_cli.evaluate.predictions import Prediction
 from malmm_cli.evaluate.runner import run as evaluate
 from malmm_cli.evaluate.scores import Rule, ages, score
 from malmm_cli.models.generation import likelihoods
@@ -24,6 +25,7 @@ from malmm_cli.models.instructblip.defaults import ASK, CAPTION
 from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.pipeline import loading, watch
 from malmm_cli.pipeline.features import encode
+from malmm_cli.pipeline.model import Model
 from malmm_cli.settings import changed
 from malmm_cli.types import Task
 
@@ -550,7 +552,7 @@ def test_a_swapped_row_equals_a_run_of_its_own(run, write, tmp_path, few_swaps):
 
 def test_the_newest_frames_keep_their_places(load_once, vicuna_folder, one_thread, clip):
     net = load_once(vicuna_folder)
-    model = loading.Model(net, "m", None, "cpu", "float32")
+    model = Model(net, "m", None, "cpu", "float32")
     settings = changed(ASK, frames=6)
     newest = encode(clip, model, settings).newest(4)
     seen, context = watch.watch_whole(newest, ["what?"], model, settings)

@@ -10,7 +10,8 @@ from helpers.commands import SAMPLE
 import malmm_cli
 from malmm_cli.evaluate import naming, scores
 from malmm_cli.evaluate.intervals import bootstrap, wilson
-from malmm_cli.evaluate.predict import Plan, Prediction
+from malmm_cli.evaluate.plan import Plan
+from malmm_cli.evaluate.predictions import Prediction
 from malmm_cli.evaluate.scores import Rule, score
 from malmm_cli.models.instructblip.defaults import ASK, CAPTION
 from malmm_cli.settings import changed

@@ -299,16 +299,16 @@ def test_the_log_of_a_training_that_goes(malmm, tmp_path, monkeypatch, vicuna_fo
 
 @posix
 def test_a_cache_that_goes_costs_a_warning(malmm, tmp_path, monkeypatch):
-    from malmm_cli.pipeline import feature_cache
+    from malmm_cli.pipeline import feature_files
 
     folder = tmp_path / "cache"
-    before = feature_cache.Writer.add
+    before = feature_files.Writer.add
 
     def add(self, *arguments):
         shutil.rmtree(folder, ignore_errors=True)
         return before(self, *arguments)
 
-    monkeypatch.setattr(feature_cache.Writer, "add", add)
+    monkeypatch.setattr(feature_files.Writer, "add", add)
     quick = ("--model", "tiny", "--frames", "2", "--max-new-tokens", "2")
     done = malmm("caption", SAMPLE, *quick, "--cache", folder)
     assert done.code == 0

@@ -22,7 +22,7 @@ from malmm_cli.errors import CapacityError
 from malmm_cli.memory.rule import Rule, similarity
 from malmm_cli.memory.spans import Slots, feature_seconds, spans
 from malmm_cli.models.base import Context, Features, Spec
-from malmm_cli.pipeline.loading import Model
+from malmm_cli.pipeline.model import Model
 from malmm_cli.settings import Decoding, MemoryOptions, Sampling, Settings
 
 SIDE, WIDTH, DEEP = 4, 6, 3

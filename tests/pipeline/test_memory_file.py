@@ -17,7 +17,7 @@ from malmm_cli.memory.spans import Slots, feature_seconds, spans
 from malmm_cli.models import registry
 from malmm_cli.models.instructblip.defaults import CAPTION
 from malmm_cli.pipeline import memory_file, watch
-from malmm_cli.pipeline.feature_cache import checksum
+from malmm_cli.pipeline.feature_files import checksum
 from malmm_cli.pipeline.features import encode
 from malmm_cli.settings import Settings, changed
 

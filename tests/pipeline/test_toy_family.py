@@ -16,7 +16,8 @@ from malmm_cli import media
 from malmm_cli.errors import MediaError, ModelError
 from malmm_cli.events import SILENT
 from malmm_cli.pipeline import memory_file
-from malmm_cli.pipeline.feature_cache import FeatureCache, checksum
+from malmm_cli.pipeline.feature_cache import FeatureCache
+from malmm_cli.pipeline.feature_files import checksum
 from malmm_cli.pipeline.features import encode
 from malmm_cli.pipeline.watch import watch_whole
 from malmm_cli.settings import changed

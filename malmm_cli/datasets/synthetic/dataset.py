@@ -95,7 +95,8 @@ def write_dataset(world: World, folder: Path, events: Events = SILENT) -> list[T
         _write(folder / "data.jsonl", _lines([task_as_json(task) for task in tasks]))
         _check_there(folder, [scene["video"] for scene in scenes])
     except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+        message = f"cannot write {folder}: {error.strerror or error}"
+        raise OutputError(message, hint="free up disk space, or choose another folder") from error
     return tasks
 
 
