@@ -19,8 +19,7 @@ __all__ = [
     "BANK_POLICIES",
     "DECODERS",
     "POLICIES",
-    *("Changes", "Choice"),
-    "Decoding",
+    *("Changes", "Choice", "Decoding"),
     "Defaults",
     "MemoryOptions",
     "Sampling",
@@ -108,8 +107,8 @@ class Sampling:
         if start is not None and not start >= 0:
             raise UsageError(f"--from {start:g}: must be 0 or more (the first frame is at 0)")
         if end is not None and not end > (start or 0.0):
-            first, last = seconds_text(start or 0.0), seconds_text(end)
-            raise UsageError(f"--to {last} must come after --from {first}")
+            times = f"--to {seconds_text(end)} must come after --from {seconds_text(start or 0.0)}"
+            raise UsageError(times)
 
 
 @_named
