@@ -57,8 +57,7 @@ def evaluate(
     ] = False,
     limit: Annotated[int | None, _named("N", "Evaluate only the first N tasks.", min=1)] = None,
     guess_from: Annotated[
-        Path | None,
-        _named("FILE.jsonl", "Tasks to learn the blind guess from, instead of DATA."),
+        Path | None, _named("FILE.jsonl", "Tasks to learn the blind guess from, not DATA.")
     ] = None,
     ablate: Annotated[
         bool,
