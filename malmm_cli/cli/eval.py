@@ -169,7 +169,7 @@ def _print_ablation(options: RunOptions, found: Ablation, picture: Path) -> None
     else:
         head = report.head(found.as_dict(), found.rows[0]["scores"])
         emit(head + as_table(found.rows, found.blind))
-    if not found.draw(picture):
+    if not found.draw(picture) and not options.quiet:
         note("no plot: no answered question has evidence of known age")
     _finish(options, [row["scores"] for row in found.rows], found.folder)
 
