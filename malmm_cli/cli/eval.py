@@ -57,8 +57,7 @@ def evaluate(
     ] = False,
     limit: Annotated[int | None, _named("N", "Evaluate only the first N tasks.", min=1)] = None,
     guess_from: Annotated[
-        Path | None,
-        _named("FILE.jsonl", "Tasks to learn the blind guess from, instead of DATA."),
+        Path | None, _named("FILE.jsonl", "Tasks to learn the blind guess from, not DATA.")
     ] = None,
     ablate: Annotated[
         bool,
@@ -181,7 +180,7 @@ def _print_ablation(options: RunOptions, found: Ablation, picture: Path) -> None
     else:
         head = report.head(found.as_dict(), found.rows[0]["scores"])
         emit(head + as_table(found.rows, found.blind))
-    if not found.draw(picture):
+    if not found.draw(picture) and not options.quiet:
         note("no plot: no answered question has evidence of known age")
     _finish(options, [row["scores"] for row in found.rows], found.folder)
 
