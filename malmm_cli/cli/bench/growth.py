@@ -77,7 +77,11 @@ def growth(
     finally:  # what was measured before something failed took long, too
         if plot is not None and any(not row["failed"] for row in rows):
             plots.draw_growth(rows, plot)
-    machine = benches.machine()
+    _finish(options, rows, benches.machine())
+
+
+def _finish(options: RunOptions, rows: list[dict[str, Any]], machine: dict[str, Any]) -> None:
+    """Print all of it as JSON, or below the table what it was measured on."""
     if options.json:
         content = {"schema": SCHEMA, "model": options.model, "growth": rows, "machine": machine}
         emit(json_format.dumps(content, indent=2) + "\n")
