@@ -60,8 +60,7 @@ def evaluate(
         Path | None, _named("FILE.jsonl", "Tasks to learn the blind guess from, not DATA.")
     ] = None,
     ablate: Annotated[
-        bool,
-        _flag("--ablate", "Run the ablation: vary one part of the memory at a time.", "Ablation"),
+        bool, _flag("--ablate", "Vary one part of the memory at a time.", "Ablation")
     ] = False,
     variants: Annotated[
         Path | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -58,10 +59,7 @@ def growth(
         require_matplotlib()
     check_loadable(options)
     from malmm_cli import bench as benches
-    from malmm_cli.bench import plots, tables
 
-    rows: list[dict[str, Any]] = []
-    table = tables.growth_table()
     measured = benches.growth(
         options.model,
         memory=settings.memory.length,
@@ -69,6 +67,17 @@ def growth(
         device=options.device,
         dtype=options.dtype,
     )
+    _finish(options, _printed(measured, options, plot), benches.machine())
+
+
+def _printed(
+    measured: Iterable[dict[str, Any]], options: RunOptions, plot: Path | None
+) -> list[dict[str, Any]]:
+    """The rows, each printed as soon as it is measured, and drawn at the end."""
+    from malmm_cli.bench import plots, tables
+
+    rows: list[dict[str, Any]] = []
+    table = tables.growth_table()
     try:
         for row in measured:
             rows.append(row)
@@ -77,7 +86,7 @@ def growth(
     finally:  # what was measured before something failed took long, too
         if plot is not None and any(not row["failed"] for row in rows):
             plots.draw_growth(rows, plot)
-    _finish(options, rows, benches.machine())
+    return rows
 
 
 def _finish(options: RunOptions, rows: list[dict[str, Any]], machine: dict[str, Any]) -> None:
