@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -53,17 +55,8 @@ class Grouped(TyperCommand):
             if found := _origin(ctx, getattr(parameter, "name", None)):  # only switches fail here
                 raise UsageError(f"{found} {found.value}: must be true or false") from error
             raise
+        ctx.with_resource(_naming_origins(ctx))
         return rest
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command; an error about the value of an option tells what gave it, if no flag."""
-        try:
-            return super().invoke(ctx)
-        except MalmmError as error:
-            found = _origin(ctx, error.option)
-            if found and str(found.value) in error.message:
-                error.message += f", from {found}"
-            raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The usage line's arguments, without typer's braces around required ones."""
@@ -82,6 +75,18 @@ class Grouped(TyperCommand):
             if found := [record for name, record in records if name == heading]:
                 with formatter.section(heading):
                     formatter.write_dl(found)
+
+
+@contextmanager
+def _naming_origins(ctx: Any) -> Iterator[None]:
+    """While a command runs, an error about an option's value tells what gave it, if no flag."""
+    try:
+        yield
+    except MalmmError as error:
+        found = _origin(ctx, error.option)
+        if found and str(found.value) in error.message:
+            error.message += f", from {found}"
+        raise
 
 
 def _origin(ctx: Any, name: str | None) -> config.Origin | None:

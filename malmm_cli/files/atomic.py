@@ -60,7 +60,7 @@ def writing(path: Path, hint: str = ROOM) -> Iterator[None]:
     except OSError as error:
         if error.errno in TOO_MANY:
             hint = HINT
-        elif hint == ROOM and error.errno not in _FULL:
+        elif hint == ROOM and error.errno not in (None, *_FULL):  # None: libraries do not tell
             hint = "choose another location"
         reason = error.strerror or error
         raise OutputError(f"{path}: cannot be written: {reason}", hint=hint) from error

@@ -60,8 +60,8 @@ def check_names(call: str, names: Collection[str], known: Collection[str]) -> No
 
 
 def plain(value: Any) -> Any:
-    """A number as Python's own, whatever library it is of; any other value as it is."""
-    if isinstance(value, bool) or type(value) in (int, float):
+    """A number of another library as Python's own; any other value as it is."""
+    if isinstance(value, int | float) and not hasattr(value, "item"):  # NumPy's float64 is a float
         return value
     if isinstance(value, Integral):
         return int(value)
