@@ -16,18 +16,8 @@ from malmm_cli.text.words import counted
 
 _OPTIONS = (
     *("model", "frames", "fps", "max_frames", "start", "end", "decoder"),
-    *(
-        "memory",
-        "policy",
-        "merge",
-        "mean",
-        "seed",
-        "device",
-        "dtype",
-        "cache",
-        "cache_size",
-        "full_hash",
-    ),
+    *("memory", "policy", "merge", "mean", "seed"),
+    *("device", "dtype", "cache", "cache_size", "full_hash"),
     *("overwrite", "offline", "quiet", "no_progress"),
 )
 

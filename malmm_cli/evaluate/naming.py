@@ -34,9 +34,7 @@ def main_options(settings: Mapping[str, Any]) -> str:
     """The options that a reader of scores looks for; the usual memory is not named."""
     usual = MemoryOptions()
     unusual = [n for n in ("policy", "banks") if settings[n] != getattr(usual, n)]
-    unusual += [
-        name for name in COMPRESSION if name in settings
-    ]  # where it is the usual, it is not
+    unusual += [n for n in COMPRESSION if n in settings]  # the usual is left out there
     return options_of(settings, [*MAIN, *unusual])
 
 
