@@ -4,6 +4,7 @@ import importlib.util
 import json
 import random
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 from malmm_cli.datasets.synthetic import Event, Scene
+from malmm_cli.datasets.tasks import read_tasks
+from malmm_cli.media import probe
 from malmm_cli.models import registry
 
 STAGES = Path(__file__).parents[1] / "examples" / "make_tiny"
@@ -120,11 +123,12 @@ def test_the_stages_make_a_model_folder_and_are_not_run_twice(stage, tmp_path, m
     reader = stage("reader")
     monkeypatch.setattr(pictures, "PART", 4)
     monkeypatch.setattr(reader, "PART", 4)
-    monkeypatch.setattr(reader, "lengths", lambda chance, banks: (16, 4))
-    monkeypatch.setattr(reader, "VIDEOS_A_STEP", {"visual": 2, "both": 2})
+    monkeypatch.setattr(reader, "lengths", lambda chance, longest: (16, 4))
     monkeypatch.setattr(main, "VIDEOS", 4)
     monkeypatch.setattr(main, "train_encoder", partial(main.train_encoder, batch=4))
     monkeypatch.setattr(main, "STEPS", dict.fromkeys(main.STEPS, 2))
+    for name in ("READER", "BOTH"):
+        monkeypatch.setattr(main, name, replace(getattr(reader, name), videos=2))
     folder, work = tmp_path / "made", tmp_path / "elsewhere" / "work"
     main.main(folder, work)
     learnt = [torch.load(work / f"{name}.pt") for name in ("language", "fluency")]
@@ -133,6 +137,14 @@ def test_the_stages_make_a_model_folder_and_are_not_run_twice(stage, tmp_path, m
     assert torch.equal(model.state_dict()[main.WORDS], learnt[1][main.WORDS].half().float())
     assert model.position_embedding.weight.shape == (64, 96)
     assert (folder / "model.safetensors").stat().st_size < 7e6
+    rows = script(STAGES / "bank_rows.py")
+    monkeypatch.setattr(rows, "BANKS", ("query", "none"))
+    rows.main(work, tmp_path / "rows", [0], start=1, steps=1)
+    started = torch.load(tmp_path / "rows.work" / "start.pt")
+    for banks in rows.BANKS:
+        row = registry.load(tmp_path / "rows" / f"{banks}.0").state_dict()
+        assert torch.equal(row[main.WORDS], learnt[1][main.WORDS].half().float())
+        assert not torch.equal(row["query_tokens"], started["query_tokens"].half().float())
     before = (work / "reader.pt").stat().st_mtime_ns
     folder.rename(tmp_path / "first")
     main.main(folder, work)
@@ -217,6 +229,22 @@ def test_muon_steps_as_pytorch_does_in_half_precision(stage):
 
 
 class TestLooks:
+    def test_test_videos_of_every_look_ask_the_same(self, stage, tmp_path, monkeypatch):
+        look_videos = script(STAGES / "look_videos.py")
+        some = {name: look_videos.LOOKS[name] for name in ("plain", "bars 5 %", "1 frame a second")}
+        monkeypatch.setattr(look_videos, "LOOKS", some)
+        monkeypatch.setattr(look_videos, "FPS", 0.5)
+        look_videos.main(tmp_path / "looks", videos=1, seed=1)
+        tasks = read_tasks(tmp_path / "looks" / "data.jsonl")
+        asked = {look: [(t.question, t.answers) for t in tasks if t.kind == look] for look in some}
+        assert asked["plain"] == asked["bars 5 %"] == asked["1 frame a second"]
+        assert len(asked["plain"]) == 10
+        info = {task.kind: probe(task.video) for task in tasks}
+        assert (info["plain"].width, info["plain"].height) == (160, 120)
+        assert (info["bars 5 %"].width, info["bars 5 %"].height) == (160, 132)
+        assert info["1 frame a second"].seconds[1] == pytest.approx(1.0)
+        assert (tmp_path / "looks" / "sheet.jpg").exists()
+
     def test_a_shape_is_where_its_label_says(self, stage):
         """Whatever the size and the bars of the picture."""
         looks, pictures = stage("looks"), stage("pictures")

@@ -24,10 +24,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
-from encoder import train_encoder
+from encoder import SIGHT, train_encoder
 from model import export, new_model
 from pictures import make_pictures
-from reader import Videos, train_reader
+from reader import BOTH, READER, READING, Videos, train_reader
 from stages import claim, logger, speak, stage
 
 STEPS = {
@@ -39,9 +39,7 @@ STEPS = {
 }
 VIDEOS = 2500
 VERSION = 2  # of what the stages learn; a folder of another one is of no use to these
-SIGHT = ("vision_model", "position_embedding")
 WORDS = "language_model.model.embed_tokens.weight"
-READING = ("qformer", "query_tokens", "position_embedding", "language_projection")
 
 
 def main(target: Path, work: Path) -> None:
@@ -71,8 +69,8 @@ def main(target: Path, work: Path) -> None:
     videos = Videos.encoded(model, work / "pictures", work / "features", log)
     language = _learnt(work / "language.pt", speaking)
     model.load_state_dict({WORDS: language[WORDS]}, strict=False)
-    learn("reader", READING, train_reader, videos=videos)
-    learn("reader both", READING, train_reader, videos=videos, banks="both", rate=4e-4)
+    for lesson in (READER, BOTH):
+        learn(lesson.name, READING, train_reader, videos=videos, lesson=lesson)
     model.load_state_dict(_learnt(work / "fluency.pt", speaking), strict=False)
     export(model, work / "untrained", target)
 

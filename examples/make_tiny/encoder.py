@@ -13,6 +13,7 @@ from malmm_cli.datasets.synthetic import COLOURS, MOTIONS, SHAPES
 from malmm_cli.models.device import multiplies_bfloat16
 from malmm_cli.models.instructblip.model import InstructBlip
 
+SIGHT = ("vision_model", "position_embedding")  # what of a model learns to see
 TOLD = ("presence", "colour", "shape", "motion", "row")
 
 

@@ -52,7 +52,13 @@ def style_of(chance: random.Random) -> Style:
 
 
 def shown(scene: Scene, second: float, style: Style, paint=PAINT) -> np.ndarray:
-    """A picture as the model is given it, (SIDE, SIDE, 3) uint8: styled, compressed, shrunk."""
+    """A picture as the model is given it, (SIDE, SIDE, 3) uint8."""
+    image = styled(scene, second, style, paint)
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+
+
+def styled(scene: Scene, second: float, style: Style, paint=PAINT) -> Image.Image:
+    """A picture in its full size, compressed, bars included."""
     pixels = picture(scene, second, style.size, paint=paint, background=style.background)
     if (style.brightness, style.hue, style.saturation) != (1.0, 0.0, 1.0):
         turned = pixels.astype(np.float32) @ _colours(style).T
@@ -69,7 +75,7 @@ def shown(scene: Scene, second: float, style: Style, paint=PAINT) -> np.ndarray:
         image = whole
     file = io.BytesIO()
     image.save(file, "JPEG", quality=style.quality)
-    return np.asarray(Image.open(file).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    return Image.open(file)
 
 
 def placed(style: Style, x: float, y: float, wide: float, high: float) -> tuple[float, ...]:
@@ -98,7 +104,7 @@ def _barred(style: Style, chance: random.Random) -> Style:
 
 
 def _backed(style: Style, chance: random.Random) -> Style:
-    way = chance.choice((_dark, _dark, _pattern, _pattern, _grain))
+    way = chance.choice((dark, dark, pattern, pattern, grain))
     return replace(style, background=way(chance))
 
 
@@ -133,7 +139,7 @@ def _tone(chance: random.Random, low: float, high: float) -> np.ndarray:
     return np.array(rgb, np.float32) * 255
 
 
-def _dark(chance: random.Random) -> Background:
+def dark(chance: random.Random) -> Background:
     """Nearly black or dark grey, flat or fading; never what black shapes are painted in."""
     ranges = (0.0, 0.06) if chance.random() < 0.25 else (0.21, 0.45)
 
@@ -145,7 +151,7 @@ def _dark(chance: random.Random) -> Background:
     return _background(draw, chance)
 
 
-def _pattern(chance: random.Random) -> Background:
+def pattern(chance: random.Random) -> Background:
     """Stripes or checks, hard or soft, of two tones."""
     contrast = chance.uniform(0.05, 0.35)
 
@@ -163,7 +169,7 @@ def _pattern(chance: random.Random) -> Background:
     return _background(draw, chance)
 
 
-def _grain(chance: random.Random) -> Background:
+def grain(chance: random.Random) -> Background:
     """Noise that stands still: coarse and fine blots, like paper, stone or leaves."""
     contrast, cells = chance.uniform(8, 45), chance.choice((6, 12, 24, 48))
 

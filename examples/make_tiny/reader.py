@@ -1,6 +1,7 @@
 """Stage 5: the Q-Former learns to write timelines of what its memory holds."""
 
 import random
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +16,28 @@ from training import Training, keep
 
 from malmm_cli.models.instructblip.model import InstructBlip
 
-VIDEOS_A_STEP = {"visual": 32, "both": 8}  # of 60 frames or fewer; of more, fewer
+# what of a model a reader is
+READING = ("qformer", "query_tokens", "position_embedding", "language_projection")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a reader learns with: `videos` a step, of 60 frames or fewer; of more frames, fewer.
+
+    `longest` counts the frames of a video. With `pointed` every query begins by looking for shapes
+    in its own windows of time, see `point`.
+    """
+
+    name: str
+    banks: str
+    rate: float = 1e-3
+    videos: int = 8
+    longest: int = 100
+    pointed: bool = False
+
+
+READER = Lesson("reader", "visual", videos=32, longest=600, pointed=True)
+BOTH = Lesson("reader both", "both", rate=4e-4)
 
 
 class Videos:
@@ -142,11 +164,11 @@ def _busy(scene, seconds: Tensor) -> Tensor:
     return shown
 
 
-def lengths(chance: random.Random, banks: str) -> tuple[int, int]:
+def lengths(chance: random.Random, longest: int) -> tuple[int, int]:
     """How many frames to look at, and how many slots to remember them in."""
     frames = chance.choice((100, 60, 60, 60, chance.randint(16, 60)))
-    if banks == "visual" and chance.random() < 0.3:
-        frames = chance.randint(100, 600)
+    if longest > 100 and chance.random() < 0.3:
+        frames = chance.randint(100, longest)
     return frames, 20 if frames > 60 or chance.random() < 0.3 else 10
 
 
@@ -157,36 +179,39 @@ def train_reader(
     kept: Path | None = None,
     *,
     videos: Videos,
-    banks: str = "visual",
-    rate: float = 1e-3,
+    lesson: Lesson,
 ) -> None:
-    """Train in place what the paper trains, on VIDEOS_A_STEP videos a step.
+    """Train in place what the paper trains.
 
     The loss is how far the tokens are from a perfect timeline, as a share of what is in it to tell,
-    whatever the prompt. With the visual
-    bank alone a step is as cheap as a single frame's, since nothing else comes from earlier frames;
-    with both banks it goes on from there.
+    whatever the prompt. With the visual bank alone a step is as cheap as a single frame's, since
+    nothing else comes from earlier frames.
     """
-    chance = random.Random(f"reader {banks}")
+    chance = random.Random(f"reader {lesson.banks}")
     columns, column = vocabulary(model)
     rows = model.language_model.get_input_embeddings().weight[columns].detach()
-    if banks == "visual":
+    if lesson.pointed:
         point(model, videos, chance)
     parameters = model.trainable()
     for parameter in parameters.values():
         parameter.requires_grad_(True)
-    name = "reader" if banks == "visual" else f"reader {banks}"
-    training = Training(name, parameters.items(), steps, rate, log=log, kept=kept)
+    training = Training(lesson.name, parameters.items(), steps, lesson.rate, log=log, kept=kept)
     asked = [prompt for scene, _ in videos.scenes for prompt, _ in texts_of(scene, chance, 3)]
     for _, chance in training:
-        frames, slots = lengths(chance, banks)
-        count = max(4, VIDEOS_A_STEP[banks] * 60 // max(frames, 60))
+        frames, slots = lengths(chance, lesson.longest)
+        count = max(4, lesson.videos * 60 // max(frames, 60))
         features, shown = videos.spliced(chance, count, frames, column)
         due = spoken(torch.stack([timeline(one, column) for one in shown]), rows)
         prompts = [chance.choice(asked) for _ in shown]
         ids, mask = model.texts.instructions(prompts)
         tokens = model.remember_for_training(
-            features, ids, mask, position_gradient="all", length=slots, banks=banks, total=frames
+            features,
+            ids,
+            mask,
+            position_gradient="all",
+            length=slots,
+            banks=lesson.banks,
+            total=frames,
         )
         loss = (model.language_projection(tokens) - due).pow(2).mean() / due.var()
         training.learn(loss)
