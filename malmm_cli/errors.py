@@ -13,9 +13,10 @@ from __future__ import annotations
 
 __all__ = [
     *("ArgumentError", "CapacityError", "MalmmError", "MediaError", "ModelError", "OutputError"),
-    "UsageError",
-    "first_line",
+    *("OUTPUT_EXISTS", "UsageError", "first_line"),
 ]
+
+OUTPUT_EXISTS = "OutputExists"  # the kind of errors about something that is where a result would go
 
 
 class MalmmError(Exception):

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from malmm_cli.errors import MalmmError, OutputError, UsageError
+from malmm_cli.errors import OUTPUT_EXISTS, MalmmError, OutputError, UsageError
 from malmm_cli.files.atomic import new_file, writing
 from malmm_cli.files.escapes import to_json
 from malmm_cli.files.special import STREAMS, kind_of, open_stream
@@ -186,7 +186,7 @@ def check_writable(
         raise UsageError(
             f"{path}: exists",
             hint="use --overwrite, or choose another file with -o",
-            kind="OutputExists",
+            kind=OUTPUT_EXISTS,
         )
     _check_place(path)
 
@@ -200,7 +200,7 @@ def check_new_folder(path: Path) -> None:
             raise UsageError(
                 f"{path}: exists and is not an empty folder",
                 hint="choose a new folder",
-                kind="OutputExists",
+                kind=OUTPUT_EXISTS,
             )
     _check_place(path)
 

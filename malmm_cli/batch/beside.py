@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
-from malmm_cli.batch.folder import STRANGER, Files, in_the_way
+from malmm_cli.batch.folder import Files, in_the_way
 from malmm_cli.batch.inputs import is_tasks, seen_from
 from malmm_cli.batch.job import Engine, Job, Outcome, failed
 from malmm_cli.batch.lines import Line, Lines, read_lines
@@ -18,7 +18,7 @@ from malmm_cli.batch.naming import names_in
 from malmm_cli.batch.paths import SUFFIXES, OutputPaths, checked_paths, output_paths
 from malmm_cli.batch.plan import Planned, Sorted
 from malmm_cli.batch.state import claimed
-from malmm_cli.errors import MalmmError, OutputError, UsageError
+from malmm_cli.errors import OUTPUT_EXISTS, MalmmError, OutputError, UsageError
 from malmm_cli.formats import FORMATS, check_writable
 from malmm_cli.text.words import known_names
 
@@ -107,8 +107,10 @@ def spared(
     known = {
         item.task.id
         for item, _ in found.todo
-        if (error := refused.get(item.task.video)) and error.kind == STRANGER
-        if (line := lines.kept.get(item.task.id)) and line.kind == STRANGER and not retry_failed
+        if (error := refused.get(item.task.video)) and error.kind == OUTPUT_EXISTS
+        if (line := lines.kept.get(item.task.id))
+        and line.kind == OUTPUT_EXISTS
+        and not retry_failed
     }
     todo = [(item, why) for item, why in found.todo if item.task.id not in known]
     broken = [item for item, _ in found.todo if item.task.id in known]

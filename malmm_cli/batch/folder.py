@@ -12,12 +12,10 @@ from malmm_cli.batch.files import content
 from malmm_cli.batch.lines import Line, item_of, write_whole
 from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.state import State
-from malmm_cli.errors import OutputError
+from malmm_cli.errors import OUTPUT_EXISTS, OutputError
 from malmm_cli.files.jsonl import encoded
 
-__all__ = ["STRANGER", "Files", "in_the_way"]
-
-STRANGER = "OutputExists"  # the kind of the error about a file that malmm did not write
+__all__ = ["Files", "in_the_way"]
 
 
 def in_the_way(paths: OutputPaths, file: Path) -> OutputError:
@@ -26,7 +24,7 @@ def in_the_way(paths: OutputPaths, file: Path) -> OutputError:
     if not paths.beside:
         hint = "move it, and run the same command"
     message = f"{file}: exists, and was not written by malmm"
-    return OutputError(message, hint=hint, kind=STRANGER)
+    return OutputError(message, hint=hint, kind=OUTPUT_EXISTS)
 
 
 class Files:
@@ -87,7 +85,7 @@ class Files:
                 write_whole(path, [data], replace=name not in self._absent)
                 self._absent.discard(name)
             except OutputError as error:
-                if error.kind != STRANGER:
+                if error.kind != OUTPUT_EXISTS:
                     raise
                 self.left.append(path)
         state.settle(files)

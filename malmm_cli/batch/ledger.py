@@ -23,7 +23,7 @@ from malmm_cli.batch.naming import name_files, names_in
 from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.plan import Planned
 from malmm_cli.batch.state import Entry, State, claimed, now
-from malmm_cli.errors import MalmmError, OutputError, UsageError
+from malmm_cli.errors import OUTPUT_EXISTS, MalmmError, OutputError, UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.files.atomic import remove_leftovers, writing
 from malmm_cli.files.jsonl import encoded, open_lines, without
@@ -100,7 +100,7 @@ def check_folder(
         raise UsageError(
             f"{paths.results}: was written {other}",
             hint="use the same -o as before, choose another output, or start over with --overwrite",
-            kind="OutputExists",
+            kind=OUTPUT_EXISTS,
         )
     if paths.table and paths.table.exists():
         _check_table(paths.table, paths)
@@ -115,7 +115,7 @@ def check_folder(
         raise UsageError(
             f"{in_the_way[0]}: exists, and was not written by malmm",
             hint="choose another folder, or use --overwrite",
-            kind="OutputExists",
+            kind=OUTPUT_EXISTS,
         )
     return files.strangers((line.name or "" for line in lines.kept.values()), ours)
 
@@ -216,7 +216,7 @@ def _check_table(path: Path, paths: OutputPaths) -> None:
         raise UsageError(
             f"{path}: exists, and was not written by malmm",
             hint="choose another file, or use --overwrite",
-            kind="OutputExists",
+            kind=OUTPUT_EXISTS,
         )
 
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from msgspec import UNSET, Struct, UnsetType, structs
 
 from malmm_cli.batch.files import is_name
-from malmm_cli.errors import MalmmError, UsageError
+from malmm_cli.errors import OUTPUT_EXISTS, MalmmError, UsageError
 from malmm_cli.files.atomic import new_file
 from malmm_cli.files.escapes import to_json
 from malmm_cli.files.jsonl import StoredLine, lines_in
@@ -192,7 +192,7 @@ def _stranger(path: Path, number: int) -> UsageError:
     return UsageError(
         f"{path}: line {number} is not a malmm batch result",
         hint="choose another file with -o, or use --overwrite",
-        kind="OutputExists",
+        kind=OUTPUT_EXISTS,
     )
 
 

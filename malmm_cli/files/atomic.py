@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from malmm_cli.errors import OutputError
+from malmm_cli.errors import OUTPUT_EXISTS, OutputError
 from malmm_cli.files.descriptors import HINT, TOO_MANY
 
 __all__ = [
@@ -230,7 +230,7 @@ def _link(new: Path, path: Path) -> None:
     except OSError as error:
         if os.path.lexists(path):
             hint = "another program made it meanwhile; move it, and rerun the same command"
-            raise OutputError(f"{path}: exists", hint=hint, kind="OutputExists") from error
+            raise OutputError(f"{path}: exists", hint=hint, kind=OUTPUT_EXISTS) from error
         os.replace(new, path)  # a disk without hard links
 
 

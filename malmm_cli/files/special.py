@@ -8,7 +8,7 @@ import re
 import stat
 import time
 
-from malmm_cli.errors import UsageError
+from malmm_cli.errors import OUTPUT_EXISTS, UsageError
 
 __all__ = ["STREAMS", "check_own", "kind_of", "open_stream"]
 
@@ -47,7 +47,7 @@ def check_own(path: str | os.PathLike[str]) -> None:
         raise UsageError(
             f"{os.fspath(path)}: is {kind}, where malmm would write a file",
             hint="remove it, or choose another output",
-            kind="OutputExists",
+            kind=OUTPUT_EXISTS,
         )
 
 
