@@ -53,6 +53,10 @@ class Layout(NamedTuple):
 FAMILIES = {
     "instructblip": Layout(("qformer_tokenizer",), "InstructBlipVideoProcessor", False),
     "instructblipvideo": Layout(("qformer_tokenizer",), "InstructBlipVideoProcessor", True),
+    "qwen3_vl": Layout((), "Qwen3VLProcessor", True),
+    "qwen3_5": Layout((), "Qwen3VLProcessor", True),
+    "smolvlm": Layout((), "SmolVLMProcessor", True),
+    "internvl": Layout((), "InternVLProcessor", True),
 }
 
 # A tokenizer needs one of these.

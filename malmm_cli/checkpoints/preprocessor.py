@@ -24,7 +24,7 @@ from malmm_cli.checkpoints.layout import layout_of, read_json, remedy
 from malmm_cli.errors import ModelError
 from malmm_cli.files.schema import SchemaError, checked
 
-__all__ = ["Pixels", "read_pixels"]
+__all__ = ["BOTH", "PICTURES", "VIDEOS", "Pixels", "read_pixels"]
 
 # What CLIP was trained with.
 _MEAN = [0.48145466, 0.4578275, 0.40821073]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from malmm_cli.memory.rule import Rule, at_least_float32, similarity, take
+from malmm_cli.memory.rule import Rule, at_least_float32, take
 
 __all__ = [
     "Bank",
@@ -122,7 +122,7 @@ class MemoryBank:
         self.counts.scatter_(1, slot[:, None], 1.0)
         if self.used and self.rule.compares:
             before = _read(self.rows, self.order[:, self.used - 1])
-            self.similarity[:, self.used] = similarity(before, row)
+            self.similarity[:, self.used] = self.rule.similarity(before, row)
         return [bank[:, : self.used + 1].flatten(1, 2) for bank in self.projections]
 
     def append(self, project: Project) -> None:
@@ -133,10 +133,11 @@ class MemoryBank:
         if self.rule.drops:
             self._drop(torch.zeros_like(self.order[:, 0]))
             return
+        counts = self.counts.gather(1, self.order)
         if self.rule.compares:  # rank 0 has nothing before it
-            left = self.rule.most_similar(self.similarity[:, 1:], self.mask)  # (B, P)
+            left = self.rule.chosen(self.similarity[:, 1:], counts, self.mask)  # (B, P)
         else:
-            left = self.rule.pair(self.counts.gather(1, self.order))
+            left = self.rule.pair(counts)
         right = left + 1
         into, out = _at(self.order, left), _at(self.order, right)
         weight, merged = self._merge(into, out, project)
@@ -146,10 +147,10 @@ class MemoryBank:
             return
         before = _read(self.rows, _at(self.order, (left - 1).clamp(min=0)))
         after = _read(self.rows, _at(self.order, right))
-        with_before = similarity(before, merged).masked_fill(left == 0, -torch.inf)
+        with_before = self.rule.similarity(before, merged).masked_fill(left == 0, -torch.inf)
         self.similarity.scatter_(1, left[:, None], with_before[:, None])
         # where nothing comes after, this is the newcomer's place and is written when it comes
-        self.similarity.scatter_(1, right[:, None], similarity(merged, after)[:, None])
+        self.similarity.scatter_(1, right[:, None], self.rule.similarity(merged, after)[:, None])
 
     @property
     def is_empty(self) -> bool:

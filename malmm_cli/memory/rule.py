@@ -13,11 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["MEANS", "MERGES", "POLICIES", "Rule", "at_least_float32", "similarity", "take"]
+__all__ = [
+    *("FILLS", "MEANS", "MERGES", "POLICIES"),
+    *("Rule", "at_least_float32", "similarity", "take"),
+]
 
-POLICIES = ("mbc", "fifo", "random", "uniform")
+POLICIES = ("mbc", "fifo", "random", "uniform", "ward")
 MEANS = ("weighted", "plain")
 MERGES = ("token", "frame")
+FILLS = ("mean", "keep")
+
+GUARDED = 4  # newest entries that "ward" does not merge: recent frames are asked about most
 
 _PRIME = 2**31 - 1  # products of two numbers below it fit in int64
 
@@ -30,6 +36,9 @@ class Rule:
 
     - "mbc" merges the two neighbours in time that are most alike by cosine similarity; the first
       maximum wins.
+    - "ward" merges the two whose merge adds the least variance (Ward, 1963): dissimilarity times
+      a·b/(a+b) of the frames that they stand for, so that no scene shrinks to one entry while
+      another holds the rest. The newest four entries stay as they are.
     - "random" merges two neighbours at random. What is drawn depends only on `seed`, the number of
       frames and the position, so that it is the same on every machine.
     - "uniform" keeps the frames that begin evenly spaced parts of the video, and takes no mean: a
@@ -42,11 +51,14 @@ class Rule:
     `merge` "token" chooses at each position on its own, as the authors' code does; "frame" chooses
     once for all positions, by their mean similarity. `mean` "weighted" weighs each of the two by
     the frames it stands for, as the authors' code does; "plain" takes the plain mean of the two,
-    as the paper prints it.
+    as the paper prints it. `fill` "keep" takes no mean: the one that stands for more frames stays,
+    the earlier of two that stand for as many, so that every entry is one frame's.
+
+    `compared` is how many of an entry's columns are compared, from the first; None for all.
 
     Counts, the frames that each entry stands for, add up to the frames seen under every policy but
     "fifo", and the entries partition them. With a weighted mean, sums of counts x entries never
-    change under "mbc" and "random".
+    change under "mbc", "ward" and "random".
     """
 
     policy: str = "mbc"
@@ -54,6 +66,8 @@ class Rule:
     merge: str = "token"
     seed: int = 0
     total: int | None = None
+    fill: str = "mean"
+    compared: int | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for an unknown name."""
@@ -61,6 +75,7 @@ class Rule:
             ("policy", self.policy, POLICIES),
             ("mean", self.mean, MEANS),
             ("merge", self.merge, MERGES),
+            ("fill", self.fill, FILLS),
         ):
             if name not in known:
                 raise ValueError(f"unknown {what} {name!r}: one of {', '.join(known)}")
@@ -68,7 +83,7 @@ class Rule:
     @property
     def compares(self) -> bool:
         """Whether the similarity of neighbours decides."""
-        return self.policy == "mbc"
+        return self.policy in ("mbc", "ward")
 
     @property
     def drops(self) -> bool:
@@ -90,7 +105,7 @@ class Rule:
         if self.drops:
             return bank[:, 1:], counts[:, 1:]
         if self.compares:
-            left = self.most_similar(similarity(bank[:, :-1], bank[:, 1:]), mask)
+            left = self.chosen(self.similarity(bank[:, :-1], bank[:, 1:]), counts, mask)
         else:
             left = self.pair(counts)
         left = left[:, None]  # (B, 1, P)
@@ -104,15 +119,28 @@ class Rule:
             torch.where(here, count + other, counts.gather(1, kept)),
         )
 
-    def most_similar(self, similarities: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The rank (B, P) of the largest of similarities (B, R, P) at each position, or of all."""
-        if self.merge == "token":
-            return similarities.argmax(dim=1)
-        if mask is not None:
-            similarities = similarities.where(mask[:, None], 0.0)
-        # as many positions count at every rank, so that sums are in the order of means
-        chosen = similarities.sum(dim=-1, keepdim=True).argmax(dim=1)
-        return chosen.expand(-1, similarities.shape[-1])
+    def similarity(self, a: Tensor, b: Tensor) -> Tensor:
+        """Cosine similarity (...) of entries a and b (..., C), by what is compared of them."""
+        return similarity(a[..., : self.compared], b[..., : self.compared])
+
+    def chosen(self, similarities: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The rank (B, P) of the left one of the neighbours to merge, at each position or for all.
+
+        `similarities` (B, R, P) are those of rank and next rank, `counts` (B, R + 1, P) the frames
+        that each stands for.
+        """
+        scores = similarities
+        if self.policy == "ward":
+            one, other = counts[:, :-1], counts[:, 1:]
+            scores = (similarities - 1) * (one * other / (one + other))
+        if self.merge == "frame":
+            if mask is not None:
+                scores = scores.where(mask[:, None], 0.0)
+            # as many positions count at every rank, so that sums are in the order of means
+            scores = scores.sum(dim=-1, keepdim=True)
+        if self.policy == "ward":
+            scores = scores[:, : max(scores.shape[1] - GUARDED, 1)]
+        return scores.argmax(dim=1).expand(-1, similarities.shape[-1])
 
     def pair(self, counts: Tensor) -> Tensor:
         """The rank (B, P) of the left one of two neighbours, chosen by counts (B, T, P) alone."""
@@ -135,6 +163,8 @@ class Rule:
         """
         if self.keeps_first:
             count, other = torch.ones_like(count), torch.zeros_like(other)
+        elif self.fill == "keep":
+            count, other = (count >= other).to(a.dtype), (count < other).to(a.dtype)
         elif self.mean == "plain":
             count, other = torch.ones_like(count), torch.ones_like(other)
         total = count + other

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -42,9 +42,9 @@ class Spec:
     A feature has `patches` positions of `width`, stands for `frames_per_feature` frames and depends
     on `halo` frames before and after them; `patches` is None where it depends on the size of the
     video. `riders` gives the width of each rider by its name. The language model reads `context`
-    tokens, None for any number. `policies`, `banks`, `merges` and `means` are those that its memory
-    has, see `MemoryOptions`. `defaults` are settings by task: "caption", "ask". `parts` says how
-    the names of the tensors begin that features ("encoder") and the slots of a memory file
+    tokens, None for any number. `policies`, `banks`, `merges`, `means` and `fills` are those that
+    its memory has, see `MemoryOptions`. `defaults` are settings by task: "caption", "ask". `parts`
+    says how the names of the tensors begin that features ("encoder") and the slots of a memory file
     ("reader") depend on; `heads` is the number of the encoder's attention heads. `bits` are those
     that the language model is stored in, None where it is not quantized.
     """
@@ -60,6 +60,7 @@ class Spec:
     heads: int
     merges: tuple[str, ...] = ("token",)
     means: tuple[str, ...] = ("weighted",)
+    fills: tuple[str, ...] = ("mean",)
     bits: int | None = None
     frames_per_feature: int = 1
     halo: int = 0
@@ -128,12 +129,15 @@ class Context:
 
     `extras` (B, L, ...) are what a family gives its language model beside them, by names of its
     own, each with a length L of its own: positions, times, a mask of the tokens that are real.
-    `warnings` has those about each prompt, or is empty.
+    `warnings` has those about each prompt, or is empty. In `kept` a family keeps what it works out
+    of a context that is the same for all prompts, such as a cache: once for all texts after it.
+    Tokens that are the same for all prompts may be an expanded view, and stay one.
     """
 
     tokens: Tensor = field(repr=False)
     warnings: Sequence[tuple[str, ...]] = ()
     extras: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -142,8 +146,8 @@ class Context:
         """Return the same for some of the prompts."""
         which = list(prompts)
         warnings = [self.warnings[k] for k in which] if self.warnings else ()
-        extras = {name: extra[which] for name, extra in self.extras.items()}
-        return Context(self.tokens[which], warnings, extras)
+        extras = {name: _chosen(extra, which) for name, extra in self.extras.items()}
+        return Context(_chosen(self.tokens, which), warnings, extras, self.kept)
 
     @staticmethod
     def joined(parts: Sequence[Context]) -> Context:
@@ -151,6 +155,8 @@ class Context:
 
         Only families with a "mask" may give contexts of several lengths.
         """
+        if len(parts) == 1:
+            return parts[0]
         lengths = {part.tokens.shape[1] for part in parts}
         assert len(lengths) == 1 or "mask" in parts[0].extras, f"no mask for lengths {lengths}"
         warnings = [warning for part in parts for warning in part.warnings]
@@ -159,7 +165,18 @@ class Context:
 
     def is_finite(self) -> bool:
         """Return whether tokens and extras are without NaN and infinity."""
-        return all(bool(x.isfinite().all()) for x in (self.tokens, *self.extras.values()))
+        distinct = (x[:1] if _is_expanded(x) else x for x in (self.tokens, *self.extras.values()))
+        return all(bool(x.isfinite().all()) for x in distinct)
+
+
+def _is_expanded(x: Tensor) -> bool:
+    """Whether all rows of x (B, ...) are one."""
+    return len(x) > 1 and x.stride(0) == 0
+
+
+def _chosen(x: Tensor, which: list[int]) -> Tensor:
+    """Rows of x (B, ...); those of an expanded view are one too."""
+    return x[:1].expand(len(which), *x.shape[1:]) if _is_expanded(x) else x[which]
 
 
 def _stacked(parts: Sequence[Tensor]) -> Tensor:

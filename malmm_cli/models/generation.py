@@ -14,10 +14,17 @@ from malmm_cli.errors import CapacityError
 from malmm_cli.models.config import quiet
 from malmm_cli.settings import Decoding, MemoryOptions
 
-__all__ = ["check_context", "generate", "likelihoods"]
+__all__ = ["Words", "check_context", "generate", "likelihoods", "search_options", "seeded"]
 
 
-class Texts(Protocol):
+class Decoder(Protocol):
+    """What a tokenizer makes of generated ids."""
+
+    def decode(self, ids: Tensor) -> list[str]:
+        """Generated ids (B, L) to text, one line each."""
+
+
+class Texts(Decoder, Protocol):
     """What a language model's tokenizer makes of prompts, and of generated ids."""
 
     @property
@@ -34,9 +41,6 @@ class Texts(Protocol):
 
     def prompts(self, prompts: Sequence[str], *, side: str) -> tuple[Tensor, Tensor]:
         """Ids and mask (B, L) int64, padded on the `side` given."""
-
-    def decode(self, ids: Tensor) -> list[str]:
-        """Generated ids (B, L) to text, one line each."""
 
 
 class Speaker(Protocol):
@@ -76,39 +80,49 @@ def generate(
     """
     embeds, mask = model.embed(tokens, prompts)
     check_context(model, tokens.shape[1], prompts, decoding.max_new_tokens)
-    search: dict[str, Any] = {}  # transformers complains of options that the search does not use
-    if decoding.beams > 1:
-        search |= {"length_penalty": decoding.length_penalty}
-    if decoding.sample:
-        search |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
-    if on_text is not None:
-        search |= {"streamer": _Words(model.texts, on_text)}
+    words = None if on_text is None else Words(model.texts, on_text)
     # Input ids beside the embeddings would put the prompt under the repetition penalty, which the
     # reference does not do; transformers warns that they are missing.
-    with _seeded(decoding.seed, embeds.device), quiet():
+    with seeded(decoding.seed, embeds.device), quiet():
         ids = model.language_model.generate(
             inputs_embeds=embeds,
             attention_mask=mask,
-            max_new_tokens=decoding.max_new_tokens,
-            repetition_penalty=decoding.repetition_penalty,
-            do_sample=decoding.sample,
             pad_token_id=model.texts.padding,
             eos_token_id=model.texts.ends,
-            num_beams=decoding.beams,
-            num_return_sequences=decoding.beams,
-            **search,
+            **search_options(decoding, words),
         )
         texts = model.texts.decode(ids)
     return [texts[i : i + decoding.beams] for i in range(0, len(texts), decoding.beams)]
 
 
-class _Words(BaseStreamer):
+def search_options(decoding: Decoding, words: Words | None = None) -> dict[str, Any]:
+    """How transformers' `generate` is to search, and who is told of each token.
+
+    It complains of options that a search does not use.
+    """
+    search: dict[str, Any] = {
+        "max_new_tokens": decoding.max_new_tokens,
+        "repetition_penalty": decoding.repetition_penalty,
+        "do_sample": decoding.sample,
+        "num_beams": decoding.beams,
+        "num_return_sequences": decoding.beams,
+    }
+    if decoding.beams > 1:
+        search |= {"length_penalty": decoding.length_penalty}
+    if decoding.sample:
+        search |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    if words is not None:
+        search |= {"streamer": words}
+    return search
+
+
+class Words(BaseStreamer):
     """Takes token after token of one text and tells what is new of it, word by word.
 
     All tokens are decoded again each time, so that the pieces add up to the final text.
     """
 
-    def __init__(self, texts: Texts, on_text: Callable[[str], None]) -> None:
+    def __init__(self, texts: Decoder, on_text: Callable[[str], None]) -> None:
         self._texts, self._on_text = texts, on_text
         self._ids: list[int] = []
         self._shown = 0
@@ -179,7 +193,7 @@ def _remedy(model: Speaker, visual: int, left: int) -> str:
 
 
 @contextmanager
-def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
+def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
     """Draw from `seed` inside, and as if nothing had been drawn after; None changes nothing."""
     if seed is None:
         yield

@@ -19,7 +19,14 @@ __all__ = ["FAMILIES", "REFERENCE", "defaults", "load", "module", "part"]
 
 # `model_type` → the folder of its family. The published Vicuna processors name the video classes by
 # mistake; weights are the same.
-FAMILIES = {"instructblip": "instructblip", "instructblipvideo": "instructblip"}
+FAMILIES = {
+    "instructblip": "instructblip",
+    "instructblipvideo": "instructblip",
+    "qwen3_vl": "vlm",
+    "qwen3_5": "vlm",
+    "smolvlm": "vlm",
+    "internvl": "vlm",
+}
 
 # The family that MA-LMM's authors built on: their checkpoints are converted to it, and the memory's
 # step is measured in it.
@@ -48,7 +55,7 @@ def defaults(model_type: str | None = None) -> Defaults:
     found: list[Defaults] = [module(family, "defaults").DEFAULTS for family in families]
     known = (
         tuple(dict.fromkeys(value for one in found for value in getattr(one, name)))
-        for name in ("policies", "banks", "merges", "means")
+        for name in ("policies", "banks", "merges", "means", "fills")
     )
     return Defaults(found[0].tasks, *known)
 

@@ -50,7 +50,8 @@ class Model:
     def defaults(self) -> Defaults:
         """The default settings of its family."""
         spec = self.net.spec
-        return Defaults(spec.defaults, spec.policies, spec.banks, spec.merges, spec.means)
+        memory = (spec.policies, spec.banks, spec.merges, spec.means, spec.fills)
+        return Defaults(spec.defaults, *memory)
 
     @public
     def settings(

@@ -13,6 +13,7 @@ from malmm_cli.settings.parts import (
     BANK_POLICIES,
     BANKS,
     DECODERS,
+    FILLS,
     MEANS,
     MERGES,
     POLICIES,
@@ -27,6 +28,7 @@ __all__ = [
     "BANKS",
     "BANK_POLICIES",
     "DECODERS",
+    "FILLS",
     "MEANS",
     "MERGES",
     "POLICIES",
@@ -93,6 +95,7 @@ class Changes(Choice, total=False):
     policy: str
     merge: str
     mean: str
+    fill: str
     memory_seed: int
     banks: str
     max_new_tokens: int
@@ -109,7 +112,7 @@ class Changes(Choice, total=False):
 class Defaults:
     """The defaults of a model family: its settings by task, "caption" and "ask".
 
-    `policies`, `banks`, `merges` and `means` are those that its memory has.
+    `policies`, `banks`, `merges`, `means` and `fills` are those that its memory has.
     """
 
     tasks: Mapping[str, Settings]
@@ -117,6 +120,7 @@ class Defaults:
     banks: tuple[str, ...]
     merges: tuple[str, ...] = ("token",)
     means: tuple[str, ...] = ("weighted",)
+    fills: tuple[str, ...] = ("mean",)
 
     def settings(
         self, task: str, settings: Settings | None = None, **changes: Unpack[Changes]
@@ -133,6 +137,7 @@ class Defaults:
             ("policy", memory.policy, self.policies),
             ("merge", memory.merge, self.merges),
             ("mean", memory.mean, self.means),
+            ("fill", memory.fill, self.fills),
             ("banks", memory.banks, self.banks),
         ):
             if value not in allowed:

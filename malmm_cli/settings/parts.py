@@ -16,6 +16,7 @@ __all__ = [
     "BANKS",
     "BANK_POLICIES",
     "DECODERS",
+    "FILLS",
     "MEANS",
     "MERGES",
     "POLICIES",
@@ -26,10 +27,12 @@ __all__ = [
 ]
 
 DECODERS = ("auto", "pyav", "nvdec", "ffmpeg", "decord")
-BANK_POLICIES = ("mbc", "fifo", "random", "uniform")  # those that keep slots of earlier frames
-POLICIES = ("mbc", "fifo", "average", "last", "random", "uniform")
+# those that keep slots of earlier frames
+BANK_POLICIES = ("mbc", "fifo", "random", "uniform", "ward")
+POLICIES = ("mbc", "fifo", "average", "last", "random", "uniform", "ward")
 MERGES = ("token", "frame")
 MEANS = ("weighted", "plain")
+FILLS = ("mean", "keep")
 BANKS = ("both", "visual", "query", "none")
 
 
@@ -119,8 +122,8 @@ class Sampling:
 class MemoryOptions:
     """How a video is remembered: `length` slots in each bank, 0 for no memory.
 
-    `policy`, `merge` and `mean` say what a full bank does, see `malmm_cli.memory.rule.Rule`;
-    `seed` is that of the policy "random".
+    `policy`, `merge`, `mean` and `fill` say what a full bank does, see
+    `malmm_cli.memory.rule.Rule`; `seed` is that of the policy "random".
     """
 
     length: int = 20
@@ -129,6 +132,7 @@ class MemoryOptions:
     merge: str = "token"
     mean: str = "weighted"
     seed: int = 0
+    fill: str = "mean"
 
     @property
     def keeps_banks(self) -> bool:
@@ -154,7 +158,7 @@ class MemoryOptions:
     def compression(self) -> dict[str, Any]:
         """What a full bank does beside the policy, by `Changes`; without what is usual."""
         usual = {field.name: field.default for field in fields(self)}
-        names = [name for name in ("merge", "mean") if getattr(self, name) != usual[name]]
+        names = [name for name in ("merge", "mean", "fill") if getattr(self, name) != usual[name]]
         seed = {"memory_seed": self.seed} if self.policy == "random" else {}
         return {name: getattr(self, name) for name in names} | seed
 
@@ -167,6 +171,7 @@ class MemoryOptions:
         check_known("policy", self.policy, POLICIES)
         check_known("merge", self.merge, MERGES)
         check_known("mean", self.mean, MEANS)
+        check_known("fill", self.fill, FILLS)
         check_known("banks", self.banks, BANKS)
         if self.length < 0:
             raise UsageError(f"--memory {self.length}: must be at least 0")

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["counted", "known_names", "nearest"]
+__all__ = ["counted", "known_names", "nearest", "number_word"]
+
+_ONES = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+    "nineteen",
+)
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -23,3 +30,16 @@ def known_names(name: str, known: Iterable[str]) -> str:
     """The hint for an unknown name: the nearest known one, and all of them."""
     known = list(known)
     return f"{nearest(name, known)}one of {', '.join(known)}"
+
+
+def number_word(number: int) -> str:
+    """A number of 0 to 999,999 in words: "ninety-six", "one hundred and three"."""
+    if number < 20:
+        return _ONES[number]
+    if number < 100:
+        rest = f"-{_ONES[number % 10]}" if number % 10 else ""
+        return f"{_TENS[number // 10 - 2]}{rest}"
+    size, name, joint = (100, "hundred", " and ") if number < 1000 else (1000, "thousand", ", ")
+    rest = number % size
+    joint = " and " if rest < 100 else joint
+    return f"{number_word(number // size)} {name}{joint + number_word(rest) if rest else ''}"

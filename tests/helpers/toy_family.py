@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from malmm_cli.errors import CapacityError
-from malmm_cli.memory.rule import Rule, similarity
+from malmm_cli.memory.rule import Rule
 from malmm_cli.memory.spans import Slots, feature_seconds, spans
 from malmm_cli.models.base import Context, Features, Spec
 from malmm_cli.pipeline.model import Model
@@ -37,10 +37,11 @@ SPEC = Spec(
     patches=None,
     width=WIDTH,
     context=64,
-    policies=("mbc", "fifo", "average", "last", "random", "uniform"),
+    policies=("mbc", "fifo", "average", "last", "random", "uniform", "ward"),
     banks=("visual",),
     merges=("frame",),
     means=("weighted", "plain"),
+    fills=("mean", "keep"),
     defaults={"caption": Settings("what moves?", **HOW), "ask": Settings("{}", **HOW)},
     parts={"encoder": ("",), "reader": ("",)},
     heads=1,
@@ -114,10 +115,12 @@ class ToyMemory:
         if options.policy == "fifo":
             del self.bank[0]
             return
-        rule = Rule(options.policy, options.mean, options.merge, options.seed, self.total)
+        how = (options.policy, options.mean, options.merge, options.seed, self.total, options.fill)
+        rule = Rule(*how)
         if rule.compares:
             rows = torch.stack([slot.row for slot in self.bank])[None]
-            left = rule.most_similar(similarity(rows[:, :-1], rows[:, 1:]))
+            counts = torch.tensor([float(slot.count) for slot in self.bank])[None, :, None]
+            left = rule.chosen(rule.similarity(rows[:, :-1], rows[:, 1:]), counts)
         else:
             left = rule.pair(torch.tensor([float(slot.count) for slot in self.bank])[None, :, None])
         self.merge(int(left[0, 0]), rule)

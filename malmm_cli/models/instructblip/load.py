@@ -14,25 +14,30 @@ from torch import Tensor
 from malmm_cli.checkpoints.layout import (
     DERIVED,
     FAMILIES,
-    TOKENIZERS,
-    check_regular,
     read_config,
     remedy,
 )
 from malmm_cli.checkpoints.preprocessor import Pixels, read_pixels
 from malmm_cli.checkpoints.state import check, fill, read_state, subset, wrong_shapes
-from malmm_cli.errors import ModelError, first_line
-from malmm_cli.models.config import bounded, quiet, token_ids, valid_config
+from malmm_cli.errors import ModelError
+from malmm_cli.models.config import bounded, token_ids, valid_config
 from malmm_cli.models.device import language_options
 from malmm_cli.models.instructblip import random_init
 from malmm_cli.models.instructblip.config import configuration
 from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.models.instructblip.tokenizers import Texts
+from malmm_cli.models.theirs import load_theirs
+from malmm_cli.models.tokens import read_tokenizer
 
 __all__ = ["InstructBlip", "build", "check_state", "load"]
 
 # The folder of the Q-Former's tokenizer.
 (QFORMER_TOKENIZER,) = FAMILIES["instructblip"].folders
+
+NEEDED = (
+    "the language model's tokenizer in the folder, the Q-Former's in its subfolder "
+    f"{QFORMER_TOKENIZER}"
+)
 
 
 def load(
@@ -58,7 +63,10 @@ def load(
         name: value for name, value in read_state(folder).items() if not name.endswith(DERIVED)
     }
     config = check_state(state, folder, where=str(folder))
-    language, instruction = _read_tokenizer(folder), _read_tokenizer(folder / QFORMER_TOKENIZER)
+    language, instruction = (
+        read_tokenizer(folder, NEEDED),
+        read_tokenizer(folder / QFORMER_TOKENIZER, NEEDED),
+    )
     _check_vocabularies(config, language, instruction, folder)
     with valid_config(folder):
         model = build(
@@ -121,7 +129,7 @@ def build(
 
     def theirs(prefix: str, kind: Any, part: Any, options: Mapping[str, Any]) -> Any:
         options = {"dtype": dtype, **options}
-        return _load_theirs(kind, part, subset(state, prefix), f"{name}: {prefix}", options)
+        return load_theirs(kind, part, subset(state, prefix), f"{name}: {prefix}", options)
 
     encoder, language = transformers.InstructBlipVisionModel, languages[type(config.text_config)]
     model = InstructBlip(
@@ -150,30 +158,6 @@ def _ours(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if not name.startswith(theirs)}
 
 
-def _load_theirs(
-    kind: Any, config: Any, state: dict[str, Tensor], where: str, options: Mapping[str, Any]
-) -> Any:
-    """A transformers model with exactly the parameters of state, never two copies of them."""
-    with quiet():  # what it would print, check() says
-        model, found = kind.from_pretrained(
-            None,
-            config=config,
-            state_dict=state,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **options,
-        )
-    wrong = [
-        f"{key} is {tuple(got)}, not {tuple(expected)}"
-        for key, got, expected in found["mismatched_keys"]
-    ]
-    missing = set(found["missing_keys"])
-    if getattr(config, "scale_decoder_outputs", None) is False and "lm_head.weight" not in state:
-        missing.add("lm_head.weight")  # Flan-T5 has its own; transformers would tie it silently
-    check(missing, found["unexpected_keys"], wrong, where)
-    return model
-
-
 def _check_vocabularies(config: Any, language: Any, instruction: Any, folder: Path) -> None:
     """Raise ModelError if a tokenizer knows words that have no embedding."""
     for what, words, rows in (
@@ -187,31 +171,3 @@ def _check_vocabularies(config: Any, language: Any, instruction: Any, folder: Pa
                 f"{folder}: its {what} has {most} tokens, but the model has {rows}",
                 hint=remedy(folder),
             )
-
-
-def _read_tokenizer(folder: Path) -> Any:
-    try:
-        if not any((folder / name).is_file() for name in TOKENIZERS):
-            # transformers would make up an empty tokenizer
-            raise FileNotFoundError(f"none of {', '.join(TOKENIZERS)} found")
-        check_regular(folder)
-        with quiet():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False
-            )
-            # what is wrong with it may show only when it is used
-            for special in (True, False):
-                tokenizer(["a"], add_special_tokens=special, truncation=True, max_length=8)
-            tokenizer.batch_decode([tokenizer("a")["input_ids"]], skip_special_tokens=True)
-            return tokenizer
-    except ModelError:
-        raise
-    except BaseException as error:
-        # transformers' errors differ between versions, and a panic in Rust is not an Exception
-        if not isinstance(error, Exception) and type(error).__module__ != "pyo3_runtime":
-            raise
-        raise ModelError(
-            f"{folder}: the tokenizer cannot be read: {first_line(error)}",
-            hint="expected the language model's tokenizer in the folder, the Q-Former's in its "
-            f"subfolder qformer_tokenizer: {remedy(folder)}",
-        ) from error

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from malmm_cli.errors import ModelError, first_line
+from malmm_cli.errors import ModelError
+from malmm_cli.models.tokens import encoded, one_line, padded, plain, read, special_ids
 
 __all__ = ["Texts"]
 
@@ -19,12 +18,6 @@ INSTRUCTION_LIMIT = 128
 
 # Prompts whose ids are remembered.
 REMEMBERED = 256
-
-# SentencePiece's names for tokens that are not text.
-_PIECES = ("<unk>", "<s>", "</s>", "<pad>")
-
-# A terminal would obey them.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 class Texts:
@@ -51,9 +44,9 @@ class Texts:
         self.decoder_only = decoder_only
         self.instruction_limit = min(INSTRUCTION_LIMIT, positions)
         # a prompt is asked for several times: for its size, for the memory, for the answer
-        self._instruction_ids = lru_cache(REMEMBERED)(partial(_read, instruction))
+        self._instruction_ids = lru_cache(REMEMBERED)(partial(read, instruction))
         self._prompt_ids = lru_cache(REMEMBERED)(self._prompt)
-        self._silent = _special_ids(language)
+        self._silent = special_ids(language)
         own = language.eos_token_id
         counted = self._silent if own is not None else set(language.get_vocab().values())
         self.ends = sorted(counted.intersection([*ends, *([] if own is None else [own])]))
@@ -81,7 +74,7 @@ class Texts:
                 f"the Q-Former reads {limit} tokens, but its tokenizer returned {longest}",
                 hint="copy the model folder again, or use another one",
             )
-        return _pad(read, self.instruction.pad_token_id or 0, "right")
+        return padded(read, self.instruction.pad_token_id or 0, "right")
 
     def cut(self, prompt: str) -> tuple[str, ...]:
         """A warning if the Q-Former does not read the whole prompt; the language model does."""
@@ -92,7 +85,7 @@ class Texts:
 
     def prompts(self, prompts: Sequence[str], *, side: str) -> tuple[Tensor, Tensor]:
         """Ids and mask (B, L) int64 for the language model, padded on the `side` given."""
-        return _pad([self._prompt_ids(prompt) for prompt in prompts], self.padding, side)
+        return padded([self._prompt_ids(prompt) for prompt in prompts], self.padding, side)
 
     def prompts_with_answers(
         self, prompts: Sequence[str], answers: Sequence[str]
@@ -102,9 +95,9 @@ class Texts:
         Labels are -100 everywhere but on the answer and its end.
         """
         given = [self._prompt_ids(prompt) for prompt in prompts]
-        target = [[*self._plain(answer), self.end] for answer in answers]
+        target = [[*plain(self.language, answer), self.end] for answer in answers]
         rows = [a + b for a, b in zip(given, target, strict=True)]
-        ids, mask = _pad(rows, self.padding, "right")
+        ids, mask = padded(rows, self.padding, "right")
         labels = ids.masked_fill(mask == 0, -100)
         for row, prompt in zip(labels, given, strict=True):
             row[: len(prompt)] = -100
@@ -114,64 +107,24 @@ class Texts:
         """Generated ids (B, L) to text, one line each; control characters become spaces."""
         rows = [[i for i in row if i not in self._silent] for row in ids.tolist()]
         texts: list[str] = self.language.batch_decode(rows, skip_special_tokens=True)
-        return [_CONTROL.sub(" ", text).strip() for text in texts]
+        return [one_line(text) for text in texts]
 
     def _instruction_cut(self, prompt: str) -> list[int]:
         ids, limit = self._instruction_ids(prompt), self.instruction_limit
         if len(ids) <= limit:
             return ids
-        return _read(self.instruction, prompt, truncation=True, max_length=limit)
+        return read(self.instruction, prompt, truncation=True, max_length=limit)
 
     def _prompt(self, prompt: str) -> list[int]:
         """A prompt for the language model; a decoder's starts with a start token, and goes on.
 
         An end that the tokenizer puts there is taken off.
         """
-        read = _encode(self.language, prompt, return_special_tokens_mask=True)
-        ids, added = read["input_ids"], read["special_tokens_mask"]
+        found = encoded(self.language, prompt, return_special_tokens_mask=True)
+        ids, added = found["input_ids"], found["special_tokens_mask"]
         if not self.decoder_only:
             return ids
         if added and added[-1] and ids[-1] in self.ends:
             ids, added = ids[:-1], added[:-1]
         start = self.language.bos_token_id
         return ids if any(added) or start is None else [int(start), *ids]
-
-    def _plain(self, text: str) -> list[int]:
-        return _read(self.language, text, add_special_tokens=False)
-
-
-def _read(tokenizer: Any, text: str, **how: Any) -> list[int]:
-    """A text's ids; ModelError where a tokenizer has no token for what is in it."""
-    return _encode(tokenizer, text, **how)["input_ids"]
-
-
-def _encode(tokenizer: Any, text: str, **how: Any) -> dict[str, list[int]]:
-    """What a tokenizer returns for a text; ModelError where it has no token for what is in it."""
-    try:
-        return dict(tokenizer(text, verbose=False, **how))
-    except Exception as error:  # the library raises nothing more special
-        raise ModelError(
-            f"the model's tokenizer cannot read {text[:80]!r}: {first_line(error)}",
-            hint="rephrase it, or use a model whose tokenizer has an unknown token",
-        ) from error
-
-
-def _special_ids(tokenizer: Any) -> set[int]:
-    """Ids that say nothing: those a tokenizer calls special, and SentencePiece's own pieces.
-
-    A tokenizer that has `</s>` for its start does not always call `<s>` special too.
-    """
-    known = tokenizer.get_vocab()
-    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return {*tokenizer.all_special_ids, *added, *(known[p] for p in _PIECES if p in known)}
-
-
-def _pad(rows: list[list[int]], padding: int, side: str) -> tuple[Tensor, Tensor]:
-    longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), padding)
-    mask = torch.zeros(len(rows), longest, dtype=torch.int64)
-    for row, tokens in enumerate(rows):
-        span = slice(longest - len(tokens), None) if side == "left" else slice(len(tokens))
-        ids[row, span] = torch.tensor(tokens, dtype=torch.int64)
-        mask[row, span] = 1
-    return ids, mask

@@ -1,0 +1,1 @@
+"""Vision-language models behind a bank of whole slots; an adapter for each architecture."""

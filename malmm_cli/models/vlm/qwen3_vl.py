@@ -1,0 +1,126 @@
+"""Qwen3-VL: pairs of frames of any shape, seconds in the text, positions of three axes, levels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from malmm_cli.models.vlm.adapter import Adapter, Tokens
+
+__all__ = ["Qwen3VL"]
+
+# Tokens of a feature: what its language model reads of a slot. Its own tools use 128 to 768.
+FEWEST, MOST = 64, 144
+
+
+class Qwen3VL(Adapter):
+    """Bai et al., Qwen3-VL Technical Report, 2025."""
+
+    kind = "Qwen3VLForConditionalGeneration"
+    since = "5.0"
+    marks = ("<|im_end|>", "<|im_start|>", "<|vision_start|>", "<|vision_end|>")
+    parts: ClassVar = {"vision_config": "model.visual.", "text_config": "model.language_model."}
+    sees = ("model.visual.",)
+    template = ("<|im_start|>", "<|im_end|>", "<|vision_start|>")
+    frames_per_feature = 2
+    axes = 3
+
+    @property
+    def processor(self) -> Mapping[str, Any]:
+        """Sizes of patches, in pixels and frames."""
+        vision = self.config.vision_config
+        return {
+            "patch_size": vision.patch_size,
+            "temporal_patch_size": vision.temporal_patch_size,
+            "merge_size": vision.spatial_merge_size,
+        }
+
+    @property
+    def levels(self) -> int:
+        """Levels of DeepStack."""
+        return len(self.config.vision_config.deepstack_visual_indexes)
+
+    @property
+    def most(self) -> int:
+        """The most tokens of a pair."""
+        return MOST
+
+    @property
+    def side(self) -> int:
+        """Pixels of a token's side."""
+        vision = self.config.vision_config
+        return int(vision.patch_size * vision.spatial_merge_size)
+
+    def frame_size(self, width: int, height: int) -> tuple[int, int]:
+        """Keep the shape, in FEWEST to MOST tokens."""
+        across, down = width / self.side, height / self.side
+        scale = math.sqrt(min(max(across * down, FEWEST), MOST) / (across * down))
+        across, down = (max(round(tokens * scale), 1) for tokens in (across, down))
+        while across * down > MOST:
+            across, down = (across - 1, down) if across > down else (across, down - 1)
+        return across * self.side, down * self.side
+
+    def encode(self, net: Any, pixels: Tensor) -> Tensor:
+        """Each pair on its own: rows, then the levels."""
+        grid, patches = self._patches(pixels)
+        encoder = net.model.visual
+        found = encoder(patches.to(encoder.dtype), grid_thw=grid, return_dict=True)
+        parts = [found.pooler_output, *self._levels(found)]
+        return torch.cat(parts, dim=-1).unflatten(0, (len(grid), -1))
+
+    def places(self, height: int, width: int) -> Tensor:
+        """Row and column of each token of a frame of that many pixels, (P, 2)."""
+        rows, columns = torch.arange(height // self.side), torch.arange(width // self.side)
+        return torch.cartesian_prod(rows, columns)
+
+    def prefix(self, spans: Sequence[tuple[float, float]]) -> list[str]:
+        """`<3.5 seconds>` before each slot, the middle of its pictures."""
+        opened = [f"<{(start + end) / 2:.1f} seconds><|vision_start|>" for start, end in spans]
+        first, *others = opened
+        return [
+            f"<|im_start|>user\n{first}",
+            *(f"<|vision_end|>{text}" for text in others),
+            "<|vision_end|>",
+        ]
+
+    def question(self, prompt: str) -> str:
+        """The rest of the user's turn, and the beginning of the answer."""
+        return f"{prompt}<|im_end|>\n<|im_start|>assistant\n"
+
+    def language(self, net: Any) -> Any:
+        """The language model."""
+        return net.model.language_model
+
+    def slot_positions(self, places: Tensor) -> tuple[Tensor, int]:
+        """One moment; rows and columns beside it."""
+        rows, columns = places.unbind(-1)
+        size = int(places.max()) + 1
+        return torch.stack([torch.zeros_like(rows), rows, columns]), size
+
+    def beside(self, tokens: Tokens) -> dict[str, Any]:
+        """The levels, at the tokens of slots."""
+        if tokens.visual is None or tokens.levels is None or not tokens.visual.any():
+            return {}
+        visual = tokens.visual.expand(len(tokens.embeds), -1)
+        levels = tokens.levels.repeat(1, len(tokens.embeds), 1)
+        return {"visual_pos_masks": visual, "deepstack_visual_embeds": list(levels)}
+
+    def _levels(self, found: Any) -> list[Tensor]:
+        levels: list[Tensor] = found.deepstack_features
+        return levels
+
+    def _patches(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's input: one grid (T, 3) a pair, and patches in blocks (T N, pixels)."""
+        vision = self.config.vision_config
+        per, patch, merge = vision.temporal_patch_size, vision.patch_size, vision.spatial_merge_size
+        down, across = (size // (patch * merge) for size in pixels.shape[-2:])
+        pairs = pixels.unflatten(0, (-1, per))  # (T, 2, 3, H, W)
+        split = pairs.unflatten(-2, (down, merge, patch)).unflatten(-1, (across, merge, patch))
+        # (T, 2, 3, down, merge, patch, across, merge, patch)
+        patches = split.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).flatten(5).flatten(0, 4)
+        grid = torch.tensor([[1, down * merge, across * merge]], device=pixels.device)
+        return grid.expand(len(pairs), -1), patches
