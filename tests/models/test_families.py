@@ -13,18 +13,31 @@ from helpers.toy_family import Toy
 from malmm_cli.checkpoints import layout
 from malmm_cli.models import registry
 from malmm_cli.models.base import Context, VideoModel
-from malmm_cli.models.instructblip import random_init
-from malmm_cli.models.instructblip.load import load
+from malmm_cli.models.instructblip import random_init as instructblip_init
+from malmm_cli.models.vlm import random_init as vlm_init
+from malmm_cli.models.vlm.load import ADAPTERS
 
 WORDS = ["what", "does", "the", "video", "describe", "red", "circle", "how", "many", "short"]
 
 
 def instructblip(folder: Path) -> VideoModel:
-    random_init.write(folder, random_init.tiny_config("vicuna"), WORDS, positions=6)
-    return load(folder, dtype=torch.float32)
+    config = instructblip_init.tiny_config("vicuna")
+    instructblip_init.write(folder, config, WORDS, positions=6)
+    return registry.load(folder)
 
 
-FAMILIES: dict[str, Callable[[Path], VideoModel]] = {"instructblip": instructblip}
+def vlm(architecture: str) -> Callable[[Path], VideoModel]:
+    def make(folder: Path) -> VideoModel:
+        vlm_init.write(folder, vlm_init.tiny_config(architecture), WORDS)
+        return registry.load(folder)
+
+    return make
+
+
+FAMILIES: dict[str, Callable[[Path], VideoModel]] = {
+    "instructblip": instructblip,
+    **{f"vlm {name}": vlm(name) for name in ADAPTERS},
+}
 OURS: dict[str, Callable[[Path], VideoModel]] = {"toy": lambda _: Toy()}  # only for tests
 
 
@@ -36,7 +49,7 @@ def model(request, tmp_path_factory):
 
 
 def test_every_registered_family_is_tested():
-    assert FAMILIES.keys() == set(registry.FAMILIES.values())
+    assert {name.split()[0] for name in FAMILIES} == set(registry.FAMILIES.values())
     assert registry.FAMILIES.keys() == layout.FAMILIES.keys()
 
 

@@ -83,13 +83,16 @@ class Memory:
         if how.policy == "last" or how.length == 0:
             return
         if self.bank is None:
-            columns = next(iter(self.widths.values()))
-            rule = Rule(how.policy, how.mean, how.merge, how.seed, self.total, how.fill, columns)
-            self.bank = MemoryBank(how.length, rule)
-            if how.policy == "average":  # one slot, into which everything is merged
-                self.bank = MemoryBank(1, Rule(merge="frame"))
+            self.bank = self._new_bank()
         self.bank.read(row[None], _nothing)
         self.bank.append(_nothing)
+
+    def _new_bank(self) -> MemoryBank:
+        how, columns = self.options, self.widths["rows"]
+        if how.policy == "average":  # one slot, into which everything is merged
+            return MemoryBank(1, Rule(merge="frame"))
+        rule = Rule(how.policy, how.mean, how.merge, how.seed, self.total, how.fill, columns)
+        return MemoryBank(how.length, rule)
 
     def _held(self) -> tuple[Tensor | None, Tensor | None]:
         """Rows (S, P, *) and counts (S, P) of what is held before the newest feature."""
