@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from malmm_cli.memory.bank import MemoryBank
-from malmm_cli.memory.rule import Rule
+from malmm_cli.memory.rule import Rule, at_least_float32
 from malmm_cli.memory.spans import Slots, spans
 from malmm_cli.models.base import Features
 from malmm_cli.settings import MemoryOptions
@@ -22,7 +22,7 @@ class Memory:
     """What is remembered of one video, whatever is asked about it later.
 
     `prompts` only counts how many contexts are read at once. Rows stand in the bank together with
-    their riders, of `widths` each, side by side, in float32: they are merged alike. `total` counts
+    their riders, of `widths` each, side by side, in float32 or longer: they are merged alike. `total` counts
     the features to come, if that is known; `frames` those seen or skipped.
     """
 
@@ -40,7 +40,7 @@ class Memory:
         """Take in features; the newest is held back until the next one comes."""
         self.seconds.append(features.seconds)
         beside = [features.riders[name] for name in list(self.widths)[1:]]
-        for row in torch.cat([features.rows, *beside], dim=-1).float():
+        for row in at_least_float32(torch.cat([features.rows, *beside], dim=-1)):
             if self.newest is not None:
                 self._store(self.newest)
             self.newest = row.clone()

@@ -87,7 +87,7 @@ class VisionLanguage:
             torch.tensor(values, device=self.device)[:, None, None]
             for values in self.adapter.pixels
         )
-        pixels = (frames.to(self.device).permute(0, 3, 1, 2).float() / 255 - mean) / std
+        pixels = (frames.to(self.device).permute(0, 3, 1, 2) / 255 - mean) / std
         found = self.adapter.encode(self.net, pixels)
         rows, levels = found[..., : self.adapter.width], found[..., self.adapter.width :]
         riders = {"levels": levels} if self.adapter.levels else {}

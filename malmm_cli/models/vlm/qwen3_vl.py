@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -17,8 +18,15 @@ __all__ = ["Qwen3VL"]
 FEWEST, MOST = 64, 144
 
 
+@dataclass(frozen=True)
 class Qwen3VL(Adapter):
-    """Bai et al., Qwen3-VL Technical Report, 2025."""
+    """Bai et al., Qwen3-VL Technical Report, 2025.
+
+    `outer` puts one more pair of marks around the whole video: from 5.12 on transformers leaves
+    that of the published template there, the original code and earlier versions do not.
+    """
+
+    outer: bool = False
 
     kind = "Qwen3VLForConditionalGeneration"
     since = "5.0"
@@ -81,10 +89,11 @@ class Qwen3VL(Adapter):
         """`<3.5 seconds>` before each slot, the middle of its pictures."""
         opened = [f"<{(start + end) / 2:.1f} seconds><|vision_start|>" for start, end in spans]
         first, *others = opened
+        begin, end = ("<|vision_start|>", "<|vision_end|>") if self.outer else ("", "")
         return [
-            f"<|im_start|>user\n{first}",
+            f"<|im_start|>user\n{begin}{first}",
             *(f"<|vision_end|>{text}" for text in others),
-            "<|vision_end|>",
+            f"<|vision_end|>{end}",
         ]
 
     def question(self, prompt: str) -> str:

@@ -6,6 +6,7 @@ For tests and for measuring sizes without the weights.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,8 @@ def write(
     torch.manual_seed(seed)
     net = kind(config)
     _enliven(net, seed)
+    with torch.no_grad():  # an answer does not end by chance
+        net.get_input_embeddings().weight[text.eos_token_id] = 0.0
     state = {key: value.to(dtype) for key, value in net.state_dict().items()}
     if getattr(config, "tie_word_embeddings", False) or text.tie_word_embeddings:
         state.pop("lm_head.weight", None)
@@ -163,13 +166,15 @@ def write(
 
 @torch.no_grad()
 def _enliven(net: Any, seed: int) -> None:
-    """Values large enough for what is seen to reach what is said."""
-    generator = torch.Generator().manual_seed(seed)
+    """Values large enough for what is seen to reach what is said; a name's are always the same."""
     for name, value in net.named_parameters():
-        if value.ndim > 1:
-            drawn = torch.randn(value.shape, generator=generator)
-            scale = 0.5 if "embed" in name else value[0].numel() ** -0.5
-            value.copy_(drawn * scale)
+        generator = torch.Generator().manual_seed(seed + zlib.crc32(name.encode()))
+        drawn = torch.randn(value.shape, generator=generator)
+        if value.ndim == 1:  # gains are about 1, everything else about 0
+            value.copy_(drawn * 0.1 + name.endswith("weight"))
+        else:
+            embeds = "embed" in name and "patch" not in name
+            value.copy_(drawn * (0.3 if embeds else 2 * value[0].numel() ** -0.5))
 
 
 def _tokenizer(name: str, words: list[str]) -> Any:
@@ -199,7 +204,7 @@ def _tokenizer(name: str, words: list[str]) -> Any:
 def _template(name: str) -> str:
     """The form of a conversation, as the published templates have it."""
     if name == "smolvlm":
-        turn = "{{ message['role'] | capitalize }}:"
+        turn = "{{ message['role'] | capitalize }}: "
         opened, closed, answer = f"<|im_start|>{turn}", "<end_of_utterance>\n", "Assistant:"
         video = "<video>"
     else:
