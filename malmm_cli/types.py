@@ -96,6 +96,7 @@ class Result:
     malmm: str | None = None
     merge: str = "token"
     mean: str = "weighted"
+    fill: str = "mean"
     memory_seed: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,6 +135,7 @@ class Result:
         found: dict[str, Any] = {"length": self.memory, "policy": self.policy, "banks": self.banks}
         found |= {} if self.merge == Result.merge else {"merge": self.merge}
         found |= {} if self.mean == Result.mean else {"mean": self.mean}
+        found |= {} if self.fill == Result.fill else {"fill": self.fill}
         return found | ({} if self.memory_seed is None else {"seed": self.memory_seed})
 
 

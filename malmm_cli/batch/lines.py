@@ -94,6 +94,7 @@ class _Memory(Struct, rename={"memory": "length", "memory_seed": "seed"}):
     banks: str
     merge: str = Result.merge
     mean: str = Result.mean
+    fill: str = Result.fill
     memory_seed: int | None = None
 
 

@@ -85,6 +85,10 @@ class RunOptions:
         str | None,
         _option(metavar="|".join(_KNOWN.means), help="Mean of two slots that are merged."),
     ] = None
+    fill: Annotated[
+        str | None,
+        _option(metavar="|".join(_KNOWN.fills), help="Merge two slots, or keep one of them."),
+    ] = None
     banks: Annotated[
         str | None,
         _option(metavar="|".join(_KNOWN.banks), help="Memory banks to use."),
@@ -196,7 +200,7 @@ class RunOptions:
 
 _CHANGES = (
     *("frames", "fps", "max_frames", "decoder", "memory", "policy", "merge", "mean"),
-    *("banks", "prompt"),
+    *("fill", "banks", "prompt"),
     *("max_new_tokens", "beams", "temperature", "top_p", "length_penalty", "repetition_penalty"),
     "seed",
 )

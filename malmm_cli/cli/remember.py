@@ -16,7 +16,7 @@ from malmm_cli.text.words import counted
 
 _OPTIONS = (
     *("model", "frames", "fps", "max_frames", "start", "end", "decoder"),
-    *("memory", "policy", "merge", "mean", "seed"),
+    *("memory", "policy", "merge", "mean", "fill", "seed"),
     *("device", "dtype", "cache", "cache_size", "full_hash"),
     *("overwrite", "offline", "quiet", "no_progress"),
 )

@@ -99,7 +99,8 @@ class _Change:
 def _changes(defaults: Defaults) -> Iterator[_Change]:
     for policy in defaults.policies:
         yield _Change(policy, "policy", {"policy": policy})
-    for name, values in (("merge", defaults.merges), ("mean", defaults.means)):
+    compression = {"merge": defaults.merges, "mean": defaults.means, "fill": defaults.fills}
+    for name, values in compression.items():
         for value in values:
             yield _Change(f"{name} {value}", name, {name: value})
     for banks in defaults.banks:

@@ -22,7 +22,7 @@ BLIND = {"color": "#777777", "linestyle": ":", "linewidth": 1.6, "zorder": 1}
 
 # families of a panel of the lower row → its title
 LOWER = {
-    ("merge", "mean"): "how slots are merged",
+    ("merge", "mean", "fill"): "how slots are merged",
     ("banks",): "banks",
     ("memory", "frames"): "frames",
     ("trained",): "trained as a variant",

@@ -12,7 +12,7 @@ __all__ = ["difference", "main_options", "option", "options_of"]
 
 KINDS = ("questions", "captions")
 OPTIONS = {*Changes.__annotations__, "model", "dtype", "quantize", "choices"}
-COMPRESSION = ("merge", "mean", "memory_seed")
+COMPRESSION = ("merge", "mean", "fill", "memory_seed")
 MAIN = ("memory", "frames", "fps", "max_frames", "max_new_tokens", "beams")
 
 

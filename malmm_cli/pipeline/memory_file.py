@@ -72,7 +72,7 @@ __all__ = [
 
 MOST_WARNINGS = 20
 # what a file leaves out of its settings
-_USUAL: dict[str, Any] = {"merge": "token", "mean": "weighted", "memory_seed": 0}
+_USUAL: dict[str, Any] = {"merge": "token", "mean": "weighted", "fill": "mean", "memory_seed": 0}
 MOST = 2**31  # seconds, and frames
 
 Seconds = Annotated[float, Meta(gt=-MOST, lt=MOST)]
@@ -240,6 +240,7 @@ class _Sampling(Struct, forbid_unknown_fields=True):
     policy: str
     merge: str = _USUAL["merge"]
     mean: str = _USUAL["mean"]
+    fill: str = _USUAL["fill"]
     memory_seed: int = _USUAL["memory_seed"]
 
 

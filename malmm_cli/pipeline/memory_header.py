@@ -42,7 +42,7 @@ RIDER = "riders."  # before the name of a rider's tensor
 # What the file decides of settings when it is asked.
 SAMPLING = (
     *(field.name for field in fields(Sampling)),
-    *("memory", "policy", "merge", "mean", "memory_seed"),
+    *("memory", "policy", "merge", "mean", "fill", "memory_seed"),
 )
 
 REBUILD = "rebuild it: malmm remember VIDEO -o FILE"

@@ -49,7 +49,8 @@ class Tokens:
 class Adapter(ABC):
     """One architecture, with the configuration of a model of it.
 
-    `kind` is the class in transformers, and `since` the oldest version that has it. `marks` are
+    `kind` is the class in transformers, and `since` the oldest version that goes on from a cache:
+    before 5.2 `generate` does not count on from positions that it is given. `marks` are
     the tokens of its prompt's form, which its tokenizer and its template must know; the first ends
     an answer. `side` is by what the sides of a frame can be divided.
     """

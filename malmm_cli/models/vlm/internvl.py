@@ -16,7 +16,7 @@ class InternVL(Adapter):
     """Zhu et al., InternVL3, 2025."""
 
     kind = "InternVLForConditionalGeneration"
-    since = "5.0"
+    since = "5.2"
     marks = ("<|im_end|>", "<|im_start|>", "<img>", "</img>")
     parts: ClassVar = {
         "vision_config": "model.vision_tower.",

@@ -77,15 +77,19 @@ def load(
 
 
 def _class(adapter: type[Adapter]) -> Any:
-    """The class in transformers; ModelError where the installed version lacks it."""
-    known = getattr(transformers, adapter.kind, None)
-    if known is None:
+    """The class in transformers; ModelError where the installed version is too old for it."""
+    installed = version("transformers")
+    if _numbers(installed) < _numbers(adapter.since):
         raise ModelError(
-            f"this model needs transformers {adapter.since} or later; "
-            f"{version('transformers')} is installed",
+            f"this model needs transformers {adapter.since} or later; {installed} is installed",
             hint=f"pip install 'transformers>={adapter.since}'",
         )
-    return known
+    return getattr(transformers, adapter.kind)
+
+
+def _numbers(version: str) -> list[int]:
+    """The first two numbers of a version."""
+    return [int(number) for number in version.split(".")[:2]]
 
 
 def _texts(folder: Path, adapter: Adapter) -> Texts:

@@ -22,8 +22,8 @@ class Memory:
     """What is remembered of one video, whatever is asked about it later.
 
     `prompts` only counts how many contexts are read at once. Rows stand in the bank together with
-    their riders, of `widths` each, side by side, in float32 or longer: they are merged alike. `total` counts
-    the features to come, if that is known; `frames` those seen or skipped.
+    their riders, of `widths` each, side by side, in float32 or longer: they are merged alike.
+    `total` counts the features to come, if that is known; `frames` those seen or skipped.
     """
 
     prompts: int

@@ -16,7 +16,7 @@ class Qwen35(Qwen3VL):
     """Three of four layers keep a state in place of keys and values."""
 
     kind = "Qwen3_5ForConditionalGeneration"
-    since = "5.3"
+    since = "5.7"  # earlier ones read no more than one token on from a state
     recurrent = True
     unused = ("mtp.",)  # predicts several tokens at once; transformers' class has no such part
 

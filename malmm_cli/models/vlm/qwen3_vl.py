@@ -29,7 +29,7 @@ class Qwen3VL(Adapter):
     outer: bool = False
 
     kind = "Qwen3VLForConditionalGeneration"
-    since = "5.0"
+    since = "5.2"
     marks = ("<|im_end|>", "<|im_start|>", "<|vision_start|>", "<|vision_end|>")
     parts: ClassVar = {"vision_config": "model.visual.", "text_config": "model.language_model."}
     sees = ("model.visual.",)

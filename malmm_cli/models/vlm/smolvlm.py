@@ -21,7 +21,7 @@ class SmolVLM(Adapter):
     """Marafioti et al., SmolVLM, 2025."""
 
     kind = "SmolVLMForConditionalGeneration"
-    since = "5.0"
+    since = "5.2"
     marks = ("<end_of_utterance>", "<|im_start|>", MARK, "<global-img>")
     parts: ClassVar = {"vision_config": "model.vision_model.", "text_config": "model.text_model."}
     sees = ("model.vision_model.", "model.connector.")

@@ -89,6 +89,7 @@ def case(model, processor, shape: tuple[int, int, int], adapter) -> dict[str, to
     """Ids, logits and the answer for one video."""
     number, across, down = shape
     pixels = frames(number, *size_of(adapter, across, down))
+    video = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     metadata = transformers.video_utils.VideoMetadata(
         total_num_frames=number,
         fps=FPS,
@@ -99,12 +100,14 @@ def case(model, processor, shape: tuple[int, int, int], adapter) -> dict[str, to
     text = transformers.ProcessorMixin.apply_chat_template(
         processor, [turn], processor.chat_template, add_generation_prompt=True
     )
+    smol = adapter.kind.startswith("Smol")  # earlier versions forget to hand `return_tensors` on
+    how = {"video_metadata": [metadata], "do_sample_frames": False}
     given = processor(
         text=[text],
-        videos=[torch.from_numpy(pixels).permute(0, 3, 1, 2)],
-        videos_kwargs={"video_metadata": [metadata], "do_sample_frames": False},
-        return_tensors="pt",
-    )
+        videos=[[video]] if smol else [video],
+        videos_kwargs={**how, "return_tensors": "pt"} if smol else how,
+        **({} if smol else {"return_tensors": "pt"}),
+    ).convert_to_tensors("pt")
     for name, value in given.items():
         if value.is_floating_point():
             given[name] = value.double()
@@ -124,7 +127,9 @@ def main(target: Path) -> None:
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent) / name
             random_init.write(folder, random_init.tiny_config(name), WORDS)
-            model = getattr(transformers, adapter_class.kind).from_pretrained(folder).double().eval()
+            model = (
+                getattr(transformers, adapter_class.kind).from_pretrained(folder).double().eval()
+            )
             adapter = adapter_class(model.config)
             own = processor(name, folder, adapter)
             found = {

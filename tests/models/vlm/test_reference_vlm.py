@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from malmm_cli.models import registry
 from malmm_cli.models.vlm import random_init
 from malmm_cli.models.vlm.adapter import Tokens
-from malmm_cli.models.vlm.load import ADAPTERS
+from malmm_cli.models.vlm.load import ADAPTERS, _numbers
 from malmm_cli.models.vlm.prefix import ahead, widened
 from malmm_cli.settings import Decoding, MemoryOptions
 
@@ -42,8 +42,8 @@ def made(tmp_path_factory):
 
     @cache
     def make(name: str):
-        if not hasattr(transformers, ADAPTERS[name].kind):
-            pytest.skip(f"transformers {transformers.__version__} has no {ADAPTERS[name].kind}")
+        if _numbers(transformers.__version__) < _numbers(ADAPTERS[name].since):
+            pytest.skip(f"transformers {transformers.__version__} is too old for {name}")
         folder = tmp_path_factory.mktemp("vlm") / name
         random_init.write(folder, random_init.tiny_config(name), MAKE.WORDS)
         return registry.load(folder, dtype=torch.float64)
@@ -98,17 +98,16 @@ def test_the_prompt_its_logits_and_the_answer_are_transformers_own(path, shape, 
     asked = model.texts.ids(model.adapter.question(MAKE.PROMPT))
     assert [*ids, *asked] == due["ids"].tolist()
 
-    (which, tokens, cache_) = next(model._prefixes(context))
+    (which, tokens, kept) = next(model._prefixes(context))
     assert which == [0]
     question = torch.tensor([asked])
     behind = Tokens(
         model.net.get_input_embeddings()(question), ahead(tokens, question.ge(0).long())
     )
     with torch.no_grad():
-        whole = model.adapter.read(
-            model.net, tokens, transformers.DynamicCache(config=config.get_text_config())
-        )
-        after = model.adapter.read(model.net, behind, widened(cache_, 1))
+        cache = transformers.DynamicCache(config=config.get_text_config())
+        whole = model.adapter.read(model.net, tokens, cache)
+        after = model.adapter.read(model.net, behind, widened(kept, 1))
         logits = MAKE.projected(model.net.lm_head(torch.cat([whole, after], 1))[0])
     scale = due["logits"].abs().max()
     assert (logits - due["logits"]).abs().max() < 1e-5 * scale
