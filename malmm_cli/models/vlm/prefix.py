@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from malmm_cli.memory.spans import Slots
+from malmm_cli.models.config import quiet
 from malmm_cli.models.vlm.adapter import Adapter, Tokens
 from malmm_cli.models.vlm.texts import Texts
 
@@ -62,8 +63,9 @@ def length(adapter: Adapter, texts: Texts, slots: int, patches: int) -> int:
 def prefilled(adapter: Adapter, net: Any, tokens: Tokens) -> Any:
     """The language model's cache of a prefix, read CHUNK tokens at a time."""
     cache = DynamicCache(config=net.config.get_text_config())
-    for begin in range(0, tokens.embeds.shape[1], CHUNK):
-        adapter.read(net, tokens.some(slice(begin, begin + CHUNK)), cache)
+    with quiet():  # it tells of kernels that are not installed
+        for begin in range(0, tokens.embeds.shape[1], CHUNK):
+            adapter.read(net, tokens.some(slice(begin, begin + CHUNK)), cache)
     return cache
 
 
