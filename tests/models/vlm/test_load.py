@@ -124,14 +124,15 @@ def test_half_precision_is_what_the_whole_model_is_in(folders):
 
 class TestRoom:
     def test_it_says_how_many_slots_fit(self, models):
-        for length in (50, 100, 2000):
+        for length in (60, 100, 2000):
             how = MemoryOptions(length, banks="visual", merge="frame")
-            with pytest.raises(CapacityError, match="the language model reads 2048") as caught:
+            with pytest.raises(CapacityError, match="more than the 2048 tokens") as caught:
                 models("smolvlm").check(["how many?"], how, GREEDY, 10_000)
             fits = int(caught.value.hint.rpartition(" ")[2])
+            assert caught.value.message.startswith(f"{length + 1} slots of 16 tokens")
             models("smolvlm").check(["how many?"], replace(how, length=fits), GREEDY, 10_000)
+            more = replace(how, length=fits + 1)
             with pytest.raises(CapacityError):
-                more = replace(how, length=fits + 1)
                 models("smolvlm").check(["how many?"], more, GREEDY, 10_000)
 
     def test_what_is_said_to_fit_does(self, models, one_thread):
