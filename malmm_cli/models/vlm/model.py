@@ -74,7 +74,8 @@ class VisionLanguage:
     @property
     def answers_on(self) -> torch.device:
         """Where its language model begins."""
-        return self._embedding.weight.device
+        device: torch.device = self._embedding.weight.device
+        return device
 
     def frame_size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) of the frames that `encode` takes of such a video."""
@@ -134,8 +135,8 @@ class VisionLanguage:
         """The prefix of what memory holds now, the same for all prompts."""
         tokens = prefix.laid_out(self.adapter, self.texts, self._embedding, memory.given())
         number = memory.prompts
-        visual = tokens.visual
-        extras = {"positions": tokens.positions.permute(1, 2, 0), "visual": visual[None]}
+        assert tokens.visual is not None
+        extras = {"positions": tokens.positions.permute(1, 2, 0), "visual": tokens.visual[None]}
         if tokens.levels is not None:
             extras["levels"] = tokens.levels.transpose(0, 1)[None]
         extras = {name: extra.expand(number, *extra.shape[1:]) for name, extra in extras.items()}

@@ -48,7 +48,7 @@ def laid_out(adapter: Adapter, texts: Texts, embedding: Any, slots: Slots) -> To
     embeds, places = torch.cat(parts)[None], torch.cat(positions, 1)[:, None]
     levels = None
     if adapter.levels:
-        beside = slots.riders["levels"].flatten(0, 1).unflatten(-1, (adapter.levels, -1))
+        beside = slots.riders["levels"].flatten(0, 1).view(-1, adapter.levels, adapter.width)
         levels = beside.transpose(0, 1).to(words)
     device = words.device
     return Tokens(embeds, places.to(device), torch.tensor(visual, device=device), levels)
