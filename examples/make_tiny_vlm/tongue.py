@@ -93,7 +93,7 @@ def train_tongue(
 def remembered(
     rows: list[Tensor], seconds: list[Tensor], slots: int, rule: Rule
 ) -> Iterator[Slots]:
-    """What banks of so many slots hold of videos (T, P, C) shown at seconds (T,), with the newest."""
+    """What banks of so many slots, and the newest, hold of videos (T, P, C) at seconds (T,)."""
     every = torch.stack(rows)
     bank = MemoryBank(slots, rule)
     for index in range(every.shape[1] - 1):

@@ -57,7 +57,8 @@ def defaults(model_type: str | None = None) -> Defaults:
         tuple(dict.fromkeys(value for one in found for value in getattr(one, name)))
         for name in ("policies", "banks", "merges", "means", "fills")
     )
-    return Defaults(found[0].tasks, *known)
+    again = any(one.looks_again for one in found)
+    return Defaults(found[0].tasks, *known, looks_again=again)
 
 
 def load(folder: str | Path, **options: Any) -> VideoModel[Any]:
