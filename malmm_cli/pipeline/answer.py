@@ -14,7 +14,7 @@ from malmm_cli.models.device import Clock
 from malmm_cli.pipeline.features import Video, VideoFeatures, path_of
 from malmm_cli.pipeline.given import ModelGiven, given
 from malmm_cli.pipeline.loading import capacity
-from malmm_cli.pipeline.look_again import Span, check_can_look, looked_again
+from malmm_cli.pipeline.look_again import Span, check_can_look, shown
 from malmm_cli.pipeline.memory_file import is_memory_file, read_memory_file, recall
 from malmm_cli.pipeline.model import Model
 from malmm_cli.pipeline.watch import Watched, watch_whole
@@ -141,17 +141,13 @@ def _answers(
 ) -> tuple[list[list[str]], list[list[Span] | None]]:
     """Texts for each prompt, and the moments that were shown to it again, if any were to be."""
     clock = Clock(model.net.device, seen.seconds)
-    if not settings.look_again:
+    found: list[list[str]] = []
+    moments: list[list[Span] | None] = []
+    for which, own, spans in shown(seen, context, prompts, model, settings):
+        asked = [prompts[k] for k in which]
         with clock("generate"):
-            found = answered(model.net, context, prompts, settings.decoding, events)
-        return found, [None] * len(prompts)
-    found, moments = [], list[list[Span] | None]()
-    for prompt, (again, spans) in zip(
-        prompts, looked_again(seen, context, prompts, model, settings), strict=True
-    ):
-        with clock("generate"):
-            found += answered(model.net, again, [prompt], settings.decoding, events)
-        moments.append(spans)
+            found += answered(model.net, own, asked, settings.decoding, events)
+        moments += [spans] * len(which)
     return found, moments
 
 

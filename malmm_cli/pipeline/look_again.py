@@ -18,7 +18,7 @@ from malmm_cli.pipeline.watch import Watched
 from malmm_cli.settings import Settings
 from malmm_cli.types import MediaInfo
 
-__all__ = ["Span", "check_can_look", "looked_again"]
+__all__ = ["Span", "check_can_look", "shown"]
 
 Span = tuple[float, float]  # seconds
 
@@ -32,17 +32,17 @@ def check_can_look(settings: Settings, *, has_video: bool) -> None:
         )
 
 
-def looked_again(
-    seen: Watched,
-    context: Context,
-    prompts: Sequence[str],
-    model: Model,
-    settings: Settings,
-) -> Iterator[tuple[Context, list[Span]]]:
-    """Yield for each prompt a context of its own, and the moments that it shows frame by frame.
+def shown(
+    seen: Watched, context: Context, prompts: Sequence[str], model: Model, settings: Settings
+) -> Iterator[tuple[list[int], Context, list[Span] | None]]:
+    """Yield prompts by their numbers, what the language model is given for them, and the moments.
 
-    Half of what the memory may hold goes to these moments, the other half shows the whole video.
+    Without a second look that is one context for all prompts. With one each prompt has its own:
+    half of what the memory may hold shows moments frame by frame, the rest the whole video.
     """
+    if not settings.look_again:
+        yield [*range(len(prompts))], context, None
+        return
     net = model.net
     assert isinstance(net, LooksAgain)
     slots = seen.memory.slots()
@@ -52,7 +52,7 @@ def looked_again(
         each = max(budget // len(spans), 1) * net.spec.frames_per_feature
         parts = [_frames(seen.info, span, each, model, settings, seen) for span in spans]
         features = Features.joined([*chain(*parts)])
-        yield net.look_again(seen.memory, features, [prompts[index]]), spans
+        yield [index], net.look_again(seen.memory, features, [prompts[index]]), spans
 
 
 def _spans(slots: Slots, looks: Tensor, number: int) -> list[Span]:

@@ -50,7 +50,7 @@ def _shares(
     tokens = Tokens(net.get_input_embeddings()(ids), positions)
     with _weighing(net):
         weights = adapter.weights(net, tokens, widened(cache, 1))
-    seen = sum(layer[0].float().mean((0, 1)) for layer in weights) / len(weights)
+    seen = torch.stack([layer[0].float().mean((0, 1)) for layer in weights]).mean(0)
     on_slots = seen[: len(prefix.visual)][prefix.visual]
     return on_slots.view(_slots(prefix.visual), -1).sum(1).cpu()
 
