@@ -132,7 +132,8 @@ class Memory:
         counts = (ones if counts is None else torch.cat([counts, ones])).long()
         numbers = rows[:, 0, -1] if self._numbered else None
         rows = rows[..., : sum(self.widths.values())]
-        parts = dict(zip(self.widths, rows.split(list(self.widths.values()), -1), strict=True))
+        columns = torch.split(rows, list(self.widths.values()), dim=-1)
+        parts = dict(zip(self.widths, columns, strict=True))
         riders = {name: part for name, part in parts.items() if name != "rows"}
         seconds = torch.cat(self.seconds)
         shown = None

@@ -56,6 +56,7 @@ class VisionLanguage:
             parts={"encoder": self.adapter.sees, "reader": self.adapter.sees},
             heads=getattr(vision, "num_heads", None) or vision.num_attention_heads,
             bits=self.bits,
+            extends=True,
             frames_per_feature=self.adapter.frames_per_feature,
             riders={name: width for name, width in beside if width},
         )
@@ -74,7 +75,8 @@ class VisionLanguage:
     @property
     def answers_on(self) -> torch.device:
         """Where its language model begins."""
-        return self._embedding.weight.device
+        device: torch.device = self._embedding.weight.device
+        return device
 
     def frame_size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) of the frames that `encode` takes of such a video."""
@@ -121,6 +123,8 @@ class VisionLanguage:
     ) -> Memory:
         """A memory that holds `slots` of a video with that many features; it can go on."""
         memory = self.start(prompts, options)
+        riders = {name: rider.to(self.device) for name, rider in slots.riders.items()}
+        slots = slots._replace(rows=slots.rows.to(self.device), riders=riders)
         memory.hold(slots, feature_seconds(slots, features))
         memory.frames = features
         return memory
@@ -134,8 +138,8 @@ class VisionLanguage:
         """The prefix of what memory holds now, the same for all prompts."""
         tokens = prefix.laid_out(self.adapter, self.texts, self._embedding, memory.given())
         number = memory.prompts
-        visual = tokens.visual
-        extras = {"positions": tokens.positions.permute(1, 2, 0), "visual": visual[None]}
+        assert tokens.visual is not None
+        extras = {"positions": tokens.positions.permute(1, 2, 0), "visual": tokens.visual[None]}
         if tokens.levels is not None:
             extras["levels"] = tokens.levels.transpose(0, 1)[None]
         extras = {name: extra.expand(number, *extra.shape[1:]) for name, extra in extras.items()}

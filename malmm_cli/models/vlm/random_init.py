@@ -186,16 +186,18 @@ def _tokenizer(name: str, words: list[str]) -> Any:
             pieces = [*f"{start}{word}"]
             for end in range(2, len(pieces) + 1):
                 merges["".join(pieces[: end - 1]), pieces[end - 1]] = "".join(pieces[:end])
-    vocab = {piece: i for i, piece in enumerate(dict.fromkeys([*letters, *merges.values()]))}
+    known = dict.fromkeys([*letters, *merges.values()])
+    vocab = {piece: number for number, piece in enumerate(known)}
     made = Tokenizer(models.BPE(vocab=vocab, merges=list(merges)))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     marks = ["<|endoftext|>", *ADAPTERS[name].marks, *_PICTURES[name]]
     made.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks])
-    end = ADAPTERS[name].marks[0]
-    return transformers.PreTrainedTokenizerFast(
+    last = ADAPTERS[name].marks[0]
+    kind: Any = transformers.PreTrainedTokenizerFast
+    return kind(
         tokenizer_object=made,
-        eos_token=end,
+        eos_token=last,
         pad_token="<|endoftext|>",
         extra_special_tokens=_NAMED.get(name, {}),
     )
