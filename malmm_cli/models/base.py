@@ -220,8 +220,8 @@ class VideoModel(Protocol[M]):
         """Return a memory for prompts that holds `slots` of a video with that many features.
 
         It gives a context; where the spec `extends`, it observes what follows too, in a video of
-        unknown length. Rows and riders of slots that are `shown` are as `encode` makes them; another
-        family's memory may have counted their features.
+        unknown length. Rows and riders of slots that are `shown` are as `encode` makes them, though
+        another family's memory may have counted their features.
         """
 
     def observe(self, memory: M, features: Features) -> None:
