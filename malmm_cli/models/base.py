@@ -104,6 +104,10 @@ class Features(NamedTuple):
         riders = {name: rider[which] for name, rider in self.riders.items()}
         return Features(self.rows[which], self.seconds[which], riders)
 
+    def later(self, seconds: float) -> Features:
+        """Return the same, shown so much later."""
+        return self._replace(seconds=self.seconds + seconds)
+
     @staticmethod
     def joined(parts: Sequence[Features]) -> Features:
         """Return those of all parts, in their order."""

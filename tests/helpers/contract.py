@@ -512,17 +512,17 @@ def a_restored_memory_goes_on(model: Model) -> None:
     if not model.spec.extends:
         return
     features = encoded(model)
-    first, rest = (features.some(slice(*ends)) for ends in ((0, 5), (5, FEATURES)))
     for how in visual(model):
-        whole = model.start((), how)
-        model.observe(whole, first)
-        restored = model.restore((), how, whole.slots(), whole.frames)
-        for memory in (whole, restored):
-            model.observe(memory, rest)
-        same_memory(restored, whole, how)
-        got, due = (memory.slots().shown for memory in (restored, whole))
-        assert (got is None) == (due is None), how
-        assert due is None or torch.equal(got, due), how
+        for seen in (1, 2, 5):
+            whole = model.start((), how)
+            model.observe(whole, features.some(slice(0, seen)))
+            restored = model.restore((), how, whole.slots(), whole.frames)
+            for memory in (whole, restored):
+                model.observe(memory, features.some(slice(seen, FEATURES)))
+            same_memory(restored, whole, how)
+            got, due = (memory.slots().shown for memory in (restored, whole))
+            assert (got is None) == (due is None), how
+            assert due is None or torch.equal(got, due), how
 
 
 @check
