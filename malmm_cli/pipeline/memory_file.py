@@ -96,7 +96,7 @@ class MemoryFile:
         if self.slots is not None:
             riders = {f"{RIDER}{name}": rider for name, rider in self.riders.items()}
             tensors |= {"slots": self.slots, **riders}
-        return dict(sorted(tensors.items()))
+        return {name: tensor.contiguous() for name, tensor in sorted(tensors.items())}
 
     @public
     def write(self, path: str | Path, *, overwrite: bool = False) -> int:

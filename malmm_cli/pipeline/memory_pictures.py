@@ -56,7 +56,7 @@ class Pictures:
 
     @staticmethod
     def of(tensors: Mapping[str, Tensor]) -> Pictures:
-        """Read what `tensors` gave; ValueError where these are not so many small, whole pictures."""
+        """Read what `tensors` gave; ValueError where they are not so many small, whole ones."""
         content, shown, sizes = (tensors[name] for name in ("pictures", "shown", "sizes"))
         ends = [0, *accumulate(sizes.tolist())]
         if not all(0 < size <= LARGEST for size in sizes.tolist()) or ends[-1] != len(content):

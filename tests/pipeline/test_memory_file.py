@@ -179,7 +179,7 @@ def rewrite(path, tensors=None, about=None, **metadata):
         ({}, {"holds": "sounds"}, "'holds': "),
         ({}, {"holds": "pictures"}, "'sizes'"),
         ({}, {"videos": []}, "'videos' is empty"),
-        ({}, {"width": 0}, "'width': must be above 0"),
+        ({}, {"width": 0}, "'width': must be at least 1"),
         ({}, {"frames": "12"}, "'frames': expected a whole number, got text"),
         ({}, {"duration": float("nan")}, "'duration': must be above -"),
         ({}, {"duration": -5}, "inconsistent metadata"),
