@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.commands import SAMPLE
+from helpers.memory_files import rewrite
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 import malmm_cli
 from malmm_cli.errors import MediaError, UsageError
@@ -17,7 +17,6 @@ from malmm_cli.memory.spans import Slots, feature_seconds, spans
 from malmm_cli.models import registry
 from malmm_cli.models.instructblip.defaults import CAPTION
 from malmm_cli.pipeline import memory_file, remembering, watch
-from malmm_cli.pipeline.feature_files import checksum
 from malmm_cli.pipeline.features import encode
 from malmm_cli.pipeline.memory_header import is_memory_file
 from malmm_cli.settings import Settings, changed
@@ -146,18 +145,6 @@ def test_any_numbers_of_the_same_model_will_do(path, t5_folder):
     assert malmm_cli.ask(path, ["what?"], model=half)[0].text
 
 
-def rewrite(path, tensors=None, about=None, **metadata):
-    """The file with other tensors, other claims about them, or other metadata."""
-    with safe_open(path, framework="pt") as file:
-        known = file.metadata()
-    said = {**json.loads(known["about"]), **(about or {})}
-    held = {**load_file(path), **(tensors or {})}
-    told = json.dumps(said)
-    crc = checksum(*(held[name] for name in sorted(held)), text=told)
-    known |= {"about": told, "crc32": crc, **metadata}
-    save_file(held, path, known)
-
-
 @pytest.mark.parametrize(
     ("tensors", "about", "says"),
     [
@@ -241,6 +228,24 @@ def test_a_file_of_version_1():
     }
     answers = malmm_cli.ask(path, list(said), model=tiny)
     assert {answer.question: answer.text for answer in answers} == said
+
+
+def test_a_file_of_version_2(refused):
+    """As one of version 1; nothing can be added to it, since it does not say enough."""
+    path = Path(__file__).parents[1] / "golden" / "version-2.memory"
+    tiny = malmm_cli.load("tiny")
+    kept = memory_file.read_memory_file(path, tiny)
+    assert (kept.frames, kept.features, len(kept.counts), kept.holds) == (12, 12, 4, "rows")
+    assert kept.videos == [{"name": "shapes.mp4", "begins": 0.0}]
+    said = {
+        "what comes first?": "black moon",
+        "what does the red star do?": "nothing",
+        "which colour does the circle have?": "pink cross",
+    }
+    answers = malmm_cli.ask(path, list(said), model=tiny)
+    assert {answer.question: answer.text for answer in answers} == said
+    says = "is of version 2, which nothing can be added to"
+    refused("remember", SAMPLE, "--onto", path, code=2, says=says, hint="rebuild it")
 
 
 def test_what_is_cut_off_or_new(model, path):
