@@ -1,9 +1,11 @@
 """Memory files of vision-language models: rows for their model, pictures for any."""
 
 import io
+import json
 
 import pytest
 import torch
+from helpers.commands import SAMPLE
 from helpers.media_files import write_video
 from helpers.memory_files import rewrite
 from PIL import Image
@@ -87,6 +89,26 @@ def test_any_model_reads_pictures(vlm, path, load_once, write_model, t5_folder):
     assert own.model == vlm(PAIRS).name
     named, _ = malmm_cli.ask(path, QUESTIONS, model=str(t5_folder), beams=1, max_new_tokens=2)
     assert named.model == str(t5_folder)
+
+
+def test_the_command_line_takes_any_model(malmm, refused, path, vlm_folder, tmp_path, monkeypatch):
+    few = ("--max-new-tokens", "2", "--beams", "1", "-q")
+
+    def used(*arguments):
+        done = malmm(*arguments, *few, "--format", "jsonl")
+        assert (done.code, done.err) == (0, "")
+        return {json.loads(line)["model"] for line in done.out.splitlines()}
+
+    own = str(vlm_folder(PAIRS))
+    assert used("ask", path, "what?") == {own}
+    assert used("ask", path, "what?", "--model", "tiny") == {"tiny"}
+    assert used("caption", path, "--model", vlm_folder(SINGLES)) == {str(vlm_folder(SINGLES))}
+    remember(SAMPLE, "tiny", frames=3).write(rows := tmp_path / "rows.memory")
+    assert used("caption", path, rows) == {"tiny"}, "pictures are read by whatever the rows need"
+    refused("caption", path, rows, *few, "--model", own, code=2, says="was made with tiny")
+    refused("ask", path, "what?", "--fill", "mean", code=2, says="this was fixed")
+    monkeypatch.setenv("MALMM_MODEL", "tiny")
+    assert used("ask", path, "what?") == {"tiny"}
 
 
 def test_a_reader_with_positions_places_pictures_where_they_were_shown(vlm, path, write_model):
