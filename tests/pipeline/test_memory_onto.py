@@ -4,14 +4,15 @@ import json
 
 import pytest
 import torch
-from helpers.commands import SAMPLE
+from helpers.commands import SAMPLE, WORDS
 from helpers.media_files import write_video
 from helpers.memory_files import rewrite
 from safetensors.torch import load_file
 
 import malmm_cli
-from malmm_cli.errors import UsageError
+from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.memory.spans import Slots
+from malmm_cli.models.vlm import random_init
 from malmm_cli.pipeline.features import encode
 from malmm_cli.pipeline.memory_file import read_memory_file
 from malmm_cli.pipeline.remembering import remember
@@ -178,6 +179,17 @@ def test_what_does_not_fit(refused, vlm_folder, vlm, clip, tmp_path, load_once, 
     rewrite(file, about=about)
     says = f"{file}: was made with the model in {tmp_path / 'gone'}, which does not exist"
     refused("remember", clip, "--onto", file, code=2, says=says, hint="use --model FOLDER")
+
+
+@pytest.mark.parametrize("fill", ["mean", "keep"])
+def test_a_model_with_other_weights_cannot_go_on(vlm, clip, more, tmp_path, fill):
+    """Not with pictures either: what it sees in them is something else."""
+    path, folder = tmp_path / "a.memory", tmp_path / "other"
+    remember(clip, vlm(SINGLES), **FEW, fill=fill).write(path)
+    random_init.write(folder, random_init.tiny_config(SINGLES), WORDS, seed=1)
+    with pytest.raises(MediaError, match="was made by another model") as caught:
+        remember(more, malmm_cli.load(str(folder)), onto=path)
+    assert caught.value.kind == "OtherModel"
 
 
 def test_a_video_that_breaks_leaves_the_file_as_it_was(refused, vlm, clip, tmp_path):
