@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from math import inf, nextafter
 from pathlib import Path
@@ -78,13 +79,14 @@ def recall(
     seconds = dict[str, float]()
     number = len(kept.counts)
     model.net.check(prompts, settings.memory, settings.decoding, number)
-    with Clock(model.net.device, seconds)("encode"):
+    clock = Clock(model.net.device, seconds)
+    with clock("encode") if kept.pictures else nullcontext():
         slots = kept.as_slots(model)
     size = prompts_at_once(model.net, prompts, settings, features=number, chunk=number)
     contexts = []
     for begin in range(0, len(prompts), size):
         part = prompts[begin : begin + size]
-        with Clock(model.net.device, seconds)("remember"):
+        with clock("remember"):
             memory = model.net.restore(part, settings.memory, slots, kept.features)
         contexts.append(read_context(memory, model, seconds))
     info = MediaInfo(
