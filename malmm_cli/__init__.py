@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from malmm_cli.pipeline.answer import ask, caption
     from malmm_cli.pipeline.frames import frames
     from malmm_cli.pipeline.loading import load
-    from malmm_cli.pipeline.memory_file import MemoryFile, remember
+    from malmm_cli.pipeline.memory_file import MemoryFile
     from malmm_cli.pipeline.model import Model
+    from malmm_cli.pipeline.remembering import remember
     from malmm_cli.pipeline.watch import Watched, watch
     from malmm_cli.settings import Decoding, MemoryOptions, Sampling, Settings
     from malmm_cli.types import MediaInfo, Result, Segment, Task
@@ -82,7 +83,8 @@ _HOMES = {
     **dict.fromkeys(("ask", "caption"), "pipeline.answer"),
     "Model": "pipeline.model",
     "load": "pipeline.loading",
-    **dict.fromkeys(("MemoryFile", "remember"), "pipeline.memory_file"),
+    "MemoryFile": "pipeline.memory_file",
+    "remember": "pipeline.remembering",
     **dict.fromkeys(("Watched", "watch"), "pipeline.watch"),
     **dict.fromkeys(("FrameInfo", "Frames"), "media.contact_sheet"),
     **dict.fromkeys(("MediaInfo", "Result", "Segment", "Task"), "types"),

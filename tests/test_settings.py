@@ -67,3 +67,11 @@ def test_slots_that_cannot_fill_up_change_nothing_else():
     assert MemoryOptions(9, merge="frame", seed=4).within(3) == MemoryOptions(
         3, merge="frame", seed=4
     )
+
+
+def test_frames_take_the_place_of_a_rate_and_a_rate_that_of_frames():
+    by_rate = changed(USUAL, fps=1.0, max_frames=9)
+    assert by_rate.sampling.frames is None
+    found = changed(by_rate, frames=4).sampling
+    assert (found.frames, found.fps, found.max_frames) == (4, None, None)
+    assert changed(by_rate, max_frames=3).sampling.fps == 1.0

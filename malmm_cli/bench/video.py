@@ -31,7 +31,7 @@ from malmm_cli.media.sampling import choose_for
 from malmm_cli.models import registry
 from malmm_cli.models.base import Context
 from malmm_cli.models.device import Clock
-from malmm_cli.pipeline import answer, memory_file, watch
+from malmm_cli.pipeline import answer, memory_file, remembering, watch
 from malmm_cli.pipeline.defaults import defaults_of
 from malmm_cli.pipeline.loading import load
 from malmm_cli.pipeline.model import Model
@@ -235,12 +235,12 @@ def measure_remember(**values: Any) -> dict[str, Any]:
     model, settings, prompts = run.load(), run.settings(), run.prompts()
     _warm_up(model, run)
     begun = time.perf_counter()
-    kept = memory_file.remember(run.video, model, settings)
+    kept = remembering.remember(run.video, model, settings)
     with tempfile.TemporaryDirectory() as folder:
         size = kept.write(Path(folder) / "memory")
         visual = time.perf_counter() - begun
         kept = memory_file.read_memory_file(Path(folder) / "memory", model)
-    seen, _ = memory_file.recall(kept, prompts, model, settings)
+    seen, _ = remembering.recall(kept, prompts, model, settings)
     wait(model.net.device)
     before = time.perf_counter() - begun
     row = _row(model, seen.seconds, kept.frames, kept.duration, before)

@@ -31,7 +31,8 @@ def ask(
     The video is read once for all questions. A QUESTION of - stands for those on stdin, one per
     line.
 
-    VIDEO may also be a memory file made by `malmm remember`; the model that made it is used.
+    VIDEO may also be a memory file made by `malmm remember`; the model that made it is used. One
+    that holds pictures is read by any --model.
 
     --json prints one object for one QUESTION, and a list for several or -. --format jsonl prints
     one line for each. Both include failures.

@@ -24,7 +24,8 @@ def caption(
 ) -> None:
     """Describe videos.
 
-    VIDEO may also be a memory file made by `malmm remember`; the model that made it is used.
+    VIDEO may also be a memory file made by `malmm remember`; the model that made it is used. One
+    that holds pictures is read by any --model.
 
     --json prints one object for one VIDEO and a list for several, --format jsonl one line for
     each, failures included.

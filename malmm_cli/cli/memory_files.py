@@ -1,10 +1,11 @@
-"""Memory files as input: they fix some options and bring their model; no torch is needed."""
+"""Memory files on the command line: they fix some options and bring their model; without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -13,7 +14,7 @@ from malmm_cli.cli.options import RunOptions
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.settings import flag
 
-__all__ = ["for_memory_files"]
+__all__ = ["for_memory_files", "going_on"]
 
 GIVEN = ("COMMANDLINE", "ENVIRONMENT")  # a default, from wherever, chooses no model for a file
 
@@ -23,24 +24,47 @@ def for_memory_files(
 ) -> RunOptions:
     """Options with the model that the memory files among the videos were made with.
 
-    Damaged ones are left to whoever reads them. Raises UsageError for options that were fixed when
-    a file was made, where --model or MALMM_MODEL names another model, where files were made with
-    different models, and where a model's folder is gone and none was given.
+    Files that hold pictures are read by any model that is named, and where none is, by that of
+    another file or of their own. Damaged ones are left to whoever reads them. Raises UsageError for
+    options that were fixed when a file was made, where --model or MALMM_MODEL names another model,
+    where files were made with different models, and where a model's folder is gone and none was
+    given.
     """
-    from malmm_cli.pipeline.memory_header import is_memory_file, model_of
+    from malmm_cli.pipeline.memory_header import holds_pictures, is_memory_file, model_of
 
-    made: dict[str, str] = {}  # model → the first file that was made with it
+    # model → the first file that was made with it
+    needed, usual = dict[str, str](), dict[str, str]()
     for file in filter(is_memory_file, videos):
         with suppress(MediaError):
+            made = usual if holds_pictures(file) else needed
             made.setdefault(model_of(file), file)
-    for file in made.values():
+    for file in (*needed.values(), *usual.values()):
         _check_free(options, file)
-    source: Any = context.get_parameter_source("model")
-    if source and source.name in GIVEN:
-        for model, file in made.items():
-            _check_given(options.model, source.name, model, file)
+    source = _source(context)
+    if source in GIVEN:
+        for model, file in needed.items():
+            _check_given(options.model, source, model, file)
         return options
-    return replace(options, model=_only(made)) if made else options
+    return replace(options, model=_only(needed or usual)) if needed or usual else options
+
+
+def going_on(options: RunOptions, onto: Path, context: typer.Context) -> RunOptions:
+    """Options with the model of a memory file that a video is to come after.
+
+    Raises UsageError for other options than were fixed when it was made, and MediaError for what
+    is no memory file.
+    """
+    from malmm_cli.pipeline.memory_onto import model_for, sampling_for
+
+    sampling_for(onto, options.changes())
+    given = options.model if _source(context) in GIVEN else None
+    return replace(options, model=model_for(onto, given))
+
+
+def _source(context: typer.Context) -> str:
+    """Where the model was named."""
+    source: Any = context.get_parameter_source("model")
+    return source.name if source else ""
 
 
 def _check_free(options: RunOptions, file: str) -> None:

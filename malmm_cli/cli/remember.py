@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from malmm_cli.cli.memory_files import going_on
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import load_model, probed
 from malmm_cli.cli.terminal import Terminal
@@ -24,27 +25,40 @@ _OPTIONS = (
 
 @with_options("caption", only=_OPTIONS)
 def remember(
+    context: typer.Context,
     video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False)],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="File for the memory.")
-    ],
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="File for the memory."),
+    ] = None,
+    onto: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Memory file that the video comes after."),
+    ] = None,
     *,
     options: RunOptions,
 ) -> None:
     """Save a video's memory to a file.
 
-    Later questions use the same model, and do not need the video. With the published models a file
+    Later questions use the same model, and do not need the video. With InstructBLIP's models a file
     takes 0.73 MB per memory slot, plus 0.73 MB for the newest frame, however long the video is.
+    With --fill keep, where the model has it, a file holds pictures, and any model answers.
+
+    With --onto the video comes after what FILE holds, with the model and the settings of FILE. The
+    result replaces FILE, or is written to another one with -o.
 
     \b
     malmm remember lecture.mp4 -o lecture.memory --fps 1 --memory 40
     malmm ask lecture.memory "What is on the board?"
     malmm caption lecture.memory
+    malmm remember second.mp4 --onto lecture.memory
     """
+    target = _target(output, onto)
+    if onto is not None:
+        options = going_on(options, onto, context)
     settings = options.settings("caption")
-    if str(output) == "-":
-        raise UsageError("-o -: a memory file cannot be printed", hint="choose a file with -o")
-    check_writable(output, overwrite=options.overwrite, inputs=[video])
+    replaces = options.overwrite or output is None
+    check_writable(target, overwrite=replaces, inputs=[video])
     from malmm_cli.pipeline.memory_header import check, is_memory_file
 
     if is_memory_file(video):
@@ -53,12 +67,23 @@ def remember(
     options.check_model(settings)
     (opened,) = probed(options, [video], settings)
     model = load_model(options)
-    from malmm_cli.pipeline import memory_file
+    from malmm_cli.pipeline import remembering
 
     events = Terminal.of(options)
-    kept = memory_file.remember(opened, model, events=events, **options.changes())
-    size = kept.write(output, overwrite=True)  # where it must not, that was said above
+    kept = remembering.remember(opened, model, events=events, onto=onto, **options.changes())
+    size = kept.write(target, overwrite=True)  # where it must not, that was said above
     for warning in kept.warnings:
         events.warn(f"{video}: {warning}")
-    frames, slots = counted(kept.frames, "frame"), counted(len(kept.slots), "slot")
-    events.note(f"{output}: {frames} in {slots}, {size / 1e6:.2f} MB")
+    frames, slots = counted(kept.frames, "frame"), counted(len(kept.counts), "slot")
+    form = "" if kept.pictures is None else f", {counted(len(kept.pictures.files), 'picture')}"
+    events.note(f"{target}: {frames} in {slots}{form}, {size / 1e6:.2f} MB")
+
+
+def _target(output: Path | None, onto: Path | None) -> Path:
+    """The file to write; UsageError where none was named, or one that cannot be."""
+    target = output or onto
+    if target is None:
+        raise UsageError("remember needs -o FILE, or --onto FILE", hint="choose a file with -o")
+    if str(target) == "-":
+        raise UsageError("-o -: a memory file cannot be printed", hint="choose a file with -o")
+    return target

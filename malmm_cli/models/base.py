@@ -48,7 +48,8 @@ class Spec:
     its memory has, see `MemoryOptions`. `defaults` are settings by task: "caption", "ask". `parts`
     says how the names of the tensors begin that features ("encoder") and the slots of a memory file
     ("reader") depend on; `heads` is the number of the encoder's attention heads. `bits` are those
-    that the language model is stored in, None where it is not quantized.
+    that the language model is stored in, None where it is not quantized. `extends` says whether
+    a restored memory can observe more.
     """
 
     family: str
@@ -65,6 +66,7 @@ class Spec:
     fills: tuple[str, ...] = ("mean",)
     looks_again: bool = False
     bits: int | None = None
+    extends: bool = False
     frames_per_feature: int = 1
     halo: int = 0
     riders: Mapping[str, int] = field(default_factory=dict)
@@ -103,6 +105,10 @@ class Features(NamedTuple):
         """Return some of them."""
         riders = {name: rider[which] for name, rider in self.riders.items()}
         return Features(self.rows[which], self.seconds[which], riders)
+
+    def later(self, seconds: float) -> Features:
+        """Return the same, shown so much later."""
+        return self._replace(seconds=self.seconds + seconds)
 
     @staticmethod
     def joined(parts: Sequence[Features]) -> Features:
@@ -219,7 +225,9 @@ class VideoModel(Protocol[M]):
     ) -> M:
         """Return a memory for prompts that holds `slots` of a video with that many features.
 
-        It gives a context; it need not observe any more.
+        It gives a context; where the spec `extends`, it observes what follows too, in a video of
+        unknown length. Rows and riders of slots that are `shown` are as `encode` makes them, though
+        another family's memory may have counted their features.
         """
 
     def observe(self, memory: M, features: Features) -> None:

@@ -15,8 +15,10 @@ from malmm_cli.pipeline.features import Video, VideoFeatures, path_of
 from malmm_cli.pipeline.given import ModelGiven, given
 from malmm_cli.pipeline.loading import capacity
 from malmm_cli.pipeline.look_again import Span, check_can_look, shown
-from malmm_cli.pipeline.memory_file import is_memory_file, read_memory_file, recall
+from malmm_cli.pipeline.memory_file import read_memory_file
+from malmm_cli.pipeline.memory_header import is_memory_file
 from malmm_cli.pipeline.model import Model
+from malmm_cli.pipeline.remembering import recall
 from malmm_cli.pipeline.watch import Watched, watch_whole
 from malmm_cli.settings import (
     Changes,

@@ -34,7 +34,7 @@ def frames(
     video = os.fspath(video)
     settings = registry.defaults().settings("caption", **changes)
     if is_memory_file(video):
-        raise UsageError(f"{video}: is a memory file, which holds no frames", hint="give the video")
+        raise UsageError(f"{video}: is a memory file, not a video", hint="give the video")
     if sheet is not None:
         sheet = Path(sheet)
         if sheet.suffix.lower() != ".png":

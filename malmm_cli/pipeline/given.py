@@ -16,6 +16,7 @@ from malmm_cli.pipeline.features import Video, VideoFeatures, path_of
 from malmm_cli.pipeline.loading import DEFAULT, load
 from malmm_cli.pipeline.memory_header import (
     SAMPLING,
+    holds_pictures,
     is_memory_file,
     is_of,
     model_of,
@@ -65,7 +66,7 @@ def given(
     else:
         made = model_of(path) if kept else DEFAULT
         name = os.fspath(model or made)
-        if kept and model is not None and not is_of(made, name):
+        if kept and model is not None and not (is_of(made, name) or holds_pictures(path)):
             raise other_model(path, made, name)
         defaults = defaults_of(name)
     early = defaults.settings(task, settings, **changes)

@@ -9,102 +9,94 @@ feature, C their width, W the width of a rider.
     seconds      (S, P, 2) float64    when the first and the last picture of each is shown
     riders.NAME  (S, P, W) float16    the riders of these features, with the same weights
 
-Files of version 1 have `times` in float32 in place of `seconds`; they are read too.
+Where each slot is one whole feature, pictures stand in place of slots and riders, as
+`memory_pictures` has them, and P is 1: counts and seconds hold at all positions.
+
+Files of version 2 say less of where they come from; those of version 1 have `times` in float32 in
+place of `seconds`, too. Both are read.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Unpack
+from typing import Any
 
-import numpy as np
-from msgspec import Meta, Struct, structs, to_builtins
+import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from malmm_cli import hub
 from malmm_cli.calls import public
-from malmm_cli.errors import MediaError, ModelError, UsageError
-from malmm_cli.events import SILENT, Events
-from malmm_cli.files.schema import checked
-from malmm_cli.files.strict_json import load
+from malmm_cli.errors import MediaError
 from malmm_cli.formats import check_writable, open_whole
 from malmm_cli.memory.spans import Slots
-from malmm_cli.models.base import Context, Spec
-from malmm_cli.models.capacity import prompts_at_once
-from malmm_cli.models.device import Clock
+from malmm_cli.models.base import Spec
 from malmm_cli.pipeline.feature_files import checksum, held_in
-from malmm_cli.pipeline.features import Video, path_of
-from malmm_cli.pipeline.given import ModelGiven, check_video, given
-from malmm_cli.pipeline.loading import capacity
+from malmm_cli.pipeline.memory_claims import CLAIMS, claims
 from malmm_cli.pipeline.memory_header import (
     FORMAT,
     MOST_SLOTS,
     REBUILD,
     RIDER,
-    SAMPLING,
+    USUAL,
     VERSIONS,
-    check,
     checking,
-    is_memory_file,
     read_metadata,
 )
+from malmm_cli.pipeline.memory_pictures import Pictures
 from malmm_cli.pipeline.model import Model
-from malmm_cli.pipeline.watch import Watched, read_context, watch
-from malmm_cli.settings import Changes, Settings, changed
-from malmm_cli.types import MediaInfo
+from malmm_cli.settings import Settings, changed
 
-__all__ = [
-    "SAMPLING",
-    "MemoryFile",
-    "check",
-    "is_memory_file",
-    "read_memory_file",
-    "recall",
-    "remember",
-]
-
-MOST_WARNINGS = 20
-# what a file leaves out of its settings
-_USUAL: dict[str, Any] = {"merge": "token", "mean": "weighted", "fill": "mean", "memory_seed": 0}
-MOST = 2**31  # seconds, and frames
-
-Seconds = Annotated[float, Meta(gt=-MOST, lt=MOST)]
+__all__ = ["MemoryFile", "read_memory_file"]
 
 
 @dataclass(frozen=True)
 class MemoryFile:
-    """A memory of a video: tensors as above, and where they come from.
+    """A memory of a video, or of several one after the other: tensors as above, or `pictures`.
 
-    `reader` is a fingerprint of the model's part that made them, `sampling` the settings that did.
-    So many `frames` were seen, from `first` to `last` seconds of `duration`.
+    `reader` is a fingerprint of the part of `model` that made it, `sampling` the settings that did.
+    `videos` have a "name" each and the second at which it "begins". So many `frames`, in so many
+    `features`, were seen, from `first` to `last` seconds of `duration`; their `width` and `height`
+    are None where the file does not say.
     """
 
-    slots: Tensor = field(repr=False)
     counts: Tensor = field(repr=False)
     seconds: Tensor = field(repr=False)
     model: str
     reader: str
-    video: str
+    videos: list[dict[str, Any]]
     frames: int
+    features: int
     first: float
     last: float
     duration: float
     sampling: dict[str, Any]
     warnings: list[str]
+    width: int | None = None
+    height: int | None = None
+    slots: Tensor | None = field(default=None, repr=False)
     riders: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    pictures: Pictures | None = field(default=None, repr=False)
+
+    @property
+    def holds(self) -> str:
+        """What stands for the slots: "rows", which only their model reads, or "pictures"."""
+        return "rows" if self.pictures is None else "pictures"
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of the file, by their names there, in the order of their checksum."""
-        riders = {f"{RIDER}{name}": rider for name, rider in sorted(self.riders.items())}
-        return {"slots": self.slots, "counts": self.counts, "seconds": self.seconds, **riders}
+        tensors = {"counts": self.counts, "seconds": self.seconds}
+        if self.pictures is not None:
+            tensors |= self.pictures.tensors
+        if self.slots is not None:
+            riders = {f"{RIDER}{name}": rider for name, rider in self.riders.items()}
+            tensors |= {"slots": self.slots, **riders}
+        return {name: tensor.contiguous() for name, tensor in sorted(tensors.items())}
 
     @public
     def write(self, path: str | Path, *, overwrite: bool = False) -> int:
@@ -114,108 +106,62 @@ class MemoryFile:
         that does not; OutputError for what cannot be written.
         """
         check_writable(Path(path), overwrite=overwrite)
-        text = json.dumps({name: getattr(self, name) for name in _About.__struct_fields__})
-        crc = checksum(*self.tensors.values(), text=text)
-        content = save(self.tensors, {"format": FORMAT, "about": text, "crc32": crc})
+        text = json.dumps({name: getattr(self, name) for name in CLAIMS})
+        tensors = self.tensors
+        crc = checksum(*tensors.values(), text=text)
+        content = save(tensors, {"format": FORMAT, "about": text, "crc32": crc})
         with open_whole(Path(path), durable=True) as file:
             file.write(content)
         return len(content)
 
     def settings(self, settings: Settings) -> Settings:
         """Settings with those of the file in place of what was decided when it was made."""
-        return changed(settings, **{**_USUAL, **self.sampling})
+        return changed(settings, **{**USUAL, **self.sampling})
 
-    def as_slots(self) -> Slots:
-        """What a memory is restored from."""
-        riders = {name: rider.float() for name, rider in self.riders.items()}
-        return Slots(self.slots.float(), self.counts.long(), self.seconds.double(), riders)
-
-
-@capacity()
-def remember(
-    video: Video,
-    model: ModelGiven = None,
-    settings: Settings | None = None,
-    events: Events = SILENT,
-    **changes: Unpack[Changes],
-) -> MemoryFile:
-    """The memory of a video, which knows nothing of questions yet; raises what `watch` raises.
-
-    `model` is a loaded one, its name or its folder; `changes` are changes to `settings`.
-    """
-    check_video(video, memory=False)
-    opened, model, settings = given("caption", video, model, settings, events, changes)
-    check(settings)
-    visual = replace(settings, memory=replace(settings.memory, banks="visual"))
-    with events.stage(f"{path_of(video)}: remembering", "frames"):
-        (seen,) = deque(watch(opened, (), model, visual, events), maxlen=1)
-    slots = seen.memory.slots()
-    half, *riders = (values.half().cpu() for values in (slots.rows, *slots.riders.values()))
-    if not all(bool(values.isfinite().all()) for values in (half, *riders)):
-        raise ModelError(
-            f"{model.name} produced values too large for a memory file in {model.dtype}",
-            hint="try --dtype float32; if that does not help, the weights are damaged",
-        )
-    return MemoryFile(
-        slots=half,
-        counts=slots.counts.int().cpu(),
-        seconds=slots.seconds.cpu(),
-        model=hub.lasting(model.name),
-        reader=model.fingerprints.reader,
-        video=os.path.basename(path_of(video)),
-        frames=seen.frames,
-        first=seen.first,
-        last=seen.last,
-        duration=seen.info.duration,
-        sampling={name: value for name, value in settings.as_dict().items() if name in SAMPLING},
-        warnings=seen.warnings[:MOST_WARNINGS],
-        riders=dict(zip(slots.riders, riders, strict=True)),
-    )
+    def as_slots(self, model: Model) -> Slots:
+        """What a model's memory is restored from; pictures are encoded."""
+        counts, seconds = self.counts.long(), self.seconds.double()
+        if self.pictures is None:
+            assert self.slots is not None
+            riders = {name: rider.float() for name, rider in self.riders.items()}
+            return Slots(self.slots.float(), counts, seconds, riders)
+        assert self.width is not None
+        assert self.height is not None
+        size = model.net.frame_size(self.width, self.height)
+        rows, _, riders = self.pictures.encoded(model.net, size, model.chunk)
+        counts = counts.repeat(1, rows.shape[1])
+        seconds = seconds.repeat(1, rows.shape[1], 1)
+        return Slots(rows, counts, seconds, riders, self.pictures.shown)
 
 
-def recall(
-    kept: MemoryFile, prompts: Sequence[str], model: Model, settings: Settings
-) -> tuple[Watched, Context]:
-    """The contents of a memory file, as if the video had been watched."""
-    slots, seconds = kept.as_slots(), dict[str, float]()
-    number, features = len(slots.rows), model.net.spec.features(kept.frames)
-    size = prompts_at_once(model.net, prompts, settings, features=number, chunk=number)
-    contexts = []
-    for begin in range(0, len(prompts), size):
-        part = prompts[begin : begin + size]
-        with Clock(model.net.device, seconds)("remember"):
-            memory = model.net.restore(part, settings.memory, slots, features)
-        contexts.append(read_context(memory, model, seconds))
-    info = MediaInfo(
-        path=kept.video,
-        decoder="",
-        width=0,
-        height=0,
-        duration=kept.duration,
-        source_start=0.0,
-        seconds=np.array([kept.first, kept.last]),
-    )
-    seen = Watched(info, memory, kept.frames, kept.first, kept.last, seconds, list(kept.warnings))
-    return seen, Context.joined(contexts)
+def read_memory_file(path: str | Path, model: Model, *, own: bool = False) -> MemoryFile:
+    """The memory in a file, if this model can read it; all of its metadata are checked.
 
-
-def read_memory_file(path: str | Path, model: Model) -> MemoryFile:
-    """The memory in a file, if this model made it; all of its metadata are checked.
-
-    Raises MediaError of kind OtherVersion, OtherModel or BrokenMemory.
+    Pictures are for any model, unless it must be the one's `own`. Raises MediaError of kind
+    OtherVersion, OtherModel or BrokenMemory.
     """
     known = read_metadata(path)
     with checking(path), safe_open(path, framework="pt") as file:
-        about = _about(known.about, known.format)
-        if about["reader"] != model.fingerprints.reader:
+        about = claims(known.about, known.format)
+        rows, spec = about.pop("holds") == "rows", model.net.spec
+        if (rows or own) and about["reader"] != model.fingerprints.reader:
             raise _made_by_another(path, about["model"], model.name)
-        _check_shapes(held_in(file), about, known.format, model.net.spec)
-        name = VERSIONS[known.format][0]
-        slots, counts, seconds = (file.get_tensor(x) for x in ("slots", "counts", name))
-        riders = {name: file.get_tensor(f"{RIDER}{name}") for name in model.net.spec.riders}
-    kept = MemoryFile(slots=slots, counts=counts, seconds=seconds, riders=riders, **about)
+        about["features"] = about["features"] or spec.features(about["frames"])
+        found = held_in(file)
+        expected = _rows(found, known.format, spec) if rows else _pictures(found)
+        most = min(about["sampling"]["memory"] + 1, about["features"], MOST_SLOTS)
+        if found != expected or not 0 < found["counts"][1][0] <= most:
+            raise ValueError(f"it holds {found}")
+        tensors = {name: file.get_tensor(name) for name in found}
     with checking(path):
-        _check_numbers(kept, model.net.spec)
+        seconds = tensors.pop(VERSIONS[known.format][0])
+        if rows:
+            riders = {name: tensors[f"{RIDER}{name}"] for name in spec.riders}
+            held: dict[str, Any] = {"slots": tensors["slots"], "riders": riders}
+        else:
+            held = {"pictures": Pictures.of(tensors)}
+        kept = MemoryFile(counts=tensors["counts"], seconds=seconds, **held, **about)
+        _check_numbers(kept)
     return kept
 
 
@@ -229,74 +175,48 @@ def _made_by_another(path: str | Path, made: str, given: str) -> MediaError:
     return MediaError(message, hint=hint, kind="OtherModel")
 
 
-class _Sampling(Struct, forbid_unknown_fields=True):
-    frames: int | None
-    fps: int | float | None
-    max_frames: int | None
-    start: int | float | None
-    end: int | float | None
-    decoder: str
-    memory: int
-    policy: str
-    merge: str = _USUAL["merge"]
-    mean: str = _USUAL["mean"]
-    fill: str = _USUAL["fill"]
-    memory_seed: int = _USUAL["memory_seed"]
+Held = dict[str, tuple[str, list[int]]]  # number type and shape of each tensor
 
 
-class _About(Struct, forbid_unknown_fields=True):
-    """The metadata of a file."""
-
-    model: str
-    reader: str
-    video: str
-    frames: Annotated[int, Meta(gt=0, lt=MOST)]
-    first: Seconds
-    last: Seconds
-    duration: Seconds
-    sampling: _Sampling
-    warnings: list[str]
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for values that do not go together."""
-        try:
-            check(changed(Settings("{}"), **structs.asdict(self.sampling)))
-        except UsageError as error:
-            raise ValueError(f"inconsistent metadata: {error.message}") from error
-        if not self.first <= self.last or not (self.sampling.start or 0) <= self.duration:
-            raise ValueError("inconsistent metadata")
-
-
-def _about(text: str, version: str) -> dict[str, Any]:
-    """The metadata of a file, checked; ValueError where they are not valid."""
-    content = load(text)
-    content["reader"] = content.pop(VERSIONS[version][2])
-    about: dict[str, Any] = to_builtins(checked(content, _About))
-    return about
-
-
-def _check_shapes(
-    found: dict[str, tuple[str, list[int]]], about: dict[str, Any], version: str, spec: Spec
-) -> None:
-    """Raise ValueError for tensors that are not what the model needs, before they are read."""
+def _rows(found: Held, version: str, spec: Spec) -> Held:
+    """What a file with rows must hold, of as many slots and positions as it says."""
     number, patches, _ = found["slots"][1]
     shapes = spec.shapes(number, patches)
     name, dtype, _ = VERSIONS[version]
-    expected = {
+    return {
         "slots": ("F16", shapes["rows"]),
         "counts": ("I32", shapes["rows"][:2]),
         name: (dtype, [*shapes["rows"][:2], 2]),
         **{rider: ("F16", shape) for rider, shape in shapes.items() if rider.startswith(RIDER)},
     }
-    most = min(about["sampling"]["memory"] + 1, spec.features(about["frames"]), MOST_SLOTS)
-    if found != expected or not 0 < number <= most:
-        raise ValueError(f"it holds {found}")
 
 
-def _check_numbers(kept: MemoryFile, spec: Spec) -> None:
+def _pictures(found: Held) -> Held:
+    """What a file with pictures must hold, of as many slots and bytes as it says."""
+    (number, _), (pictures,), (size,) = (found[x][1] for x in ("counts", "sizes", "pictures"))
+    return {
+        "counts": ("I32", [number, 1]),
+        "seconds": ("F64", [number, 1, 2]),
+        "shown": ("F64", [number, 2]),
+        "sizes": ("I32", [min(pictures, 2 * number)]),
+        "pictures": ("U8", [size]),
+    }
+
+
+def _check_numbers(kept: MemoryFile) -> None:
     """Raise ValueError for numbers that no memory can have."""
-    drops = kept.sampling["policy"] == "fifo"
-    seen = len(kept.slots) if drops else spec.features(kept.frames)
+    seen = len(kept.counts) if kept.sampling["policy"] == "fifo" else kept.features
     counted = (kept.counts > 0).all() and (kept.counts.long().sum(0) == seen).all()
-    if not (counted and all(values.isfinite().all() for values in kept.tensors.values())):
+    finite = all(values.isfinite().all() for values in kept.tensors.values())
+    if not (counted and finite and seen <= kept.features):
         raise ValueError("counts or times are inconsistent")
+    if kept.pictures is None:
+        return
+    begin, end = kept.seconds[:, 0].unbind(-1)
+    first, last = kept.pictures.shown.unbind(-1)
+    ordered = ((begin <= first) & (first <= last) & (last <= end)).all()
+    ascending = (first[1:] > last[:-1]).all()
+    at_begin, at_end, counts = begin == first, end == last, kept.counts[:, 0]
+    placed = torch.where(counts == 1, at_begin & at_end, at_begin | at_end | (counts > 2)).all()
+    if not (ordered and ascending and placed):
+        raise ValueError("times of pictures are inconsistent")

@@ -25,16 +25,20 @@ from malmm_cli.files.strict_json import load
 from malmm_cli.settings import BANK_POLICIES, Changes, Sampling, Settings
 
 __all__ = [
-    *("FORMAT", "MOST_SLOTS", "REBUILD", "RIDER", "SAMPLING", "VERSIONS"),
-    *("Metadata", "check", "is_gone", "is_memory_file", "is_of", "model_of", "other_model"),
-    *("read_metadata", "sampling_of", "unfixed"),
+    *("FORMAT", "KIND", "MOST_SLOTS", "REBUILD", "RIDER", "SAMPLING", "USUAL", "VERSIONS"),
+    *("Metadata", "check", "holds_pictures", "is_gone", "is_memory_file", "is_of"),
+    *("model_of", "other_model", "read_metadata", "sampling_of", "unfixed"),
 ]
 
 SUFFIX = ".memory"
 KIND = "malmm-memory/"
-FORMAT = f"{KIND}2"
+FORMAT = f"{KIND}3"
 # What each version calls the seconds, their number type, and the fingerprint of the weights.
-VERSIONS = {f"{KIND}1": ("times", "F32", "sight"), FORMAT: ("seconds", "F64", "reader")}
+VERSIONS = {
+    f"{KIND}1": ("times", "F32", "sight"),
+    f"{KIND}2": ("seconds", "F64", "reader"),
+    FORMAT: ("seconds", "F64", "reader"),
+}
 LONGEST_HEADER = 2**20  # bytes
 MOST_SLOTS = 10_000
 RIDER = "riders."  # before the name of a rider's tensor
@@ -44,6 +48,9 @@ SAMPLING = (
     *(field.name for field in fields(Sampling)),
     *("memory", "policy", "merge", "mean", "fill", "memory_seed"),
 )
+
+# What a file leaves out of its settings.
+USUAL: dict[str, Any] = {"merge": "token", "mean": "weighted", "fill": "mean", "memory_seed": 0}
 
 REBUILD = "rebuild it: malmm remember VIDEO -o FILE"
 
@@ -63,6 +70,7 @@ class _Header(Struct, rename={"metadata": "__metadata__"}):
 class _About(Struct):
     model: str
     sampling: dict[str, Any]
+    holds: str = "rows"
 
 
 def is_memory_file(path: str | Path) -> bool:
@@ -88,6 +96,11 @@ def model_of(path: str | Path) -> str:
 def sampling_of(path: str | Path) -> dict[str, Any]:
     """The settings that a memory file was made with, as it says; raises what `model_of` raises."""
     return _about(path).sampling
+
+
+def holds_pictures(path: str | Path) -> bool:
+    """Whether a memory file holds pictures, for any model; raises what `model_of` raises."""
+    return _about(path).holds == "pictures"
 
 
 def is_of(made: str, model: str) -> bool:
@@ -180,13 +193,19 @@ def _metadata(path: str | Path) -> Metadata:
 
 
 def _checksum(path: str | Path, metadata: Metadata) -> str:
-    """CRC-32 of the claims and of all tensors, as `feature_files.checksum` has it."""
+    """CRC-32 of the claims and of all tensors, as `feature_files.checksum` has it.
+
+    Tensors come in the order of their names, in earlier versions the riders last.
+    """
     tensors = tensors_in(Path(path))
-    riders = sorted(name for name in tensors if name.startswith(RIDER))
+    names = sorted(tensors)
+    if metadata.format != FORMAT:
+        riders = [name for name in names if name.startswith(RIDER)]
+        names = ["slots", "counts", VERSIONS[metadata.format][0], *riders]
     crc = zlib.crc32(metadata.about.encode())
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         first = 8 + int.from_bytes(content[:8], "little")
-        for name in ("slots", "counts", VERSIONS[metadata.format][0], *riders):
+        for name in names:
             if name not in tensors:
                 raise ValueError(f"it has no {name}")
             begin, end = tensors[name].data_offsets

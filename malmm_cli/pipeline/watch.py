@@ -25,6 +25,7 @@ __all__ = [
     "Watched",
     "read_context",
     "watch",
+    "watch_on",
     "watch_whole",
 ]
 
@@ -70,24 +71,42 @@ def watch(
     return _watch(video, prompts, model, settings, events)
 
 
+def watch_on(
+    video: Video | VideoFeatures,
+    memory: Memory,
+    offset: float,
+    model: Model,
+    settings: Settings,
+    events: Events = SILENT,
+) -> Iterator[Watched]:
+    """`watch` with a memory that has seen others: this video begins at `offset` seconds there.
+
+    What is yielded counts this video's frames and seconds alone.
+    """
+    return _watch(video, (), model, settings, events, (memory, offset))
+
+
 def _watch(
     video: Video | VideoFeatures,
     prompts: Sequence[str],
     model: Model,
     settings: Settings,
     events: Events,
+    onto: tuple[Memory, float] | None = None,
 ) -> Iterator[Watched]:
     net = model.net
     with _opened(video, model, settings) as found:
         clock = Clock(net.device, found.seconds)
         number, per, done = found.total - found.skipped, net.spec.frames_per_feature, 0
         net.check(prompts, settings.memory, settings.decoding, number)
-        # slots that cannot fill up need no room
-        memory = net.start(prompts, settings.memory.within(number), found.total, found.skipped)
+        if onto is None:  # slots that cannot fill up need no room
+            within = settings.memory.within(number)
+            onto = net.start(prompts, within, found.total, found.skipped), 0.0
+        memory, offset = onto
         seen = Watched(found.info, memory, seconds=found.seconds, warnings=found.warnings)
         for features in found.chunks:
             with clock("remember"):
-                net.observe(memory, features)
+                net.observe(memory, features.later(offset))
             seen.add(features, net.spec)
             done += len(features.seconds)
             events.progress(found.info.path, done * per, number * per, "frames")

@@ -16,7 +16,7 @@ from malmm_cli.batch.worker import Setup, start
 from malmm_cli.media.sandbox import Limits, Sandbox
 from malmm_cli.models import registry
 from malmm_cli.models.instructblip.defaults import ASK, CAPTION
-from malmm_cli.pipeline import answer, loading, memory_file
+from malmm_cli.pipeline import answer, loading, remembering
 from malmm_cli.pipeline.model import Model
 from malmm_cli.settings import changed
 from malmm_cli.types import Task
@@ -158,7 +158,7 @@ def test_real_processes_from_end_to_end(tmp_path, clip):
 def test_settings_for_videos_do_not_apply_to_a_memory_file(work, tmp_path):
     """Among videos it may be given with --frames; what is left, such as beams, applies."""
     path = tmp_path / "a.memory"
-    memory_file.remember(SAMPLE, work._model, frames=3).write(path)
+    remembering.remember(SAMPLE, work._model, frames=3).write(path)
     (made,) = jobs(plan([Task("a", str(path))], QUICK, ASK, {}))
     (result,) = work(made).items
     assert (result.frames, result.memory) == (3, CAPTION.memory.length)

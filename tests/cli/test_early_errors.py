@@ -57,7 +57,7 @@ WRONG = [
     (("caption", "cilp.mp4"), 2, "error: cilp.mp4: no such file", "did you mean clip.mp4?"),
     (("ask", "cilp.mp4", "what?"), 2, "error: cilp.mp4: no such file", "did you mean clip.mp4?"),
     (("remember", "cilp.mp4", "-o", "x"), 2, "error: cilp.mp4: no such fi", "mean clip.mp4?"),
-    (("frames", "good.memory"), 2, "is a memory file, which holds no frames", "give the video"),
+    (("frames", "good.memory"), 2, "is a memory file, not a video", "give the video"),
     (("frames", "cilp.mp4"), 2, "error: cilp.mp4: no such file", "did you mean clip.mp4?"),
     (("caption", "emptty/a.mp4"), 2, "error: emptty/a.mp4: no such file", None),
     (("caption", "dlip.mpg"), 2, "error: dlip.mpg: no such file", "did you mean clip.mp4?"),

@@ -487,6 +487,45 @@ def a_restored_memory_holds_the_same(model: Model) -> None:
 
 
 @check
+def slots_that_stay_features_say_when_these_are_shown(model: Model) -> None:
+    features = encoded(model)
+    for how in visual(model):
+        slots = observed(model, features, (), how).slots()
+        if slots.shown is None:
+            continue
+        assert (slots.shown.shape, slots.shown.dtype) == ((len(slots.rows), 2), torch.float64)
+        which = [features.seconds.tolist().index(pair) for pair in slots.shown.tolist()]
+        for name, part in {"rows": slots.rows, **slots.riders}.items():
+            made = features.rows if name == "rows" else features.riders[name]
+            assert torch.equal(part, made[which].float()), f"{how}, {name}"
+        assert (slots.shown[:, :1] >= slots.seconds[..., 0]).all(), how
+        assert (slots.shown[:, 1:] <= slots.seconds[..., 1]).all(), how
+        restored = model.restore((), how, slots, FEATURES).slots()
+        assert restored.shown is not None, how
+        assert torch.equal(restored.shown, slots.shown), how
+        unknown = model.restore((), how, slots._replace(shown=None), FEATURES)
+        assert unknown.slots().shown is None, how
+
+
+@check
+def a_restored_memory_goes_on(model: Model) -> None:
+    if not model.spec.extends:
+        return
+    features = encoded(model)
+    for how in visual(model):
+        for seen in (1, 2, 5):
+            whole = model.start((), how)
+            model.observe(whole, features.some(slice(0, seen)))
+            restored = model.restore((), how, whole.slots(), whole.frames)
+            for memory in (whole, restored):
+                model.observe(memory, features.some(slice(seen, FEATURES)))
+            same_memory(restored, whole, how)
+            got, due = (memory.slots().shown for memory in (restored, whole))
+            assert (got is None) == (due is None), how
+            assert due is None or torch.equal(got, due), how
+
+
+@check
 def what_does_not_fit_is_refused_before_a_frame_is_read(model: Model) -> None:
     limit = model.spec.context
     for how in visual(model):

@@ -48,6 +48,7 @@ SPEC = Spec(
     frames_per_feature=2,
     halo=1,
     riders={"deep": DEEP},
+    extends=True,
 )
 
 

@@ -26,6 +26,11 @@ def instructblip(folder: Path) -> VideoModel:
     return registry.load(folder)
 
 
+def instructblip_without_positions(folder: Path) -> VideoModel:
+    instructblip_init.write(folder, instructblip_init.tiny_config("vicuna"), WORDS)
+    return registry.load(folder)
+
+
 def vlm(architecture: str) -> Callable[[Path], VideoModel]:
     def make(folder: Path) -> VideoModel:
         vlm_init.write(folder, vlm_init.tiny_config(architecture), WORDS)
@@ -36,6 +41,7 @@ def vlm(architecture: str) -> Callable[[Path], VideoModel]:
 
 FAMILIES: dict[str, Callable[[Path], VideoModel]] = {
     "instructblip": instructblip,
+    "instructblip without positions": instructblip_without_positions,
     **{f"vlm {name}": vlm(name) for name in ADAPTERS},
 }
 OURS: dict[str, Callable[[Path], VideoModel]] = {"toy": lambda _: Toy()}  # only for tests

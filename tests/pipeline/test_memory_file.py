@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.commands import SAMPLE
+from helpers.memory_files import rewrite
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 import malmm_cli
 from malmm_cli.errors import MediaError, UsageError
@@ -16,9 +16,9 @@ from malmm_cli.memory.bank import PlainBank
 from malmm_cli.memory.spans import Slots, feature_seconds, spans
 from malmm_cli.models import registry
 from malmm_cli.models.instructblip.defaults import CAPTION
-from malmm_cli.pipeline import memory_file, watch
-from malmm_cli.pipeline.feature_files import checksum
+from malmm_cli.pipeline import memory_file, remembering, watch
 from malmm_cli.pipeline.features import encode
+from malmm_cli.pipeline.memory_header import is_memory_file
 from malmm_cli.settings import Settings, changed
 
 FEW = {"frames": 12, "memory": 4, "beams": 1, "max_new_tokens": 6}
@@ -33,7 +33,7 @@ def model(monkeypatch, load_once, one_thread, t5_folder):
 
 @pytest.fixture
 def kept(model):
-    return memory_file.remember(SAMPLE, model, SETTINGS)
+    return remembering.remember(SAMPLE, model, SETTINGS)
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def test_the_visual_bank_alone_is_exact(model, write_model, policy, positions):
     settings = changed(SETTINGS, policy=policy, banks="visual")
     prompts = ["what moves?", "which colour does the circle have?"]
     _, due = watch.watch_whole(SAMPLE, prompts, model, settings)
-    kept = memory_file.remember(SAMPLE, model, settings)
-    _, rounded = memory_file.recall(kept, prompts, model, settings)
+    kept = remembering.remember(SAMPLE, model, settings)
+    _, rounded = remembering.recall(kept, prompts, model, settings)
     torch.testing.assert_close(rounded.tokens, due.tokens, atol=5e-3, rtol=5e-3)
 
 
@@ -78,16 +78,16 @@ def test_rounding_is_all_that_differs(model, monkeypatch):
     settings = changed(SETTINGS, banks="visual")
     _, due = watch.watch_whole(SAMPLE, ["what?"], model, settings)
     monkeypatch.setattr(torch.Tensor, "half", lambda x: x)
-    kept = memory_file.remember(SAMPLE, model, settings)
-    _, same = memory_file.recall(kept, ["what?"], model, settings)
+    kept = remembering.remember(SAMPLE, model, settings)
+    _, same = remembering.recall(kept, ["what?"], model, settings)
     torch.testing.assert_close(same.tokens, due.tokens, atol=1e-5, rtol=1e-5)
 
 
 def test_a_short_video_is_kept_whole_and_both_banks_are_exact(model):
     settings = changed(SETTINGS, memory=11)  # 12 frames: the last finds 11
     _, due = watch.watch_whole(SAMPLE, ["what?"], model, settings)
-    kept = memory_file.remember(SAMPLE, model, settings)
-    _, same = memory_file.recall(kept, ["what?"], model, settings)
+    kept = remembering.remember(SAMPLE, model, settings)
+    _, same = remembering.recall(kept, ["what?"], model, settings)
     torch.testing.assert_close(same.tokens, due.tokens, atol=5e-3, rtol=5e-3)
 
 
@@ -104,7 +104,7 @@ def test_questions_to_a_file(model, path):
 
 def test_the_size_does_not_hang_on_the_length(model, tmp_path):
     sizes = [
-        memory_file.remember(SAMPLE, model, changed(SETTINGS, frames=frames)).write(
+        remembering.remember(SAMPLE, model, changed(SETTINGS, frames=frames)).write(
             tmp_path / "x", overwrite=True
         )
         for frames in (30, 60)
@@ -125,7 +125,7 @@ def test_the_size_does_not_hang_on_the_length(model, tmp_path):
 )
 def test_settings_that_keep_nothing(model, changes, says):
     with pytest.raises(UsageError, match=says):
-        memory_file.remember(SAMPLE, model, changed(CAPTION, **changes))
+        remembering.remember(SAMPLE, model, changed(CAPTION, **changes))
 
 
 def test_a_file_of_another_model(path, write_model):
@@ -145,18 +145,6 @@ def test_any_numbers_of_the_same_model_will_do(path, t5_folder):
     assert malmm_cli.ask(path, ["what?"], model=half)[0].text
 
 
-def rewrite(path, tensors=None, about=None, **metadata):
-    """The file with other tensors, other claims about them, or other metadata."""
-    with safe_open(path, framework="pt") as file:
-        known = file.metadata()
-    said = {**json.loads(known["about"]), **(about or {})}
-    held = {**load_file(path), **(tensors or {})}
-    told = json.dumps(said)
-    crc = checksum(*(held[name] for name in ("slots", "counts", "seconds")), text=told)
-    known |= {"about": told, "crc32": crc, **metadata}
-    save_file(held, path, known)
-
-
 @pytest.mark.parametrize(
     ("tensors", "about", "says"),
     [
@@ -171,7 +159,14 @@ def rewrite(path, tensors=None, about=None, **metadata):
         ),
         ({"counts": torch.ones(5, 65).int()}, {}, "counts or times are inconsistent"),
         ({"counts": torch.zeros(5, 65).int()}, {}, "counts or times are inconsistent"),
-        ({}, {"frames": 4}, "it holds"),
+        ({}, {"frames": 4, "features": 4}, "it holds"),
+        ({}, {"frames": 4}, "inconsistent metadata"),
+        ({}, {"features": 13}, "inconsistent metadata"),
+        ({}, {"features": 11}, "counts or times are inconsistent"),
+        ({}, {"holds": "sounds"}, "'holds': "),
+        ({}, {"holds": "pictures"}, "'sizes'"),
+        ({}, {"videos": []}, "'videos' is empty"),
+        ({}, {"width": 0}, "'width': must be at least 1"),
         ({}, {"frames": "12"}, "'frames': expected a whole number, got text"),
         ({}, {"duration": float("nan")}, "'duration': must be above -"),
         ({}, {"duration": -5}, "inconsistent metadata"),
@@ -235,6 +230,24 @@ def test_a_file_of_version_1():
     assert {answer.question: answer.text for answer in answers} == said
 
 
+def test_a_file_of_version_2(refused):
+    """As one of version 1; nothing can be added to it, since it does not say enough."""
+    path = Path(__file__).parents[1] / "golden" / "version-2.memory"
+    tiny = malmm_cli.load("tiny")
+    kept = memory_file.read_memory_file(path, tiny)
+    assert (kept.frames, kept.features, len(kept.counts), kept.holds) == (12, 12, 4, "rows")
+    assert kept.videos == [{"name": "shapes.mp4", "begins": 0.0}]
+    said = {
+        "what comes first?": "black moon",
+        "what does the red star do?": "nothing",
+        "which colour does the circle have?": "pink cross",
+    }
+    answers = malmm_cli.ask(path, list(said), model=tiny)
+    assert {answer.question: answer.text for answer in answers} == said
+    says = "is of version 2, which nothing can be added to"
+    refused("remember", SAMPLE, "--onto", path, code=2, says=says, hint="rebuild it")
+
+
 def test_what_is_cut_off_or_new(model, path):
     content = path.read_bytes()
     for length in (len(content) - 1, 5000):
@@ -242,8 +255,8 @@ def test_what_is_cut_off_or_new(model, path):
         with pytest.raises(MediaError, match="is a damaged memory file"):
             malmm_cli.ask(path, ["what?"], model=model)
     path.write_bytes(content)
-    rewrite(path, format="malmm-memory/3")
-    with pytest.raises(MediaError, match=r"of version 3; up to version 2 can be read"):
+    rewrite(path, format="malmm-memory/4")
+    with pytest.raises(MediaError, match=r"of version 4; up to version 3 can be read"):
         malmm_cli.ask(path, ["what?"], model=model)
 
 
@@ -256,12 +269,12 @@ def test_wrong_values_of_settings_in_a_file(model, path, kept):
 
 
 def test_what_is_no_memory_file(tmp_path, clip):
-    assert not memory_file.is_memory_file(clip)
-    assert not memory_file.is_memory_file(tmp_path)
-    assert not memory_file.is_memory_file(tmp_path / "nope")
+    assert not is_memory_file(clip)
+    assert not is_memory_file(tmp_path)
+    assert not is_memory_file(tmp_path / "nope")
     for content in (b"", b"\0" * 100, b"\xff" * 100):
         (tmp_path / "x").write_bytes(content)
-        assert not memory_file.is_memory_file(tmp_path / "x")
+        assert not is_memory_file(tmp_path / "x")
 
 
 def test_the_sampling_of_a_file_stands_above_settings(kept):
@@ -274,7 +287,7 @@ def test_the_sampling_of_a_file_stands_above_settings(kept):
 
 def test_a_file_keeps_what_a_full_bank_does(model, tmp_path):
     how = {"policy": "random", "merge": "frame", "mean": "plain"}
-    kept = memory_file.remember(SAMPLE, model, SETTINGS, **how, seed=2**64 - 1)
+    kept = remembering.remember(SAMPLE, model, SETTINGS, **how, seed=2**64 - 1)
     kept.write(tmp_path / "a.memory")
     few = {"beams": 1, "max_new_tokens": 2, "seed": 5}
     (one,) = malmm_cli.ask(tmp_path / "a.memory", "what?", model=model, **few)

@@ -15,7 +15,7 @@ import malmm_cli
 from malmm_cli import media
 from malmm_cli.errors import MediaError, ModelError
 from malmm_cli.events import SILENT
-from malmm_cli.pipeline import memory_file
+from malmm_cli.pipeline import memory_file, remembering
 from malmm_cli.pipeline.feature_cache import FeatureCache
 from malmm_cli.pipeline.feature_files import checksum
 from malmm_cli.pipeline.features import encode
@@ -155,11 +155,11 @@ def test_riders_too_large_for_half_precision_are_not_kept(clip, cached, monkeypa
 def test_a_memory_file_gives_the_same_context(clip, tmp_path, policy):
     model, settings = toy_model(), changed(SETTINGS, policy=policy)
     _, due = watch_whole(clip, PROMPTS, model, settings)
-    memory_file.remember(clip, model, settings).write(tmp_path / "a.malmm")
+    remembering.remember(clip, model, settings).write(tmp_path / "a.malmm")
     kept = memory_file.read_memory_file(tmp_path / "a.malmm", model)
     assert (kept.frames, kept.slots.shape[0]) == (11, 4)
     assert int(kept.counts[:, 0].sum()) == (4 if policy == "fifo" else 6)
-    _, found = memory_file.recall(kept, PROMPTS, model, settings)
+    _, found = remembering.recall(kept, PROMPTS, model, settings)
     torch.testing.assert_close(found.tokens, due.tokens, atol=2e-3, rtol=0)
     torch.testing.assert_close(found.extras["deep"], due.extras["deep"], atol=2e-3, rtol=0)
     again = malmm_cli.caption(tmp_path / "a.malmm", model=model)
@@ -169,7 +169,7 @@ def test_a_memory_file_gives_the_same_context(clip, tmp_path, policy):
 
 def test_a_memory_file_holds_riders(clip, tmp_path):
     path, model = tmp_path / "a.malmm", toy_model()
-    memory_file.remember(clip, model, SETTINGS).write(path)
+    remembering.remember(clip, model, SETTINGS).write(path)
     with safe_open(path, framework="pt") as file:
         known = file.metadata()
     tensors = load_file(path)

@@ -18,7 +18,9 @@ from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.models.instructblip.defaults import ASK
 from malmm_cli.pipeline.feature_cache import FeatureCache
-from malmm_cli.pipeline.memory_file import is_memory_file, read_memory_file, remember
+from malmm_cli.pipeline.memory_file import read_memory_file
+from malmm_cli.pipeline.memory_header import is_memory_file
+from malmm_cli.pipeline.remembering import remember
 from malmm_cli.settings import changed
 from stress.mutate import mutate
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from malmm_cli.memory.bank import MemoryBank
-from malmm_cli.memory.spans import Slots, feature_seconds
+from malmm_cli.memory.spans import Slots, feature_seconds, places
 from malmm_cli.models.base import Context, Features, Spec, Work
 from malmm_cli.models.instructblip.cuda_graph import replayed
 from malmm_cli.models.instructblip.defaults import DEFAULTS
@@ -91,6 +91,7 @@ class InstructBlip(LanguagePart):
             },
             heads=self.config.vision_config.num_attention_heads,
             bits=next(bits, None),
+            extends=self.position_embedding is None,  # its rows hang on the length of the whole
         )
 
     def frame_size(self, width: int, height: int) -> tuple[int, int]:
@@ -157,9 +158,13 @@ class InstructBlip(LanguagePart):
         self, prompts: Sequence[str], options: MemoryOptions, slots: Slots, features: int
     ) -> Memory:
         """A memory for prompts whose visual bank is `slots`; each query bank reads them again."""
-        memory = self.start(prompts, options.within(len(slots.rows)))
+        memory = self.start(prompts, options.within(len(slots.rows)) if prompts else options)
         memory.placed = True
-        self.observe(memory, Features(slots.rows, slots.seconds[:, 0]))
+        rows = slots.rows
+        if slots.shown is not None:
+            frames = zip(rows.to(self.device), places(slots, features).tolist(), strict=True)
+            rows = torch.stack([self._at_position(*frame, features) for frame in frames])
+        self.observe(memory, Features(rows, slots.seconds[:, 0]))
         if isinstance(memory.visual, MemoryBank):
             memory.visual.counts[0, : memory.visual.used] = slots.counts[: memory.visual.used]
         memory.placed, memory.frames = False, features

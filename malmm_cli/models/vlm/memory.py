@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from malmm_cli.memory.bank import MemoryBank
 from malmm_cli.memory.rule import Rule, at_least_float32
-from malmm_cli.memory.spans import Slots, spans
+from malmm_cli.memory.spans import Slots, places, spans
 from malmm_cli.models.base import Features
 from malmm_cli.settings import MemoryOptions
 
@@ -22,8 +23,9 @@ class Memory:
     """What is remembered of one video, whatever is asked about it later.
 
     `prompts` only counts how many contexts are read at once. Rows stand in the bank together with
-    their riders, of `widths` each, side by side, in float32 or longer: they are merged alike.
-    `total` counts the features to come, if that is known; `frames` those seen or skipped.
+    their riders, of `widths` each, side by side, in float32 or longer: they are merged alike. Where
+    slots stay features, their numbers stand in one more column. `total` counts the features to
+    come, if that is known; `frames` those seen or skipped.
     """
 
     prompts: int
@@ -38,9 +40,10 @@ class Memory:
 
     def observe(self, features: Features) -> None:
         """Take in features; the newest is held back until the next one comes."""
+        seen = sum(map(len, self.seconds))
         self.seconds.append(features.seconds)
-        beside = [features.riders[name] for name in list(self.widths)[1:]]
-        for row in at_least_float32(torch.cat([features.rows, *beside], dim=-1)):
+        numbers = torch.arange(seen, seen + len(features.rows), device=features.rows.device)
+        for row in self._columns(features.rows, features.riders, numbers):
             if self.newest is not None:
                 self._store(self.newest)
             self.newest = row.clone()
@@ -68,12 +71,29 @@ class Memory:
 
     def hold(self, slots: Slots, seconds: Tensor) -> None:
         """Hold the slots of a memory that was kept, and go on after them."""
-        rows = torch.cat([slots.rows, *slots.riders.values()], dim=-1)
+        numbers = torch.full(slots.counts.shape[:1], torch.nan, device=slots.rows.device)
+        if slots.shown is not None:
+            numbers = places(slots, len(seconds)).to(numbers)
+        rows = self._columns(slots.rows, slots.riders, numbers)
         for row in rows[:-1]:
             self._store(row)
         if self.bank is not None:
             self.bank.counts[0, : self.bank.used] = slots.counts[:-1].to(self.bank.counts)
         self.newest, self.seconds = rows[-1].clone(), [seconds]
+
+    @property
+    def _numbered(self) -> bool:
+        """Whether slots stay features, whole ones: their numbers are carried along."""
+        how = self.options
+        return how.keeps_visual and how.fill == "keep" and how.merge == "frame"
+
+    def _columns(self, rows: Tensor, riders: Mapping[str, Tensor], numbers: Tensor) -> Tensor:
+        """Rows (T, P, C), their riders, and the numbers (T,) where they are carried along."""
+        parts = [rows, *(riders[name] for name in list(self.widths)[1:])]
+        parts = [at_least_float32(part) for part in parts]  # exact for numbers below 2^24
+        if self._numbered:
+            parts.append(numbers[:, None, None].expand(*rows.shape[:2], 1).to(parts[0]))
+        return torch.cat(parts, dim=-1)
 
     def _store(self, row: Tensor) -> None:
         how = self.options
@@ -110,10 +130,16 @@ class Memory:
         ones = torch.ones(newest.shape[:2], device=newest.device)
         rows = newest.clone() if rows is None else torch.cat([rows, newest])
         counts = (ones if counts is None else torch.cat([counts, ones])).long()
+        numbers = rows[:, 0, -1] if self._numbered else None
+        rows = rows[..., : sum(self.widths.values())]
         columns = torch.split(rows, list(self.widths.values()), dim=-1)
         parts = dict(zip(self.widths, columns, strict=True))
         riders = {name: part for name, part in parts.items() if name != "rows"}
-        return Slots(parts["rows"], counts, spans(counts, torch.cat(self.seconds)), riders)
+        seconds = torch.cat(self.seconds)
+        shown = None
+        if numbers is not None and not numbers.isnan().any():
+            shown = seconds[numbers.long().to(seconds.device)]
+        return Slots(parts["rows"], counts, spans(counts, seconds), riders, shown)
 
 
 def _nothing(rows: Tensor) -> list[Tensor]:

@@ -57,6 +57,7 @@ class VisionLanguage:
             parts={"encoder": self.adapter.sees, "reader": self.adapter.sees},
             heads=getattr(vision, "num_heads", None) or vision.num_attention_heads,
             bits=self.bits,
+            extends=True,
             frames_per_feature=self.adapter.frames_per_feature,
             riders={name: width for name, width in beside if width},
         )
@@ -123,6 +124,8 @@ class VisionLanguage:
     ) -> Memory:
         """A memory that holds `slots` of a video with that many features; it can go on."""
         memory = self.start(prompts, options)
+        riders = {name: rider.to(self.device) for name, rider in slots.riders.items()}
+        slots = slots._replace(rows=slots.rows.to(self.device), riders=riders)
         memory.hold(slots, feature_seconds(slots, features))
         memory.frames = features
         return memory
