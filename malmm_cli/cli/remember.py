@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import load_model, probed
 from malmm_cli.cli.terminal import Terminal
-from malmm_cli.errors import UsageError
+from malmm_cli.errors import OUTPUT_EXISTS, MalmmError, OutputError, UsageError
 from malmm_cli.formats import check_writable
 from malmm_cli.text.words import counted
+
+if TYPE_CHECKING:
+    from malmm_cli.pipeline.memory_file import MemoryFile
 
 _OPTIONS = (
     *("model", "frames", "fps", "max_frames", "start", "end", "decoder"),
@@ -57,8 +62,29 @@ def remember(
 
     events = Terminal.of(options)
     kept = memory_file.remember(opened, model, events=events, **options.changes())
-    size = kept.write(output, overwrite=True)  # where it must not, that was said above
+    size = _write(kept, output, overwrite=options.overwrite)
     for warning in kept.warnings:
         events.warn(f"{video}: {warning}")
     frames, slots = counted(kept.frames, "frame"), counted(len(kept.slots), "slot")
     events.note(f"{output}: {frames} in {slots}, {size / 1e6:.2f} MB")
+
+
+def _write(kept: MemoryFile, output: Path, *, overwrite: bool) -> int:
+    """Write a memory, which took long to make, and return its size in bytes.
+
+    Where another program made a file of that name meanwhile, the memory gets a free name beside it,
+    and OutputError says which.
+    """
+    try:
+        return kept.write(output, overwrite=overwrite)
+    except MalmmError as error:
+        if error.kind != OUTPUT_EXISTS:
+            raise
+        names = (output.with_stem(f"{output.stem}-{number}") for number in count(2))
+        free = next(name for name in names if not os.path.lexists(name))
+        kept.write(free)
+        raise OutputError(
+            f"{output}: exists; another program made it meanwhile",
+            hint=f"the memory is in {free}",
+            kind=OUTPUT_EXISTS,
+        ) from error

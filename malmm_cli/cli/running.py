@@ -14,7 +14,7 @@ from malmm_cli.cli.console import emit
 from malmm_cli.cli.options import RunOptions
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.cli.wrapping import wrapped
-from malmm_cli.errors import MediaError, UsageError
+from malmm_cli.errors import MediaError, OutputError, UsageError
 from malmm_cli.files.jsonl import encoded
 from malmm_cli.formats import (
     FORMATS,
@@ -144,9 +144,14 @@ def results(
             finished = True
             if output is None:
                 emit(text)
-            else:
-                with open_whole(output) as file:
+                return
+            try:
+                with open_whole(output, replace=options.overwrite) as file:
                     file.write(encoded(text))
+            except OutputError as error:
+                error.hint = "the result is printed on stdout instead"
+                emit(text)
+                raise
 
     def add(item: Item, *, streamed: bool = False, raised: bool = False) -> None:
         if streamed:

@@ -47,11 +47,17 @@ class Frames:
 
 
 def look(
-    video: str, settings: Settings, *, sheet: Path | None = None, dump: Path | None = None
+    video: str,
+    settings: Settings,
+    *,
+    sheet: Path | None = None,
+    dump: Path | None = None,
+    overwrite: bool = False,
 ) -> Frames:
     """Decode the frames that settings choose; save them as PNGs in `dump` and small on `sheet`.
 
-    Both appear whole or not at all. `dump` must not exist, or be empty.
+    Both appear whole or not at all. `dump` must not exist, or be empty; `overwrite` replaces a
+    `sheet`.
     """
     info = media.probe(video, settings.sampling.decoder)
     times = choose_for(info, settings.sampling)
@@ -73,7 +79,7 @@ def look(
             if sheet:
                 thumbnails.append(_thumbnail(frame))
     if sheet:
-        _save_sheet(thumbnails, sheet)
+        _save_sheet(thumbnails, sheet, overwrite=overwrite)
     return seen
 
 
@@ -88,7 +94,7 @@ def _thumbnail(frame: Frame) -> Image.Image:
     return labelled
 
 
-def _save_sheet(thumbnails: list[Image.Image], path: Path) -> None:
+def _save_sheet(thumbnails: list[Image.Image], path: Path, *, overwrite: bool) -> None:
     """All pictures in rows, as square a sheet as their number allows."""
     width = max(picture.width for picture in thumbnails) + 4
     height = max(picture.height for picture in thumbnails) + 4
@@ -99,5 +105,5 @@ def _save_sheet(thumbnails: list[Image.Image], path: Path) -> None:
     for number, picture in enumerate(thumbnails):
         row, column = divmod(number, columns)
         sheet.paste(picture, (column * width + 2, row * height + 2))
-    with open_whole(path) as file:
+    with open_whole(path, replace=overwrite) as file:
         sheet.save(file, format="PNG")

@@ -46,4 +46,4 @@ def frames(
     if dump is not None:
         dump = Path(dump)
         check_new_folder(dump)
-    return contact_sheet.look(video, settings, sheet=sheet, dump=dump)
+    return contact_sheet.look(video, settings, sheet=sheet, dump=dump, overwrite=overwrite)
