@@ -269,7 +269,7 @@ def test_a_full_disk(refused, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     monkeypatch.setattr(os, "link", full)
-    refused("remember", SAMPLE, *FAST[:4], "-o", "x.memory", code=1, says="No space left")
+    refused("remember", SAMPLE, *FAST[:4], "-q", "-o", "x.memory", code=1, says="No space left")
     refused("frames", SAMPLE, "-q", "-o", "out.png", code=1, says="No space left")
     refused("frames", SAMPLE, "-q", "--dump", "out", code=1, says="No space left")
 
