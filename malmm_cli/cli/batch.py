@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from malmm_cli.cli.console import emit, note
+from malmm_cli.cli.console import emit, keyboard, note
 from malmm_cli.cli.log import logged
 from malmm_cli.cli.options import RunOptions, seconds, with_options
 from malmm_cli.cli.terminal import Terminal
@@ -173,6 +173,8 @@ def batch(
     arguments = options.for_batch()
     from malmm_cli.batch import runner
 
+    if "-" in inputs and not options.quiet:
+        keyboard("names of videos")
     if options.dry_run:
         _print_dry_run(runner.dry_run(inputs, output, events=Terminal.of(options), **arguments))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import nullcontext
 
@@ -13,7 +14,7 @@ from malmm_cli.cli.streams import drawing
 from malmm_cli.cli.wrapping import fitted, width
 from malmm_cli.files.escapes import on_one_line
 
-__all__ = ["complain", "emit", "note", "warn"]
+__all__ = ["complain", "emit", "keyboard", "note", "warn"]
 
 
 def emit(text: str) -> None:
@@ -51,3 +52,10 @@ def note(message: str) -> None:
         stream = drawing() if sys.stderr.isatty() else sys.stderr
         stream.write(painted(line))
         stream.flush()
+
+
+def keyboard(what: str) -> None:
+    """Say that the command waits for what is typed, if stdin is a terminal."""
+    if sys.stdin.isatty():
+        end = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
+        note(f"reading {what} from the keyboard, one a line; {end} ends the list")
