@@ -85,10 +85,12 @@ def train(
     malmm ask video.mp4 "what moves?" --model ./my-model
     """
     from malmm_cli.datasets.tasks import check_file
+    from malmm_cli.pipeline.precheck import check_absent
 
     with said_by_first():
         options.settings("ask")  # refuses wrong values, as far as the model is known
         check_file(data)
+        check_absent(options.model, **options.placement())
     events = Terminal.of(options)
     # of several processes only the first shows what it does
     with nullcontext() if is_beside() else events.stage(str(output), ""):
@@ -121,8 +123,5 @@ def _shared(options: RunOptions) -> dict[str, Any]:
     return {
         "model": options.model,
         **options.changes(),
-        "device": options.device,
-        "dtype": options.dtype,
-        "quantize": options.quantize,
-        "offline": options.offline,
+        **options.placement(),
     }
