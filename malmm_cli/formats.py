@@ -226,18 +226,18 @@ def check_name(path: Path) -> None:
 
 
 @contextmanager
-def open_whole(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
+def open_whole(path: Path, *, durable: bool = False, replace: bool = True) -> Iterator[IO[bytes]]:
     """A file that appears under its name when all is written, and not at all otherwise.
 
     Where the name is that of a link, the file that it names is replaced; a device or a pipe is
-    written to.
+    written to. Without `replace`, a file that another program made meanwhile stays: OutputError.
     """
     with writing(path):
         if kind_of(path) in STREAMS:
             with open(path, "ab", opener=open_stream) as stream:
                 yield stream
             return
-        with new_file(target(path), durable=durable) as file:
+        with new_file(target(path), durable=durable, replace=replace) as file:
             yield file
 
 

@@ -32,6 +32,7 @@ from malmm_cli.errors import MalmmError, UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.files.descriptors import allow
 from malmm_cli.media.sandbox import Limits
+from malmm_cli.models.placement import check_packages
 from malmm_cli.pipeline.defaults import defaults_of
 from malmm_cli.processes.children import leave_import
 from malmm_cli.settings import Changes, Settings, by_kind, caption_prompt
@@ -293,6 +294,8 @@ class _Batch:
         return Patterns(self.include, self.exclude)
 
     def _setup(self) -> Setup:
+        if self.ray is None:
+            check_packages(self.quantize)
         return Setup(
             model=self.model,
             device=self.device,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from malmm_cli.cli.console import keyboard
 from malmm_cli.cli.memory_files import for_memory_files
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.questions import LISTED, with_listed
@@ -48,6 +49,8 @@ def ask(
     options = for_memory_files(options, [video], context)
     settings = options.settings("ask")
     several = len(questions) > 1 or LISTED in questions
+    if LISTED in questions and not options.quiet:
+        keyboard("questions")
     questions = with_listed(questions, sys.stdin)
     prompts_for(questions, settings)  # what is wrong with them is told before the model is loaded
     with results(options, [video], several=several) as add:

@@ -11,9 +11,11 @@ from malmm_cli.cli.colors import forced
 from malmm_cli.cli.streams import drawing
 from malmm_cli.files.escapes import on_one_line
 
-__all__ = ["Bar", "bar"]
+__all__ = ["Bar", "above", "bar"]
 
 LONGEST = 32  # characters of the text in front
+
+_drawn: Any = None  # what is on the screen, of which there is one
 
 
 class Bar:
@@ -68,9 +70,31 @@ def bar(*, shown: bool) -> Iterator[Bar | None]:
         progress.TextColumn("{task.fields[detail]}", markup=False),
         Left(),
     )
+    global _drawn
     console = Console(file=drawing(), no_color=forced() is False)
-    with progress.Progress(*columns, console=console, transient=True) as drawn:
-        yield Bar(drawn)
+    drawn = progress.Progress(*columns, console=console, transient=True, redirect_stdout=False)
+    with drawn:
+        _drawn = drawn
+        try:
+            yield Bar(drawn)
+        finally:
+            _drawn = None
+
+
+@contextmanager
+def above() -> Iterator[None]:
+    """Take the bar off the screen, if there is one, until the end of the block.
+
+    What is written there is above the bar, on lines of its own.
+    """
+    if _drawn is None:
+        yield
+        return
+    _drawn.stop()
+    try:
+        yield
+    finally:
+        _drawn.start()
 
 
 def shortened(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from malmm_cli.cli.console import emit, note
+from malmm_cli.cli.console import emit, keyboard, note
 from malmm_cli.cli.log import logged
 from malmm_cli.cli.options import RunOptions, seconds, with_options
 from malmm_cli.cli.terminal import Terminal
@@ -20,6 +20,7 @@ from malmm_cli.text.words import counted
 
 if TYPE_CHECKING:
     from malmm_cli.batch import DryRun, Options, Summary
+    from malmm_cli.events import Events
 
 _GIB = 2**30
 SHOWN = 20  # failures that are printed as they happen, unless quiet
@@ -172,16 +173,17 @@ def batch(
     arguments = options.for_batch()
     from malmm_cli.batch import runner
 
+    if "-" in inputs and not options.quiet:
+        keyboard("names of videos")
     if options.dry_run:
         _print_dry_run(runner.dry_run(inputs, output, events=Terminal.of(options), **arguments))
         return
     printed = math.inf if options.quiet else SHOWN  # quiet, no summary says where the others are
     with logged(Terminal.of(options, printed=printed), options.log) as events:
         summary = runner.run(inputs, output, events=events, **arguments)
-    if not options.quiet:
-        _print_summary(summary)
-    if not summary.complete:
-        raise typer.Exit(1)
+        _report(summary, events)
+        if not summary.complete:
+            raise typer.Exit(1)
 
 
 def _print_dry_run(found: DryRun) -> None:
@@ -197,7 +199,8 @@ def _print_dry_run(found: DryRun) -> None:
         f"{len(found.todo)} of {counted(found.items, 'item')} to do{limited}, "
         f"{found.done_before} done before"
     )
-    _print_broken(found.broken)
+    if found.broken:
+        note(_broken(found.broken))
     earlier = found.pace
     if earlier is None or found.seconds is None:
         note("time: unknown before the first run")
@@ -209,7 +212,7 @@ def _print_dry_run(found: DryRun) -> None:
     note(f"memory: {found.workers} × weights of {', '.join(needs) or 'unknown size'}{held}")
 
 
-def _print_summary(summary: Summary) -> None:
+def _report(summary: Summary, events: Events) -> None:
     """What became of the batch, in a few lines."""
     before = f", {summary.done_before} done before" if summary.done_before else ""
     failed = f", {summary.failed} failed" if summary.failed else ""
@@ -217,16 +220,19 @@ def _print_summary(summary: Summary) -> None:
     missing = f", {summary.todo - over} not started" if summary.todo > over else ""
     missing += _limited(summary.limited)
     name = summary.paths.folder or summary.paths.table or summary.paths.results
-    note(f"{summary.done} of {counted(summary.todo, 'item')} done{failed}{missing}{before}: {name}")
-    _print_broken(summary.broken)
+    events.note(
+        f"{summary.done} of {counted(summary.todo, 'item')} done{failed}{missing}{before}: {name}"
+    )
+    if summary.broken:
+        events.note(_broken(summary.broken))
     if over:
-        note(f"took {span(summary.seconds)}; {summary.worker_seconds / over:.2g} s per item")
+        events.note(f"took {span(summary.seconds)}; {summary.worker_seconds / over:.2g} s per item")
     if summary.failed:
         kinds = ", ".join(f"{number} {kind}" for kind, number in summary.kinds.most_common())
-        note(f"failed: {kinds}")
+        events.note(f"failed: {kinds}")
         if summary.failed > SHOWN:
-            note(f"all of them are listed in {summary.paths.state}, table item")
-        note(_how_to_retry(summary))
+            events.note(f"all of them are listed in {summary.paths.state}, table item")
+        events.note(_how_to_retry(summary))
 
 
 def _how_to_retry(summary: Summary) -> str:
@@ -237,10 +243,9 @@ def _how_to_retry(summary: Summary) -> str:
     return f"run the same command to retry them{more}"
 
 
-def _print_broken(number: int) -> None:
+def _broken(number: int) -> str:
     """How many known failures were skipped, and how to retry them."""
-    if number:
-        note(f"{counted(number, 'known failure')} skipped; --retry-failed tries again")
+    return f"{counted(number, 'known failure')} skipped; --retry-failed tries again"
 
 
 def _limited(number: int) -> str:

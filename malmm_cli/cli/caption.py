@@ -9,7 +9,7 @@ import typer
 
 from malmm_cli.cli.memory_files import for_memory_files
 from malmm_cli.cli.options import RunOptions, with_options
-from malmm_cli.cli.running import failing, load_model, probed, results, streams_words
+from malmm_cli.cli.running import failing, load_model, probed, results, streams_words, unusable
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 from malmm_cli.settings import caption_prompt
@@ -40,11 +40,17 @@ def caption(
     settings = options.settings("caption")
     caption_prompt(settings)  # what is wrong with it is told before the model is loaded
     with results(options, videos, several=len(videos) > 1) as add:
-        with failing(add, videos, "caption", but=UsageError):
+        known = unusable(options, videos, "caption")
+        fails = partial(failing, add, videos, "caption", known=known)
+        with fails(but=UsageError):
             options.check_model(settings)
-        with failing(add, videos, "caption"):
+        if len(known) == len({*videos}):
+            for video in videos:
+                add(known[video], reported=True)
+            return
+        with fails():
             opened = probed(options, videos, settings)
-        with failing(add, videos, "caption", but=UsageError):
+        with fails(but=UsageError):
             model = load_model(options)
         settings = model.defaults.settings("caption", **options.changes())
         from malmm_cli.batch.job import attempt
@@ -54,8 +60,10 @@ def caption(
         events = Terminal.of(options, streams=streams)
         work = partial(caption, model=model, settings=settings, events=events)
         if len(videos) == 1:
-            with failing(add, videos, "caption"):
+            with fails():
                 result = work(opened[0])
             add(result, streamed=streams)
-        for video in videos if len(videos) > 1 else ():
-            add(attempt(video, work, "caption"))
+            return
+        for video in videos:
+            item = known.get(video)
+            add(item or attempt(video, work, "caption"), reported=item is not None)

@@ -89,7 +89,8 @@ def evaluate(
     malmm eval msvd/annotation --format-in msvd-qa --videos MSVD/videos
     """
     data = _file_of(data, format_in)
-    from malmm_cli.evaluate import runner as evaluation
+    with Terminal.of(options).stage("starting", ""):
+        from malmm_cli.evaluate import runner as evaluation
 
     arguments = _shared(options) | {"choices": choices, "limit": limit, "guess_from": guess_from}
     arguments |= {"format": format_in, "videos": videos, "split": split, "task": task}

@@ -11,6 +11,7 @@ import typer
 from malmm_cli.cli.console import emit, note, warn
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import form_of, suggesting
+from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import to_json
 from malmm_cli.settings import Sampling
@@ -18,7 +19,7 @@ from malmm_cli.text.words import counted
 
 _OPTIONS = (
     *(field.name for field in fields(Sampling)),
-    *("format", "json", "overwrite", "quiet"),
+    *("format", "json", "overwrite", "quiet", "no_progress"),
 )
 
 
@@ -54,11 +55,13 @@ def frames(
     malmm frames holiday.mp4 --frames 20 --dump frames/
     """
     form = _form(options)
-    from malmm_cli.pipeline.frames import frames as look
-
+    events = Terminal.of(options)
     how: Any = options.changes()  # of which only the choice of frames is an option here
-    with suggesting(video):
-        seen = look(video, sheet=sheet, dump=dump, overwrite=options.overwrite, **how)
+    with events.stage(video, ""), suggesting(video):
+        from malmm_cli.pipeline.frames import frames as look
+
+        more: Any = {"overwrite": options.overwrite, "events": events}
+        seen = look(video, sheet=sheet, dump=dump, **more, **how)
     if form == "json":
         emit(to_json(seen.to_dict(), indent=2) + "\n")
     else:

@@ -192,6 +192,11 @@ class RunOptions:
 
         check_model(self.model, settings)
 
+    def placement(self) -> dict[str, Any]:
+        """How a model is to be loaded, as arguments of `check_absent` and `loading.load`."""
+        names = ("device", "dtype", "quantize", "offline")
+        return {name: getattr(self, name) for name in names}
+
     def feature_cache(self) -> FeatureCache | None:
         """Where features are kept, if they are."""
         if self.cache is None:

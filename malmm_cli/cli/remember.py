@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,9 +13,12 @@ from malmm_cli.cli.memory_files import going_on
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.running import load_model, probed
 from malmm_cli.cli.terminal import Terminal
-from malmm_cli.errors import UsageError
+from malmm_cli.errors import OUTPUT_EXISTS, MalmmError, OutputError, UsageError
 from malmm_cli.formats import check_writable
 from malmm_cli.text.words import counted
+
+if TYPE_CHECKING:
+    from malmm_cli.pipeline.memory_file import MemoryFile
 
 _OPTIONS = (
     *("model", "frames", "fps", "max_frames", "start", "end", "decoder"),
@@ -71,7 +76,7 @@ def remember(
 
     events = Terminal.of(options)
     kept = remembering.remember(opened, model, events=events, onto=onto, **options.changes())
-    size = kept.write(target, overwrite=True)  # where it must not, that was said above
+    size = _write(kept, target, overwrite=options.overwrite or output is None)
     for warning in kept.warnings:
         events.warn(f"{video}: {warning}")
     frames, slots = counted(kept.frames, "frame"), counted(len(kept.counts), "slot")
@@ -87,3 +92,24 @@ def _target(output: Path | None, onto: Path | None) -> Path:
     if str(target) == "-":
         raise UsageError("-o -: a memory file cannot be printed", hint="choose a file with -o")
     return target
+
+
+def _write(kept: MemoryFile, output: Path, *, overwrite: bool) -> int:
+    """Write a memory, which took long to make, and return its size in bytes.
+
+    Where another program made a file of that name meanwhile, the memory gets a free name beside it,
+    and OutputError says which.
+    """
+    try:
+        return kept.write(output, overwrite=overwrite)
+    except MalmmError as error:
+        if error.kind != OUTPUT_EXISTS:
+            raise
+        names = (output.with_stem(f"{output.stem}-{number}") for number in count(2))
+        free = next(name for name in names if not os.path.lexists(name))
+        kept.write(free)
+        raise OutputError(
+            f"{output}: exists; another program made it meanwhile",
+            hint=f"the memory is in {free}",
+            kind=OUTPUT_EXISTS,
+        ) from error

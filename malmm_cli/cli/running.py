@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,7 +15,7 @@ from malmm_cli.cli.console import emit
 from malmm_cli.cli.options import RunOptions
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.cli.wrapping import wrapped
-from malmm_cli.errors import MediaError, UsageError
+from malmm_cli.errors import MediaError, OutputError, UsageError
 from malmm_cli.files.jsonl import encoded
 from malmm_cli.formats import (
     FORMATS,
@@ -44,6 +45,7 @@ __all__ = [
     "results",
     "streams_words",
     "suggesting",
+    "unusable",
 ]
 
 
@@ -70,6 +72,24 @@ def probed(options: RunOptions, videos: Sequence[str], settings: Settings) -> li
         return [info]
 
 
+def unusable(options: RunOptions, videos: Sequence[str], task: str) -> dict[str, Failure]:
+    """Failures of those of several videos whose paths alone show that; each is reported at once."""
+    if len(videos) == 1:
+        return {}
+    from malmm_cli.batch.job import attempt
+    from malmm_cli.media.files import check
+
+    def work(video: str) -> Any:
+        with suggesting(video):
+            check(video)
+
+    tried = {video: attempt(video, work, task) for video in videos}
+    found = {video: item for video, item in tried.items() if isinstance(item, Failure)}
+    for failure in found.values():
+        Terminal.of(options).report(failure)
+    return found
+
+
 @contextmanager
 def suggesting(video: str) -> Iterator[None]:
     """Have the error of a video that does not exist name one with a similar name."""
@@ -86,12 +106,7 @@ def suggesting(video: str) -> Iterator[None]:
 def load_model(options: RunOptions) -> Model:
     """Load the model that was asked for, and say once what runs where."""
     events = Terminal.of(options)
-    how: dict[str, Any] = {
-        "device": options.device,
-        "dtype": options.dtype,
-        "quantize": options.quantize,
-        "offline": options.offline,
-    }
+    how = options.placement()
     with events.stage(options.model, ""), events.stage("loading", ""):  # torch takes seconds
         from malmm_cli.pipeline.precheck import check_absent
 
@@ -118,9 +133,9 @@ def results(
     """Takes items one by one; prints them as they come, or writes all at the end.
 
     `several` says that more than one was asked for: JSON is a list then. Items that were
-    `streamed`, word by word, lack the end of their line; failures that will be `raised` are not
-    reported. What is done when Ctrl-C or an error comes is kept. Leaves with exit code 1 if some of
-    several failed.
+    `streamed`, word by word, lack the end of their line; failures that were `reported`, or will be
+    `raised`, are not reported. What is done when Ctrl-C or an error comes is kept. Leaves with
+    exit code 1 if some of several failed.
     """
     form = form_of(options)
     if form in SUBTITLES and len(videos) > 1:
@@ -144,17 +159,24 @@ def results(
             finished = True
             if output is None:
                 emit(text)
-            else:
-                with open_whole(output) as file:
+                return
+            try:
+                with open_whole(output, replace=options.overwrite) as file:
                     file.write(encoded(text))
+            except OutputError as error:
+                error.hint = "the result is printed on stdout instead"
+                emit(text)
+                raise
 
-    def add(item: Item, *, streamed: bool = False, raised: bool = False) -> None:
+    def add(
+        item: Item, *, streamed: bool = False, raised: bool = False, reported: bool = False
+    ) -> None:
         if streamed:
             emit("\n")
-        if not raised:
-            events.report(item)
-        elif form not in STRUCTURED:
+        if raised and form not in STRUCTURED:
             return
+        if not (raised or reported):
+            events.report(item)
         if streams and not streamed:
             header = "" if items else HEADERS.get(form, "")
             line = format_line(item, form, several=several)
@@ -179,11 +201,13 @@ def failing(
     questions: int = 1,
     *,
     but: type[Exception] = typer.Exit,
+    known: Mapping[str, Failure] = MappingProxyType({}),
 ) -> Iterator[None]:
     """Give an error to `add` too, once for each question about each video, and pass it on.
 
-    Errors of the kind `but` are only passed on: by default, that the reader of streamed words went
-    away. For the model it is UsageError, since a wrong option is no failure of a video.
+    Of videos whose failure is `known` that is given instead. Errors of the kind `but` are only
+    passed on: by default, that the reader of streamed words went away. For the model it is
+    UsageError, since a wrong option is no failure of a video.
     """
     from malmm_cli.batch.job import as_malmm_error
 
@@ -194,7 +218,8 @@ def failing(
     except Exception as error:
         for video in videos:
             for _ in range(questions):
-                add(Failure(video, task, as_malmm_error(video, error)), raised=True)
+                failure = known.get(video) or Failure(video, task, as_malmm_error(video, error))
+                add(failure, raised=True)
         raise
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from malmm_cli.cli.launched import said_by_first
+from malmm_cli.cli.launched import is_beside, said_by_first
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.terminal import Terminal
 
@@ -84,44 +85,43 @@ def train(
     malmm ask video.mp4 "what moves?" --model ./my-model
     """
     from malmm_cli.datasets.tasks import check_file
+    from malmm_cli.pipeline.precheck import check_absent
 
     with said_by_first():
         options.settings("ask")  # refuses wrong values, as far as the model is known
         check_file(data)
-    from malmm_cli.train import Recipe, ToldElsewhereError, job
+        check_absent(options.model, **options.placement())
+    events = Terminal.of(options)
+    # of several processes only the first shows what it does
+    with nullcontext() if is_beside() else events.stage(str(output), ""):
+        from malmm_cli.train import Recipe, ToldElsewhereError, job  # torch takes seconds
 
-    recipe = Recipe(
-        steps=steps,
-        epochs=epochs,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        together=together,
-        lr=lr,
-        warmup=warmup,
-        weight_decay=weight_decay,
-        clip=clip,
-        positions=positions,
-        position_gradient=position_gradient,
-        seed=seed,
-    )
-    with said_by_first():
-        shared = _shared(options)
-    own: dict[str, Any] = {"validation": validation, "save_every": save_every, "cache": cache}
-    try:
-        job.run(data, output, recipe=recipe, keep_features=not no_cache, **own, **shared)
-    except ToldElsewhereError as error:  # a process that another one reports for
-        raise typer.Exit(error.exit_code) from None
+        recipe = Recipe(
+            steps=steps,
+            epochs=epochs,
+            batch_size=batch_size,
+            accumulate=accumulate,
+            together=together,
+            lr=lr,
+            warmup=warmup,
+            weight_decay=weight_decay,
+            clip=clip,
+            positions=positions,
+            position_gradient=position_gradient,
+            seed=seed,
+        )
+        own: dict[str, Any] = {"validation": validation, "save_every": save_every, "cache": cache}
+        own |= {**_shared(options), "keep_features": not no_cache, "events": events}
+        try:
+            job.run(data, output, recipe=recipe, **own)
+        except ToldElsewhereError as error:  # a process that another one reports for
+            raise typer.Exit(error.exit_code) from None
 
 
 def _shared(options: RunOptions) -> dict[str, Any]:
-    """What the shared options say, as arguments of `train.run`; UsageError for wrong values."""
-    options.settings("ask")
+    """What the shared options say, as arguments of `train.run`."""
     return {
         "model": options.model,
         **options.changes(),
-        "device": options.device,
-        "dtype": options.dtype,
-        "quantize": options.quantize,
-        "offline": options.offline,
-        "events": Terminal.of(options),
+        **options.placement(),
     }

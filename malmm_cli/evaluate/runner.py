@@ -110,9 +110,10 @@ def run(
     plan = job.plan(loaded.defaults)
     with _reported(events, path):
         (found,) = predict(job.tasks, loaded, [Run(plan, path)], **job.how, events=events)
-    rule = job.rule(loaded.defaults)
-    scores = score(job.tasks[: job.limit], found, rule)
-    blind = job.blind(found, rule)
+    with events.stage("scoring", ""):
+        rule = job.rule(loaded.defaults)
+        scores = score(job.tasks[: job.limit], found, rule)
+        blind = job.blind(found, rule)
     return Evaluation(job.data, loaded, plan, path, found, scores, blind, job.paper)
 
 
@@ -158,7 +159,9 @@ def ablate(
             **job.how,
             events=events,
         )
-    return Ablation(job.data, loaded, plan, folder, rows, job.blind(said, rule))
+    with events.stage("scoring", ""):
+        blind = job.blind(said, rule)
+    return Ablation(job.data, loaded, plan, folder, rows, blind)
 
 
 def _check_named(model: Loaded, job: Job, path: Path | None = None) -> None:

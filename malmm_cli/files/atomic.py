@@ -229,8 +229,11 @@ def _link(new: Path, path: Path) -> None:
         os.link(new, path)
     except OSError as error:
         if os.path.lexists(path):
-            hint = "another program made it meanwhile; move it, and rerun the same command"
-            raise OutputError(f"{path}: exists", hint=hint, kind=OUTPUT_EXISTS) from error
+            raise OutputError(
+                f"{path}: exists; another program made it meanwhile",
+                hint="move it, and rerun the same command",
+                kind=OUTPUT_EXISTS,
+            ) from error
         os.replace(new, path)  # a disk without hard links
 
 

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from malmm_cli import media
 from malmm_cli.errors import UsageError
+from malmm_cli.events import SILENT, Events
 from malmm_cli.files.atomic import new_folder
 from malmm_cli.formats import frames_as_json, open_whole
 from malmm_cli.media.sampling import choose_for
@@ -47,13 +48,21 @@ class Frames:
 
 
 def look(
-    video: str, settings: Settings, *, sheet: Path | None = None, dump: Path | None = None
+    video: str,
+    settings: Settings,
+    *,
+    sheet: Path | None = None,
+    dump: Path | None = None,
+    overwrite: bool = False,
+    events: Events = SILENT,
 ) -> Frames:
     """Decode the frames that settings choose; save them as PNGs in `dump` and small on `sheet`.
 
-    Both appear whole or not at all. `dump` must not exist, or be empty.
+    Both appear whole or not at all. `dump` must not exist, or be empty; `overwrite` replaces a
+    `sheet`.
     """
-    info = media.probe(video, settings.sampling.decoder)
+    with events.stage("opening", ""):
+        info = media.probe(video, settings.sampling.decoder)
     times = choose_for(info, settings.sampling)
     if sheet and len(times) > _MOST_ON_SHEET:
         raise UsageError(
@@ -62,7 +71,10 @@ def look(
         )
     seen = Frames(info, warnings=list(info.warnings))
     thumbnails = []
-    with new_folder(dump) if dump else nullcontext() as folder:
+    with (
+        new_folder(dump) if dump else nullcontext() as folder,
+        events.stage("reading", "frames"),
+    ):
         for number, frame in enumerate(
             media.read(info, times.tolist(), None, seen.warnings.append)
         ):
@@ -72,8 +84,9 @@ def look(
                 Image.fromarray(frame.pixels).save(folder / f"{number:05}.png", compress_level=1)
             if sheet:
                 thumbnails.append(_thumbnail(frame))
+            events.progress(video, number + 1, len(times), "frames")
     if sheet:
-        _save_sheet(thumbnails, sheet)
+        _save_sheet(thumbnails, sheet, overwrite=overwrite)
     return seen
 
 
@@ -88,7 +101,7 @@ def _thumbnail(frame: Frame) -> Image.Image:
     return labelled
 
 
-def _save_sheet(thumbnails: list[Image.Image], path: Path) -> None:
+def _save_sheet(thumbnails: list[Image.Image], path: Path, *, overwrite: bool) -> None:
     """All pictures in rows, as square a sheet as their number allows."""
     width = max(picture.width for picture in thumbnails) + 4
     height = max(picture.height for picture in thumbnails) + 4
@@ -99,5 +112,5 @@ def _save_sheet(thumbnails: list[Image.Image], path: Path) -> None:
     for number, picture in enumerate(thumbnails):
         row, column = divmod(number, columns)
         sheet.paste(picture, (column * width + 2, row * height + 2))
-    with open_whole(path) as file:
+    with open_whole(path, replace=overwrite) as file:
         sheet.save(file, format="PNG")

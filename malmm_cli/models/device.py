@@ -6,14 +6,19 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from malmm_cli.errors import UsageError
-from malmm_cli.models.placement import DTYPES, QUANTIZED, check_placement, dtype_on_cpu
+from malmm_cli.models.placement import (
+    DTYPES,
+    QUANTIZED,
+    check_packages,
+    check_placement,
+    dtype_on_cpu,
+)
 from malmm_cli.text.words import known_names
 
 __all__ = [
@@ -100,13 +105,7 @@ def language_options(
         raise UsageError(
             f"unknown quantization {quantize!r}", hint=known_names(quantize, QUANTIZED)
         )
-    packages = ["accelerate", *(["bitsandbytes"] if quantize else [])]
-    absent = [package for package in packages if find_spec(package) is None]
-    if absent:
-        raise UsageError(
-            f"--quantize needs {' and '.join(absent)}",
-            hint="pip install 'malmm[quantize]'",
-        )
+    check_packages(quantize, spread=spread)
     options: dict[str, Any] = {"device_map": "auto" if spread else {"": torch.device(device)}}
     if quantize is not None:
         options["quantization_config"] = _quantization(quantize, dtype)

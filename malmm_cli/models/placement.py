@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
+from importlib.util import find_spec
 
 from malmm_cli.errors import UsageError
 from malmm_cli.text.words import known_names
 
-__all__ = ["DTYPES", "QUANTIZED", "check_placement", "dtype_on_cpu", "is_cpu"]
+__all__ = ["DTYPES", "QUANTIZED", "check_packages", "check_placement", "dtype_on_cpu", "is_cpu"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZED = ("8bit", "4bit")
@@ -33,6 +34,17 @@ def check_placement(device: str, dtype: str, quantize: str | None) -> None:
     if quantize is not None and quantize not in QUANTIZED:
         hint = known_names(quantize, QUANTIZED)
         raise UsageError(f"unknown quantization {quantize!r}", hint=hint, option="quantize")
+
+
+def check_packages(quantize: str | None, *, spread: bool = False) -> None:
+    """Raise UsageError where a package that quantizes or spreads a model is not installed."""
+    if quantize is None and not spread:
+        return
+    packages = ["accelerate", *(["bitsandbytes"] if quantize else [])]
+    if absent := [package for package in packages if find_spec(package) is None]:
+        raise UsageError(
+            f"--quantize needs {' and '.join(absent)}", hint="pip install 'malmm[quantize]'"
+        )
 
 
 def is_cpu(device: str) -> bool:

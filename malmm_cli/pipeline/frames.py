@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Unpack
 
 from malmm_cli.errors import UsageError
+from malmm_cli.events import SILENT, Events
 from malmm_cli.formats import check_new_folder, check_writable
 from malmm_cli.media import contact_sheet
 from malmm_cli.media.contact_sheet import Frames
@@ -23,6 +24,7 @@ def frames(
     sheet: str | Path | None = None,
     dump: str | Path | None = None,
     overwrite: bool = False,
+    events: Events = SILENT,
     **changes: Unpack[Choice],
 ) -> Frames:
     """The frames of a video that a model would be given, as `malmm frames` lists them.
@@ -46,4 +48,6 @@ def frames(
     if dump is not None:
         dump = Path(dump)
         check_new_folder(dump)
-    return contact_sheet.look(video, settings, sheet=sheet, dump=dump)
+    return contact_sheet.look(
+        video, settings, sheet=sheet, dump=dump, overwrite=overwrite, events=events
+    )

@@ -103,14 +103,15 @@ class MemoryFile:
         """Write it whole or not at all; return its size in bytes.
 
         Raises UsageError for a file that exists, unless `overwrite` replaces it, and for a folder
-        that does not; OutputError for what cannot be written.
+        that does not; OutputError for what cannot be written, and for a file that another program
+        made meanwhile.
         """
         check_writable(Path(path), overwrite=overwrite)
         text = json.dumps({name: getattr(self, name) for name in CLAIMS})
         tensors = self.tensors
         crc = checksum(*tensors.values(), text=text)
         content = save(tensors, {"format": FORMAT, "about": text, "crc32": crc})
-        with open_whole(Path(path), durable=True) as file:
+        with open_whole(Path(path), durable=True, replace=overwrite) as file:
             file.write(content)
         return len(content)
 

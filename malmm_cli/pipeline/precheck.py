@@ -8,7 +8,7 @@ from typing import Any
 from malmm_cli import hub
 from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.errors import CapacityError
-from malmm_cli.models.placement import dtype_on_cpu, is_cpu
+from malmm_cli.models.placement import check_packages, dtype_on_cpu, is_cpu
 from malmm_cli.processes.machine import free_memory
 from malmm_cli.settings import Settings
 
@@ -35,11 +35,13 @@ def check_model(name: str, settings: Settings) -> None:
 def check_absent(
     name: str, *, device: str, dtype: str, quantize: str | None, offline: bool
 ) -> None:
-    """Check whether a model that is not on this disk can be had; does nothing for one that is.
+    """Check whether a model that is not on this disk can be had, and the packages that any needs.
 
-    Raises CapacityError for one that does not fit this machine, then ModelError without the
-    network. What a GPU holds is known only with torch: where there may be one, loading tells both.
+    Raises UsageError for a package that is not installed, CapacityError for a model that does not
+    fit this machine, then ModelError without the network. What a GPU holds is known only with
+    torch: where there may be one, loading tells both.
     """
+    check_packages(quantize)
     model = hub.describe(name, files=False)
     if model["here"]:
         return

@@ -268,7 +268,8 @@ def test_a_full_disk(refused, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "replace", full)
-    refused("caption", SAMPLE, *FAST, "-o", "out.txt", code=1, says="No space left")
+    monkeypatch.setattr(os, "link", full)
+    refused("remember", SAMPLE, *FAST[:4], "-q", "-o", "x.memory", code=1, says="No space left")
     refused("frames", SAMPLE, "-q", "-o", "out.png", code=1, says="No space left")
     refused("frames", SAMPLE, "-q", "--dump", "out", code=1, says="No space left")
 

@@ -108,6 +108,8 @@ ABSENT = [
     (("caption", "clip.mp4", "--dtype=float32"), True, "in float32 needs 31.7 GB of memory"),
     (("batch", "clip.mp4", "-o", "x.jsonl", "--offline"), True, "needs 15.8 GB of memory"),
     (("caption", "gone.mp4", "--offline"), True, "gone.mp4: no such file"),
+    (("train", "good.jsonl", "-o", "M", "--offline"), False, "not fully downloaded"),
+    (("train", "good.jsonl", "-o", "M"), True, "needs 15.8 GB of memory, but only 8.0 GB is free"),
 ]
 
 
@@ -204,6 +206,57 @@ def test_weights_that_are_absent_are_told_of_without_torch(files, scarce):
     for error, (_, says) in zip(errors, due, strict=True):
         assert says in error
     assert not (files / "hub").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("caption", "clip.mp4"),
+        ("ask", "clip.mp4", "what?"),
+        ("eval", "good.jsonl"),
+        ("batch", "clip.mp4", "-o", "x.jsonl"),
+        ("train", "good.jsonl", "-o", "M"),
+    ],
+)
+def test_a_package_that_is_missing(refused, files, monkeypatch, command):
+    def load(*_, **__):
+        raise AssertionError("a model was loaded for nothing")
+
+    monkeypatch.setattr(loading, "load", load)
+    monkeypatch.setattr("malmm_cli.models.placement.find_spec", lambda name: None)
+    run = (*command, "--model", "tiny", "--quantize", "4bit")
+    says = "--quantize needs accelerate and bitsandbytes"
+    refused(*run, code=2, says=says, hint="pip install 'malmm[quantize]'")
+
+
+def test_each_of_several_paths_is_told_of_without_torch(files):
+    uses = [
+        ("caption", "gone.mp4", "clpi.mp4"),
+        ("caption", "gone.mp4", "empty"),
+        ("caption", "clip.mp4", "gone.mp4", "--offline"),
+    ]
+    told = without_torch(uses, files, HF_HUB_CACHE=str(files / "hub"), MALMM_FAKE_MEMORY="64GB")
+    errors = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert [error.split(":")[1].strip() for error in errors] == [
+        *("gone.mp4", "clpi.mp4", "gone.mp4", "empty", "gone.mp4", "vicuna-7b")
+    ]
+    assert "hint: did you mean clip.mp4?" in told
+
+
+def test_a_missing_video_is_missing_whatever_else_is(malmm, files, monkeypatch):
+    monkeypatch.chdir(files)
+    monkeypatch.setenv("HF_HUB_CACHE", str(files / "hub"))
+    run = ("caption", "clip.mp4", "gone.mp4", "--json", "-q")
+    for more, kind in (
+        (("-m", "no/where", "--offline"), "NotCached"),
+        (("-m", "tiny", "--max-new-tokens=5000"), "CapacityError"),
+    ):
+        done = malmm(*run, *more)
+        assert done.code == 1
+        assert [item["error"]["kind"] for item in json.loads(done.out)] == [kind, "Missing"]
+        assert done.err.count("gone.mp4: no such file") == 1
+    (row, other) = json.loads(malmm("caption", "gone.mp4", "gone.mp4", "--json").out)
+    assert row == other
 
 
 def test_listings_need_no_torch(files):

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from malmm_cli.cli.console import note
 from malmm_cli.cli.options import RunOptions
+from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 from malmm_cli.settings import Settings
 
-__all__ = ["PANEL", "Videos", "check_growth", "check_loadable", "note_machine"]
+__all__ = ["PANEL", "Videos", "check_growth", "check_loadable", "measuring", "note_machine"]
 
 PANEL = "Benchmark"  # the heading of their own options
 
+Command = TypeVar("Command", bound=Callable[..., None])
+
 Videos = Annotated[list[str], typer.Argument(metavar="VIDEO", show_default=False)]
+
+
+def measuring(command: Command) -> Command:
+    """A command with a bar for as long as it runs: rows are minutes apart, and stand above it."""
+
+    @wraps(command)
+    def run(*given: Any, **named: Any) -> None:
+        with Terminal().stage("measuring", ""):
+            command(*given, **named)
+
+    return run  # type: ignore[return-value]
 
 
 def note_machine(machine: Mapping[str, Any]) -> None:

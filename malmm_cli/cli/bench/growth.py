@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from malmm_cli.cli.bench.common import PANEL, check_growth, check_loadable, note_machine
+from malmm_cli.cli.bench.common import PANEL, check_growth, check_loadable, measuring, note_machine
 from malmm_cli.cli.console import emit
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.formats import check_writable
@@ -20,6 +20,7 @@ __all__ = ["growth"]
 
 
 @with_options("ask", only=("model", "device", "dtype", "json", "overwrite"))
+@measuring
 def growth(
     *,
     frames: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from malmm_cli.cli.bench.common import Videos, note_machine
+from malmm_cli.cli.bench.common import Videos, measuring, note_machine
 from malmm_cli.cli.console import emit, note
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.errors import UsageError
@@ -18,6 +18,7 @@ from malmm_cli.text.words import known_names
 __all__ = ["decode", "drift", "model", "step"]
 
 
+@measuring
 def step(
     memory: Annotated[
         list[int], typer.Option(metavar="M", min=1, help="Length of the memory bank; repeatable.")
@@ -51,6 +52,7 @@ def step(
         note_machine(machine)
 
 
+@measuring
 def model(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
@@ -105,6 +107,7 @@ def model(
     note_machine(machine)
 
 
+@measuring
 def drift(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Measure rounding errors in a memory bank.
 
@@ -124,6 +127,7 @@ def drift(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = Fa
 
 
 @with_options("ask", only=("frames", "fps", "json"))
+@measuring
 def decode(videos: Videos, *, options: RunOptions) -> None:
     """Compare the decoders with decord.
 

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from malmm_cli.cli.bench.common import PANEL, Videos, check_growth, check_loadable, note_machine
+from malmm_cli.cli.bench.common import (
+    PANEL,
+    Videos,
+    check_growth,
+    check_loadable,
+    measuring,
+    note_machine,
+)
 from malmm_cli.cli.console import emit, note
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.terminal import Terminal
@@ -48,6 +55,7 @@ _Compare = Annotated[
 
 
 @with_options("ask", only=_OPTIONS)
+@measuring
 def video(
     videos: Videos,
     *,

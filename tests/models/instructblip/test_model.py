@@ -391,7 +391,7 @@ def test_quantised_language_model(folders, language, quantize):
 def test_quantisation_that_cannot_be(folders, monkeypatch):
     with pytest.raises(UsageError, match="unknown quantization '2bit'"):
         load(folders / "vicuna", quantize="2bit")
-    monkeypatch.setattr("malmm_cli.models.device.find_spec", lambda name: None)
+    monkeypatch.setattr("malmm_cli.models.placement.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="--quantize needs accelerate and bitsandbytes") as caught:
         load(folders / "vicuna", quantize="4bit")
     assert "malmm[quantize]" in caught.value.hint
