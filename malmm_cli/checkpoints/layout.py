@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, NamedTuple
@@ -40,19 +40,33 @@ class Layout(NamedTuple):
 
     `folders` are those inside its own, each with a tokenizer; `video_processor` is the class of
     transformers that scales the pixels of videos, and `reads_videos` says whether it does where no
-    class is named.
+    class is named. `quantized` is how the names of tensors begin that `--quantize` is about.
     """
 
     folders: tuple[str, ...]
     video_processor: str
     reads_videos: bool
+    quantized: str = ""
 
+    def quantizes(self, name: str, shape: Sequence[int]) -> bool:
+        """Whether `--quantize` stores that tensor in fewer bits: linear layers but for the head."""
+        linear = name.endswith(".weight") and len(shape) == 2 and not _WHOLE.search(name)
+        return linear and name.startswith(self.quantized)
+
+
+# What is never quantised: tables of words or positions, the head, and T5's second linear layers,
+# which transformers keeps in float32.
+_WHOLE = re.compile(r"(embed\w*|shared|lm_head|\.wo)\.weight$")
 
 # The `model_type`s that can be loaded. The published Vicuna processors name the video classes by
 # mistake; weights are the same.
 FAMILIES = {
-    "instructblip": Layout(("qformer_tokenizer",), "InstructBlipVideoProcessor", False),
-    "instructblipvideo": Layout(("qformer_tokenizer",), "InstructBlipVideoProcessor", True),
+    "instructblip": Layout(
+        ("qformer_tokenizer",), "InstructBlipVideoProcessor", False, "language_model."
+    ),
+    "instructblipvideo": Layout(
+        ("qformer_tokenizer",), "InstructBlipVideoProcessor", True, "language_model."
+    ),
     "qwen3_vl": Layout((), "Qwen3VLProcessor", True),
     "qwen3_5": Layout((), "Qwen3VLProcessor", True),
     "smolvlm": Layout((), "SmolVLMProcessor", True),
