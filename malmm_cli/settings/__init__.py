@@ -156,6 +156,8 @@ def changed(settings: Settings, **changes: Any) -> Settings:
     check_types(changes, kinds(Changes))
     if changes.get("fps") is not None and "frames" not in changes:
         changes["frames"] = None
+    if changes.get("frames") is not None and "fps" not in changes:  # a family's own rate
+        changes |= {"fps": None, "max_frames": changes.get("max_frames")}
     if "seed" in changes:
         changes.setdefault("memory_seed", changes["seed"] or 0)
     for name in ("start", "end"):
