@@ -42,7 +42,9 @@ OWNERS = {
     "typer": {"cli", "__main__"},
 }
 # inside models: registry and capacity → one folder per family → these
-BELOW_FAMILIES = {"base", "config", "device", "generation", "placement"}
+BELOW_FAMILIES = {
+    *("base", "config", "context", "device", "generation", "placement", "theirs", "tokens"),
+}
 
 FAMILIES = {
     folder.name

@@ -37,8 +37,8 @@ class Rule:
     - "mbc" merges the two neighbours in time that are most alike by cosine similarity; the first
       maximum wins.
     - "ward" merges the two whose merge adds the least variance (Ward, 1963): dissimilarity times
-      a·b/(a+b) of the frames that they stand for, so that no scene shrinks to one entry while
-      another holds the rest. The newest four entries stay as they are.
+      a·b/(a+b) of the frames that they stand for, so that entries of many frames are merged last.
+      The newest four entries stay as they are.
     - "random" merges two neighbours at random. What is drawn depends only on `seed`, the number of
       frames and the position, so that it is the same on every machine.
     - "uniform" keeps the frames that begin evenly spaced parts of the video, and takes no mean: a

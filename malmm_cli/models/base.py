@@ -12,17 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from malmm_cli.memory.spans import Slots
+from malmm_cli.models.context import Context
 from malmm_cli.settings import Decoding, MemoryOptions, Settings
 
 __all__ = [
     "Context",
     "Features",
+    "LooksAgain",
     "Memory",
     "OnText",
     "Slots",
@@ -61,6 +63,7 @@ class Spec:
     merges: tuple[str, ...] = ("token",)
     means: tuple[str, ...] = ("weighted",)
     fills: tuple[str, ...] = ("mean",)
+    looks_again: bool = False
     bits: int | None = None
     frames_per_feature: int = 1
     halo: int = 0
@@ -121,67 +124,6 @@ class Features(NamedTuple):
         """Read what `as_dict` made; raises KeyError where rows or seconds are missing."""
         riders = {k.removeprefix("riders."): v for k, v in tensors.items() if k[:7] == "riders."}
         return Features(tensors["rows"], tensors["seconds"], riders)
-
-
-@dataclass(frozen=True)
-class Context:
-    """What the language model is given of a video, for B prompts: `tokens` (B, n, D).
-
-    `extras` (B, L, ...) are what a family gives its language model beside them, by names of its
-    own, each with a length L of its own: positions, times, a mask of the tokens that are real.
-    `warnings` has those about each prompt, or is empty. In `kept` a family keeps what it works out
-    of a context that is the same for all prompts, such as a cache: once for all texts after it.
-    Tokens that are the same for all prompts may be an expanded view, and stay one.
-    """
-
-    tokens: Tensor = field(repr=False)
-    warnings: Sequence[tuple[str, ...]] = ()
-    extras: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
-    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def chosen(self, prompts: Sequence[int]) -> Context:
-        """Return the same for some of the prompts."""
-        which = list(prompts)
-        warnings = [self.warnings[k] for k in which] if self.warnings else ()
-        extras = {name: _chosen(extra, which) for name, extra in self.extras.items()}
-        return Context(_chosen(self.tokens, which), warnings, extras, self.kept)
-
-    @staticmethod
-    def joined(parts: Sequence[Context]) -> Context:
-        """Return one for the prompts of all parts; the shorter ones end in zeros, masks in False.
-
-        Only families with a "mask" may give contexts of several lengths.
-        """
-        if len(parts) == 1:
-            return parts[0]
-        lengths = {part.tokens.shape[1] for part in parts}
-        assert len(lengths) == 1 or "mask" in parts[0].extras, f"no mask for lengths {lengths}"
-        warnings = [warning for part in parts for warning in part.warnings]
-        extras = {name: _stacked([p.extras[name] for p in parts]) for name in parts[0].extras}
-        return Context(_stacked([part.tokens for part in parts]), warnings, extras)
-
-    def is_finite(self) -> bool:
-        """Return whether tokens and extras are without NaN and infinity."""
-        distinct = (x[:1] if _is_expanded(x) else x for x in (self.tokens, *self.extras.values()))
-        return all(bool(x.isfinite().all()) for x in distinct)
-
-
-def _is_expanded(x: Tensor) -> bool:
-    """Whether all rows of x (B, ...) are one."""
-    return len(x) > 1 and x.stride(0) == 0
-
-
-def _chosen(x: Tensor, which: list[int]) -> Tensor:
-    """Rows of x (B, ...); those of an expanded view are one too."""
-    return x[:1].expand(len(which), *x.shape[1:]) if _is_expanded(x) else x[which]
-
-
-def _stacked(parts: Sequence[Tensor]) -> Tensor:
-    """Join (B, L, ...) along B, each as long as the longest."""
-    return nn.utils.rnn.pad_sequence([row for part in parts for row in part], batch_first=True)
 
 
 @dataclass(frozen=True)
@@ -353,3 +295,14 @@ class Trainable(VideoModel[M], Protocol[M]):
 
     def answer_tokens(self, answer: str) -> int:
         """Return how many tokens an answer has."""
+
+
+@runtime_checkable
+class LooksAgain(VideoModel[M], Protocol[M]):
+    """A family that can say where a prompt looks, and be shown some moments frame by frame."""
+
+    def looks_at(self, context: Context, prompts: Sequence[str]) -> Tensor:
+        """Return how much each prompt looks at each slot of its context, (B, S) float32."""
+
+    def look_again(self, memory: M, features: Features, prompts: Sequence[str]) -> Context:
+        """Return a context with these features among half of what memory holds."""

@@ -37,9 +37,10 @@ def number_word(number: int) -> str:
     if number < 20:
         return _ONES[number]
     if number < 100:
-        rest = f"-{_ONES[number % 10]}" if number % 10 else ""
-        return f"{_TENS[number // 10 - 2]}{rest}"
-    size, name, joint = (100, "hundred", " and ") if number < 1000 else (1000, "thousand", ", ")
-    rest = number % size
-    joint = " and " if rest < 100 else joint
-    return f"{number_word(number // size)} {name}{joint + number_word(rest) if rest else ''}"
+        tail = f"-{_ONES[number % 10]}" if number % 10 else ""
+        return f"{_TENS[number // 10 - 2]}{tail}"
+    size, name = (100, "hundred") if number < 1000 else (1000, "thousand")
+    whole, rest = f"{number_word(number // size)} {name}", number % size
+    if not rest:
+        return whole
+    return f"{whole}{' and ' if rest < 100 else ', '}{number_word(rest)}"

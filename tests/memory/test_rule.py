@@ -15,6 +15,8 @@ RULES = [
     Rule(policy, mean, merge, LARGEST, total)
     for policy, mean, merge, total in itertools.product(POLICIES, MEANS, MERGES, (None, 26))
 ]
+RULES += [Rule(policy, merge=merge, fill="keep") for policy in POLICIES for merge in MERGES]
+RULES += [Rule(policy, compared=2) for policy in ("mbc", "ward")]
 
 
 def ones(bank):
@@ -30,11 +32,12 @@ def fed(bank, frames):
 
 
 @pytest.mark.parametrize("how", RULES, ids=str)
-def test_both_forms_agree_at_every_step(how):
+@pytest.mark.parametrize("length", [4, 9])
+def test_both_forms_agree_at_every_step(how, length):
     torch.manual_seed(0)
     frames = torch.randn(2, 25, 5, 4)
     mask = torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
-    ours, plain = MemoryBank(4, how, mask), PlainBank(4, how, mask)
+    ours, plain = MemoryBank(length, how, mask), PlainBank(length, how, mask)
     for step, (one, other) in enumerate(zip(fed(ours, frames), fed(plain, frames), strict=True)):
         (rows, counts), (due, numbers) = one.in_time(), other.in_time()
         assert torch.equal(counts, numbers)
@@ -45,7 +48,8 @@ def test_both_forms_agree_at_every_step(how):
         torch.testing.assert_close(doubled, 2 * due, atol=1e-5, rtol=0)
         if how.policy != "fifo":
             assert (counts.sum(1) == step + 1).all(), "each frame is counted once"
-        if how.policy in ("mbc", "random") and how.mean == "weighted":
+        merges = how.policy in ("mbc", "ward", "random") and how.fill == "mean"
+        if merges and how.mean == "weighted":
             sums = (rows * counts[..., None]).sum(1)
             torch.testing.assert_close(sums, frames[:, : step + 1].sum(1), atol=1e-4, rtol=0)
 
@@ -130,15 +134,74 @@ def test_uniform_with_more_frames_than_were_told():
     assert (bank.in_time()[1].sum(1) == 20).all()
 
 
-@pytest.mark.parametrize("names", [{"policy": "lifo"}, {"mean": "median"}, {"merge": "patch"}])
+@pytest.mark.parametrize(
+    "names", [{"policy": "lifo"}, {"mean": "median"}, {"merge": "patch"}, {"fill": "drop"}]
+)
 def test_unknown_names_are_refused(names):
     with pytest.raises(ValueError, match="unknown"):
         Rule(**names)
 
 
 def test_settings_know_the_same_names():
-    assert (settings.BANK_POLICIES, settings.MERGES, settings.MEANS) == (
-        rule.POLICIES,
-        rule.MERGES,
-        rule.MEANS,
-    )
+    ours = (settings.BANK_POLICIES, settings.MERGES, settings.MEANS, settings.FILLS)
+    assert ours == (rule.POLICIES, rule.MERGES, rule.MEANS, rule.FILLS)
+
+
+def scenes(number: int, each: int, width: int = 16):
+    """As many frames of each scene, all alike but for some noise: (1, T, 1, C)."""
+    torch.manual_seed(1)
+    rows = torch.nn.functional.normalize(torch.randn(number, 1, width), dim=-1)
+    return (rows + 0.05 * torch.randn(number, each, width)).flatten(0, 1)[None, :, None]
+
+
+def slots_of_scenes(how, number: int = 20, each: int = 50, length: int = 32):
+    """How many slots each scene has in the end."""
+    *_, bank = fed(MemoryBank(length, how), scenes(number, each))
+    counts = bank.in_time()[1][0, :, 0]
+    ends = counts.cumsum(0)
+    return torch.bincount(((ends - counts / 2) // each).long(), minlength=number)
+
+
+def test_ward_and_likeness_keep_every_scene_apart_and_random_neighbours_do_not():
+    ward, likeness, random = (slots_of_scenes(Rule(name)) for name in ("ward", "mbc", "random"))
+    assert ward.sum() == likeness.sum() == random.sum() == 32
+    assert ward.min() == likeness.min() == 1
+    assert ward[:-1].max() <= 3
+    assert ward[-1] > 4, "the newest entries are guarded"
+    assert random.min() == 0
+
+
+def test_ward_leaves_the_newest_entries_alone():
+    bank = torch.randn(1, 10, 1, 4)
+    bank[:, 5:] = bank[:, 5:6]  # the newest five are all alike
+    counts = torch.ones(1, 10, 1)
+    _, merged = Rule("ward").compress(bank, counts)
+    assert merged[0, -4:, 0].tolist() == [1.0] * 4
+    _, alike = Rule("mbc").compress(bank, counts)
+    assert alike[0, 5, 0] == 2
+
+
+def test_ward_by_hand():
+    bank = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], *[[-1.0, 0.0]] * 5])[None, :, None]
+    counts = torch.tensor([1.0, 1.0, 9.0, *[1.0] * 5])[None, :, None]
+    # pairs: (1 - 0)·0.5 = 0.5, (1 - 0.8)·0.9 = 0.18, (1 + 0.6)·0.9 = 1.44
+    _, merged = Rule("ward").compress(bank, counts)
+    assert merged[0, :3, 0].tolist() == [1.0, 10.0, 1.0]
+
+
+def test_keep_keeps_the_one_that_stands_for_more_frames():
+    bank = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 5.0], [-1.0, 0.0]])[None, :, None]
+    for counts, kept in (((1, 1, 3, 1), 5.0), ((1, 3, 1, 1), 1.0), ((1, 2, 2, 1), 1.0)):
+        given = torch.tensor([*map(float, counts)])[None, :, None]
+        merged, total = Rule(fill="keep").compress(bank, given)
+        assert merged[0, 1, 0].tolist() == [0.0, kept]
+        assert total[0, 1, 0] == counts[1] + counts[2]
+
+
+def test_only_the_columns_compared_decide():
+    """The first column says 1 and 2 are alike, all four say 0 and 1 are."""
+    bank = torch.tensor([[1.0, 9, 9, 9], [-1.0, 9, 9, 9], [-1.0, -9, 9, -9]])[None, :, None]
+    counts = torch.ones(1, 3, 1)
+    for compared, due in ((None, [2.0, 1.0]), (1, [1.0, 2.0])):
+        _, merged = Rule(compared=compared).compress(bank, counts)
+        assert merged[0, :, 0].tolist() == due

@@ -107,7 +107,8 @@ def likelihoods(
     # What comes after a token is never read by it, so padding on the right needs no mask.
     tokens = Tokens(net.get_input_embeddings()(ids), ahead(prefix, torch.ones_like(mask)))
     hidden = adapter.read(net, tokens, widened(cache, len(rows)))
-    scores = net.get_output_embeddings()(hidden[:, :-1]).float().log_softmax(-1)
+    logits: Tensor = net.get_output_embeddings()(hidden[:, :-1])
+    scores = logits.float().log_softmax(-1)
     chosen = scores.gather(-1, ids[:, 1:, None])[..., 0]
     place = torch.arange(1, ids.shape[1], device=device)
     begins, ends = (

@@ -110,7 +110,8 @@ class Memory:
         ones = torch.ones(newest.shape[:2], device=newest.device)
         rows = newest.clone() if rows is None else torch.cat([rows, newest])
         counts = (ones if counts is None else torch.cat([counts, ones])).long()
-        parts = dict(zip(self.widths, rows.split(list(self.widths.values()), -1), strict=True))
+        columns = torch.split(rows, list(self.widths.values()), dim=-1)
+        parts = dict(zip(self.widths, columns, strict=True))
         riders = {name: part for name, part in parts.items() if name != "rows"}
         return Slots(parts["rows"], counts, spans(counts, torch.cat(self.seconds)), riders)
 

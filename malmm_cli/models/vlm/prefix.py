@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from malmm_cli.memory.spans import Slots
+from malmm_cli.models.config import quiet
 from malmm_cli.models.vlm.adapter import Adapter, Tokens
 from malmm_cli.models.vlm.texts import Texts
 
@@ -47,7 +48,7 @@ def laid_out(adapter: Adapter, texts: Texts, embedding: Any, slots: Slots) -> To
     embeds, places = torch.cat(parts)[None], torch.cat(positions, 1)[:, None]
     levels = None
     if adapter.levels:
-        beside = slots.riders["levels"].flatten(0, 1).unflatten(-1, (adapter.levels, -1))
+        beside = slots.riders["levels"].flatten(0, 1).view(-1, adapter.levels, adapter.width)
         levels = beside.transpose(0, 1).to(words)
     device = words.device
     return Tokens(embeds, places.to(device), torch.tensor(visual, device=device), levels)
@@ -62,8 +63,9 @@ def length(adapter: Adapter, texts: Texts, slots: int, patches: int) -> int:
 def prefilled(adapter: Adapter, net: Any, tokens: Tokens) -> Any:
     """The language model's cache of a prefix, read CHUNK tokens at a time."""
     cache = DynamicCache(config=net.config.get_text_config())
-    for begin in range(0, tokens.embeds.shape[1], CHUNK):
-        adapter.read(net, tokens.some(slice(begin, begin + CHUNK)), cache)
+    with quiet():  # it tells of kernels that are not installed
+        for begin in range(0, tokens.embeds.shape[1], CHUNK):
+            adapter.read(net, tokens.some(slice(begin, begin + CHUNK)), cache)
     return cache
 
 

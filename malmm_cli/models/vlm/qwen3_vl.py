@@ -77,8 +77,8 @@ class Qwen3VL(Adapter):
         grid, patches = self._patches(pixels)
         encoder = net.model.visual
         found = encoder(patches.to(encoder.dtype), grid_thw=grid, return_dict=True)
-        parts = [found.pooler_output, *self._levels(found)]
-        return torch.cat(parts, dim=-1).unflatten(0, (len(grid), -1))
+        rows = torch.cat([found.pooler_output, *self._levels(found)], dim=-1)
+        return rows.view(len(grid), -1, rows.shape[-1])
 
     def places(self, height: int, width: int) -> Tensor:
         """Row and column of each token of a frame of that many pixels, (P, 2)."""
@@ -127,9 +127,7 @@ class Qwen3VL(Adapter):
         vision = self.config.vision_config
         per, patch, merge = vision.temporal_patch_size, vision.patch_size, vision.spatial_merge_size
         down, across = (size // (patch * merge) for size in pixels.shape[-2:])
-        pairs = pixels.unflatten(0, (-1, per))  # (T, 2, 3, H, W)
-        split = pairs.unflatten(-2, (down, merge, patch)).unflatten(-1, (across, merge, patch))
-        # (T, 2, 3, down, merge, patch, across, merge, patch)
+        split = pixels.view(-1, per, 3, down, merge, patch, across, merge, patch)
         patches = split.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).flatten(5).flatten(0, 4)
         grid = torch.tensor([[1, down * merge, across * merge]], device=pixels.device)
-        return grid.expand(len(pairs), -1), patches
+        return grid.expand(len(split), -1), patches

@@ -26,20 +26,19 @@ def check(
     features: int,
 ) -> None:
     """Raise CapacityError where slots, the longest prompt and its answer are too many tokens."""
-    slots = _slots(options, features)
-    given = prefix.length(adapter, texts, slots, adapter.most)
     limit = _limit(adapter)
     rest = _asked(adapter, texts, prompts) + decoding.max_new_tokens
-    if given + rest <= limit:
+    slots = _slots(options, features)
+    most = min(slots, limit // adapter.most + 1)  # no more can fit
+    given = prefix.length(adapter, texts, most, adapter.most)
+    if most == slots and given + rest <= limit:
         return
-    fitting = slots
-    each = prefix.length(adapter, texts, 2, adapter.most) - prefix.length(
-        adapter, texts, 1, adapter.most
-    )
-    fitting = max(slots - -(-(given + rest - limit) // each), 0)
+    fitting = most - 1
+    while fitting and prefix.length(adapter, texts, fitting, adapter.most) + rest > limit:
+        fitting -= 1
     raise CapacityError(
-        f"{slots} slots of up to {adapter.most} tokens with their times, the prompt and new tokens "
-        f"make {given + rest}; the language model reads {limit}",
+        f"{slots} slots of {adapter.most} tokens each with their times, a prompt and an answer of "
+        f"{rest} are more than the {limit} tokens that the language model reads",
         hint=_remedy(options, fitting),
     )
 
