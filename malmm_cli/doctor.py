@@ -173,10 +173,12 @@ def _fit(name: str, model: Mapping[str, Any], missing: int) -> Finding:
         return Finding(name, f"{here}; fits in {', '.join(fits)}")
     if model["parameters"] is None:
         return Finding(name, here)
-    bits = any(model["memory"][bits] <= free for bits in QUANTIZED)
-    how = "fits only with --quantize" if bits else "does not fit"
-    advice = hub.fits(name, model["parameters"], free)
-    return Finding(name, f"{here}; {how}", good=False, advice=advice)
+    if any(model["memory"][bits] <= free for bits in QUANTIZED):
+        advice = hub.fits(name, model["parameters"], free)
+        return Finding(name, f"{here}; fits only with --quantize", good=False, advice=advice)
+    bits = QUANTIZED[-1]
+    advice = f"needs {hub.size_text(model['memory'][bits])} free or more, with --quantize {bits}"
+    return Finding(name, f"{here}; does not fit", good=False, advice=advice)
 
 
 def _dtypes(model: Mapping[str, Any], free: int) -> list[str]:

@@ -31,12 +31,13 @@ _Name = Annotated[
 def models(context: typer.Context, json: _Json = False) -> None:
     """List, download, describe and remove models.
 
-    Without a command it lists those with a short name; any InstructBLIP repository or folder works
-    too.
+    Without a command it lists those with a short name; any repository or folder of these kinds of
+    models works too.
 
     \b
     malmm models
-    malmm models pull flan-t5-xl
+    malmm models use qwen3-vl-2b
+    malmm models pull qwen3-vl-2b
     malmm models info vicuna-7b --json
     """
     if context.invoked_subcommand is None:
@@ -95,7 +96,7 @@ def pull(
     """Download or verify a model, and print its folder.
 
     \b
-    malmm models pull vicuna-7b
+    malmm models pull qwen3-vl-2b
     malmm models pull Salesforce/instructblip-flan-t5-xl
     """
     from malmm_cli import hub
