@@ -12,12 +12,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from malmm_cli import hub, media
-from malmm_cli.errors import CapacityError, ModelError
+from malmm_cli.errors import ModelError, UsageError
 from malmm_cli.events import SILENT, Events
-from malmm_cli.models.placement import QUANTIZED, dtype_on_cpu, is_cpu
+from malmm_cli.models.placement import DTYPES, QUANTIZED, dtype_on_cpu, is_cpu
 from malmm_cli.processes import machine
 
-__all__ = ["Finding", "examine", "next_step"]
+__all__ = ["Finding", "examine", "free_memory", "next_step"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ _DECODER_ADVICE = {
 
 def _device() -> Finding:
     kind, name, dtype = ("cpu", "cpu", dtype_on_cpu()) if is_cpu("auto") else _accelerator()
-    free, cores = _free_memory(), os.cpu_count() or 1
+    free, cores = free_memory(), os.cpu_count() or 1
     numbers = {"memory_free": free, "cores": cores}
     memory = f"{hub.size_text(free)} free, {dtype}"
     if kind == "cuda":
@@ -93,14 +93,14 @@ def _accelerator() -> tuple[str, str, str]:
     return device.type, f"{torch.cuda.get_device_name(device)}{more}", dtype
 
 
-def _free_memory() -> int:
+def free_memory() -> int:
     """Bytes that are free for a model on the fastest device."""
     if is_cpu("auto"):
         return machine.free_memory()
-    from malmm_cli.models.capacity import free_memory
+    from malmm_cli.models import capacity
     from malmm_cli.models.device import pick_device
 
-    return free_memory(pick_device())
+    return capacity.free_memory(pick_device())
 
 
 def _extra(package: str) -> Finding:
@@ -129,17 +129,21 @@ def _cache() -> Finding:
     return Finding("cache", found, numbers=numbers)
 
 
-def next_step() -> Finding:
-    """What to run for a first caption of a real video."""
-    free = _free_memory()
-    for known in filter(lambda known: known.repository, hub.KNOWN.values()):
-        with suppress(ModelError):
-            sizes = hub.describe(known.name, files=False)
-            fits = [dtype for dtype, size in sizes["memory"].items() if size <= free]
-            if sizes["here"] and fits:
-                return Finding(
-                    "next", f"malmm caption VIDEO --model {known.name} --dtype {fits[0]}"
-                )
+def next_step(default: str = hub.DEFAULT) -> Finding:
+    """What to run for a first caption of a real video, where `default` is the model by default."""
+    free = free_memory()
+    bundled = [known.name for known in hub.KNOWN.values() if not known.repository]
+    for name in dict.fromkeys((default, *hub.KNOWN)):
+        with suppress(ModelError, UsageError):
+            model = hub.describe(name, files=False)
+            fits = _dtypes(model, free)
+            if not fits or name in bundled:
+                continue
+            if model["here"]:
+                choice = "" if name == default else f" --model {name} --dtype {fits[0]}"
+                return Finding("next", f"malmm caption VIDEO{choice}")
+            if name == default != hub.DEFAULT:
+                return Finding("next", hub.pulling(name))
     return Finding("next", hub.recommended(free))
 
 
@@ -158,8 +162,8 @@ def _model(name: str) -> Finding:
 def _fit(name: str, model: Mapping[str, Any], missing: int) -> Finding:
     here = "here" if model["here"] else f"not downloaded ({hub.size_text(missing)})"
     space = shutil.disk_usage(hub.nearest_folder()).free
-    free = _free_memory()
-    fits = [dtype for dtype, size in model["memory"].items() if size <= free]
+    free = free_memory()
+    fits = _dtypes(model, free)
     if missing > space:
         found = f"{here}, but only {hub.size_text(space)} of disk space is free"
         return Finding(
@@ -167,10 +171,17 @@ def _fit(name: str, model: Mapping[str, Any], missing: int) -> Finding:
         )
     if fits:
         return Finding(name, f"{here}; fits in {', '.join(fits)}")
-    try:
-        hub.check_memory(name, model["parameters"], "float16", free)
-    except CapacityError as error:
-        sizes = [hub.memory_needed(model["parameters"], "float16", bits) for bits in QUANTIZED]
-        how = "fits only with --quantize" if min(sizes) <= free else "does not fit"
-        return Finding(name, f"{here}; {how}", good=False, advice=error.hint or "")
-    return Finding(name, here)
+    if model["parameters"] is None:
+        return Finding(name, here)
+    if any(model["memory"][bits] <= free for bits in QUANTIZED):
+        advice = hub.fits(name, model["parameters"], free)
+        return Finding(name, f"{here}; fits only with --quantize", good=False, advice=advice)
+    bits = QUANTIZED[-1]
+    advice = f"needs {hub.size_text(model['memory'][bits])} free or more, with --quantize {bits}"
+    return Finding(name, f"{here}; does not fit", good=False, advice=advice)
+
+
+def _dtypes(model: Mapping[str, Any], free: int) -> list[str]:
+    """The number types in which a model fits in `free` bytes as it is."""
+    sizes = {dtype: model["memory"][dtype] for dtype in DTYPES}
+    return [dtype for dtype, size in sizes.items() if size is not None and size <= free]

@@ -35,17 +35,19 @@ def test_everything_is_looked_at(malmm, monkeypatch):
     ("free", "good", "says"),
     [
         (10**12, True, "fits in float32, bfloat16, float16"),
-        (9 * 10**9, False, "fits only with --quantize"),
+        (11 * 10**9, False, "fits only with --quantize"),
         (10**9, False, "does not fit"),
     ],
 )
 def test_what_would_fit(malmm, monkeypatch, free, good, says):
     monkeypatch.setattr(machine, "free_memory", lambda: free)
     monkeypatch.setattr("malmm_cli.doctor.is_cpu", lambda _: True)
-    vicuna = rows(malmm)["vicuna-7b"]
-    assert vicuna["good"] is good
-    assert says in vicuna["found"]
-    assert good or ("--quantize 4bit" in vicuna["advice"]) == ("only" in says)
+    found = rows(malmm)
+    for name in ("vicuna-7b", "qwen3-vl-8b"):
+        assert found[name]["good"] is good
+        assert says in found[name]["found"]
+    assert good or ("--quantize 8bit" in found["qwen3-vl-8b"]["advice"]) == ("only" in says)
+    assert good or "is smaller and newer" in found["vicuna-7b"]["advice"] or "only" not in says
 
 
 def test_sizes_are_numbers_too(malmm, monkeypatch):
@@ -60,11 +62,34 @@ def test_sizes_are_numbers_too(malmm, monkeypatch):
     assert json.loads(malmm("doctor", "--json").out)["schema"] == "malmm/1"
 
 
-def test_it_ends_with_what_to_run(malmm, monkeypatch):
+@pytest.mark.parametrize(
+    ("memory", "name"),
+    [("24GB", "qwen3-vl-2b"), ("4GB", "qwen3.5-0.8b"), ("1.1GB", "smolvlm2-500m")],
+)
+def test_it_ends_with_what_to_run(malmm, monkeypatch, memory, name):
+    monkeypatch.setenv("MALMM_FAKE_MEMORY", memory)
+    last = malmm("doctor").out.splitlines()[-1]
+    assert last.startswith(f"ok  next          {name} (")
+    assert last.endswith(f"Apache-2.0) fits; run: malmm models use {name}")
+
+
+def test_what_to_run_follows_from_the_default_model(malmm, monkeypatch):
     monkeypatch.setenv("MALMM_FAKE_MEMORY", "24GB")
-    lines = malmm("doctor").out.splitlines()
-    assert lines[-1].startswith("ok  next          vicuna-7b (15.8 GB, research only) fits with")
-    assert lines[-1].endswith("malmm models pull vicuna-7b")
+    monkeypatch.setenv("MALMM_MODEL", "qwen3-vl-2b")
+    assert rows(malmm)["next"]["found"] == (
+        "qwen3-vl-2b (4.3 GB, Apache-2.0): while online, run: malmm models pull qwen3-vl-2b"
+    )
+    describe = hub.describe
+    monkeypatch.setattr(hub, "describe", lambda name, **how: {**describe(name, **how), **HERE})
+    assert rows(malmm)["next"]["found"] == "malmm caption VIDEO"
+    assert "--model       qwen3-vl-2b (MALMM_MODEL)" in malmm("doctor").out
+    monkeypatch.setenv("MALMM_MODEL", "tiny")  # which knows no real video
+    assert rows(malmm)["next"]["found"] == (
+        "malmm caption VIDEO --model qwen3-vl-2b --dtype float32"
+    )
+
+
+HERE = {"here": True, "folder": None}
 
 
 def test_on_a_terminal_its_text_is_wrapped_in_its_column(malmm, monkeypatch):
@@ -86,8 +111,8 @@ def test_the_command_to_run_stays_on_one_line(malmm, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setattr("malmm_cli.cli.doctor.sys", SimpleNamespace(stdout=Terminal()))
     lines = malmm("doctor").out.splitlines()
-    assert lines[-1].endswith("malmm models pull vicuna-7b")
-    assert not [line for line in lines if line.endswith(("malmm", "malmm models", "pull"))]
+    assert lines[-1].endswith("malmm models use qwen3-vl-2b")
+    assert not [line for line in lines if line.endswith(("malmm", "malmm models", "pull", "use"))]
 
 
 def test_what_is_missing_is_named(malmm, monkeypatch):

@@ -10,7 +10,7 @@ from malmm_cli.batch.lines import item_of
 from malmm_cli.errors import UsageError
 from malmm_cli.evaluate.naming import main_options
 from malmm_cli.models.instructblip.defaults import DEFAULTS
-from malmm_cli.settings import Defaults, MemoryOptions, changed
+from malmm_cli.settings import Defaults, MemoryOptions, Sampling, changed
 from malmm_cli.types import Task
 
 USUAL = DEFAULTS.tasks["ask"]
@@ -22,6 +22,15 @@ def test_compression_is_named_only_where_it_is_unusual():
     assert UNUSUAL.items() <= changed(USUAL, **UNUSUAL).as_dict().items()
     assert {"merge", "mean", "memory_seed"}.isdisjoint(USUAL.as_dict())
     assert "memory_seed" not in changed(USUAL, memory_seed=3).as_dict(), "it decides nothing"
+
+
+def test_a_number_of_frames_and_a_rate_take_each_others_place():
+    by_rate = replace(USUAL, sampling=Sampling(frames=None, fps=1.0, max_frames=9))
+    assert changed(by_rate, frames=4).sampling == Sampling(frames=4)
+    assert changed(USUAL, fps=2.0).sampling == Sampling(frames=None, fps=2.0)
+    for given in ({"frames": 4, "fps": 2.0}, {"frames": 4, "max_frames": 3}):
+        with pytest.raises(UsageError):
+            changed(by_rate, **given)
 
 
 def test_one_seed_is_that_of_texts_and_of_the_memory():

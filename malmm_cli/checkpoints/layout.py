@@ -15,8 +15,9 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, NamedTuple
 
@@ -40,24 +41,41 @@ class Layout(NamedTuple):
 
     `folders` are those inside its own, each with a tokenizer; `video_processor` is the class of
     transformers that scales the pixels of videos, and `reads_videos` says whether it does where no
-    class is named.
+    class is named. `quantized` is how the names of tensors begin that `--quantize` is about.
     """
 
     folders: tuple[str, ...]
     video_processor: str
     reads_videos: bool
+    quantized: str = ""
 
+    def quantizes(self, name: str, shape: Sequence[int]) -> bool:
+        """Whether `--quantize` stores that tensor in fewer bits: linear layers but for the head."""
+        linear = name.endswith(".weight") and len(shape) == 2 and not _WHOLE.search(name)
+        return linear and name.startswith(self.quantized)
+
+
+# What is never quantised: tables of words or positions, the head, and T5's second linear layers,
+# which transformers keeps in float32.
+_WHOLE = re.compile(r"(embed\w*|shared|lm_head|\.wo)\.weight$")
 
 # The `model_type`s that can be loaded. The published Vicuna processors name the video classes by
 # mistake; weights are the same.
 FAMILIES = {
-    "instructblip": Layout(("qformer_tokenizer",), "InstructBlipVideoProcessor", False),
-    "instructblipvideo": Layout(("qformer_tokenizer",), "InstructBlipVideoProcessor", True),
+    "instructblip": Layout(
+        ("qformer_tokenizer",), "InstructBlipVideoProcessor", False, "language_model."
+    ),
+    "instructblipvideo": Layout(
+        ("qformer_tokenizer",), "InstructBlipVideoProcessor", True, "language_model."
+    ),
     "qwen3_vl": Layout((), "Qwen3VLProcessor", True),
     "qwen3_5": Layout((), "Qwen3VLProcessor", True),
     "smolvlm": Layout((), "SmolVLMProcessor", True),
     "internvl": Layout((), "InternVLProcessor", True),
 }
+
+# What people call the ways to quantise, where `quant_method` is not spelled so.
+_METHODS = {"gptq": "GPTQ", "awq": "AWQ", "fp8": "FP8", "gguf": "GGUF", "hqq": "HQQ"}
 
 # A tokenizer needs one of these.
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt")
@@ -127,16 +145,33 @@ def _repository(folder: Path) -> str:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read config.json; ModelError if it is not of a known family."""
+    """Read config.json; ModelError if it is not of a known family, or of quantised weights."""
     content = read_json(folder / "config.json")
-    kind = content.get("model_type")
+    where, kind = _repository(folder) or folder, content.get("model_type")
     if kind not in FAMILIES:
+        near = "".join(f" ({x} is near)" for x in get_close_matches(str(kind), FAMILIES, n=1))
         raise ModelError(
-            f"{_repository(folder) or folder}: a model of {f'type {kind!r}' if kind else 'no type'}"
-            f" cannot be used; known: {', '.join(FAMILIES)}",
-            hint="use a model of a known type; `malmm models` lists some",
+            f"{where}: a model of {f'type {kind!r}' if kind else 'no type'} cannot be used; known: "
+            f"{', '.join(FAMILIES)}",
+            hint=f"use a model of a known type{near}; `malmm models` lists some",
         )
+    for part in (content, *content.values()):
+        told = part.get("quantization_config") if isinstance(part, dict) else None
+        if told is not None:
+            raise ModelError(
+                f"{where}: its weights are quantized{_method(told)}, which is not supported",
+                hint="use the float16, bfloat16 or float32 weights of the same model; --quantize "
+                "makes them smaller",
+            )
     return content
+
+
+def _method(told: Any) -> str:
+    """How weights were quantised, as people call it: " by GPTQ"."""
+    name = told.get("quant_method") if isinstance(told, dict) else None
+    if not isinstance(name, str):
+        return ""
+    return f" by {_METHODS.get(name.lower(), name[:40])}"
 
 
 def layout_of(folder: Path) -> Layout:

@@ -138,26 +138,60 @@ def _color_variable() -> str | None:
 
 
 def write(key: str, value: str) -> Path:
-    """Set a key to a text in the config file, whose other lines stay; returns the file.
+    """Set a key to a text in the config file; returns the file.
 
-    Raises UsageError for a file that is wrong already, OutputError if it cannot be written.
+    All else in it stays as it is: other lines, the comment behind the value, ends of lines. Where
+    the file is a link, the file that it leads to changes. Raises UsageError for a file that is
+    wrong already, or where the line cannot be found; OutputError if it cannot be written.
     """
-    import json
-    import re
-
     from malmm_cli.files.atomic import new_file
 
-    read()
-    file = path()
-    line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
-    text = file.read_text("utf-8") if file.exists() else ""
-    changed, found = re.subn(rf"(?m)^\s*{key}\s*=.*$", lambda _: line, text, count=1)
-    if not found:
-        changed = f"{text.rstrip()}\n{line}\n".lstrip()
+    values, file = read(), path()
+    text = file.read_bytes().decode() if file.exists() else ""
+    changed = _with_line(text, key, value)
+    if not _holds(changed, {**values, key: value}):
+        raise UsageError(
+            f"{file}: {key!r} is set in a form that cannot be changed safely",
+            hint=f"write {key} = {_quoted(value)} there yourself",
+        )
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{file.parent}: cannot be created: {error.strerror}") from error
-    with new_file(file) as target:
+    with new_file(file.resolve()) as target:
         target.write(changed.encode())
     return file
+
+
+def _with_line(text: str, key: str, value: str) -> str:
+    """The text of a config file with the line of a key changed, or added at the end."""
+    import re
+
+    line = re.compile(
+        rf"""(?m)^(?P<before>[ \t]*["']?{key}["']?[ \t]*=[ \t]*)"""
+        r"""(?:"(?:[^"\\\r\n]|\\.)*"|'[^'\r\n]*'|[^"'#\r\n]*?)"""
+        r"""(?P<after>[ \t]*(?:\#[^\r\n]*)?\r?)$"""
+    )
+    changed, found = line.subn(lambda m: f"{m['before']}{_quoted(value)}{m['after']}", text, 1)
+    if found:
+        return changed
+    end = "\r\n" if "\r\n" in text else "\n"
+    joint = end if text and not text.endswith("\n") else ""
+    return f"{text}{joint}{key} = {_quoted(value)}{end}"
+
+
+def _holds(text: str, values: dict[str, Any]) -> bool:
+    """Whether a text is TOML of these values."""
+    import tomllib
+
+    try:
+        return tomllib.loads(text) == values
+    except ValueError:
+        return False
+
+
+def _quoted(value: str) -> str:
+    """A text as TOML has it: JSON's form, but for one more character that it escapes."""
+    import json
+
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

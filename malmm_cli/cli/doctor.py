@@ -31,11 +31,11 @@ def doctor(
 
     from malmm_cli.doctor import examine, next_step
 
-    events = Terminal()
+    events, default = Terminal(), str(config.origin_of("model").value)
     if json:
         content = {
             "schema": SCHEMA,
-            "findings": [asdict(finding) for finding in (*examine(events), next_step())],
+            "findings": [asdict(finding) for finding in (*examine(events), next_step(default))],
             "settings": [asdict(origin) for origin in config.origins()],
         }
         emit(json_format.dumps(content, indent=2) + "\n")
@@ -45,7 +45,7 @@ def doctor(
     for one in config.origins():
         value = "not set" if one.value is None else str(one.value)
         emit(_lines("ok", flag(one.key), f"{value} ({one.origin})"))
-    _show(next_step())
+    _show(next_step(default))
 
 
 def _show(finding: Finding) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_format
-import os
 import sys
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 
 from malmm_cli.cli import completion, config
 from malmm_cli.cli.console import emit, note
+from malmm_cli.cli.model_table import on_disk, size, table
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import CapacityError, UsageError
 from malmm_cli.files.escapes import on_one_line
@@ -31,12 +31,13 @@ _Name = Annotated[
 def models(context: typer.Context, json: _Json = False) -> None:
     """List, download, describe and remove models.
 
-    Without a command it lists those with a short name; any InstructBLIP repository or folder works
-    too.
+    Without a command it lists those with a short name; any repository or folder of these kinds of
+    models works too.
 
     \b
     malmm models
-    malmm models pull flan-t5-xl
+    malmm models use qwen3-vl-2b
+    malmm models pull qwen3-vl-2b
     malmm models info vicuna-7b --json
     """
     if context.invoked_subcommand is None:
@@ -47,13 +48,16 @@ def models(context: typer.Context, json: _Json = False) -> None:
 def list_models(json: _Json = False) -> None:
     """List the models that have a short name.
 
-    Shows the sizes of the download, of the weights in memory (half precision, and with --quantize
-    4bit) and on disk, and the licence. `malmm models info NAME` shows more.
+    Shows the size of the download, the licence, published scores on long videos with their sources,
+    the best form that fits in the memory that is free here, and the size on disk. `malmm models
+    info NAME` shows more.
     """
     from malmm_cli import hub
 
-    rows = [hub.describe(name, files=False, disk=True) for name in hub.KNOWN]
-    emit(_json([{"schema": SCHEMA, **row} for row in rows]) if json else _table(rows))
+    free = _free()
+    rows = [_described(name, free, files=False) for name in hub.KNOWN]
+    default = str(config.origin_of("model").value)
+    emit(_json(rows) if json else table(rows, default))
 
 
 @app.command("info")
@@ -62,10 +66,8 @@ def info(name: _Name, json: _Json = False) -> None:
 
     Needs no network.
     """
-    from malmm_cli import hub
-
-    model = hub.describe(name, disk=True)
-    emit(_json({"schema": SCHEMA, **model}) if json else _lines(model))
+    model = _described(name, _free())
+    emit(_json(model) if json else _lines(model))
 
 
 @app.command("pull")
@@ -94,7 +96,7 @@ def pull(
     """Download or verify a model, and print its folder.
 
     \b
-    malmm models pull vicuna-7b
+    malmm models pull qwen3-vl-2b
     malmm models pull Salesforce/instructblip-flan-t5-xl
     """
     from malmm_cli import hub
@@ -112,23 +114,30 @@ def pull(
         located = hub.locate(
             name, offline=offline, verify=True, check_memory=check_memory, events=events
         )
-    model = hub.describe(name, disk=True)  # looks into the files
-    emit(_json({"schema": SCHEMA, **model}) if json else f"{located.folder}\n")
+    model = _described(name, _free())  # looks into the files
+    emit(_json(model) if json else f"{located.folder}\n")
 
 
 @app.command("use")
 def use(name: _Name) -> None:
     """Make a model the default, in the config file.
 
+    Commands that are given no --model then use it. Nothing is downloaded yet.
+
     \b
-    malmm models use flan-t5-xl
+    malmm models use qwen3-vl-2b
     """
     from malmm_cli import hub
 
-    folder = hub.describe(name, files=False)["folder"]
-    bundled_or_known = name in hub.KNOWN or folder is None or not os.path.isdir(name)
-    file = config.write("model", name if bundled_or_known else os.path.abspath(name))
-    note(f"default model: {name}, in {file}")
+    here, before = hub.describe(name, files=False)["here"], config.read().get("model")
+    lasting = hub.lasting(name)
+    file = config.write("model", lasting)
+    was = "" if before in (None, lasting) else f"; before: {before}"
+    note(f"default model: {lasting}, in {file}{was}")
+    if (now := config.origin_of("model")).origin != str(file):
+        note(f"note: {now.origin} is set to {now.value}, which comes before the config file")
+    if not here:
+        note(f"{name} is not downloaded; while online, run: malmm models pull {name}")
 
 
 @app.command("rm")
@@ -155,12 +164,12 @@ def remove(
     found = {name: hub.removable(name) for name in names}
     if not yes and not sys.stdin.isatty():
         raise UsageError("not removed: no terminal to ask on", hint="use --yes")
-    for name, (repository, size) in found.items():
-        question = f"remove {name} ({hub.size_text(size)}, {repository})?"
+    for name, (repository, stored) in found.items():
+        question = f"remove {name} ({size(stored)}, {repository})?"
         if yes or _confirmed(question):
             freed = hub.remove(repository)
             emit(f"{name}\n")
-            note(f"{hub.size_text(freed)} freed")
+            note(f"{size(freed)} freed")
 
 
 def _confirmed(question: str) -> bool:
@@ -170,40 +179,29 @@ def _confirmed(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
+def _free() -> int:
+    """Bytes that are free for a model."""
+    from malmm_cli.doctor import free_memory
+
+    return free_memory()
+
+
+def _described(name: str, free: int, *, files: bool = True) -> dict[str, Any]:
+    """What is known of a model, and the forms in which it fits in `free` bytes."""
+    from malmm_cli import hub
+
+    model = hub.describe(name, files=files, disk=True)
+    fits = [form for form, size in model["memory"].items() if size is not None and size <= free]
+    return {"schema": SCHEMA, **model, "fits": None if model["parameters"] is None else fits}
+
+
 def _json(content: Any) -> str:
     return json_format.dumps(content, indent=2) + "\n"
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    default = str(config.origin_of("model").value)
-    lines = [("name", "download", "half", "4bit", "licence", "on disk")]
-    lines += [
-        (
-            f"{row['name']} (default)" if row["name"] == default else row["name"],
-            _size(row["download"]),
-            _size(row["memory"]["float16"]),
-            _size(_quantized(row["parameters"])),
-            row["licence"].split(" (")[0],
-            _on_disk(row),
-        )
-        for row in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = [
-        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines
-    ]
-    return "".join("  ".join(line).rstrip() + "\n" for line in padded)
-
-
-def _quantized(parameters: int | None) -> int | None:
-    from malmm_cli import hub
-
-    return parameters and hub.memory_needed(parameters, "float16", "4bit")
-
-
 def _lines(model: dict[str, Any]) -> str:
-    absent = f"partly downloaded: {_on_disk(model)}" if model["arrived"] else "not downloaded"
-    memory = ", ".join(f"{dtype} {_size(size)}" for dtype, size in model["memory"].items())
+    absent = f"partly downloaded: {on_disk(model)}" if model["arrived"] else "not downloaded"
+    memory = ", ".join(f"{form} {size(number)}" for form, number in model["memory"].items())
     fields = {
         "name": model["name"],
         "note": model["note"],
@@ -211,25 +209,25 @@ def _lines(model: dict[str, Any]) -> str:
         "revision": _revision(model),
         "licence": model["licence"],
         "parameters": model["parameters"] and f"{model['parameters']:,}",
-        "download": model["download"] and f"about {_size(model['download'])}",
+        "download": model["download"] and f"about {size(model['download'])}",
         "memory": model["parameters"] and f"{memory}, for the weights",
+        "fits here": model["fits"] is not None and (", ".join(model["fits"]) or "no"),
+        "scores": _scores(model["scores"]),
         "folder": model["folder"] or absent,
-        "on disk": _size(model["size"]) if model["folder"] else None,
+        "on disk": size(model["size"]) if model["folder"] else None,
         "stored": ", ".join(model["stored"] or ()),
     }
     sizes = (model["shards"] or {}).items()
-    shards = [f"  {on_one_line(name)}  {_size(size)}\n" for name, size in sizes]
+    shards = [f"  {on_one_line(name)}  {size(number)}\n" for name, number in sizes]
     known = [f"{label:<11} {on_one_line(value)}\n" for label, value in fields.items() if value]
     return "".join([*known, *shards])
 
 
-def _on_disk(model: dict[str, Any]) -> str:
-    """The size of what is here, how much of it has arrived, or "no"."""
-    if model["here"] or not model["arrived"]:
-        return _size(model["size"]) if model["here"] else "no"
-    arrived, whole = _size(model["arrived"]), _size(model["download"])
-    same = whole and arrived.split()[1] == whole.split()[1]
-    return f"{arrived.split()[0] if same else arrived} of {whole}" if whole else arrived
+def _scores(scores: dict[str, Any] | None) -> str:
+    """Published scores and their source."""
+    names = {"mlvu": "MLVU", "video_mme": "Video-MME", "lvbench": "LVBench"}
+    known = [f"{name} {scores[key]}" for key, name in names.items() if scores and scores[key]]
+    return f"{', '.join(known)} ({scores['source']})" if scores else ""
 
 
 def _revision(model: dict[str, Any]) -> str:
@@ -238,9 +236,3 @@ def _revision(model: dict[str, Any]) -> str:
     if model["repository"]:
         return f"{model['revision']} (main when downloaded)" if model["revision"] else "main"
     return ""
-
-
-def _size(size: int | None) -> str:
-    from malmm_cli.hub import size_text
-
-    return size_text(size) if size else ""

@@ -76,7 +76,7 @@ def remember(
 
     events = Terminal.of(options)
     kept = remembering.remember(opened, model, events=events, onto=onto, **options.changes())
-    size = _write(kept, target, overwrite=options.overwrite or output is None)
+    size = _write(kept, target, overwrite=replaces)
     for warning in kept.warnings:
         events.warn(f"{video}: {warning}")
     frames, slots = counted(kept.frames, "frame"), counted(len(kept.counts), "slot")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.errors import CapacityError, ModelError, UsageError
 from malmm_cli.events import SILENT, Events
-from malmm_cli.hub.advice import fitting, recommended
+from malmm_cli.hub.advice import fitting, instead, pulling, recommended
 from malmm_cli.hub.download import (
     Download,
     arrived,
@@ -22,24 +22,27 @@ from malmm_cli.hub.download import (
     nearest_folder,
 )
 from malmm_cli.hub.origin import Origin, origin_of
-from malmm_cli.hub.registry import DTYPE_BYTES, KNOWN, Known, memory_needed
+from malmm_cli.hub.registry import DEFAULT, KNOWN, Known, memory_by_form, memory_needed
+from malmm_cli.hub.scores import SCORES
 from malmm_cli.hub.snapshot import read_weights, size_text
 from malmm_cli.hub.stored import remove, size_of, stored_size
 from malmm_cli.text.words import nearest
 
 __all__ = [
+    "DEFAULT",
     "KNOWN",
     "Located",
     "Origin",
     "cache_folder",
     "check_memory",
     "describe",
+    "fits",
     "is_offline",
     "lasting",
     "locate",
-    "memory_needed",
     "model_type",
     "nearest_folder",
+    "pulling",
     "recommended",
     "removable",
     "remove",
@@ -96,6 +99,8 @@ def locate(
     if known and known.parameters and not _folder(named):
         check(known.parameters)  # what cannot fit is not asked for
         check = _ignore
+        if name == DEFAULT and not verify and not is_offline(asked=offline):
+            events.note(f"note: {instead()}")  # before what is large begins to come
     folder = Download(
         name=name,
         repository=named.repository,
@@ -119,7 +124,9 @@ def describe(name: str, *, files: bool = True, disk: bool = False) -> dict[str, 
     known = named.known
     folder = _folder(named)
     weights = read_weights(folder) if folder and (files or not named.repository) else None
-    parameters = weights.parameters if weights else known.parameters if known else None
+    counted = weights or known
+    parameters, whole = (counted.parameters, counted.whole) if counted else (None, None)
+    scores = SCORES.get(known.name) if known else None
     found = {
         "name": name,
         "repository": named.repository or None,
@@ -128,10 +135,8 @@ def describe(name: str, *, files: bool = True, disk: bool = False) -> dict[str, 
         "licence": known.licence if known else None,
         "parameters": parameters,
         "download": known.download if known else None,
-        "memory": {
-            dtype: None if parameters is None else parameters * size
-            for dtype, size in DTYPE_BYTES.items()
-        },
+        "memory": memory_by_form(parameters, whole),
+        "scores": scores and asdict(scores),
         "here": folder is not None,
         "folder": str(folder) if folder else None,
         "shards": weights.shards if weights else None,
@@ -179,15 +184,33 @@ def check_memory(
     name: str, parameters: int, dtype: str, memory: int | None, quantize: str | None = None
 ) -> None:
     """Raise CapacityError, with a suggestion, if the weights take more than memory bytes."""
-    need = memory_needed(parameters, dtype, quantize)
-    if memory is None or need <= memory:
+    if memory is None:
+        return
+    whole = None if quantize is None else _whole(name)
+    need = memory_needed(parameters, dtype, quantize, whole)
+    if need <= memory:
         return
     form = dtype if quantize is None else f"{dtype} and {quantize}"
     raise CapacityError(
         f"{name} in {form} needs {size_text(need)} of memory, but only {size_text(memory)} is "
         f"free: {size_text(need - memory)} too little",
-        hint=fitting(name, parameters, memory, here=name not in KNOWN or _is_here(name)),
+        hint=fits(name, parameters, memory),
     )
+
+
+def fits(name: str, parameters: int, memory: int) -> str:
+    """Say in which form a model fits in `memory` bytes or, if in none, which one does."""
+    here = name not in KNOWN or _folder(_find(name)) is not None
+    return fitting(name, parameters, memory, here=here, whole=_whole(name))
+
+
+def _whole(name: str) -> int | None:
+    """How many of a model's parameters are never quantised; None where that cannot be known."""
+    named = _find(name)
+    if named.known and named.known.parameters:
+        return named.known.whole
+    folder = _folder(named)
+    return read_weights(folder).whole if folder else None
 
 
 def _find(name: str) -> _Named:
@@ -219,10 +242,6 @@ def _find(name: str) -> _Named:
 def _folder(named: _Named) -> Path | None:
     """The folder of a model that is on this machine."""
     return named.folder or cached(named.repository, named.revision)
-
-
-def _is_here(name: str) -> bool:
-    return _folder(_find(name)) is not None
 
 
 def lasting(name: str) -> str:

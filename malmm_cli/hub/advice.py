@@ -5,65 +5,90 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from malmm_cli.hub.registry import DTYPE_BYTES, KNOWN, Known, memory_needed
+from malmm_cli.hub.registry import DEFAULT, FORMS, KNOWN, Known, memory_needed
 from malmm_cli.hub.snapshot import size_text
+from malmm_cli.processes import machine
 
-__all__ = ["fitting", "pulling", "recommended"]
+__all__ = ["fitting", "instead", "pulling", "recommended"]
 
 _EXTRA = "pip install 'malmm[quantize]'"
 
-# Number types, and those with a quantised language model, from the best to the smallest.
-_FORMS: tuple[tuple[str, str | None], ...] = (
-    *((dtype, None) for dtype in DTYPE_BYTES),
-    *(("float16", bits) for bits in ("8bit", "4bit")),
-)
+# What is recommended in place of the default, which is older, larger and less free: the best for
+# its size, then what fits where that does not.
+_CHOICES = ("qwen3-vl-2b", "qwen3.5-0.8b", "smolvlm2-500m", "smolvlm2-256m")
 
 
 def pulling(name: str) -> str:
-    """Say how to download a model, given by its name or repository: size, licence, command."""
+    """Say how to get a model that is missing, given by its name or repository.
+
+    That is its size, its licence and the command; for the default, those of a newer model.
+    """
+    if name == DEFAULT:
+        return instead()
     known = _known(name)
     described = f"{_described(known)}: " if known else ""
     return f"{described}while online, run: malmm models pull {known.name if known else name}"
 
 
-def fitting(name: str, parameters: int, memory: int, *, here: bool) -> str:
-    """Say in which form a model fits in `memory` bytes or, if in none, which one does."""
-    for dtype, bits in _FORMS:
-        if memory_needed(parameters, dtype, bits) <= memory:
+def fitting(
+    name: str, parameters: int, memory: int, *, here: bool, whole: int | None = None
+) -> str:
+    """Say in which form a model fits in `memory` bytes or, if in none, which one does.
+
+    In place of the default where it is not `here` in a form that fits as it is, say that always.
+    """
+    for dtype, bits in FORMS.values():
+        if name == DEFAULT and (bits or not here):
+            return instead(memory)
+        if memory_needed(parameters, dtype, bits, whole) <= memory:
             known = _known(name)
             if here or known is None:
-                return (
-                    f"this would fit: {_options(dtype, bits)}{_steps(bits, '' if here else name)}"
-                )
-            return _fits(known, dtype, bits)
+                return f"this would fit: {_in_form(dtype, bits, '' if here else name)}"
+            return f"{_described(known)} fits with {_in_form(dtype, bits, name)}"
     return recommended(memory, but=name)
 
 
-def recommended(memory: int, *, but: str = "") -> str:
-    """Say which model to get for `memory` bytes: the first of the table that fits as it is.
+def _in_form(dtype: str, bits: str | None, missing: str) -> str:
+    """The options of a form, and the command that installs and downloads what is missing."""
+    options = f"--quantize {bits} --dtype {dtype}" if bits else f"--dtype {dtype}"
+    commands = [_EXTRA] if bits and find_spec("bitsandbytes") is None else []
+    commands += [f"malmm models pull {missing}"] if missing else []
+    return options + (f"; while online, run: {' && '.join(commands)}" if commands else "")
 
-    If none does, the first that fits with a quantised language model. `but` is left out.
+
+def instead(memory: int | None = None) -> str:
+    """Say which model to use in place of the default, and how."""
+    memory = machine.free_memory() if memory is None else memory
+    return recommended(memory, because=f" is smaller and newer than {DEFAULT}")
+
+
+def recommended(memory: int, *, but: str = "", because: str = " fits") -> str:
+    """Say which model to use in `memory` bytes: the first choice that fits as it is.
+
+    If none does, the first that fits with a quantised language model. `but` is left out. `because`
+    is what is said of one that fits as it is.
     """
     for known, dtype, bits in _candidates(but):
-        if memory_needed(known.parameters or 0, dtype, bits) <= memory:
-            return _fits(known, dtype, bits)
-    smallest, dtype, bits = min(
-        _candidates(), key=lambda found: memory_needed(found[0].parameters or 0, *found[1:])
-    )
-    needed = size_text(memory_needed(smallest.parameters or 0, dtype, bits))
+        if _needed(known, dtype, bits) <= memory:
+            if bits is None:  # "auto" finds the number type
+                return f"{_described(known)}{because}; run: malmm models use {known.name}"
+            return f"{_described(known)} fits with {_in_form(dtype, bits, known.name)}"
+    smallest, dtype, bits = min(_candidates(), key=lambda found: _needed(*found))
+    needed = size_text(_needed(smallest, dtype, bits))
     return f"use a machine with more memory: {smallest.name}, the smallest, needs {needed}"
 
 
-def _fits(known: Known, dtype: str, bits: str | None) -> str:
-    return f"{_described(known)} fits with {_options(dtype, bits)}{_steps(bits, known.name)}"
+def _needed(known: Known, dtype: str, bits: str | None) -> int:
+    return memory_needed(known.parameters or 0, dtype, bits, known.whole)
 
 
 def _candidates(but: str = "") -> Iterator[tuple[Known, str, str | None]]:
-    """Each model in each form: those that are not quantised first."""
-    real = [k for k in KNOWN.values() if k.repository and k.parameters and k.name != but]
+    """Each choice in each form: those that are not quantised first."""
     for quantized in (False, True):
-        for known in real:
-            yield from ((known, *form) for form in _FORMS if (form[1] is not None) == quantized)
+        for name in _CHOICES:
+            if name != but:
+                forms = (form for form in FORMS.values() if (form[1] is not None) == quantized)
+                yield from ((KNOWN[name], *form) for form in forms)
 
 
 def _known(name: str) -> Known | None:
@@ -73,14 +98,3 @@ def _known(name: str) -> Known | None:
 def _described(known: Known) -> str:
     licence = known.licence.split(" (")[0]
     return f"{known.name} ({size_text(known.download)}, {licence})"
-
-
-def _options(dtype: str, bits: str | None) -> str:
-    return f"--quantize {bits} --dtype {dtype}" if bits else f"--dtype {dtype}"
-
-
-def _steps(bits: str | None, missing: str) -> str:
-    """The command that installs what quantization needs and downloads a missing model."""
-    commands = [_EXTRA] if bits and find_spec("bitsandbytes") is None else []
-    commands += [f"malmm models pull {missing}"] if missing else []
-    return f"; while online, run: {' && '.join(commands)}" if commands else ""

@@ -18,7 +18,6 @@ from malmm_cli.checkpoints.layout import (
     WHOLE,
     Layout,
     layout_of,
-    read_config,
     read_header,
     shards,
 )
@@ -42,7 +41,8 @@ _INSIDE = (
     *("vocab.txt", "tokenizer.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json"),
 )
-_is_shard = re.compile(r"model-\d{5}-of-\d{5}\.safetensors", re.ASCII).fullmatch
+# Qwen3.5's are named "model.safetensors-00001-of-00002.safetensors".
+_is_shard = re.compile(r"model(\.safetensors)?-\d{5}-of-\d{5}\.safetensors", re.ASCII).fullmatch
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 _WEIGHTS = "model*.safetensors"
@@ -78,10 +78,11 @@ class File:
 
 @dataclass(frozen=True)
 class Weights:
-    """Summary of the headers of a folder's weight files."""
+    """Summary of the headers of a folder's weight files; `whole` parameters are never quantised."""
 
     shards: dict[str, int]
     parameters: int
+    whole: int
     dtypes: dict[str, int]
 
 
@@ -175,13 +176,14 @@ def read_weights(folder: Path) -> Weights:
 
     Raises ModelError where they, or the configuration, are not those of a model.
     """
-    read_config(folder)
-    sizes, dtypes = {}, Counter[str]()
-    for name in shards(folder):
-        for stored in read_header(folder / name).values():
+    layout = layout_of(folder)
+    sizes, dtypes, whole = {}, Counter[str](), 0
+    for file in shards(folder):
+        for name, stored in read_header(folder / file).items():
             dtypes[stored.dtype] += stored.numbers
-        sizes[name] = (folder / name).stat().st_size
-    return Weights(sizes, sum(dtypes.values()), dict(dtypes))
+            whole += 0 if layout.quantizes(name, stored.shape) else stored.numbers
+        sizes[file] = (folder / file).stat().st_size
+    return Weights(sizes, sum(dtypes.values()), whole, dict(dtypes))
 
 
 def size_text(size: int) -> str:

@@ -58,11 +58,6 @@ def checked_config(folder: Path, names: Iterable[str], parts: Mapping[str, str])
     _check_layers(content, parts, list(names), path)
     for part in (content, *(content.get(part) for part in parts)):
         if isinstance(part, dict):
-            if part.get("quantization_config") is not None:
-                raise ModelError(
-                    f"{path}: quantization_config: quantized weights are not supported",
-                    hint="use float16, bfloat16 or float32 weights; --quantize makes them smaller",
-                )
             for key in _IGNORED:
                 part.pop(key, None)
     with valid_config(folder):

@@ -13,12 +13,11 @@ import torch
 from malmm_cli import hub
 from malmm_cli.errors import CapacityError
 from malmm_cli.events import SILENT, Events
+from malmm_cli.hub import DEFAULT
 from malmm_cli.models import registry
 from malmm_cli.models.capacity import frames_at_once, free_memory
 from malmm_cli.models.device import language_options, limit_threads, pick_device, pick_dtype
 from malmm_cli.pipeline.model import Model
-
-DEFAULT = "vicuna-7b"
 
 __all__ = ["DEFAULT", "capacity", "load", "must_spread"]
 

@@ -166,7 +166,7 @@ def changed(settings: Settings, **changes: Any) -> Settings:
     check_types(changes, kinds(Changes))
     if changes.get("fps") is not None and "frames" not in changes:
         changes["frames"] = None
-    if changes.get("frames") is not None and "fps" not in changes:
+    if changes.get("frames") is not None and "fps" not in changes:  # a family has a rate
         changes = {"max_frames": None, **changes, "fps": None}
     if "seed" in changes:
         changes.setdefault("memory_seed", changes["seed"] or 0)

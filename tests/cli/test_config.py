@@ -147,6 +147,65 @@ def test_use_writes_the_default_and_keeps_the_rest(malmm, write, refused):
     refused("models", "use", "tyny", code=2, says="unknown model", hint="did you mean tiny?")
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", 'model = "qwen3-vl-2b"\n'),
+        ("offline = true", 'offline = true\nmodel = "qwen3-vl-2b"\n'),
+        ("# a\r\noffline = true\r\n", '# a\r\noffline = true\r\nmodel = "qwen3-vl-2b"\r\n'),
+        ('model="tiny"  # why\noffline = true\n', 'model="qwen3-vl-2b"  # why\noffline = true\n'),
+        ("\n  model = 'a#b' #c", '\n  model = "qwen3-vl-2b" #c'),
+        ('"model" = "a\\"b"\r\n# é', '"model" = "qwen3-vl-2b"\r\n# é'),
+        ('# model = "tiny"\n', '# model = "tiny"\nmodel = "qwen3-vl-2b"\n'),
+    ],
+)
+def test_use_changes_one_line(malmm, write, before, after):
+    file = write("")
+    file.write_bytes(before.encode())
+    assert malmm("models", "use", "qwen3-vl-2b").code == 0
+    assert file.read_bytes().decode() == after
+    assert config.read()["model"] == "qwen3-vl-2b"
+
+
+def test_use_leaves_a_file_that_it_cannot_change_safely(refused, write):
+    text = 'model = """\ntiny"""\n'
+    file = write(text)
+    hint = 'write model = "qwen3-vl-2b" there yourself'
+    refused("models", "use", "qwen3-vl-2b", code=2, says="cannot be changed safely", hint=hint)
+    assert file.read_text() == text
+
+
+def test_use_follows_a_link(malmm, write, tmp_path):
+    file = write("")
+    file.rename(tmp_path / "mine.toml")
+    file.symlink_to(tmp_path / "mine.toml")
+    assert malmm("models", "use", "tiny").code == 0
+    assert file.is_symlink()
+    assert (tmp_path / "mine.toml").read_text() == 'model = "tiny"\n'
+
+
+def test_use_says_what_it_did_and_what_is_left_to_do(malmm, write, monkeypatch):
+    file = write('model = "flan-t5-xl"\n')
+    assert malmm("models", "use", "qwen3-vl-2b").err.splitlines() == [
+        f"default model: qwen3-vl-2b, in {file}; before: flan-t5-xl",
+        "qwen3-vl-2b is not downloaded; while online, run: malmm models pull qwen3-vl-2b",
+    ]
+    assert malmm("models", "use", "tiny").err.splitlines() == [
+        f"default model: tiny, in {file}; before: qwen3-vl-2b"
+    ]
+    monkeypatch.setenv("MALMM_MODEL", "vicuna-7b")
+    assert malmm("models", "use", "tiny").err.splitlines() == [
+        f"default model: tiny, in {file}",
+        "note: MALMM_MODEL is set to vicuna-7b, which comes before the config file",
+    ]
+
+
+def test_the_default_is_one():
+    from malmm_cli import hub
+
+    assert config.KEYS["model"] == (str, hub.DEFAULT)
+
+
 def test_use_of_a_folder_holds_from_everywhere(malmm, write, t5_folder, monkeypatch):
     file = write("")
     monkeypatch.chdir(t5_folder.parent)

@@ -7,9 +7,10 @@ import pickle
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from malmm_cli.models.instructblip import random_init
+from malmm_cli.models.vlm import random_init as vlm_init
 
 VICUNA = "Salesforce/instructblip-vicuna-7b"
 FLAN_T5 = "Salesforce/instructblip-flan-t5-xl"
@@ -60,6 +61,41 @@ def publish(root: Path, repository: str) -> Path:
         (folder / name).write_text(json.dumps(content, indent=2), "utf-8")
     for name in NEVER:
         (folder / name).write_bytes(pickle.dumps("this must not be fetched"))
+    return folder
+
+
+def publish_vlm(root: Path, repository: str, architecture: str) -> Path:
+    """Write a tiny vision-language model with the files that such repositories have on the Hub.
+
+    Qwen3.5's has its shards' own names, with an index, and tensors that no class reads.
+    """
+    folder = root / repository
+    vlm_init.write(folder, vlm_init.tiny_config(architecture), WORDS)
+    words = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]
+    contents = {
+        "generation_config.json": {"max_new_tokens": 5},
+        "processor_config.json": {},
+        "video_preprocessor_config.json": json.loads(
+            (folder / "preprocessor_config.json").read_text("utf-8")
+        ),
+        "vocab.json": words["vocab"],
+        "added_tokens.json": {},
+        "special_tokens_map.json": {},
+        "chat_template.json": {"chat_template": (folder / "chat_template.jinja").read_text()},
+    }
+    for name, content in contents.items():
+        (folder / name).write_text(json.dumps(content), "utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    unwanted = [name for name in NEVER if "qformer" not in name and name != "model.safetensors"]
+    for name in unwanted:
+        (folder / name).write_bytes(pickle.dumps("this must not be fetched"))
+    if architecture == "qwen3_5":
+        state = load_file(folder / "model.safetensors") | {"mtp.fc.weight": torch.ones(2, 2)}
+        (folder / "model.safetensors").unlink()
+        shard = "model.safetensors-00001-of-00001.safetensors"
+        save_file(state, folder / shard)
+        index = {"metadata": {}, "weight_map": dict.fromkeys(state, shard)}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
     return folder
 
 

@@ -18,31 +18,65 @@ def bitsandbytes(monkeypatch):
 @pytest.mark.parametrize(
     ("memory", "expected"),
     [
-        (64, "vicuna-7b (15.8 GB, research only) fits with --dtype float32"),
-        (24, "vicuna-7b (15.8 GB, research only) fits with --dtype bfloat16"),
-        (9, "flan-t5-xl (16.1 GB, MIT) fits with --dtype bfloat16"),
-        (8, "vicuna-7b (15.8 GB, research only) fits with --quantize 4bit --dtype float16"),
-        (6, "flan-t5-xl (16.1 GB, MIT) fits with --quantize 8bit --dtype float16"),
+        (64, "qwen3-vl-2b (4.3 GB, Apache-2.0)"),
+        (4.3, "qwen3-vl-2b (4.3 GB, Apache-2.0)"),
+        (4, "qwen3.5-0.8b (1.7 GB, Apache-2.0)"),
+        (1.5, "smolvlm2-500m (2.0 GB, Apache-2.0)"),
+        (0.6, "smolvlm2-256m (1.0 GB, Apache-2.0)"),
     ],
 )
-def test_the_first_model_that_fits_is_recommended_by_a_whole_command(memory, expected):
+def test_the_first_choice_that_fits_is_recommended_by_a_whole_command(memory, expected):
     name = expected.split()[0]
-    assert hub.recommended(memory * GB) == (
-        f"{expected}; while online, run: malmm models pull {name}"
+    assert hub.recommended(int(memory * GB)) == f"{expected} fits; run: malmm models use {name}"
+
+
+def test_where_nothing_fits_as_it_is_it_may_fit_with_a_quantised_model():
+    assert hub.recommended(GB // 2) == (
+        "smolvlm2-500m (2.0 GB, Apache-2.0) fits with --quantize 4bit --dtype float16; "
+        "while online, run: malmm models pull smolvlm2-500m"
     )
 
 
 def test_where_nothing_fits_no_command_is_given():
-    assert hub.recommended(2 * GB) == (
-        "use a machine with more memory: flan-t5-xl, the smallest, needs 4.3 GB"
+    assert hub.recommended(GB // 5) == (
+        "use a machine with more memory: smolvlm2-256m, the smallest, needs 235.5 MB"
     )
 
 
 def test_a_missing_extra_is_installed_first(monkeypatch):
     monkeypatch.setattr(advice, "find_spec", lambda name: None)
-    assert hub.recommended(6 * GB).endswith(
-        "run: pip install 'malmm[quantize]' && malmm models pull flan-t5-xl"
+    assert hub.recommended(GB // 2).endswith(
+        "run: pip install 'malmm[quantize]' && malmm models pull smolvlm2-500m"
     )
+
+
+INSTEAD = (
+    "qwen3-vl-2b (4.3 GB, Apache-2.0) is smaller and newer than vicuna-7b; "
+    "run: malmm models use qwen3-vl-2b"
+)
+
+
+@pytest.mark.parametrize(("dtype", "memory"), [("float32", 20), ("float16", 12), ("float16", 5)])
+def test_in_place_of_the_default_a_newer_model_is_named_first(dtype, memory):
+    with pytest.raises(CapacityError) as error:
+        hub.check_memory("vicuna-7b", 7_913_726_720, dtype, memory * GB)
+    assert error.value.hint == INSTEAD
+
+
+def test_a_default_that_is_here_is_kept_where_it_fits_in_another_form(monkeypatch):
+    monkeypatch.setattr("malmm_cli.hub.cached", lambda *_: "a folder")
+    for memory, hint in ((20, "this would fit: --dtype bfloat16"), (12, INSTEAD)):
+        with pytest.raises(CapacityError) as error:
+            hub.check_memory("vicuna-7b", 7_913_726_720, "float32", memory * GB)
+        assert error.value.hint == hint
+
+
+def test_a_missing_default_is_answered_by_the_newer_model_that_fits(monkeypatch):
+    monkeypatch.setenv("MALMM_FAKE_MEMORY", "64GB")
+    assert hub.pulling("vicuna-7b") == INSTEAD
+    monkeypatch.setenv("MALMM_FAKE_MEMORY", "3GB")
+    assert hub.pulling("vicuna-7b").endswith("; run: malmm models use qwen3.5-0.8b")
+    assert hub.pulling("vicuna-13b").endswith("while online, run: malmm models pull vicuna-13b")
 
 
 def test_the_toy_is_never_recommended():

@@ -87,8 +87,9 @@ def model(
     from malmm_cli import bench as benches
     from malmm_cli.bench import tables
     from malmm_cli.hub import KNOWN
+    from malmm_cli.models.registry import FAMILIES, REFERENCE
 
-    published = [known.name for known in KNOWN.values() if known.repository]
+    published = [k.name for k in KNOWN.values() if FAMILIES.get(k.model_type or "") == REFERENCE]
     if name not in published:
         raise UsageError(f"unknown model {name!r}", hint=known_names(name, published))
     row = benches.model(
