@@ -98,6 +98,7 @@ class Result:
     mean: str = "weighted"
     fill: str = "mean"
     memory_seed: int | None = None
+    looked_again: tuple[tuple[float, float], ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as an object of schema "malmm/1", as `--json` prints it."""
@@ -128,7 +129,15 @@ class Result:
             },
             "seconds": {stage: _rounded(seconds) for stage, seconds in self.seconds.items()},
             "warnings": list(self.warnings),
+            **self._again(),
         }
+
+    def _again(self) -> dict[str, Any]:
+        """The moments that were looked at again, where that was asked for."""
+        if self.looked_again is None:
+            return {}
+        spans = [{"start": _rounded(a), "end": _rounded(b)} for a, b in self.looked_again]
+        return {"looked_again": spans}
 
     def _memory(self) -> dict[str, Any]:
         """How the video was remembered; without what is usual, and was left out before."""

@@ -24,7 +24,7 @@ _SHORT = 5  # so many options, --help included, need no headings
 _HEADINGS = {
     "Model": ("model", "device", "dtype", "quantize", "offline"),
     "Video": ("frames", "fps", "max_frames", "start", "end", "decoder"),
-    "Memory": ("memory", "policy", "merge", "mean", "fill", "banks"),
+    "Memory": ("memory", "policy", "merge", "mean", "fill", "look_again", "banks"),
     "Text": (
         *("prompt", "max_new_tokens", "beams", "sample", "temperature", "top_p"),
         *("length_penalty", "repetition_penalty", "seed"),

@@ -89,6 +89,10 @@ class RunOptions:
         str | None,
         _option(metavar="|".join(_KNOWN.fills), help="Merge two slots, or keep one of them."),
     ] = None
+    look_again: Annotated[
+        int | None,
+        _option(metavar="K", help="Show K moments again that the question looks at."),
+    ] = None
     banks: Annotated[
         str | None,
         _option(metavar="|".join(_KNOWN.banks), help="Memory banks to use."),
@@ -200,7 +204,7 @@ class RunOptions:
 
 _CHANGES = (
     *("frames", "fps", "max_frames", "decoder", "memory", "policy", "merge", "mean"),
-    *("fill", "banks", "prompt"),
+    *("fill", "look_again", "banks", "prompt"),
     *("max_new_tokens", "beams", "temperature", "top_p", "length_penalty", "repetition_penalty"),
     "seed",
 )
@@ -263,6 +267,7 @@ def _hints(kind: type[RunOptions]) -> dict[str, Any]:
 def _defaults(settings: Settings) -> dict[str, Any]:
     """The settings by their options, where these are None unless given."""
     values = {**asdict(settings.memory), **settings.as_dict(), **asdict(settings.decoding)}
+    values["look_again"] = settings.look_again
     return {name: values[name] for name in _CHANGES}
 
 

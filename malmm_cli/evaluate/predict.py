@@ -17,6 +17,7 @@ from malmm_cli.models.base import Context
 from malmm_cli.models.device import Clock
 from malmm_cli.pipeline import answer, loading, watch
 from malmm_cli.pipeline.features import VideoFeatures, encode
+from malmm_cli.pipeline.look_again import shown
 from malmm_cli.pipeline.model import Model
 from malmm_cli.pipeline.watch import Watched
 from malmm_cli.settings import Decoding, Sampling, Settings
@@ -151,12 +152,17 @@ def _predict(
     with Clock(model.net.device, seen.seconds)("generate"):
         for decoding, indices in free.items():
             asked = [prompts[k] for k in indices]
-            found = answer.answered(model.net, context.chosen(indices), asked, decoding)
-            texts |= {k: candidates[0] for k, candidates in zip(indices, found, strict=True)}
+            for which, own, _ in shown(seen, context.chosen(indices), asked, model, settings):
+                found = answer.answered(model.net, own, [asked[k] for k in which], decoding)
+                texts |= {
+                    indices[k]: candidates[0] for k, candidates in zip(which, found, strict=True)
+                }
         for k, task in enumerate(tasks):
-            weighed = (
-                None if k in texts else _weigh(model, context.chosen([k]), prompts[k], task.choices)
-            )
+            weighed = None
+            if k not in texts:
+                alone = (seen, context.chosen([k]), [prompts[k]], model, settings)
+                (_, own, _) = next(shown(*alone))
+                weighed = _weigh(model, own, prompts[k], task.choices)
             text = texts[k] if weighed is None else max(weighed, key=weighed.__getitem__)
             predictions.append(_prediction(task, prompts[k], text, weighed, seen, settings))
     return predictions, seen

@@ -24,6 +24,7 @@ from malmm_cli.settings import Decoding, MemoryOptions, Settings
 __all__ = [
     "Context",
     "Features",
+    "LooksAgain",
     "Memory",
     "OnText",
     "Slots",
@@ -63,6 +64,7 @@ class Spec:
     merges: tuple[str, ...] = ("token",)
     means: tuple[str, ...] = ("weighted",)
     fills: tuple[str, ...] = ("mean",)
+    looks_again: bool = False
     bits: int | None = None
     extends: bool = False
     frames_per_feature: int = 1
@@ -301,3 +303,14 @@ class Trainable(VideoModel[M], Protocol[M]):
 
     def answer_tokens(self, answer: str) -> int:
         """Return how many tokens an answer has."""
+
+
+@runtime_checkable
+class LooksAgain(VideoModel[M], Protocol[M]):
+    """A family that can say where a prompt looks, and be shown some moments frame by frame."""
+
+    def looks_at(self, context: Context, prompts: Sequence[str]) -> Tensor:
+        """Return how much each prompt looks at each slot of its context, (B, S) float32."""
+
+    def look_again(self, memory: M, features: Features, prompts: Sequence[str]) -> Context:
+        """Return a context with these features among half of what memory holds."""

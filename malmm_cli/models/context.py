@@ -66,8 +66,10 @@ def _is_expanded(x: Tensor) -> bool:
 
 
 def _chosen(x: Tensor, which: list[int]) -> Tensor:
-    """Rows of x (B, ...); those of an expanded view are one too."""
-    return x[:1].expand(len(which), *x.shape[1:]) if _is_expanded(x) else x[which]
+    """Rows of x (B, ...), an expanded view where they are all one."""
+    if which and (_is_expanded(x) or len(set(which)) == 1):
+        return x[which[0]].expand(len(which), *x.shape[1:])
+    return x[which]
 
 
 def _stacked(parts: Sequence[Tensor]) -> Tensor:

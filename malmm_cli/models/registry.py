@@ -53,11 +53,19 @@ def defaults(model_type: str | None = None) -> Defaults:
     """
     families = dict.fromkeys(FAMILIES.values()) if model_type is None else [FAMILIES[model_type]]
     found: list[Defaults] = [module(family, "defaults").DEFAULTS for family in families]
-    known = (
-        tuple(dict.fromkeys(value for one in found for value in getattr(one, name)))
-        for name in ("policies", "banks", "merges", "means", "fills")
+
+    def known(name: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(value for one in found for value in getattr(one, name)))
+
+    return Defaults(
+        found[0].tasks,
+        policies=known("policies"),
+        banks=known("banks"),
+        merges=known("merges"),
+        means=known("means"),
+        fills=known("fills"),
+        looks_again=any(one.looks_again for one in found),
     )
-    return Defaults(found[0].tasks, *known)
 
 
 def load(folder: str | Path, **options: Any) -> VideoModel[Any]:

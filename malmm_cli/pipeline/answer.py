@@ -14,6 +14,7 @@ from malmm_cli.models.device import Clock
 from malmm_cli.pipeline.features import Video, VideoFeatures, path_of
 from malmm_cli.pipeline.given import ModelGiven, given
 from malmm_cli.pipeline.loading import capacity
+from malmm_cli.pipeline.look_again import Span, check_can_look, shown
 from malmm_cli.pipeline.memory_file import read_memory_file
 from malmm_cli.pipeline.memory_header import is_memory_file
 from malmm_cli.pipeline.model import Model
@@ -115,23 +116,41 @@ def _results(
     path = path_of(video)
     kept = read_memory_file(path, model) if is_memory_file(path) else None
     with events.stage(path, ""):
+        check_can_look(settings, has_video=kept is None)
         if kept:
             settings = kept.settings(settings)
             seen, context = recall(kept, prompts, model, settings)
         else:
             with events.stage("reading", "frames"):
                 seen, context = watch_whole(video, prompts, model, settings, events)
-        with (
-            events.stage("answering", "texts"),
-            Clock(model.net.device, seen.seconds)("generate"),
-        ):
-            found = answered(model.net, context, prompts, settings.decoding, events)
+        with events.stage("answering", "texts"):
+            found, moments = _answers(seen, context, prompts, model, settings, events)
     return [
-        _result(path, prompt, question, candidates, cut, model, settings, seen)
-        for prompt, question, candidates, cut in zip(
-            prompts, questions, found, context.warnings, strict=True
+        _result(path, prompt, question, candidates, cut, model, settings, seen, looked)
+        for prompt, question, candidates, cut, looked in zip(
+            prompts, questions, found, context.warnings, moments, strict=True
         )
     ]
+
+
+def _answers(
+    seen: Watched,
+    context: Context,
+    prompts: list[str],
+    model: Model,
+    settings: Settings,
+    events: Events,
+) -> tuple[list[list[str]], list[list[Span] | None]]:
+    """Texts for each prompt, and the moments that were shown to it again, if any were to be."""
+    clock = Clock(model.net.device, seen.seconds)
+    found: list[list[str]] = []
+    moments: list[list[Span] | None] = []
+    for which, own, spans in shown(seen, context, prompts, model, settings):
+        asked = [prompts[k] for k in which]
+        with clock("generate"):
+            found += answered(model.net, own, asked, settings.decoding, events)
+        moments += [spans] * len(which)
+    return found, moments
 
 
 def _result(
@@ -143,6 +162,7 @@ def _result(
     model: Model,
     settings: Settings,
     seen: Watched,
+    looked: list[Span] | None,
 ) -> Result:
     duration = seen.info.duration
     sampling, memory = settings.sampling, settings.memory
@@ -170,4 +190,5 @@ def _result(
         seconds=dict(seen.seconds),
         warnings=(*seen.warnings, *cut),
         malmm=__version__,
+        looked_again=None if looked is None else tuple(looked),
     )

@@ -51,12 +51,16 @@ __all__ = [
 @strict
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides a result; the `prompt` has {} in place of a question."""
+    """Everything that decides a result; the `prompt` has {} in place of a question.
+
+    So many moments that a question looks at are shown to it again (`look_again`), frame by frame.
+    """
 
     prompt: str
     sampling: Sampling = field(default_factory=Sampling)
     memory: MemoryOptions = field(default_factory=MemoryOptions)
     decoding: Decoding = field(default_factory=Decoding)
+    look_again: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it by the names of the options, as results and digests have it.
@@ -66,7 +70,8 @@ class Settings:
         memory: dict[str, Any] = {"memory": self.memory.length, "policy": self.memory.policy}
         memory |= {"banks": self.memory.banks, **self.memory.compression}
         decoding = {"decoding": asdict(self.decoding)}
-        return {"prompt": self.prompt, **asdict(self.sampling), **memory, **decoding}
+        again = {"look_again": self.look_again} if self.look_again else {}
+        return {"prompt": self.prompt, **asdict(self.sampling), **memory, **decoding, **again}
 
 
 # fields of the parts that options, and `Changes`, call otherwise
@@ -97,6 +102,7 @@ class Changes(Choice, total=False):
     mean: str
     fill: str
     memory_seed: int
+    look_again: int
     banks: str
     max_new_tokens: int
     beams: int
@@ -112,7 +118,8 @@ class Changes(Choice, total=False):
 class Defaults:
     """The defaults of a model family: its settings by task, "caption" and "ask".
 
-    `policies`, `banks`, `merges`, `means` and `fills` are those that its memory has.
+    `policies`, `banks`, `merges`, `means` and `fills` are those that its memory has; `looks_again`
+    says whether it can look at moments again.
     """
 
     tasks: Mapping[str, Settings]
@@ -121,6 +128,7 @@ class Defaults:
     merges: tuple[str, ...] = ("token",)
     means: tuple[str, ...] = ("weighted",)
     fills: tuple[str, ...] = ("mean",)
+    looks_again: bool = False
 
     def settings(
         self, task: str, settings: Settings | None = None, **changes: Unpack[Changes]
@@ -145,6 +153,8 @@ class Defaults:
                     f"--{option} {value}: not available for this model",
                     hint=f"use one of {', '.join(allowed)}",
                 )
+        if settings.look_again and not self.looks_again:
+            raise UsageError("--look-again: not available for this model", hint="leave it out")
         return settings
 
 
@@ -230,7 +240,7 @@ def _check_given(settings: object) -> None:
     """Raise UsageError for settings, or parts or values of them, of another type."""
     if not isinstance(settings, Settings):
         raise UsageError(f"settings must be Settings, not {settings!r}")
-    given: dict[str, Any] = {"prompt": settings.prompt}
+    given: dict[str, Any] = {"prompt": settings.prompt, "look_again": settings.look_again}
     for name, kind in (("sampling", Sampling), ("memory", MemoryOptions), ("decoding", Decoding)):
         part = getattr(settings, name)
         if not isinstance(part, kind):
@@ -244,6 +254,8 @@ def _check(settings: Settings) -> None:
     settings.sampling.check()
     settings.memory.check()
     settings.decoding.check()
+    if settings.look_again < 0:
+        raise UsageError(f"--look-again {settings.look_again}: must be 0 or more")
     if not settings.prompt.strip():
         raise UsageError("the prompt is empty")
     _check_text("prompt", settings.prompt)

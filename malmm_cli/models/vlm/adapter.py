@@ -139,16 +139,23 @@ class Adapter(ABC):
 
     def read(self, net: Any, tokens: Tokens, cache: Any) -> Tensor:
         """Return what the language model makes of tokens behind those in the cache, (B, L, C)."""
-        positions = tokens.positions if self.axes > 1 else tokens.positions[0]
-        found = self.language(net)(
+        hidden: Tensor = self._called(net, tokens, cache).last_hidden_state
+        return hidden
+
+    def weights(self, net: Any, tokens: Tokens, cache: Any) -> list[Tensor]:
+        """Return the attention weights (B, heads, L, all) of the layers that have some."""
+        found = self._called(net, tokens, cache, output_attentions=True).attentions
+        return [layer for layer in found if layer is not None]
+
+    def _called(self, net: Any, tokens: Tokens, cache: Any, **how: Any) -> Any:
+        return self.language(net)(
             inputs_embeds=tokens.embeds,
-            position_ids=positions,
+            position_ids=tokens.positions if self.axes > 1 else tokens.positions[0],
             past_key_values=cache,
             use_cache=True,
             **self.beside(tokens),
+            **how,
         )
-        hidden: Tensor = found.last_hidden_state
-        return hidden
 
     def beside(self, tokens: Tokens) -> dict[str, Any]:
         """Return what else the language model is called with."""

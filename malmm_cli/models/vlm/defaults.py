@@ -24,4 +24,5 @@ DEFAULTS = Defaults(
     merges=("frame", "token"),
     means=("weighted", "plain"),
     fills=("mean", "keep"),
+    looks_again=True,
 )

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from malmm_cli.memory.spans import Slots, feature_seconds
 from malmm_cli.models.base import Context, Features, OnText, Spec, Work
-from malmm_cli.models.vlm import answers, prefix, sizes
+from malmm_cli.models.vlm import answers, prefix, second_look, sizes
 from malmm_cli.models.vlm.adapter import Adapter, Tokens
 from malmm_cli.models.vlm.defaults import DEFAULTS
 from malmm_cli.models.vlm.memory import Memory
@@ -52,6 +52,7 @@ class VisionLanguage:
             merges=DEFAULTS.merges,
             means=DEFAULTS.means,
             fills=DEFAULTS.fills,
+            looks_again=DEFAULTS.looks_again,
             defaults=DEFAULTS.tasks,
             parts={"encoder": self.adapter.sees, "reader": self.adapter.sees},
             heads=getattr(vision, "num_heads", None) or vision.num_attention_heads,
@@ -133,11 +134,14 @@ class VisionLanguage:
         """Let memory take in features that follow those it has seen."""
         memory.observe(features.to(self.device))
 
-    @torch.no_grad()
     def context(self, memory: Memory) -> Context:
         """The prefix of what memory holds now, the same for all prompts."""
-        tokens = prefix.laid_out(self.adapter, self.texts, self._embedding, memory.given())
-        number = memory.prompts
+        return self.shown(memory.given(), memory.prompts)
+
+    @torch.no_grad()
+    def shown(self, slots: Slots, number: int) -> Context:
+        """The prefix of some slots, for so many prompts."""
+        tokens = prefix.laid_out(self.adapter, self.texts, self._embedding, slots)
         assert tokens.visual is not None
         extras = {"positions": tokens.positions.permute(1, 2, 0), "visual": tokens.visual[None]}
         if tokens.levels is not None:
@@ -173,6 +177,28 @@ class VisionLanguage:
             scores = answers.likelihoods(self.adapter, self.net, self.texts, tokens, cache, *asked)
             found[which] = scores.cpu()
         return found
+
+    def looks_at(self, context: Context, prompts: Sequence[str]) -> Tensor:
+        """How much each prompt looks at each slot of its context, (B, S) float32."""
+        found: dict[int, Tensor] = {}
+        for which, tokens, cache in self._prefixes(context):
+            asked = [prompts[k] for k in which]
+            parts = (self.adapter, self.net, self.texts, tokens, cache)
+            found |= dict(zip(which, second_look.attended(*parts, asked), strict=True))
+        return torch.stack([found[k] for k in range(len(prompts))])
+
+    def look_again(self, memory: Memory, features: Features, prompts: Sequence[str]) -> Context:
+        """A context with these features frame by frame among half of what memory holds.
+
+        Together they are no more slots than memory has. Features are in order of time.
+        """
+        ones = torch.ones(features.rows.shape[:2], dtype=torch.long, device=features.rows.device)
+        shown = features.seconds[:, None].expand(-1, features.rows.shape[1], -1)
+        frames = Slots(features.rows, ones, shown, features.riders)
+        overview = memory.given()
+        left = max(len(overview.rows) - len(ones), len(overview.rows) // 2, 1)
+        joined = second_look.beside(second_look.narrowed(overview, left), frames)
+        return self.shown(joined, len(prompts))
 
     def bytes_for(self, work: Work) -> int:
         """Bytes that are held at once for some work."""
