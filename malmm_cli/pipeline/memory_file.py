@@ -129,10 +129,10 @@ class MemoryFile:
         assert self.width is not None
         assert self.height is not None
         size = model.net.frame_size(self.width, self.height)
-        found = self.pictures.encoded(model.net, size, model.chunk)
-        patches = found.rows.shape[1]
+        made = self.pictures.encoded(model.net, size, model.chunk)
+        patches = made.rows.shape[1]
         counts, seconds = counts.repeat(1, patches), seconds.repeat(1, patches, 1)
-        return Slots(found.rows, counts, seconds, found.riders, self.pictures.shown)
+        return Slots(made.rows, counts, seconds, made.riders, self.pictures.shown)
 
 
 def read_memory_file(path: str | Path, model: Model, *, own: bool = False) -> MemoryFile:

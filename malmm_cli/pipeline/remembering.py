@@ -66,7 +66,7 @@ def remember(
         _check_goes_on(str(onto), before, model, opened)
     with events.stage(f"{path_of(video)}: remembering", "frames"):
         (seen,) = deque(_seen(opened, model, settings, events, before), maxlen=1)
-    return _file(seen, model, settings, before)
+        return _file(seen, model, settings, before)
 
 
 def recall(
