@@ -18,12 +18,13 @@ _EXTRA = "pip install 'malmm[quantize]'"
 _CHOICES = ("qwen3-vl-2b", "qwen3.5-0.8b", "smolvlm2-500m", "smolvlm2-256m")
 
 
-def pulling(name: str) -> str:
+def pulling(name: str, *, chosen: bool = False) -> str:
     """Say how to get a model that is missing, given by its name or repository.
 
-    That is its size, its licence and the command; for the default, those of a newer model.
+    That is its size, its licence and the command; those of a newer model for the default, unless it
+    was `chosen`.
     """
-    if name == DEFAULT:
+    if name == DEFAULT and not chosen:
         return instead()
     known = _known(name)
     described = f"{_described(known)}: " if known else ""

@@ -110,7 +110,7 @@ class Download:
             both = self.name if self.name == self.repository else f"{self.name}: {self.repository}"
             raise ModelError(
                 f"{both} is not fully downloaded, and offline mode is on",
-                hint=pulling(self.name),
+                hint=pulling(self.name, chosen=verify),  # who verifies has named it
                 kind="NotCached",
             )
         try:

@@ -335,12 +335,13 @@ def test_odd_names(malmm, tmp_path, monkeypatch, clip):
 
 def test_models(malmm):
     done = malmm("models", "list")
-    assert done == malmm("models")
+    assert done.out.splitlines()[0] == malmm("models").out.splitlines()[0]
     assert (done.code, done.err) == (0, "")
     rows = json.loads(malmm("models", "list", "--json").out)
-    assert [row["name"] for row in rows] == [line.split()[0] for line in done.out.splitlines()[1:]]
+    names = [line[2:].split()[0] for line in done.out.splitlines()[1 : len(rows) + 1]]
+    assert [row["name"] for row in rows] == names
     by_name = {row["name"]: row for row in rows}
-    assert by_name.keys() == {"vicuna-7b", "vicuna-13b", "flan-t5-xl", "flan-t5-xxl", "tiny"}
+    assert {"vicuna-7b", "qwen3-vl-2b", "smolvlm2-256m", "tiny"} <= by_name.keys()
     assert by_name["vicuna-7b"]["repository"] == "Salesforce/instructblip-vicuna-7b"
     assert by_name["tiny"]["here"] is True
 

@@ -306,6 +306,13 @@ def test_pull_of_what_is_no_download(malmm):
     assert json.loads(malmm("models", "pull", "tiny", "--json").out)["folder"] == str(TINY)
 
 
+def test_a_pull_of_the_default_is_answered_by_itself(refused):
+    hint = (
+        "hint: vicuna-7b (15.8 GB, research only): while online, run: malmm models pull vicuna-7b"
+    )
+    refused("models", "pull", "vicuna-7b", "--offline", code=1, says="not fully", hint=hint)
+
+
 @pytest.mark.parametrize("command", ["info", "pull"])
 def test_names_of_nothing(refused, command):
     refused("models", command, "vicuna7b", code=2, says="unknown model", hint="mean vicuna-7b?")

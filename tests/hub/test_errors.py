@@ -218,8 +218,8 @@ def test_too_little_memory_is_told_before_the_first_byte(client, hub, clip):
         "vicuna-7b in float32 needs 31.7 GB of memory, but only 20.0 GB is free: 11.7 GB too little"
     )
     assert hint == (
-        "vicuna-7b (15.8 GB, research only) fits with --dtype bfloat16; "
-        "while online, run: malmm models pull vicuna-7b"
+        "qwen3-vl-2b (4.3 GB, Apache-2.0) is smaller and newer than vicuna-7b; "
+        "run: malmm models use qwen3-vl-2b"
     )
     assert not hub.sent()
 
