@@ -186,7 +186,7 @@ def check_memory(
     raise CapacityError(
         f"{name} in {form} needs {size_text(need)} of memory, but only {size_text(memory)} is "
         f"free: {size_text(need - memory)} too little",
-        hint=fitting(name, parameters, memory, here=name not in KNOWN or _is_here(name)),
+        hint=fitting(name, parameters, memory, here=_is_here(name)),
     )
 
 

@@ -28,15 +28,15 @@ def pulling(name: str) -> str:
 
 def fitting(name: str, parameters: int, memory: int, *, here: bool) -> str:
     """Say in which form a model fits in `memory` bytes or, if in none, which one does."""
+    known = _known(name)
     for dtype, bits in _FORMS:
         if memory_needed(parameters, dtype, bits) <= memory:
-            known = _known(name)
             if here or known is None:
                 return (
                     f"this would fit: {_options(dtype, bits)}{_steps(bits, '' if here else name)}"
                 )
             return _fits(known, dtype, bits)
-    return recommended(memory, but=name)
+    return recommended(memory, but=known.name if known else "")
 
 
 def recommended(memory: int, *, but: str = "") -> str:

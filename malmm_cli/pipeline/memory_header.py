@@ -105,7 +105,7 @@ def other_model(file: str, made: str, model: str, hint: str | None = None) -> Us
     """The error for a memory file and another model than its own."""
     return UsageError(
         f"{file}: was made with {made}, not with {model}",
-        hint=hint or "leave --model out, or rebuild the file: malmm remember VIDEO -o FILE",
+        hint=hint or "leave out --model, or rebuild the file: malmm remember VIDEO -o FILE",
     )
 
 
