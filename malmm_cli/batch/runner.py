@@ -34,6 +34,7 @@ from malmm_cli.files.descriptors import allow
 from malmm_cli.media.sandbox import Limits
 from malmm_cli.models.placement import check_packages
 from malmm_cli.pipeline.defaults import defaults_of
+from malmm_cli.pipeline.memory_header import only_maker
 from malmm_cli.processes.children import leave_import
 from malmm_cli.settings import Changes, Settings, by_kind, caption_prompt
 from malmm_cli.types import Task
@@ -96,7 +97,8 @@ def run(
 
     A video that fails is reported to `events`, counted, and stops no other. Raises UsageError for
     wrong arguments and for an output that another run is writing, ModelError and CapacityError
-    where the model cannot be loaded, OutputError where results cannot be written. After Ctrl-C or
+    where the model cannot be loaded, OutputError where results cannot be written. Without a
+    `model`, memory files alone are read by the one that made all of them. After Ctrl-C or
     an error, what was done is in the output, and the same call resumes.
     """
     leave_import()
@@ -116,6 +118,8 @@ def dry_run(
 
 def _batch(inputs: Inputs, output: str | Path | None, options: Options) -> _Batch:
     given: dict[str, Any] = {**options}
+    if "model" not in given and (made := only_maker(as_paths(inputs))):
+        given["model"] = made
     if "model" in given:
         given["model"] = os.fspath(given["model"])
     own = {f.name: given.pop(f.name) for f in fields(_Batch) if f.name in given}
@@ -177,15 +181,19 @@ class _Batch:
                 events.stage("batch", "items"),
             ):
                 engine = sparing(self._engine(setup, Once(events)), refused)
+                tally = loop.Tally()
                 try:
-                    tally = loop.run(
+                    loop.run(
                         *(jobs(todo), engine, ledger),
                         retry=self.retry,
                         fail_fast=self.fail_fast,
                         events=events,
+                        tally=tally,
                     )
                 except KeyboardInterrupt:
-                    events.interrupted(f"finished items are in {paths.results}; {RESUME}")
+                    finished = tally.done or tally.failed or found.done
+                    kept = f"finished items are in {paths.results}" if finished else "none finished"
+                    events.interrupted(f"{kept}; {RESUME}")
                     raise
         return Summary(
             paths=paths,

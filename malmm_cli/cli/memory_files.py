@@ -13,7 +13,7 @@ from malmm_cli.cli.options import RunOptions
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.settings import flag
 
-__all__ = ["for_memory_files"]
+__all__ = ["for_memory_files", "is_given"]
 
 GIVEN = ("COMMANDLINE", "ENVIRONMENT")  # a default, from wherever, chooses no model for a file
 
@@ -35,12 +35,18 @@ def for_memory_files(
             made.setdefault(model_of(file), file)
     for file in made.values():
         _check_free(options, file)
-    source: Any = context.get_parameter_source("model")
-    if source and source.name in GIVEN:
+    if is_given(context, "model"):
+        source: Any = context.get_parameter_source("model")
         for model, file in made.items():
             _check_given(options.model, source.name, model, file)
         return options
     return replace(options, model=_only(made)) if made else options
+
+
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option was given, on the command line or by the environment."""
+    source: Any = context.get_parameter_source(name)
+    return bool(source) and source.name in GIVEN
 
 
 def _check_free(options: RunOptions, file: str) -> None:

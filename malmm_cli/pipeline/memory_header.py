@@ -8,7 +8,7 @@ from __future__ import annotations
 import mmap
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -26,8 +26,8 @@ from malmm_cli.settings import BANK_POLICIES, Changes, Sampling, Settings
 
 __all__ = [
     *("FORMAT", "MOST_SLOTS", "REBUILD", "RIDER", "SAMPLING", "VERSIONS"),
-    *("Metadata", "check", "is_gone", "is_memory_file", "is_of", "model_of", "other_model"),
-    *("read_metadata", "sampling_of", "unfixed"),
+    *("Metadata", "check", "is_gone", "is_memory_file", "is_of", "model_of", "only_maker"),
+    *("other_model", "read_metadata", "sampling_of", "unfixed"),
 ]
 
 SUFFIX = ".memory"
@@ -88,6 +88,21 @@ def model_of(path: str | Path) -> str:
 def sampling_of(path: str | Path) -> dict[str, Any]:
     """The settings that a memory file was made with, as it says; raises what `model_of` raises."""
     return _about(path).sampling
+
+
+def only_maker(paths: Sequence[str]) -> str | None:
+    """The model that made all of these, where every one is a memory file; None otherwise.
+
+    None, too, where that model was a folder which no longer exists.
+    """
+    if not paths or not all(map(is_memory_file, paths)):
+        return None
+    try:
+        made = {model_of(path) for path in paths}
+    except MediaError:
+        return None
+    (model, *others) = made
+    return None if others or is_gone(model) else model
 
 
 def is_of(made: str, model: str) -> bool:
