@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from malmm_cli import hub
 from malmm_cli.batch import cluster, loop, pool, worker
-from malmm_cli.batch.arguments import Inputs, as_paths, check_values
+from malmm_cli.batch.arguments import Inputs, Options, as_paths, check_values
 from malmm_cli.batch.beside import chosen_paths, own_files, spared, sparing
 from malmm_cli.batch.identity import Weights
 from malmm_cli.batch.inputs import find_tasks, folder_below
@@ -36,7 +36,7 @@ from malmm_cli.models.placement import check_packages
 from malmm_cli.pipeline.defaults import defaults_of
 from malmm_cli.pipeline.memory_header import only_maker
 from malmm_cli.processes.children import leave_import
-from malmm_cli.settings import Changes, Settings, by_kind, caption_prompt
+from malmm_cli.settings import Settings, by_kind, caption_prompt
 from malmm_cli.types import Task
 
 if TYPE_CHECKING:
@@ -46,35 +46,6 @@ __all__ = ["Options", "dry_run", "run"]
 
 FILES, FILES_EACH = 16, 4  # open at once, besides for each worker
 RESUME = "run the same command to resume"
-
-
-class Options(Changes, total=False):
-    """Keyword arguments of `run` and `dry_run`: those of `_Batch`, and changes to the settings."""
-
-    questions: Sequence[str]
-    listed: Iterable[str]
-    null: bool
-    include: Sequence[str]
-    exclude: Sequence[str]
-    format: str | None
-    model: str | Path
-    device: str
-    dtype: str
-    quantize: str | None
-    offline: bool
-    workers: int | None
-    ray: str | None
-    timeout: float | None
-    retry: int
-    limit: int | None
-    fail_fast: bool
-    retry_failed: bool
-    beside: bool
-    overwrite: bool
-    cache: str | Path | None
-    cache_size: float
-    full_hash: bool
-    limits: Limits
 
 
 def run(

@@ -115,7 +115,7 @@ def origins() -> Iterator[Origin]:
     values, file = read(), path()
     for key, (_, default) in KEYS.items():
         variable = f"MALMM_{key.upper()}"
-        if key == "offline" and os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE:
+        if key == "offline" and _is_hub_offline():
             yield Origin(key, True, "HF_HUB_OFFLINE")
         elif os.environ.get(variable):
             yield Origin(key, os.environ[variable], variable)
@@ -130,6 +130,12 @@ def origins() -> Iterator[Origin]:
 def origin_of(key: str) -> Origin:
     """That of one key."""
     return next(one for one in origins() if one.key == key)
+
+
+def _is_hub_offline() -> bool:
+    """Whether only the variable of the Hub's client keeps the network from being used."""
+    asked = os.environ.get("MALMM_OFFLINE", "").upper() not in ("", "0", "OFF", "NO", "FALSE")
+    return not asked and os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
 
 
 def _color_variable() -> str | None:

@@ -16,7 +16,6 @@ from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import to_json
 from malmm_cli.formats import Failure, as_json
-from malmm_cli.media.files import check
 from malmm_cli.settings import Sampling
 from malmm_cli.text.words import counted
 
@@ -60,6 +59,7 @@ def frames(
     form = _form(options)
     events = Terminal.of(options)
     how: Any = options.changes()  # of which only the choice of frames is an option here
+    from malmm_cli.media.files import check  # not needed for help
 
     def add(failure: Failure, **_: bool) -> None:
         if form == "json":
