@@ -42,6 +42,7 @@ _PHRASES = {
     "the --max-… options of `malmm batch`": "limits=Limits(…)",
     "another file with -o": "another file",  # which argument names it, differs
     "malmm remember VIDEO -o FILE": "malmm_cli.remember(video).write(file)",
+    "`malmm batch`": "malmm_cli.batch.run",
     r"`malmm batch (.+)`": r'malmm_cli.batch.run("\1", …)',
     "no INPUT is one": "no input is one",
     "is the DATA file": "is the data file",

@@ -193,6 +193,18 @@ def test_what_a_memory_file_has_fixed_is_refused(memory, changes):
     assert "--" not in error.hint
 
 
+def test_another_model_than_that_of_a_memory_file(memory):
+    error = refused(malmm_cli.ask, memory, "?", model="vicuna-7b")
+    due = "leave out model, or rebuild the file: malmm_cli.remember(video).write(file)"
+    assert error.hint == due
+
+
+def test_a_pattern_is_for_batches(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    error = refused(malmm_cli.caption, "*.mkv")
+    assert error.hint == "malmm_cli.batch.run takes patterns"
+
+
 def test_a_memory_file_is_no_video(memory, tiny):
     for call in (
         lambda: malmm_cli.remember(memory, tiny),

@@ -195,3 +195,11 @@ def test_without_a_gpu_torch_is_not_imported():
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.stdout == "['python', 'torch', 'transformers'] False\nTrue False\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "row"), [("1", "True (HF_HUB_OFFLINE)"), ("0", "False (default)")]
+)
+def test_the_hub_variable_for_offline_use_is_named(malmm, monkeypatch, value, row):
+    monkeypatch.setenv("HF_HUB_OFFLINE", value)
+    assert f"ok  --offline     {row}" in malmm("doctor").out.splitlines()

@@ -137,6 +137,22 @@ def test_frames(malmm):
     assert_valid(json.loads(malmm("frames", SAMPLE, "--frames=3", "-q", "--json").out), "frames")
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("nope.mp4", "Missing"), ("text.mp4", "NotAVideo"), ("", "UsageError")]
+)
+def test_frames_of_what_is_no_video(malmm, tmp_path, monkeypatch, name, kind):
+    monkeypatch.chdir(tmp_path)
+    Path("text.mp4").write_text("no video")
+    done = malmm("frames", name, "--json")
+    assert done.code == 2
+    failure = json.loads(done.out)
+    assert_valid(failure, "failure")
+    assert (failure["task"], failure["error"]["kind"]) == ("frames", kind)
+    assert done.err.startswith(f"error: {failure['error']['message']}\n")
+    assert malmm("frames", name).out == ""
+    assert malmm("frames", SAMPLE, "--frames=0", "--json").out == "", "wrong use is no failure"
+
+
 def test_models_and_doctor(malmm):
     for arguments, name in (
         (["models", "info", "tiny"], "model"),

@@ -1,4 +1,4 @@
-"""Arguments of the library call: what types alone do not say of them."""
+"""Arguments of the library call: their types, and what types alone do not say of them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,40 @@ from typing import Any
 
 from malmm_cli.errors import UsageError
 from malmm_cli.media.sandbox import Limits
+from malmm_cli.settings import Changes
 
-__all__ = ["Inputs", "as_paths", "check_values"]
+__all__ = ["Inputs", "Options", "as_paths", "check_values"]
 
 Inputs = str | Path | Sequence[str | Path]
+
+
+class Options(Changes, total=False):
+    """Keyword arguments of `run` and `dry_run`: those of a batch, and changes to the settings."""
+
+    questions: Sequence[str]
+    listed: Iterable[str]
+    null: bool
+    include: Sequence[str]
+    exclude: Sequence[str]
+    format: str | None
+    model: str | Path
+    device: str
+    dtype: str
+    quantize: str | None
+    offline: bool
+    workers: int | None
+    ray: str | None
+    timeout: float | None
+    retry: int
+    limit: int | None
+    fail_fast: bool
+    retry_failed: bool
+    beside: bool
+    overwrite: bool
+    cache: str | Path | None
+    cache_size: float
+    full_hash: bool
+    limits: Limits
 
 
 def check_values(given: dict[str, Any]) -> None:

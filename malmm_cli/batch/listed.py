@@ -23,7 +23,7 @@ def listed(lines: Iterable[str], *, null: bool = False) -> list[str]:
     for input that is not text.
     """
     if null:
-        return [name for name in pieces(lines, "\0") if name]
+        return _without_empty(list(pieces(lines, "\0")))
     names: list[str] = []
     for line in _bounded(pieces(lines, "\n")):
         name = line.rstrip("\r\n")
@@ -31,9 +31,31 @@ def listed(lines: Iterable[str], *, null: bool = False) -> list[str]:
             check_encoding(name)
         if _CONTROL.search(name) and not os.path.lexists(name):
             _check_separated(name, first=not names)
+        if name[:1] in ("'", '"') and not os.path.lexists(name):
+            _check_unquoted(name)
         if name.strip():
             names.append(name)
     return names
+
+
+def _without_empty(names: list[str]) -> list[str]:
+    """Names that end in NUL; UsageError where there is none, but line feeds."""
+    if len(names) == 1 and "\n" in names[0] and not os.path.lexists(names[0]):
+        raise UsageError(
+            "the names on stdin are separated by line feeds, not by NUL", hint="leave out -0"
+        )
+    return [name for name in names if name]
+
+
+def _check_unquoted(name: str) -> None:
+    """Raise UsageError for a name in quotation marks, without which the file exists."""
+    mark, bare = name[0], name.strip()[1:-1]
+    if name.strip().endswith(mark) and os.path.lexists(bare):
+        raise UsageError(
+            f"the names on stdin are in quotation marks: {name.strip()}",
+            hint=f"give them as they are: {bare}",
+            kind="Missing",
+        )
 
 
 def _bounded(lines: Iterable[str]) -> Iterator[str]:

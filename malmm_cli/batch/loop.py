@@ -44,15 +44,16 @@ def run(
     retry: int = 0,
     fail_fast: bool = False,
     events: Events = SILENT,
+    tally: Tally | None = None,
 ) -> Tally:
     """Do all jobs and have what becomes of them in the ledger; one that fails is tried again last.
 
     `fail_fast` stops at the first that fails for good. `events` gets each item that is done or
-    failed; the engine reports which it begins.
+    failed; the engine reports which it begins. A `tally` counts them, also where an error comes.
     """
     waiting = deque(todo)
     total = sum(len(job.tasks) for job in waiting)
-    tally = Tally()
+    tally = tally or Tally()
 
     def next_job() -> Job | None:
         return waiting.popleft() if waiting else None

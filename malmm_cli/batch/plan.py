@@ -22,7 +22,8 @@ NEW, FAILED, SETTINGS, VIDEO = "new", "failed before", "other settings", "anothe
 
 # Kinds of errors that the file itself causes: the same file fails again with the same settings.
 PERMANENT = frozenset(
-    "BrokenMemory CoverOnly CutOff Empty NoPicture NotAVideo Playlist SoundOnly Unsupported".split()
+    "BrokenLink BrokenMemory CoverOnly CutOff Empty NoPicture".split()
+    + "NotAVideo Playlist SoundOnly Unsupported".split()
 )
 
 

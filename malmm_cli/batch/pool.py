@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from malmm_cli.batch.job import Job, Outcome, Work, as_malmm_error, failed
 from malmm_cli.errors import MalmmError, MediaError, ModelError, UsageError
 from malmm_cli.events import SILENT, Events
+from malmm_cli.files.fingerprint import link_identity
 from malmm_cli.media.files import check
 from malmm_cli.processes.children import UNGUARDED, begin_apart, exit_of, start_apart
 from malmm_cli.processes.ending import kill_tree
@@ -26,6 +28,9 @@ __all__ = ["GRACE", "Start", "crashed", "late", "run"]
 GRACE = 10.0  # seconds that a worker has, beyond its time, to see for itself that it is over
 
 Start = Callable[[int], Work]
+
+
+ABSENT = ("Missing", "BrokenLink")  # kinds of errors about videos that are not there
 
 
 def run(
@@ -53,7 +58,7 @@ def run(
             for slot in slots:
                 while slot.job is None and (job := next_job()):
                     if error := _missing(job.video):
-                        yield job, failed(job, error)
+                        yield job, replace(failed(job, error), identity=link_identity(job.video))
                         continue
                     if not begun:
                         loading.enter_context(events.stage(f"{model}: loading", ""))
@@ -82,7 +87,7 @@ def _missing(video: str) -> MediaError | None:
     try:
         check(video)
     except MalmmError as error:
-        return error if isinstance(error, MediaError) and error.kind == "Missing" else None
+        return error if isinstance(error, MediaError) and error.kind in ABSENT else None
     return None
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from malmm_cli import hub
 from malmm_cli.batch import cluster, loop, pool, worker
-from malmm_cli.batch.arguments import Inputs, as_paths, check_values
+from malmm_cli.batch.arguments import Inputs, Options, as_paths, check_values
 from malmm_cli.batch.beside import chosen_paths, own_files, spared, sparing
 from malmm_cli.batch.identity import Weights
 from malmm_cli.batch.inputs import find_tasks, folder_below
@@ -34,8 +34,9 @@ from malmm_cli.files.descriptors import allow
 from malmm_cli.media.sandbox import Limits
 from malmm_cli.models.placement import check_packages
 from malmm_cli.pipeline.defaults import defaults_of
+from malmm_cli.pipeline.memory_header import only_maker
 from malmm_cli.processes.children import leave_import
-from malmm_cli.settings import Changes, Settings, by_kind, caption_prompt
+from malmm_cli.settings import Settings, by_kind, caption_prompt
 from malmm_cli.types import Task
 
 if TYPE_CHECKING:
@@ -45,35 +46,6 @@ __all__ = ["Options", "dry_run", "run"]
 
 FILES, FILES_EACH = 16, 4  # open at once, besides for each worker
 RESUME = "run the same command to resume"
-
-
-class Options(Changes, total=False):
-    """Keyword arguments of `run` and `dry_run`: those of `_Batch`, and changes to the settings."""
-
-    questions: Sequence[str]
-    listed: Iterable[str]
-    null: bool
-    include: Sequence[str]
-    exclude: Sequence[str]
-    format: str | None
-    model: str | Path
-    device: str
-    dtype: str
-    quantize: str | None
-    offline: bool
-    workers: int | None
-    ray: str | None
-    timeout: float | None
-    retry: int
-    limit: int | None
-    fail_fast: bool
-    retry_failed: bool
-    beside: bool
-    overwrite: bool
-    cache: str | Path | None
-    cache_size: float
-    full_hash: bool
-    limits: Limits
 
 
 def run(
@@ -96,7 +68,8 @@ def run(
 
     A video that fails is reported to `events`, counted, and stops no other. Raises UsageError for
     wrong arguments and for an output that another run is writing, ModelError and CapacityError
-    where the model cannot be loaded, OutputError where results cannot be written. After Ctrl-C or
+    where the model cannot be loaded, OutputError where results cannot be written. Without a
+    `model`, memory files alone are read by the one that made all of them. After Ctrl-C or
     an error, what was done is in the output, and the same call resumes.
     """
     leave_import()
@@ -116,6 +89,8 @@ def dry_run(
 
 def _batch(inputs: Inputs, output: str | Path | None, options: Options) -> _Batch:
     given: dict[str, Any] = {**options}
+    if "model" not in given and (made := only_maker(as_paths(inputs))):
+        given["model"] = made
     if "model" in given:
         given["model"] = os.fspath(given["model"])
     own = {f.name: given.pop(f.name) for f in fields(_Batch) if f.name in given}
@@ -177,15 +152,19 @@ class _Batch:
                 events.stage("batch", "items"),
             ):
                 engine = sparing(self._engine(setup, Once(events)), refused)
+                tally = loop.Tally()
                 try:
-                    tally = loop.run(
+                    loop.run(
                         *(jobs(todo), engine, ledger),
                         retry=self.retry,
                         fail_fast=self.fail_fast,
                         events=events,
+                        tally=tally,
                     )
                 except KeyboardInterrupt:
-                    events.interrupted(f"finished items are in {paths.results}; {RESUME}")
+                    finished = tally.done or tally.failed or found.done
+                    kept = f"finished items are in {paths.results}" if finished else "none finished"
+                    events.interrupted(f"{kept}; {RESUME}")
                     raise
         return Summary(
             paths=paths,

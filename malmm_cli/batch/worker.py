@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from malmm_cli.batch.job import Job, Outcome, as_malmm_error, failed
 from malmm_cli.errors import CapacityError, MalmmError, MediaError
-from malmm_cli.files.fingerprint import identity
+from malmm_cli.files.fingerprint import identity, link_identity
 from malmm_cli.media.sandbox import Limits, Sandbox
 from malmm_cli.types import Result
 
@@ -124,7 +124,7 @@ def _results(job: Job, model: Model) -> Sequence[Result]:
 def _identity(video: str, *, full: bool = False) -> str | None:
     """None if the file cannot be read: decoding reports a better error."""
     try:
-        return identity(video, full=full)
+        return link_identity(video) or identity(video, full=full)
     except (OSError, ValueError):
         return None
 

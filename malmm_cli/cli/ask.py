@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from malmm_cli.cli.console import keyboard
+from malmm_cli.cli.console import keyboard, note
 from malmm_cli.cli.memory_files import for_memory_files
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.questions import LISTED, with_listed
@@ -52,6 +52,8 @@ def ask(
     if LISTED in questions and not options.quiet:
         keyboard("questions")
     questions = with_listed(questions, sys.stdin)
+    if not options.quiet:
+        _note_words(questions)
     prompts_for(questions, settings)  # what is wrong with them is told before the model is loaded
     with results(options, [video], several=several) as add:
         fails = partial(failing, add, [video], "ask", len(questions))
@@ -77,4 +79,15 @@ def _check_order(video: str, questions: list[str]) -> None:
     if not os.path.exists(video) and any(map(os.path.isfile, questions)):
         raise UsageError(
             f"{video}: no such file", hint='VIDEO comes first: malmm ask video.mp4 "question"'
+        )
+
+
+def _note_words(questions: list[str]) -> None:
+    """Print a note where one question seems to have come as a question for each of its words."""
+    *first, _ = questions
+    if first and not any(" " in one for one in questions) and not any("?" in o for o in first):
+        whole = " ".join(questions)
+        note(
+            f"note: {len(questions)} questions of one word each; "
+            f'one question goes in quotation marks: "{whole}"'
         )

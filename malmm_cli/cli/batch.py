@@ -12,6 +12,7 @@ import typer
 
 from malmm_cli.cli.console import emit, keyboard, note
 from malmm_cli.cli.log import logged
+from malmm_cli.cli.memory_files import is_given
 from malmm_cli.cli.options import RunOptions, seconds, with_options
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.cli.wrapping import wrapped
@@ -134,6 +135,7 @@ class BatchOptions(RunOptions):
 
 @with_options("caption", without=("output", "json"), kind=BatchOptions)
 def batch(
+    context: typer.Context,
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", show_default=False)],
     output: Annotated[
         str | None,
@@ -170,7 +172,11 @@ def batch(
     malmm batch clips/ -o answers.jsonl --ask "who is there?" --ask "where is it?"
     find . -name "*.mp4" | malmm batch - -o captions.jsonl --timeout 600 --retry 1
     """
+    from malmm_cli.pipeline.memory_header import only_maker
+
     arguments = options.for_batch()
+    if not is_given(context, "model") and only_maker(inputs):
+        del arguments["model"]
     from malmm_cli.batch import runner
 
     if "-" in inputs and not options.quiet:

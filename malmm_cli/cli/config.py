@@ -32,6 +32,7 @@ KEYS: dict[str, tuple[type, Any]] = {
     "color": (str, "auto"),
     "no_progress": (bool, False),
 }
+_TRUE = ("1", "ON", "YES", "TRUE")  # as the client of the Hub reads its variables
 _WORDS = {str: "text", float: "a number of at least 0", bool: "true or false"}
 
 
@@ -114,7 +115,9 @@ def origins() -> Iterator[Origin]:
     values, file = read(), path()
     for key, (_, default) in KEYS.items():
         variable = f"MALMM_{key.upper()}"
-        if os.environ.get(variable):
+        if key == "offline" and _is_hub_offline():
+            yield Origin(key, True, "HF_HUB_OFFLINE")
+        elif os.environ.get(variable):
             yield Origin(key, os.environ[variable], variable)
         elif key == "color" and (found := _color_variable()):
             yield Origin(key, "never" if found == "NO_COLOR" else "always", found)
@@ -127,6 +130,12 @@ def origins() -> Iterator[Origin]:
 def origin_of(key: str) -> Origin:
     """That of one key."""
     return next(one for one in origins() if one.key == key)
+
+
+def _is_hub_offline() -> bool:
+    """Whether only the variable of the Hub's client keeps the network from being used."""
+    asked = os.environ.get("MALMM_OFFLINE", "").upper() not in ("", "0", "OFF", "NO", "FALSE")
+    return not asked and os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
 
 
 def _color_variable() -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,10 +11,11 @@ import typer
 
 from malmm_cli.cli.console import emit, note, warn
 from malmm_cli.cli.options import RunOptions, with_options
-from malmm_cli.cli.running import form_of, suggesting
+from malmm_cli.cli.running import failing, form_of, suggesting
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
 from malmm_cli.files.escapes import to_json
+from malmm_cli.formats import Failure, as_json
 from malmm_cli.settings import Sampling
 from malmm_cli.text.words import counted
 
@@ -57,7 +59,16 @@ def frames(
     form = _form(options)
     events = Terminal.of(options)
     how: Any = options.changes()  # of which only the choice of frames is an option here
-    with events.stage(video, ""), suggesting(video):
+    from malmm_cli.media.files import check  # not needed for help
+
+    def add(failure: Failure, **_: bool) -> None:
+        if form == "json":
+            emit(to_json(as_json(failure), indent=2) + "\n")
+
+    fails = partial(failing, add, [video], "frames")
+    with fails(), suggesting(video):
+        check(video)
+    with events.stage(video, ""), fails(but=UsageError):
         from malmm_cli.pipeline.frames import frames as look
 
         more: Any = {"overwrite": options.overwrite, "events": events}

@@ -14,7 +14,7 @@ from malmm_cli.cli.options import RunOptions
 from malmm_cli.errors import MediaError, UsageError
 from malmm_cli.settings import flag
 
-__all__ = ["for_memory_files", "going_on"]
+__all__ = ["for_memory_files", "going_on", "is_given"]
 
 GIVEN = ("COMMANDLINE", "ENVIRONMENT")  # a default, from wherever, chooses no model for a file
 
@@ -40,10 +40,10 @@ def for_memory_files(
             made.setdefault(model_of(file), file)
     for file in (*needed.values(), *usual.values()):
         _check_free(options, file)
-    source = _source(context)
-    if source in GIVEN:
+    if is_given(context, "model"):
+        source: Any = context.get_parameter_source("model")
         for model, file in needed.items():
-            _check_given(options.model, source, model, file)
+            _check_given(options.model, source.name, model, file)
         return options
     return replace(options, model=_only(needed or usual)) if needed or usual else options
 
@@ -57,14 +57,14 @@ def going_on(options: RunOptions, onto: Path, context: typer.Context) -> RunOpti
     from malmm_cli.pipeline.memory_onto import model_for, sampling_for
 
     sampling_for(onto, options.changes())
-    given = options.model if _source(context) in GIVEN else None
+    given = options.model if is_given(context, "model") else None
     return replace(options, model=model_for(onto, given))
 
 
-def _source(context: typer.Context) -> str:
-    """Where the model was named."""
-    source: Any = context.get_parameter_source("model")
-    return source.name if source else ""
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option was given, on the command line or by the environment."""
+    source: Any = context.get_parameter_source(name)
+    return bool(source) and source.name in GIVEN
 
 
 def _check_free(options: RunOptions, file: str) -> None:

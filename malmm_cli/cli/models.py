@@ -12,7 +12,7 @@ from malmm_cli.cli import completion, config
 from malmm_cli.cli.console import emit, note
 from malmm_cli.cli.model_table import on_disk, size, table
 from malmm_cli.cli.terminal import Terminal
-from malmm_cli.errors import CapacityError, UsageError
+from malmm_cli.errors import CapacityError, ModelError, UsageError
 from malmm_cli.files.escapes import on_one_line
 from malmm_cli.formats import SCHEMA
 
@@ -108,12 +108,19 @@ def pull(
         except CapacityError as error:  # it may be for another machine
             fits, *_ = (error.hint or "").partition("; while online")
             events.note(f"note: {error.message}; {fits}")
+            better.append(error.hint or "")
 
+    better: list[str] = []  # what to get instead of what does not fit
     events = Terminal(quiet=quiet, bars=not no_progress)
-    with events.stage("download", "bytes"):
-        located = hub.locate(
-            name, offline=offline, verify=True, check_memory=check_memory, events=events
-        )
+    try:
+        with events.stage("download", "bytes"):
+            located = hub.locate(
+                name, offline=offline, verify=True, check_memory=check_memory, events=events
+            )
+    except ModelError as error:
+        if better and error.kind in ("NoNetwork", "NotCached"):
+            error.hint = better[0]
+        raise
     model = _described(name, _free())  # looks into the files
     emit(_json(model) if json else f"{located.folder}\n")
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -159,14 +160,8 @@ def results(
             finished = True
             if output is None:
                 emit(text)
-                return
-            try:
-                with open_whole(output, replace=options.overwrite) as file:
-                    file.write(encoded(text))
-            except OutputError as error:
-                error.hint = "the result is printed on stdout instead"
-                emit(text)
-                raise
+            else:
+                _write(text, output, overwrite=options.overwrite)
 
     def add(
         item: Item, *, streamed: bool = False, raised: bool = False, reported: bool = False
@@ -191,6 +186,17 @@ def results(
         raise
     if any(isinstance(item, Failure) for item in items):
         raise typer.Exit(1)
+
+
+def _write(text: str, output: Path, *, overwrite: bool) -> None:
+    """Write the results; where that cannot be, print them, and raise OutputError all the same."""
+    try:
+        with open_whole(output, replace=overwrite) as file:
+            file.write(encoded(text))
+    except OutputError as error:
+        error.hint = "the result is printed on stdout instead"
+        emit(text)
+        raise
 
 
 @contextmanager

@@ -53,6 +53,7 @@ class Terminal(Events):
         self._stages: list[_Stage] = []  # the innermost last
         self._sizes: dict[str, tuple[int, int]] = {}  # of files that are downloaded
         self._failures = 0
+        self._warned: set[str] = set()  # by results
         self._item = ""  # of several, the one at hand
         self._bar: Bar | None = None
         self._open = ExitStack()
@@ -131,8 +132,10 @@ class Terminal(Events):
 
     def finished(self, result: Result) -> None:
         """Print what a result does not show: its warnings and, if verbose, times."""
-        for warning in result.warnings:
-            self.warn(f"{result.video}: {warning}")
+        for line in (f"{result.video}: {warning}" for warning in result.warnings):
+            if line not in self._warned:  # one for all questions about a video
+                self._warned.add(line)
+                self.warn(line)
         self.timing(result.video, result.frames, result.duration, result.seconds)
 
     def started(self, video: str) -> None:

@@ -84,13 +84,8 @@ def train(
     malmm train tasks.jsonl -o my-model --model tiny --steps 200 --batch-size 8
     malmm ask video.mp4 "what moves?" --model ./my-model
     """
-    from malmm_cli.datasets.tasks import check_file
-    from malmm_cli.pipeline.precheck import check_absent
-
     with said_by_first():
-        options.settings("ask")  # refuses wrong values, as far as the model is known
-        check_file(data)
-        check_absent(options.model, **options.placement())
+        _check(data, options)
     events = Terminal.of(options)
     # of several processes only the first shows what it does
     with nullcontext() if is_beside() else events.stage(str(output), ""):
@@ -116,6 +111,16 @@ def train(
             job.run(data, output, recipe=recipe, **own)
         except ToldElsewhereError as error:  # a process that another one reports for
             raise typer.Exit(error.exit_code) from None
+
+
+def _check(data: Path, options: RunOptions) -> None:
+    """Refuse what shows to be wrong before torch is imported."""
+    from malmm_cli.datasets.tasks import check_file
+    from malmm_cli.pipeline.precheck import check_absent
+
+    options.settings("ask")  # refuses wrong values, as far as the model is known
+    check_file(data)
+    check_absent(options.model, **options.placement())
 
 
 def _shared(options: RunOptions) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["folder_identity", "identity", "is_same"]
+__all__ = ["folder_identity", "identity", "is_same", "link_identity"]
 
+_LINK = "link-"
 END = 2**20  # bytes of the beginning and of the end that are looked at
 
 
@@ -26,8 +27,18 @@ def identity(path: str | os.PathLike[str], *, full: bool = False) -> str:
     return f"{size}-{os.stat(path).st_mtime_ns}-{digest}"
 
 
+def link_identity(path: str | os.PathLike[str]) -> str | None:
+    """Where a link to nothing leads, and when it was made; None for what is no such link."""
+    if not os.path.islink(path) or os.path.exists(path):
+        return None
+    leads = hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()[:32]
+    return f"{_LINK}{os.lstat(path).st_mtime_ns}-{leads}"
+
+
 def is_same(path: str | os.PathLike[str], known: str) -> bool:
-    """Whether a file is the one that had this identity, of either kind; raises OSError."""
+    """Whether a file or a link to nothing is the one that had this identity; raises OSError."""
+    if known.startswith(_LINK):
+        return link_identity(path) == known
     return identity(path, full=known.count("-") == 1) == known
 
 

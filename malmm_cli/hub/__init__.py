@@ -200,7 +200,7 @@ def check_memory(
 
 def fits(name: str, parameters: int, memory: int) -> str:
     """Say in which form a model fits in `memory` bytes or, if in none, which one does."""
-    here = name not in KNOWN or _folder(_find(name)) is not None
+    here = _folder(_find(name)) is not None
     return fitting(name, parameters, memory, here=here, whole=_whole(name))
 
 

@@ -38,15 +38,16 @@ def fitting(
 
     In place of the default where it is not `here` in a form that fits as it is, say that always.
     """
+    known = _known(name)
+    short = known.name if known else name
     for dtype, bits in FORMS.values():
-        if name == DEFAULT and (bits or not here):
+        if short == DEFAULT and (bits or not here):
             return instead(memory)
         if memory_needed(parameters, dtype, bits, whole) <= memory:
-            known = _known(name)
             if here or known is None:
                 return f"this would fit: {_in_form(dtype, bits, '' if here else name)}"
-            return f"{_described(known)} fits with {_in_form(dtype, bits, name)}"
-    return recommended(memory, but=name)
+            return f"{_described(known)} fits with {_in_form(dtype, bits, short)}"
+    return recommended(memory, but=short)
 
 
 def _in_form(dtype: str, bits: str | None, missing: str) -> str:

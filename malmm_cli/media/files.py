@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import stat
@@ -154,6 +155,14 @@ def playlist(path: str) -> MediaError:
 def _missing(path: str) -> MediaError:
     file = path.rstrip("/" + os.sep)
     hint = f"without the / at its end: {shown(file)}" if os.path.isfile(file) else None
+    if glob.has_magic(path):
+        hint = "`malmm batch` takes patterns"
+    if os.path.islink(path):
+        return MediaError(
+            f"{shown(path)}: a link to {shown(os.readlink(path))}, which does not exist",
+            hint=hint,
+            kind="BrokenLink",
+        )
     return MediaError(f"{shown(path)}: no such file", hint=hint, kind="Missing")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import mmap
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -27,7 +27,7 @@ from malmm_cli.settings import BANK_POLICIES, Changes, Sampling, Settings
 __all__ = [
     *("FORMAT", "KIND", "MOST_SLOTS", "REBUILD", "RIDER", "SAMPLING", "USUAL", "VERSIONS"),
     *("Metadata", "check", "holds_pictures", "is_gone", "is_memory_file", "is_of"),
-    *("model_of", "other_model", "read_metadata", "sampling_of", "unfixed"),
+    *("model_of", "only_maker", "other_model", "read_metadata", "sampling_of", "unfixed"),
 ]
 
 SUFFIX = ".memory"
@@ -103,6 +103,21 @@ def holds_pictures(path: str | Path) -> bool:
     return _about(path).holds == "pictures"
 
 
+def only_maker(paths: Sequence[str]) -> str | None:
+    """The model that made all of these, where every one is a memory file; None otherwise.
+
+    None, too, where that model was a folder which no longer exists.
+    """
+    if not paths or not all(map(is_memory_file, paths)):
+        return None
+    try:
+        made = {model_of(path) for path in paths}
+    except MediaError:
+        return None
+    (model, *others) = made
+    return None if others or is_gone(model) else model
+
+
 def is_of(made: str, model: str) -> bool:
     """Whether files made with one model belong to another; its folder may have been moved."""
     moved = is_gone(made) and os.path.isdir(os.path.expanduser(model))
@@ -118,7 +133,7 @@ def other_model(file: str, made: str, model: str, hint: str | None = None) -> Us
     """The error for a memory file and another model than its own."""
     return UsageError(
         f"{file}: was made with {made}, not with {model}",
-        hint=hint or "leave --model out, or rebuild the file: malmm remember VIDEO -o FILE",
+        hint=hint or "leave out --model, or rebuild the file: malmm remember VIDEO -o FILE",
     )
 
 

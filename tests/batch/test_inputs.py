@@ -182,6 +182,24 @@ def test_strange_names_that_are_there(tmp_path, monkeypatch):
     assert listed(["a.mp4\n", "\x02gone.mp4\n"]) == ["a.mp4", "\x02gone.mp4"]
 
 
+@pytest.mark.parametrize("content", [NAMES, "a.mp4\n"])
+def test_names_that_do_not_end_in_nul(content):
+    with pytest.raises(UsageError, match="separated by line feeds, not by NUL") as caught:
+        listed(stdin(content.encode()), null=True)
+    assert caught.value.hint == "leave out -0"
+
+
+@pytest.mark.parametrize("mark", ["'", '"'])
+def test_names_in_quotation_marks(tmp_path, monkeypatch, mark):
+    monkeypatch.chdir(tmp_path)
+    Path("a b.mp4").touch()
+    with pytest.raises(UsageError, match="are in quotation marks") as caught:
+        listed([f"{mark}a b.mp4{mark}\n"])
+    assert caught.value.hint == "give them as they are: a b.mp4"
+    gone = f"{mark}gone.mp4{mark}"
+    assert listed([f"{gone}\n"]) == [gone], "which may be its name"
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
 def test_pipes_in_a_folder_are_no_videos(tmp_path, clip):
     (tmp_path / "a.mp4").write_bytes(clip.read_bytes())

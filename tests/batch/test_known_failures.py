@@ -148,3 +148,36 @@ def test_nothing_to_do_needs_no_torch(malmm, videos):
     )
     run = subprocess.run([sys.executable, "-c", code, *RUN], capture_output=True, text=True)
     assert run.stdout.split() == ["0"], run.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
+def test_a_link_to_nothing_is_a_broken_file(malmm, videos, no_model):
+    link = videos / "link.mp4"
+    link.symlink_to("nowhere.mp4")
+    first = malmm(*RUN)
+    assert first.code == 1
+    assert "link.mp4: a link to nowhere.mp4, which does not exist" in first.err
+    assert errors() == ["BrokenLink", "NotAVideo"]
+    second = malmm(*RUN)
+    assert (second.code, "2 known failures skipped" in second.err) == (0, True)
+    link.unlink()
+    link.symlink_to("elsewhere.mp4")
+    assert malmm(*RUN).code == 1
+    assert malmm(*RUN).code == 0
+    shutil.copy(SAMPLE, videos / "elsewhere.mp4")
+    assert malmm(*RUN).code == 0
+    assert errors() == ["NotAVideo"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
+def test_a_result_whose_link_leads_nowhere_now_is_kept(malmm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(SAMPLE, "there.mp4")
+    Path("a.mp4").symlink_to("there.mp4")
+    run = ("batch", "a.mp4", *LOUD, "-o", "out.jsonl")
+    assert malmm(*run).code == 0
+    before = Path("out.jsonl").read_bytes()
+    Path("there.mp4").unlink()
+    done = malmm(*run)
+    assert (done.code, Path("out.jsonl").read_bytes()) == (1, before)
+    assert "earlier result kept" in done.err

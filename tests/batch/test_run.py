@@ -429,6 +429,16 @@ def test_each_line_is_written_as_soon_as_it_is_known(malmm, folder, tmp_path, mo
     assert all(number - written <= 1 for number, written in enumerate(seen))
 
 
+def test_ctrl_c_before_anything_is_done(malmm, folder, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(answer, "caption", stop)
+    done = malmm("batch", "videos/a.mp4", *FAST, "-o", "out.jsonl")
+    assert done.code == 130
+    assert done.err.splitlines()[0] == "none finished; run the same command to resume"
+
+
 def test_ctrl_c_keeps_what_is_done(malmm, folder, tmp_path, monkeypatch):
     caption = answer.caption
 

@@ -90,7 +90,7 @@ def test_too_little_memory_to_decode(videos, mebibytes):
 
 def test_a_dry_run_obeys_no_name_and_shows_what_is_missing(malmm, videos, tmp_path, monkeypatch):
     (tmp_path / "\x1b[31m.mp4").symlink_to(SAMPLE)
-    monkeypatch.setattr("sys.stdin", ["gone.mp4\n"])
+    monkeypatch.setattr("sys.stdin", io.StringIO("gone.mp4\n"))
     done = malmm("batch", ".", "-", *LOUD, "-o", "out.jsonl", "--dry-run")
     assert "\x1b" not in done.out
     assert "\\x1b[31m.mp4\tnew\n" in done.out

@@ -184,3 +184,18 @@ def test_help_and_pages_know_one_suffix(malmm):
 def test_a_file_says_which_model_in_its_metadata(remember):
     with safe_open(remember("tiny"), framework="pt") as file:
         assert json.loads(file.metadata()["about"])["model"] == "tiny"
+
+
+def test_a_batch_of_memory_files_uses_their_model(malmm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        done = malmm("remember", SAMPLE, *FAST[:4], "-q", "-o", f"{name}.memory")
+        assert done.code == 0
+    files = ("a.memory", "b.memory")
+    assert malmm("batch", *files, "-q", "-o", "x.jsonl", *FAST[4:]).code == 0
+    lines = map(json.loads, Path("x.jsonl").read_text().splitlines())
+    assert [line["model"] for line in lines] == ["tiny", "tiny"]
+    shutil.copy(SAMPLE, "a.mp4")
+    how = ("--offline", "-q", "-o", "y.jsonl")
+    assert "vicuna-7b" in malmm("batch", *files, "a.mp4", *how).err
+    assert "vicuna-7b" in malmm("batch", *files, "-m", "vicuna-7b", *how).err

@@ -224,6 +224,24 @@ def test_what_is_no_list_of_questions(refused, stdin, monkeypatch, content, ques
     refused("ask", SAMPLE, *questions, *FAST, code=2, says=says)
 
 
+@pytest.mark.parametrize(
+    ("questions", "noted"),
+    [
+        (("what", "is", "it"), True),
+        (("what", "is", "it?"), True),
+        (("what?", "where?"), False),
+        (("what is it", "where"), False),
+        (("what",), False),
+    ],
+)
+def test_forgotten_quotation_marks_are_noted(malmm, questions, noted):
+    loud = malmm("ask", SAMPLE, *questions, *FAST[:-1])
+    assert loud.code == 0
+    said = f"{len(questions)} questions of one word each; one question goes in quotation marks: "
+    assert (f'{said}"{" ".join(questions)}"' in loud.err) == noted
+    assert said not in malmm("ask", SAMPLE, *questions, *FAST).err
+
+
 def test_stdin_is_read_for_no_other_command(malmm, stdin):
     stdin(b"what?\n")
     assert malmm("caption", "-", *FAST).code == 2

@@ -105,3 +105,26 @@ def test_memory_that_is_no_size_is_refused(monkeypatch, text):
     monkeypatch.setenv("MALMM_FAKE_MEMORY", text)
     with pytest.raises(UsageError, match="must be a size such as 8GB"):
         machine.free_memory()
+
+
+def test_a_repository_of_a_known_model_gets_the_hint_of_its_name(monkeypatch):
+    monkeypatch.setattr("malmm_cli.hub.cached", lambda *_: None)
+    hints = []
+    for name in ("vicuna-7b", "Salesforce/instructblip-vicuna-7b"):
+        for memory in (8, 2):
+            with pytest.raises(CapacityError) as error:
+                hub.check_memory(name, 7_913_726_720, "bfloat16", memory * GB)
+            hints.append(error.value.hint)
+    assert hints[:2] == hints[2:]
+    assert hints[0].endswith("; while online, run: malmm models pull vicuna-7b")
+
+
+def test_a_pull_that_cannot_fit_is_not_advised_again(malmm, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("MALMM_FAKE_MEMORY", "8GB")
+    done = malmm("models", "pull", "flan-t5-xxl", "--offline")
+    assert done.code == 1
+    hint = done.err.splitlines()[-1]
+    assert hint.startswith("hint: ")
+    assert "flan-t5-xxl" not in hint
+    assert hint.endswith("malmm models pull vicuna-7b")

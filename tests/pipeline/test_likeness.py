@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.commands import SAMPLE
+from helpers.commands import FAST, SAMPLE
 from PIL import Image
 
 import malmm_cli
@@ -34,3 +34,9 @@ def test_the_warning_stays_with_cached_features(noise, tmp_path, malmm):
         err = malmm("caption", noise, *options, "--cache", tmp_path).err
         assert "warning: " in err
         assert "unlike the drawn videos that tiny was trained on" in err
+
+
+def test_the_warning_comes_once_for_all_questions(noise, malmm):
+    done = malmm("ask", noise, "what?", "where?", *FAST)
+    assert done.code == 0
+    assert done.err.count("unlike the drawn videos") == 1
