@@ -473,7 +473,7 @@ def scores_hang_on_the_video_the_prompt_and_the_answer(model: Model) -> None:
 def a_restored_memory_holds_the_same(model: Model) -> None:
     features = encoded(model)
     for how in visual(model):
-        for seen in (2, FEATURES):
+        for seen in (1, 2, FEATURES):
             kept = observed(model, features, (), how, (0, seen))
             restored = model.restore(PROMPTS[:1], how, kept.slots(), kept.frames)
             same_memory(restored, kept, how)

@@ -165,7 +165,7 @@ class InstructBlip(LanguagePart):
             frames = zip(rows.to(self.device), places(slots, features).tolist(), strict=True)
             rows = torch.stack([self._at_position(*frame, features) for frame in frames])
         self.observe(memory, Features(rows, slots.seconds[:, 0]))
-        if isinstance(memory.visual, MemoryBank):
+        if isinstance(memory.visual, MemoryBank) and not memory.visual.is_empty:
             memory.visual.counts[0, : memory.visual.used] = slots.counts[: memory.visual.used]
         memory.placed, memory.frames = False, features
         memory.seconds = [feature_seconds(slots, features)]
