@@ -59,7 +59,8 @@ _WORDS = (
 _QUOTED = r"""(?<!\w)(?:'[^']*'|"[^"]*")"""
 _OPTION = re.compile(
     r"(?<![\w/\\-])(?P<option>--[a-z]+(?:-[a-z]+)*|-o\b)"
-    r"(?: (?:(?P<time>(?:(?<=--from )|(?<=--to ))\d[\d.]*[:hms][\d.:hms]*\b)"
+    r"(?: (?:(?P<time>(?:(?<=--from )|(?<=--to ))"  # of anything but a number
+    r"(?!-?\d+(?:\.\d+)?(?![\w.]|:\S))(?=\S*\d)[^\s,]*[^\s,:])"
     r"|(?P<number>-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|inf|nan)\b)"
     rf"|(?P<word>(?:{'|'.join(_WORDS)})\b|[^\s:]+(?=:(?:\s|$))|(?<=--model )[^\s,]+"
     r"|(?<=-o )(?:FILE\.[a-z]+|FOLDER/))))?"

@@ -113,6 +113,8 @@ def test_a_wrong_argument_is_a_type_error_too(tiny, call, says):
         ({"memory": -1}, "memory=-1: must be at least 0", None),
         ({"max_new_tokens": 0}, "max_new_tokens=0: must be at least 1", None),
         ({"start": "abc"}, 'start="abc": give seconds or', None),
+        ({"start": "0:1o"}, 'start="0:1o": give seconds or', None),
+        ({"start": "1.2.3"}, 'start="1.2.3": give seconds or', None),
         ({"start": 100}, "start=100 s is past the end", None),
         ({"start": "1h2m"}, 'start="1h2m" is past the end', None),
         ({"start": "0:20", "end": "5s"}, 'end="5s" must come after start="0:20"', None),

@@ -57,7 +57,8 @@ def test_importing_malmm_is_light_whatever_was_imported_first():
 def test_changes_are_all_fields_of_settings():
     parts = [get_type_hints(Settings)[name] for name in ("sampling", "memory", "decoding")]
     names = {field.name for part in parts for field in fields(part)} - {"length"}
-    assert set(Changes.__annotations__) == names | {"prompt", "memory", "memory_seed"}
+    own = {"prompt", "look_again"}
+    assert set(Changes.__annotations__) == names | own | {"memory", "memory_seed"}
 
 
 def test_options_of_a_batch_are_its_fields():
