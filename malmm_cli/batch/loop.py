@@ -44,16 +44,15 @@ def run(
     retry: int = 0,
     fail_fast: bool = False,
     events: Events = SILENT,
-    tally: Tally | None = None,
 ) -> Tally:
     """Do all jobs and have what becomes of them in the ledger; one that fails is tried again last.
 
     `fail_fast` stops at the first that fails for good. `events` gets each item that is done or
-    failed; the engine reports which it begins. A `tally` counts them, also where an error comes.
+    failed; the engine reports which it begins.
     """
     waiting = deque(todo)
     total = sum(len(job.tasks) for job in waiting)
-    tally = tally or Tally()
+    tally = Tally()
 
     def next_job() -> Job | None:
         return waiting.popleft() if waiting else None

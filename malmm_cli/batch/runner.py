@@ -144,6 +144,7 @@ class _Batch:
             report_earlier(paths, planned, lines, replace(found, todo=now), events)
             begun = time.monotonic()
             with (
+                _reported(events, paths.results),
                 open_ledger(
                     *(paths, lines, planned, todo, setup.workers),
                     overwrite=self.overwrite,
@@ -152,20 +153,12 @@ class _Batch:
                 events.stage("batch", "items"),
             ):
                 engine = sparing(self._engine(setup, Once(events)), refused)
-                tally = loop.Tally()
-                try:
-                    loop.run(
-                        *(jobs(todo), engine, ledger),
-                        retry=self.retry,
-                        fail_fast=self.fail_fast,
-                        events=events,
-                        tally=tally,
-                    )
-                except KeyboardInterrupt:
-                    finished = tally.done or tally.failed or found.done
-                    kept = f"finished items are in {paths.results}" if finished else "none finished"
-                    events.interrupted(f"{kept}; {RESUME}")
-                    raise
+                tally = loop.run(
+                    *(jobs(todo), engine, ledger),
+                    retry=self.retry,
+                    fail_fast=self.fail_fast,
+                    events=events,
+                )
         return Summary(
             paths=paths,
             todo=len(todo),
@@ -317,6 +310,18 @@ class _Batch:
         if self.ray is None:
             return partial(pool.run, workers=setup.workers, **how)
         return partial(cluster.run, address=self.ray, workers=self.workers, **how)
+
+
+@contextmanager
+def _reported(events: Events, results: Path) -> Iterator[None]:
+    """After Ctrl-C, when all is written, report where what was done is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        some = results.exists() and results.stat().st_size
+        kept = f"finished items are in {results}" if some else "none finished"
+        events.interrupted(f"{kept}; {RESUME}")
+        raise
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def _missing(path: str) -> MediaError:
         hint = "`malmm batch` takes patterns"
     if os.path.islink(path):
         return MediaError(
-            f"{shown(path)}: a link to {shown(os.readlink(path))}, which does not exist",
+            f"{shown(path)}: no such file; it is a link to {shown(os.readlink(path))}",
             hint=hint,
             kind="BrokenLink",
         )

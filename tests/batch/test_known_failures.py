@@ -156,7 +156,7 @@ def test_a_link_to_nothing_is_a_broken_file(malmm, videos, no_model):
     link.symlink_to("nowhere.mp4")
     first = malmm(*RUN)
     assert first.code == 1
-    assert "link.mp4: a link to nowhere.mp4, which does not exist" in first.err
+    assert "link.mp4: no such file; it is a link to nowhere.mp4" in first.err
     assert errors() == ["BrokenLink", "NotAVideo"]
     second = malmm(*RUN)
     assert (second.code, "2 known failures skipped" in second.err) == (0, True)
