@@ -31,7 +31,7 @@ _HEADINGS = {
     ),
     "Output": (
         *("format", "json", "output", "overwrite", "quiet", "verbose", "no_progress"),
-        *("sheet", "dump"),
+        *("sheet", "dump", "onto"),
     ),
     "Cache": ("cache", "cache_size", "full_hash", "no_cache"),
 }

@@ -32,7 +32,7 @@ WRONG = [
     (("ask", "empty.memory", "what?"), 2, "is a damaged memory file: the file is empty", REBUILD),
     (("ask", "bit.memory", "what?"), 2, "is a damaged memory file: checksum mismatch", REBUILD),
     (("ask", "garbage.memory", "what?"), 2, "is a damaged memory file: not a safeten", REBUILD),
-    (("ask", "new.memory", "what?"), 2, "is a memory file of version 9; up to version 2", REBUILD),
+    (("ask", "new.memory", "what?"), 2, "is a memory file of version 9; up to version 3", REBUILD),
     (("ask", "text.memory", "what?"), 2, "error: text.memory: not a memory file", MAKE),
     (("ask", "text.memory", "what?", "--frames", "3"), 2, "text.memory: not a memory file", MAKE),
     (("ask", "model.memory", "what?"), 2, "error: model.memory: not a memory file", MAKE),

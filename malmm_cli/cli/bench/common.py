@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Annotated, Any, TypeVar
@@ -31,6 +32,9 @@ def measuring(command: Command) -> Command:
         with Terminal().stage("measuring", ""):
             command(*given, **named)
 
+    signature = inspect.signature(command, eval_str=True)
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
     return run  # type: ignore[return-value]
 
 
