@@ -193,7 +193,7 @@ def test_a_working_folder_that_is_gone(malmm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     done = malmm("caption", SAMPLE, *FAST, "-o", "out.txt")
-    assert (done.code, done.out) == (1, "")
+    assert (done.code, done.out) == (1, "a blue cross vanishes\n"), "the result is lost"
     error, hint = done.err.splitlines()
     assert error == "error: out.txt: cannot be written: No such file or directory"
     assert hint == "hint: choose another location"

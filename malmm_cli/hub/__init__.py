@@ -12,7 +12,7 @@ from typing import Any
 from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.errors import CapacityError, ModelError, UsageError
 from malmm_cli.events import SILENT, Events
-from malmm_cli.hub.advice import fitting, instead, pulling, recommended
+from malmm_cli.hub.advice import fitting, instead, known_as, pulling, recommended
 from malmm_cli.hub.download import (
     Download,
     arrived,
@@ -200,7 +200,7 @@ def check_memory(
 
 def fits(name: str, parameters: int, memory: int) -> str:
     """Say in which form a model fits in `memory` bytes or, if in none, which one does."""
-    here = _folder(_find(name)) is not None
+    here = known_as(name) is None or _folder(_find(name)) is not None
     return fitting(name, parameters, memory, here=here, whole=_whole(name))
 
 

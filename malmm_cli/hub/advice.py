@@ -9,7 +9,7 @@ from malmm_cli.hub.registry import DEFAULT, FORMS, KNOWN, Known, memory_needed
 from malmm_cli.hub.snapshot import size_text
 from malmm_cli.processes import machine
 
-__all__ = ["fitting", "instead", "pulling", "recommended"]
+__all__ = ["fitting", "instead", "known_as", "pulling", "recommended"]
 
 _EXTRA = "pip install 'malmm[quantize]'"
 
@@ -26,7 +26,7 @@ def pulling(name: str, *, chosen: bool = False) -> str:
     """
     if name == DEFAULT and not chosen:
         return instead()
-    known = _known(name)
+    known = known_as(name)
     described = f"{_described(known)}: " if known else ""
     return f"{described}while online, run: malmm models pull {known.name if known else name}"
 
@@ -38,7 +38,7 @@ def fitting(
 
     In place of the default where it is not `here` in a form that fits as it is, say that always.
     """
-    known = _known(name)
+    known = known_as(name)
     short = known.name if known else name
     for dtype, bits in FORMS.values():
         if short == DEFAULT and (bits or not here):
@@ -93,7 +93,8 @@ def _candidates(but: str = "") -> Iterator[tuple[Known, str, str | None]]:
                 yield from ((KNOWN[name], *form) for form in forms)
 
 
-def _known(name: str) -> Known | None:
+def known_as(name: str) -> Known | None:
+    """The model with a short name that a name or a repository stands for."""
     return KNOWN.get(name) or next((k for k in KNOWN.values() if k.repository == name), None)
 
 

@@ -98,7 +98,7 @@ def test_another_model_is_refused(refused, remember, loaded, vicuna_folder, monk
     loaded.clear()
     given = str(vicuna_folder) if given == "folder" else given
     says = f"error: {path}: was made with tiny, not with {given}"
-    refused("ask", path, "what?", *FEW, "-m", given, code=2, says=says, hint="leave --model out")
+    refused("ask", path, "what?", *FEW, "-m", given, code=2, says=says, hint="leave out --model")
     refused("caption", path, *FEW, "--model", given, code=2, says=says)
     refused("caption", path, SAMPLE, *FEW, "--model", given, code=2, says=says)
     monkeypatch.setenv("MALMM_MODEL", given)

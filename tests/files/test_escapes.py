@@ -117,7 +117,7 @@ def test_names_on_a_terminal(folder, arguments, code):
 
 @pytest_posix
 def test_warnings_of_libraries_on_a_terminal(folder):
-    ended, told = on_terminal("frames", NAME, folder=folder, setup=WARNS)
+    ended, told = on_terminal("frames", NAME, "--no-progress", folder=folder, setup=WARNS)
     assert ended == 0
     assert b"TITLE" in told
     assert not obeyed(told)

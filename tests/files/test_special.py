@@ -120,7 +120,7 @@ def test_tasks_are_read_from_files(refused, odd, kind):
     if kind != "folder":
         refused("batch", name, *FAST, "-o", "out.jsonl", code=2, says="tasks.jsonl")
     refused("eval", name, *FAST, code=2, says="tasks.jsonl")
-    refused("train", name, "-o", "model", code=2, says="tasks.jsonl")
+    refused("train", name, "-o", "model", "-m", "tiny", code=2, says="tasks.jsonl")
     refused("convert", name, "model", code=2, says="tasks.jsonl")
 
 
@@ -140,8 +140,9 @@ def test_names_that_are_too_long(refused, tmp_path, monkeypatch, name):
         refused("synth", name, "--videos", "1", code=1, says="File name too long")
     refused("batch", SAMPLE, *FAST, "-o", f"{name}/", code=1, says="File name too long")
     refused("convert", name, "model", code=2, says="no such file")
-    refused("train", "tasks.jsonl", "-o", name, code=1, says="File name too long")
-    refused("train", name, "-o", "model", code=2, says="File name too long")
+    tiny = ("-m", "tiny")
+    refused("train", "tasks.jsonl", "-o", name, *tiny, code=1, says="File name too long")
+    refused("train", name, "-o", "model", *tiny, code=2, says="File name too long")
     refused("eval", "tasks.jsonl", "--predictions", f"{name}.jsonl", code=1, says="too long")
 
 

@@ -116,7 +116,7 @@ def test_a_repository_of_a_known_model_gets_the_hint_of_its_name(monkeypatch):
                 hub.check_memory(name, 7_913_726_720, "bfloat16", memory * GB)
             hints.append(error.value.hint)
     assert hints[:2] == hints[2:]
-    assert hints[0].endswith("; while online, run: malmm models pull vicuna-7b")
+    assert hints[0].endswith("; run: malmm models use qwen3-vl-2b")
 
 
 def test_a_pull_that_cannot_fit_is_not_advised_again(malmm, monkeypatch, tmp_path):
@@ -127,4 +127,4 @@ def test_a_pull_that_cannot_fit_is_not_advised_again(malmm, monkeypatch, tmp_pat
     hint = done.err.splitlines()[-1]
     assert hint.startswith("hint: ")
     assert "flan-t5-xxl" not in hint
-    assert hint.endswith("malmm models pull vicuna-7b")
+    assert hint.endswith("; run: malmm models use qwen3-vl-2b")

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import malmm_cli
 from malmm_cli.errors import ModelError
+from malmm_cli.models import tokens
 from malmm_cli.models.generation import generate
 from malmm_cli.models.instructblip import tokenizers
 from malmm_cli.models.instructblip.load import load
@@ -307,13 +308,14 @@ def test_another_kind_of_language_model_says_what_transformers_does(vicuna_folde
 
 @pytest.mark.parametrize("folder", ["t5_folder", "vicuna_folder"])
 def test_each_tokenizer_reads_a_prompt_once(folder, request, monkeypatch):
-    read, encode = [], tokenizers._encode
+    read, encode = [], tokens.encoded
 
     def noted(tokenizer, text, **how):
         read.append(text)
         return encode(tokenizer, text, **how)
 
-    monkeypatch.setattr(tokenizers, "_encode", noted)
+    for module in (tokens, tokenizers):
+        monkeypatch.setattr(module, "encoded", noted)
     model = malmm_cli.load(str(request.getfixturevalue(folder)))
     read.clear()
     few = {"frames": 3, "beams": 1, "max_new_tokens": 2}
