@@ -165,7 +165,7 @@ def test_the_language_model_is_spread_where_one_gpu_is_too_small(monkeypatch):
 
     def spread(parameters, quantize=None):
         return loading.must_spread(
-            "some", parameters, device="cuda", dtype="float16", quantize=quantize
+            "vicuna-7b", parameters, device="cuda", dtype="float16", quantize=quantize
         )
 
     monkeypatch.setattr(loading, "pick_device", loading.torch.device)
