@@ -68,6 +68,11 @@ class Videos:
             numbers += [seed * 1_000_000 + int(path.stem) * PART + k for k in range(PART)]
         return cls(features, numbers)
 
+    @property
+    def longest(self) -> int:
+        """How many frames the longest of them has."""
+        return max(map(len, self.features))
+
     def some(self, chance: random.Random, count: int, frames: int):
         """So many videos with at least so many frames: scenes, seconds, features (V, T, P, C)."""
         fitting = [k for k, one in enumerate(self.features) if len(one) >= frames]
@@ -199,6 +204,7 @@ def train_reader(
     asked = [prompt for scene, _ in videos.scenes for prompt, _ in texts_of(scene, chance, 3)]
     for _, chance in training:
         frames, slots = lengths(chance, lesson.longest)
+        frames = min(frames, videos.longest)
         count = max(4, lesson.videos * 60 // max(frames, 60))
         features, shown = videos.spliced(chance, count, frames, column)
         due = spoken(torch.stack([timeline(one, column) for one in shown]), rows)
