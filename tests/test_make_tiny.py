@@ -112,6 +112,8 @@ def test_spliced_videos_say_what_their_frames_show(stage):
         videos.scenes.append((Scene(place, 30.0, (event,)), seconds))
         shown = model.words_shown(videos.scenes[-1][0], seconds * (1 - 1e-6), number)
         videos.features.append(shown[:, None, 1:3].half())  # a feature tells the colour
+    assert videos.longest == 30, "no piece can be longer"
+    videos.spliced(chance, 20, videos.longest, number)
     features, shown = videos.spliced(chance, 20, 25, number)
     assert features.shape == (20, 25, 1, 2)
     assert torch.equal(features[:, :, 0], shown[..., 1:3])
