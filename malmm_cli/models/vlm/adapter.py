@@ -52,7 +52,7 @@ class Adapter(ABC):
     `kind` is the class in transformers, and `since` the oldest version that goes on from a cache:
     before 5.2 `generate` does not count on from positions that it is given. `marks` are
     the tokens of its prompt's form, which its tokenizer and its template must know; the first ends
-    an answer. `side` is by what the sides of a frame can be divided.
+    an answer.
     """
 
     config: Any = field(repr=False)
