@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from malmm_cli.evaluate.plots import COLOURS
-from malmm_cli.formats import open_whole
+from malmm_cli.evaluate.plots import COLOURS, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["draw_growth", "draw_videos"]
 
@@ -40,7 +38,7 @@ def draw_videos(rows: Rows, path: Path) -> None:
     panels[1].set_ylim(bottom=0)
     for panel in panels:
         panel.legend(frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_growth(rows: Rows, path: Path) -> None:
@@ -70,7 +68,7 @@ def draw_growth(rows: Rows, path: Path) -> None:
     for panel in (tokens, peaks):
         _scale_frames(panel, sorted({row["frames"] for row in rows}))
         panel.legend(frameon=False, fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _scale_frames(panel: Axes, frames: Sequence[int]) -> None:
@@ -80,8 +78,3 @@ def _scale_frames(panel: Axes, frames: Sequence[int]) -> None:
     panel.set_xticks(shown, [f"{number:,}" for number in shown])
     panel.minorticks_off()
     panel.grid(alpha=0.3)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with open_whole(path) as file:
-        figure.savefig(file, format="png", dpi=120)

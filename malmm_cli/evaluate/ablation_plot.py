@@ -8,8 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from malmm_cli.evaluate.plots import COLOURS, require_matplotlib
-from malmm_cli.formats import open_whole
+from malmm_cli.evaluate.plots import COLOURS, require_matplotlib, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,8 +70,7 @@ def draw(results: Sequence[Result], blind: Result | None, path: Path) -> bool:
             place.remove()
         row[0].set_ylabel("correct answers, %")
     figure.suptitle(f"black: the given model, {given['options']}", fontsize=11)
-    with open_whole(path) as file:
-        figure.savefig(file, format="png", dpi=150)
+    save(figure, path)
     return True
 
 

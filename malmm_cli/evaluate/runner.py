@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -18,10 +19,11 @@ from malmm_cli.evaluate.ablation_plot import draw
 from malmm_cli.evaluate.ablation_table import cells
 from malmm_cli.evaluate.job import Job, Options, beside, read_job
 from malmm_cli.evaluate.plan import Plan, Run, provenance
-from malmm_cli.evaluate.plots import require_matplotlib
+from malmm_cli.evaluate.plots import check_redrawable, require_matplotlib
 from malmm_cli.evaluate.predictions import Prediction
 from malmm_cli.evaluate.scores import score
 from malmm_cli.events import SILENT, Events
+from malmm_cli.files.jsonl import lines_in
 from malmm_cli.formats import SCHEMA, check_writable, make_folder, target
 from malmm_cli.pipeline.model import Model, check_is_model
 from malmm_cli.settings import check_paths
@@ -145,7 +147,7 @@ def ablate(
         if Path(picture).suffix.lower() != ".png":
             raise UsageError(f"--picture {picture}: must end in .png")
         require_matplotlib()
-        check_writable(Path(picture), overwrite=True)
+        check_redrawable(Path(picture), overwrite=job.overwrite)
     _check_named(model, job)
     loaded = _load(model)
     plan, rule = one_length(job.plan(loaded.defaults), job.tasks), job.rule(loaded.defaults)
@@ -197,5 +199,12 @@ def _reported(events: Events, path: Path) -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            events.interrupted(f"kept in {path}; run the same command to resume")
+            if _has_predictions(path):
+                events.interrupted(f"kept in {path}; run the same command to resume")
             raise
+
+
+def _has_predictions(path: Path) -> bool:
+    """Whether a file, or one in a folder, has any line below its first, which is no prediction."""
+    files = path.glob("*.jsonl") if path.is_dir() else [path]
+    return any(len(list(islice(lines_in(file), 2))) == 2 for file in files)

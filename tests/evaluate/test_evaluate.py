@@ -324,6 +324,23 @@ def test_ctrl_c_keeps_what_is_done(run, write, tmp_path, monkeypatch):
     assert list(texts(tmp_path / "tasks.predictions.jsonl")) == ["1", "2"]
 
 
+def test_ctrl_c_before_anything_is_done_says_nothing_of_resuming(run, write, monkeypatch):
+    def stop(*about):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watch, "watch_whole", stop)
+    assert "resume" not in run(write(), code=130).err
+
+
+def test_a_picture_that_malmm_did_not_draw_is_kept(run, write, tmp_path):
+    holiday = tmp_path / "holiday.png"
+    Image.new("RGB", (4, 4)).save(holiday)
+    before = holiday.read_bytes()
+    done = run(write(), "--ablate", "--picture", holiday, code=2)
+    assert "holiday.png: exists, and malmm did not draw it" in done.err
+    assert holiday.read_bytes() == before
+
+
 def test_without_the_extra_captions_are_matched_alone(run, write, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocoevalcap.bleu.bleu", None)
     done = run(write(), "--json")
