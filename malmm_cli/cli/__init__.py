@@ -43,7 +43,8 @@ from malmm_cli.text.words import nearest
 __all__ = ["app", "run"]
 
 app = typer.Typer(
-    context_settings={"help_option_names": ["-h", "--help"]},
+    # no colours of the parser's own: a terminal's stream escapes them
+    context_settings={"help_option_names": ["-h", "--help"], "color": False},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Caption long videos and answer questions about them, in constant memory.",

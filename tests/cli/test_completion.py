@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from malmm_cli.hub.registry import KNOWN
+from tests.helpers.screen import on_terminal
 
 REPOSITORY = Path(__file__).parents[2]
 CASES = [
@@ -99,6 +100,15 @@ def test_fish(shell, line, expected):
 def test_installing(shell, tmp_path):
     shell("bash", "--norc", "-c", "malmm --install-completion; true")
     assert "_MALMM_COMPLETE" in (tmp_path / ".bash_completions" / "malmm.sh").read_text()
+
+
+@needs["bash"]
+def test_installing_on_a_terminal_shows_no_escapes(shell, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]]))
+    line = ["bash", "--norc", "-c", "malmm --install-completion; true"]
+    seen = on_terminal(f"import subprocess; subprocess.run({line})", folder=tmp_path)
+    assert seen.lines[0].startswith("bash completion installed in ")
 
 
 def test_folders_are_models_too(tmp_path, monkeypatch):
