@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.screen import on_terminal
 
 from malmm_cli.hub.registry import KNOWN
-from tests.helpers.screen import on_terminal
 
 REPOSITORY = Path(__file__).parents[2]
 CASES = [
