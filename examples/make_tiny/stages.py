@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from language import train_language
 from model import deepen, new_model
+from torch import nn
 from training import keep
-
-from malmm_cli.models.instructblip.model import InstructBlip
 
 LANGUAGE = ("language_model",)
 
@@ -43,12 +42,16 @@ def logger(work: Path) -> Callable[[str], None]:
 
 
 def stage(
-    name: str, net: InstructBlip, parts: tuple[str, ...], train, work: Path, steps: int, **options
+    name: str, model: Any, parts: tuple[str, ...], train, work: Path, steps: int, **options
 ) -> None:
-    """Train unless that is done; net then has what was learnt, the parameters of its parts."""
+    """Train unless that is done; the model then has what was learnt, the parameters of its parts.
+
+    It is a module, or has one as `net`.
+    """
+    net: nn.Module = getattr(model, "net", model)
     path = work / f"{name}.pt"
     if not path.exists():
-        train(net, steps, logger(work), work / f"{name}.steps", **options)
+        train(model, steps, logger(work), work / f"{name}.steps", **options)
         keep({k: v for k, v in net.state_dict().items() if k.startswith(parts)}, path)
     net.load_state_dict(torch.load(path, weights_only=True), strict=False)
 

@@ -1,4 +1,4 @@
-"""Makes the bundled vision-language model from nothing: it learns to see, to speak, to do both.
+"""Makes the bundled vision-language model: it learns to see, to read a bank, to do both.
 
     python examples/make_tiny_vlm my-vlm
     malmm ask examples/shapes.mp4 "what does the red star do?" --model ./my-vlm
@@ -7,7 +7,8 @@ What is learnt is kept in my-vlm.work/ (or the folder after --work), with a log;
 goes on after a stop. Stages 1 and 2 need nothing of each other and run side by side.
 
 1. eye: encoder and projector learn to write the words that are true in each cell of a frame;
-2. tongue: the language model learns to answer from a bank of what a perfect eye writes;
+2. tongue: the language model of the bundled `tiny` learns to answer from a bank of what a perfect
+   eye writes, in the form of this family;
 3. pictures: whole videos are drawn, and what the eye writes of them kept;
 4. both: the language model goes on with these, and full scenes and hard questions.
 """
@@ -26,11 +27,10 @@ from model import ORIGIN
 from pictures import make_pictures
 from seen import eyed, watched
 from shape import export, new_model
-from stages import claim, logger
+from stages import claim, logger, stage
 from tongue import TONGUE, perfect, train_tongue
-from training import keep
 
-STEPS = {"eye": 5000, "tongue": 4000, "both": 3000}
+STEPS = {"eye": 4000, "tongue": 2000, "both": 2000}
 VIDEOS = 2500
 VERSION = 1
 
@@ -51,18 +51,18 @@ def main(target: Path, work: Path) -> None:
     speaking.start()
     torch.set_num_threads(half)
     model = new_model(work / "untrained")
-    _stage("eye", model, EYE, train_eye, work)
+    stage("eye", model, EYE, train_eye, work, STEPS["eye"])
     make_pictures(work / "pictures", VIDEOS, log)
     eyed(model, work / "pictures", work / "rows", log)
     while speaking.is_alive():
         speaking.join(1)
-    if not (work / "tongue.pt").exists():
+    spoken = work / "tongue.pt"
+    if not spoken.exists():
         raise SystemExit("the stage of the language model failed; run the same command again")
     torch.set_num_threads(cores)
-    _stage("tongue", model, TONGUE, train_tongue, work)
-    draw = watched(work / "rows")
-    options = {"draw": draw, "name": "both", "fluent": True, "rate": 1e-3}
-    _stage("both", model, TONGUE, train_tongue, work, **options)
+    model.net.load_state_dict(torch.load(spoken, weights_only=True), strict=False)
+    options = {"draw": watched(work / "rows"), "name": "both", "fluent": True, "rate": 1e-3}
+    stage("both", model, TONGUE, train_tongue, work, STEPS["both"], **options)
     export(model, work / "untrained", target, ORIGIN)
 
 
@@ -71,17 +71,7 @@ def speak(work: Path, threads: int) -> None:
     torch.set_num_threads(threads)
     model = new_model(work / "spoken")
     options = {"draw": perfect(model), "name": "tongue"}
-    _stage("tongue", model, TONGUE, train_tongue, work, **options)
-
-
-def _stage(name: str, model, parts: tuple[str, ...], train, work: Path, **options) -> None:
-    """Train unless that is done; model then has what was learnt, the parameters of its parts."""
-    path = work / f"{name}.pt"
-    if not path.exists():
-        train(model, STEPS[name], logger(work), work / f"{name}.steps", **options)
-        state = model.net.state_dict()
-        keep({k: v for k, v in state.items() if k.startswith(parts)}, path)
-    model.net.load_state_dict(torch.load(path, weights_only=True), strict=False)
+    stage("tongue", model, TONGUE, train_tongue, work, STEPS["tongue"], **options)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 A frame has CELLS tokens, a grid of GRID by GRID. What the projector learns to write into a cell is
 the sum of the embeddings of the words that are true there, and the language model learns to read
-such sums: both hold on to the same embeddings, which are drawn once and never learnt.
+such sums. Both hold on to the embeddings of the bundled `tiny`, whose language model reads sums
+like these and is what this one begins with.
 """
 
 import shutil
@@ -16,24 +17,27 @@ from torch import Tensor
 from malmm_cli.checkpoints.state import write_state
 from malmm_cli.datasets.synthetic import COLOURS, MOTIONS, SHAPES, words
 from malmm_cli.files.atomic import new_folder
+from malmm_cli.hub import locate
 from malmm_cli.models import registry
 from malmm_cli.models.vlm import random_init
 from malmm_cli.models.vlm.model import VisionLanguage
 
-GRID = 4
+GRID = 2
 CELLS = GRID**2
 SIDE = 64  # pixels
-EMBEDDED = 0.3  # spread of an embedding's numbers
+PATCH = 8
 IDLE = "nothing"
 FORM = (
     "User: You are provided the following series of frames from a video. Frame Describe Assistant"
 )
 NUMBERS = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
 MORE = "sixteen seventeen eighteen nineteen twenty twenty-one twenty-two twenty-three twenty-four"
+TIMES = [f"{number:02d}" for number in range(60)]
+BEGINNINGS = ("Frame", "Assistant", "User", *TIMES)  # without a space before them
 
 
-def new_model(folder: Path, layers: int = 6) -> VisionLanguage:
-    """An untrained model, written to folder and loaded from there; `layers` of language."""
+def new_model(folder: Path) -> VisionLanguage:
+    """A model of which only the language is learnt, written to folder and loaded from there."""
     config = transformers.SmolVLMConfig(
         vision_config={
             "hidden_size": 96,
@@ -41,34 +45,53 @@ def new_model(folder: Path, layers: int = 6) -> VisionLanguage:
             "num_hidden_layers": 4,
             "num_attention_heads": 4,
             "image_size": SIDE,
-            "patch_size": 8,
+            "patch_size": PATCH,
         },
         text_config={
             "model_type": "llama",
             "vocab_size": 8,
             "hidden_size": 128,
             "intermediate_size": 320,
-            "num_hidden_layers": layers,
+            "num_hidden_layers": 6,
             "num_attention_heads": 4,
             "num_key_value_heads": 4,
             "max_position_embeddings": 4096,
-            "tie_word_embeddings": True,
+            "rms_norm_eps": 1e-6,
+            "tie_word_embeddings": False,
         },
-        scale_factor=2,
-        tie_word_embeddings=True,
+        scale_factor=SIDE // PATCH // GRID,
+        tie_word_embeddings=False,
     )
-    known = {*words(), *FORM.split(), *NUMBERS.split(), *MORE.split(), IDLE}
+    known = {*words(), *FORM.split(), *NUMBERS.split(), *MORE.split(), *TIMES, IDLE}
     if not folder.exists():
-        random_init.write(folder, config, known)
+        random_init.write(folder, config, known, bare=BEGINNINGS)
     model: Any = registry.load(folder)
     torch.manual_seed(0)
     model.net.init_weights()
     model.net.apply(model.net._init_weights)
-    embeddings = model.net.get_input_embeddings().weight
-    generator = torch.Generator().manual_seed(1)
-    embeddings.data = torch.randn(embeddings.shape, generator=generator) * EMBEDDED
-    model.net.tie_weights()
+    _take_over(registry.load(locate("tiny").folder), model)
     return model
+
+
+@torch.no_grad()
+def _take_over(teacher: Any, model: VisionLanguage) -> None:
+    """Give model the layers of the teacher's language model, and its rows for pieces both know."""
+    spoken = {
+        name.removeprefix("model."): value
+        for name, value in teacher.language_model.state_dict().items()
+    }
+    own = model.net.model.text_model
+    of_layers = {k: v for k, v in spoken.items() if k.startswith(("layers.", "norm."))}
+    own.load_state_dict(of_layers, strict=False)
+    ids = teacher.texts.language.get_vocab()
+    pieces = {piece.replace("▁", "Ġ"): number for piece, number in ids.items()}
+    pairs = [(n, pieces[p]) for p, n in model.texts.tokenizer.get_vocab().items() if p in pieces]
+    pairs.append((model.texts.end, teacher.texts.language.eos_token_id))
+    here, there = map(list, zip(*pairs, strict=True))
+    for name, matrix in (("embed_tokens", own.embed_tokens), ("lm_head", model.net.lm_head)):
+        rows = spoken[f"{name}.weight"]
+        matrix.weight.copy_(torch.randn(matrix.weight.shape) * rows.std())
+        matrix.weight[here] = rows[there]
 
 
 def meanings(model: VisionLanguage) -> dict[str, Tensor]:
@@ -87,5 +110,4 @@ def export(model: VisionLanguage, untrained: Path, folder: Path, note: str) -> N
         shutil.copytree(untrained, place, dirs_exist_ok=True)
         (place / "malmm.toml").write_text(note, encoding="utf-8")
         state = {name: value.half() for name, value in model.net.state_dict().items()}
-        state.pop("lm_head.weight")  # it is the embeddings
         write_state(place, {name: value.contiguous() for name, value in state.items()})

@@ -30,7 +30,7 @@ from malmm_cli.models.vlm.defaults import CAPTION
 from malmm_cli.models.vlm.model import VisionLanguage
 from malmm_cli.models.vlm.prefix import laid_out
 
-TONGUE = ("model.text_model.",)
+TONGUE = ("model.text_model.", "lm_head.")
 RULES = ("mbc", "mbc", "ward", "uniform")
 Seen = tuple[Scene, Tensor, Tensor]  # a scene, the seconds of its frames, their rows (T, P, C)
 Draw = Callable[[random.Random, int, int], Seen]
@@ -71,8 +71,10 @@ def train_tongue(
     rate: float = 2e-3,
 ) -> None:
     """Train the language model in place on `batch` scenes a step, some texts about each."""
-    tongue = model.net.model.text_model.train().requires_grad_(True)
-    tongue.embed_tokens.requires_grad_(False)
+    text = model.net.model.text_model
+    tongue = torch.nn.ModuleDict({"text": text, "lm_head": model.net.lm_head})
+    tongue.train().requires_grad_(True)
+    text.embed_tokens.requires_grad_(False)
     training = Training(name, tongue.named_parameters(), steps, rate, log=log, kept=kept)
     for step, chance in training:
         most = 15 if fluent else 3 + min(12, int(20 * step / steps))

@@ -125,17 +125,19 @@ def write(
     config: Any,
     words: Iterable[str],
     *,
+    bare: Iterable[str] = (),
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     max_shard_size: str = "5GB",
 ) -> None:
     """Write a random model of config into folder, which `load` then reads like any other.
 
-    Its tokenizer knows the words given and spells all others. The same seed gives the same files.
+    Its tokenizer knows the words given after a space, and those in `bare` without one; it spells
+    all others. The same seed gives the same files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = config.model_type
-    tokenizer = _tokenizer(name, sorted(set(words)))
+    tokenizer = _tokenizer(name, sorted(set(words)), sorted(set(bare)))
     known = tokenizer.get_vocab()
     text = config.text_config
     text.vocab_size = max(text.vocab_size, len(tokenizer))
@@ -179,16 +181,13 @@ def _enliven(net: Any, seed: int) -> None:
             value.copy_(drawn * (0.3 if embeds else times * value[0].numel() ** -0.5))
 
 
-def _tokenizer(name: str, words: list[str]) -> Any:
-    """Byte-level pairs as all of these models have; every beginning of a word is a piece.
-
-    So it is after a space; what begins a text is spelled.
-    """
+def _tokenizer(name: str, words: list[str], bare: list[str]) -> Any:
+    """Byte-level pairs as all of these models have; every beginning of a word is a piece."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges: dict[tuple[str, str], str] = {}
-    for word in words:
-        for end in range(1, len(word) + 1):
-            merges[f"Ġ{word[: end - 1]}", word[end - 1]] = f"Ġ{word[:end]}"
+    for word in [*(f"Ġ{word}" for word in words), *bare]:
+        for end in range(2, len(word) + 1):
+            merges[word[: end - 1], word[end - 1]] = word[:end]
     known = dict.fromkeys([*letters, *merges.values()])
     vocab = {piece: number for number, piece in enumerate(known)}
     made = Tokenizer(models.BPE(vocab=vocab, merges=list(merges)))
