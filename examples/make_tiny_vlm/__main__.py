@@ -28,7 +28,7 @@ from pictures import make_pictures
 from seen import eyed, watched
 from shape import export, new_model
 from stages import claim, logger, stage
-from tongue import TONGUE, perfect, train_tongue
+from tongue import TONGUE, speak, train_tongue
 
 STEPS = {"eye": 4000, "tongue": 2000, "both": 2000}
 VIDEOS = 2500
@@ -46,7 +46,7 @@ def main(target: Path, work: Path) -> None:
     cores = torch.get_num_threads()
     half = max(1, cores // 2)
     speaking = multiprocessing.get_context("spawn").Process(
-        target=speak, args=(work, half), daemon=True
+        target=speak, args=(work, STEPS["tongue"], half), daemon=True
     )
     speaking.start()
     torch.set_num_threads(half)
@@ -61,17 +61,9 @@ def main(target: Path, work: Path) -> None:
         raise SystemExit("the stage of the language model failed; run the same command again")
     torch.set_num_threads(cores)
     model.net.load_state_dict(torch.load(spoken, weights_only=True), strict=False)
-    options = {"draw": watched(work / "rows"), "name": "both", "fluent": True, "rate": 1e-3}
+    options = {"draw": watched(work / "rows"), "title": "both", "fluent": True, "rate": 1e-3}
     stage("both", model, TONGUE, train_tongue, work, STEPS["both"], **options)
     export(model, work / "untrained", target, ORIGIN)
-
-
-def speak(work: Path, threads: int) -> None:
-    """Stage 2, in a process of its own."""
-    torch.set_num_threads(threads)
-    model = new_model(work / "spoken")
-    options = {"draw": perfect(model), "name": "tongue"}
-    stage("tongue", model, TONGUE, train_tongue, work, STEPS["tongue"], **options)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from cells import frames_written
 from language import hard_texts_of, random_scene, texts_of
-from shape import CELLS, meanings
+from shape import CELLS, meanings, new_model
+from stages import stage
 from torch import Tensor
 from training import Training
 from transformers import DynamicCache
@@ -52,6 +53,14 @@ def perfect(model: VisionLanguage) -> Draw:
     return draw
 
 
+def speak(work: Path, steps: int, threads: int) -> None:
+    """Stage 2, in a process of its own."""
+    torch.set_num_threads(threads)
+    model = new_model(work / "spoken")
+    options = {"draw": perfect(model), "title": "tongue"}
+    stage("tongue", model, TONGUE, train_tongue, work, steps, **options)
+
+
 def lengths(chance: random.Random) -> tuple[int, int]:
     """How many frames to look at, and how many slots to remember them in."""
     frames = chance.choice((chance.randint(30, 60), 60, 60, 60, 100, chance.randint(100, 400)))
@@ -65,7 +74,7 @@ def train_tongue(
     kept: Path | None = None,
     *,
     draw: Draw,
-    name: str,
+    title: str,
     fluent: bool = False,
     batch: int = 12,
     rate: float = 2e-3,
@@ -75,7 +84,7 @@ def train_tongue(
     tongue = torch.nn.ModuleDict({"text": text, "lm_head": model.net.lm_head})
     tongue.train().requires_grad_(True)
     text.embed_tokens.requires_grad_(False)
-    training = Training(name, tongue.named_parameters(), steps, rate, log=log, kept=kept)
+    training = Training(title, tongue.named_parameters(), steps, rate, log=log, kept=kept)
     for step, chance in training:
         most = 15 if fluent else 3 + min(12, int(20 * step / steps))
         frames, slots = lengths(chance)
