@@ -134,7 +134,7 @@ class State:
         with _explained(self.path):
             self._base.execute("PRAGMA synchronous = FULL")
             with self._base:
-                rows = ((now(), name, line) for name, line in lines)
+                rows = ((now(), encoded(name).decode(), line) for name, line in lines)
                 self._base.executemany("INSERT INTO replaced VALUES (?, ?, ?)", rows)
             self._base.execute("PRAGMA synchronous = NORMAL")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from malmm_cli.batch.paths import OutputPaths
 from malmm_cli.batch.plan import PERMANENT
 from malmm_cli.batch.state import Pace
-from malmm_cli.errors import MalmmError
+from malmm_cli.errors import OUTPUT_EXISTS, MalmmError
 
 __all__ = ["DryRun", "Summary"]
 
@@ -41,6 +41,11 @@ class Summary:
     def failed_for_good(self) -> int:
         """How many items failed because of their file, which fails again as it is."""
         return sum(number for kind, number in self.kinds.items() if kind in PERMANENT)
+
+    @property
+    def blocked(self) -> int:
+        """How many items have no result because a file of somebody else stands beside the video."""
+        return self.kinds[OUTPUT_EXISTS] if self.paths.beside else 0
 
     @property
     def complete(self) -> bool:

@@ -226,9 +226,9 @@ def _report(summary: Summary, events: Events) -> None:
     missing = f", {summary.todo - over} not started" if summary.todo > over else ""
     missing += _limited(summary.limited)
     name = summary.paths.folder or summary.paths.table or summary.paths.results
-    events.note(
-        f"{summary.done} of {counted(summary.todo, 'item')} done{failed}{missing}{before}: {name}"
-    )
+    some = f"{summary.done} of {counted(summary.todo, 'item')} done"
+    done = some if summary.todo else "nothing left to do"
+    events.note(f"{done}{failed}{missing}{before}: {name}")
     if summary.broken:
         events.note(_broken(summary.broken))
     if over:
@@ -242,8 +242,10 @@ def _report(summary: Summary, events: Events) -> None:
 
 
 def _how_to_retry(summary: Summary) -> str:
-    broken = summary.failed_for_good
-    if broken == summary.failed:
+    broken, blocked = summary.failed_for_good, summary.blocked
+    if blocked == summary.failed:
+        return "later runs skip these videos while such files are beside them; rename or remove them"
+    if broken + blocked == summary.failed:
         return "later runs skip files that are broken themselves, unless --retry-failed is given"
     more = "; files that are broken themselves need --retry-failed" if broken else ""
     return f"run the same command to retry them{more}"

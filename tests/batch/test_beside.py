@@ -54,7 +54,7 @@ def test_the_folder_may_be_moved_and_named_otherwise(malmm, tree, monkeypatch):
     malmm(*RUN)
     Path("videos").rename("archive")
     done = malmm("batch", tree / "archive", *FAST, "--beside")
-    assert "0 of 0 items done, 3 done before" in done.err
+    assert "nothing left to do, 3 done before" in done.err
     monkeypatch.chdir("archive")
     assert "3 done before" in malmm("batch", ".", *FAST, "--beside").err
     assert "1 done before" in malmm("batch", "clip.mp4", *FAST, "--beside").err
@@ -70,7 +70,7 @@ def test_files_it_wrote_are_no_inputs(malmm, tree, form):
     assert len(named) == 2
     for inputs in (named, ["videos/*.*"]):
         done = malmm("batch", *inputs, *FAST, "--beside", *form)
-        assert (done.code, "0 of 0 items done, 1 done before" in done.err) == (0, True), done.err
+        assert (done.code, "nothing left to do, 1 done before" in done.err) == (0, True), done.err
 
 
 def test_another_format(malmm, tree):
@@ -85,7 +85,7 @@ def test_only_the_name_of_its_own_results_is_reserved(malmm, tree):
     run = ("batch", *given, *FAST, "--beside", "--format", "jsonl")
     assert malmm(*run).code == 0
     assert written(".jsonl") == [".malmm-batch-2.jsonl", ".malmm-batch.jsonl", "results.jsonl"]
-    assert "0 of 0 items done, 2 done before" in malmm(*run).err
+    assert "nothing left to do, 2 done before" in malmm(*run).err
 
 
 def lines():
@@ -111,6 +111,8 @@ def test_a_file_of_somebody_else_stays_and_the_others_are_done(malmm, tree, load
     assert f"error: videos/{says}" in done.err
     assert "hint: remove it, or use -o FOLDER/ or another --format" in done.err
     assert "2 of 3 items done, 1 failed" in done.err
+    assert "later runs skip these videos while such files are beside them" in done.err
+    assert "run the same command" not in done.err
     assert Path("videos/clip.srt").read_text() == "my subtitles"
     assert written() == ["clip.srt", "sub/deep/clip-2.srt", "sub/deep/clip.srt"]
     assert lines()["clip.mp4"] == "OutputExists"
@@ -118,7 +120,7 @@ def test_a_file_of_somebody_else_stays_and_the_others_are_done(malmm, tree, load
 
     again = malmm(*RUN)  # a known failure, as long as the file is there
     assert (again.code, len(loads)) == (0, 1)
-    assert "0 of 0 items done, 2 done before" in again.err
+    assert "nothing left to do, 2 done before" in again.err
     assert "1 known failure skipped" in again.err
     assert "is left as it is" not in again.err
     assert malmm(*RUN, "--dry-run").out == ""

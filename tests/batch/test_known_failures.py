@@ -54,7 +54,7 @@ def test_a_broken_file_fails_one_run_and_is_skipped_by_the_next(malmm, videos, n
     for _ in range(2):
         done = malmm(*RUN)
         assert done.code == 0
-        assert "0 of 0 items done, 1 done before: out.jsonl" in done.err
+        assert "nothing left to do, 1 done before: out.jsonl" in done.err
         assert "1 known failure skipped; --retry-failed tries again" in done.err
     assert errors() == ["NotAVideo"]
 
@@ -69,7 +69,7 @@ def test_nothing_left_to_do_needs_no_model(malmm, videos, tmp_path, monkeypatch)
     assert malmm(*run).code == 1
     shutil.rmtree(storage)
     done = malmm(*run, "--offline")
-    assert (done.code, "0 of 0 items done, 1 done before" in done.err) == (0, True), done.err
+    assert (done.code, "nothing left to do, 1 done before" in done.err) == (0, True), done.err
     shutil.copy(SAMPLE, "videos/new.mp4")
     done = malmm(*run, "--offline")
     assert (done.code, "not fully downloaded" in done.err) == (1, True), done.err
@@ -181,3 +181,15 @@ def test_a_result_whose_link_leads_nowhere_now_is_kept(malmm, tmp_path, monkeypa
     done = malmm(*run)
     assert (done.code, Path("out.jsonl").read_bytes()) == (1, before)
     assert "earlier result kept" in done.err
+
+
+def test_a_name_that_is_no_text_is_redone(malmm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("videos").mkdir()
+    try:
+        shutil.copy(SAMPLE, os.fsencode("videos") + b"/caf\xe9.mp4")
+    except OSError:
+        pytest.skip("this disk has no such names")
+    for frames in ("4", "5"):
+        done = malmm("batch", "videos", *LOUD, "--frames", frames, "-o", "out.jsonl")
+        assert (done.code, "1 of 1 item done" in done.err) == (0, True), done.err

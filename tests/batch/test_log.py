@@ -40,7 +40,7 @@ def test_every_event_is_appended_also_when_quiet(malmm, videos):
     malmm(*RUN)
     assert logged()[: len(lines)] == lines
     again = logged()[len(lines) :]
-    assert ("info", "0 of 0 items done, 1 done before: out.jsonl") in again
+    assert ("info", "nothing left to do, 1 done before: out.jsonl") in again
     assert ("info", "1 known failure skipped; --retry-failed tries again") in again
     assert again[-1] == ("info", "ended, exit code 0")
 

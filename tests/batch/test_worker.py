@@ -151,7 +151,7 @@ def test_real_processes_from_end_to_end(tmp_path, clip):
     begun = time.monotonic()
     again = run()
     assert again.returncode == 0
-    assert "0 of 0 items done, 3 done before" in again.stderr
+    assert "nothing left to do, 3 done before" in again.stderr
     assert time.monotonic() - begun < 20, "no model is loaded for nothing"
 
 
