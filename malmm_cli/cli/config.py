@@ -80,7 +80,8 @@ def _content(file: Path, _changed: int, _size: int) -> dict[str, Any]:
     try:
         values = tomllib.loads(content.decode())
     except ValueError as error:  # not UTF-8, or not TOML
-        raise UsageError(f"{file}: not valid TOML: {error}") from error
+        hint = "correct the file, or remove it for the defaults"
+        raise UsageError(f"{file}: not valid TOML: {error}", hint=hint) from error
     for key, value in values.items():
         _check(file, key, value)
     return values

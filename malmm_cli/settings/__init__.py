@@ -151,7 +151,7 @@ class Defaults:
             if value not in allowed:
                 raise UsageError(
                     f"--{option} {value}: not available for this model",
-                    hint=f"use one of {', '.join(allowed)}",
+                    hint=f"use {'one of ' if allowed[1:] else ''}{', '.join(allowed)}",
                 )
         if settings.look_again and not self.looks_again:
             raise UsageError("--look-again: not available for this model", hint="leave it out")

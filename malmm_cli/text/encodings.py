@@ -59,9 +59,10 @@ def _decoded(source: Any, separator: str) -> Iterator[str]:
 def check_encoding(first: str) -> None:
     """Raise UsageError for a first line in UTF-16 without a byte order mark, or in UTF-32."""
     if first.startswith(_MARKS) or _is_wide(first):
+        order = "BE" if first.startswith("\0") else "LE"
         raise UsageError(
             "stdin is in UTF-16 without a byte order mark, or in UTF-32",
-            hint="add a byte order mark, or convert it: iconv -f UTF-16LE -t UTF-8",
+            hint=f"add a byte order mark, or convert it: iconv -f UTF-16{order} -t UTF-8",
         )
 
 

@@ -251,7 +251,8 @@ def test_a_rerun_does_what_is_missing_and_what_failed(malmm, folder, tmp_path, l
     assert len(after) == 3
     looked_at.clear()
     assert (
-        "nothing left to do, 3 done before" in malmm("batch", "videos", *LOUD, "-o", "out.jsonl").err
+        "nothing left to do, 3 done before"
+        in malmm("batch", "videos", *LOUD, "-o", "out.jsonl").err
     )
     assert looked_at == []
 

@@ -68,7 +68,7 @@ def test_subcommands_have_the_values_too(malmm, write, tmp_path):
         ("cache_size = true", "'cache_size' must be a number of at least 0, not True", None),
         ("cache_size = -1", "'cache_size' must be a number of at least 0, not -1", None),
         ('model = ""', "'model' is empty", "remove the line"),
-        ("model = ", "not valid TOML", None),
+        ("model = ", "not valid TOML", "correct the file"),
         ('color = "blue"', "unknown color 'blue'", "one of auto, always, never"),
     ],
 )
