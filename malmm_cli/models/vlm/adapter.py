@@ -111,7 +111,7 @@ class Adapter(ABC):
 
     @property
     def forms(self) -> Mapping[str, Adapter]:
-        """This adapter and those that write prompts as other versions do, by what differs."""
+        """Adapters that write prompts as other versions do, by what differs; itself the first."""
         return {"": self}
 
     @abstractmethod

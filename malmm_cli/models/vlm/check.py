@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def asked(
         processor = _processor(folder)
         inputs = [_processed(processor, adapter, frames, seconds, text) for text in prompts]
     except Exception as error:  # each version and each missing package raises its own kinds
-        processor, without = None, first_line(error)
+        lacking = find_spec("torchvision") is None
+        processor, without = None, "no torchvision" if lacking else first_line(error)
         inputs = [_made(adapter, texts, folder, memory, pixels, text) for text in prompts]
     due = [given["input_ids"][0].tolist() for given in inputs]
     notes = [
@@ -118,9 +120,7 @@ def theirs(
     """How transformers' class reads each prompt, loaded by its own `from_pretrained`."""
     kind: Any = getattr(transformers, about.adapter.kind)
     with valid_config(folder):
-        net = kind.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, use_safetensors=True
-        )
+        net = kind.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
     net = net.to(device).eval()
     found = []
     for prompt, given in zip(about.prompts, about.inputs, strict=True):
@@ -147,11 +147,10 @@ def _around(adapter: Adapter, memory: Memory) -> tuple[int, list[str]]:
 
 
 def _processor(folder: Path) -> Any:
-    """transformers' processor of a folder, with all of its parts."""
+    """Read transformers' processor of a folder, with all of its parts."""
+    kind: Any = transformers.AutoProcessor
     with quiet():
-        found: Any = transformers.AutoProcessor.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        found = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if getattr(found, "video_processor", None) is None:
         raise ModelError(f"{type(found).__name__} does not read videos")
     return found
@@ -235,7 +234,8 @@ def _placed(
 def _read(net: Any, texts: Texts, given: dict[str, Tensor], behind: int, new: int) -> Reading:
     """Logits behind the video, and the greedy answer with the logits of each of its tokens."""
     ids = given["input_ids"][0]
-    greedy: Any = transformers.GenerationConfig(
+    kind: Any = transformers.GenerationConfig
+    greedy = kind(
         max_new_tokens=new,
         do_sample=False,
         num_beams=1,

@@ -61,7 +61,7 @@ class Qwen3VL(Adapter):
     @property
     def forms(self) -> Mapping[str, Qwen3VL]:
         """Without and with `outer`."""
-        more = "one more pair of marks around the video, as transformers 5.12 and later write it"
+        more = "a pair of marks around the whole video, as of transformers 5.12"
         return {"": self, more: replace(self, outer=True)}
 
     @property
