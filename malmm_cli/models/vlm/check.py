@@ -72,8 +72,9 @@ def asked(
         processor = _processor(folder)
         inputs = [_processed(processor, adapter, frames, seconds, text) for text in prompts]
     except Exception as error:  # each version and each missing package raises its own kinds
-        lacking = find_spec("torchvision") is None
-        processor, without = None, "no torchvision" if lacking else first_line(error)
+        reason = first_line(error).replace(str(folder), "the folder")
+        processor = None
+        without = reason if find_spec("torchvision") else "no torchvision"
         inputs = [_made(adapter, texts, folder, memory, pixels, text) for text in prompts]
     due = [given["input_ids"][0].tolist() for given in inputs]
     notes = [
