@@ -20,23 +20,18 @@ def summary(report: Mapping[str, Any]) -> str:
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:
-    source = report["repository"] or "a folder"
-    revision = f" at {report['revision'][:12]}" if report["revision"] else ""
-    frames = report["frames"]
-    yield _row("model", f"{report['model']}: {report['architecture']}, {source}{revision}")
+    frames, spent = report["frames"], report["seconds"].items()
     versions = report["versions"].items()
+    yield _row("model", f"{report['model']}: {report['architecture']}")
+    if report["repository"]:
+        yield _row("source", f"{report['repository']} at {report['revision'][:12]}")
     yield _row("versions", ", ".join(f"{name} {known}" for name, known in versions if known))
+    size = f"{counted(frames['number'], 'frame')} of {frames['width']}x{frames['height']}"
     system = report["machine"]["system"]
-    yield _row("run on", f"{report['device']}, {report['dtype']}, {system}")
-    size = f"{frames['width']}x{frames['height']}"
-    yield _row("clip", f"{counted(frames['number'], 'frame')} of {size}: a red star moves right")
-    yield ""
+    yield _row("run on", f"{report['device']}, {report['dtype']}, {system}; {size}")
     yield from _agreement(report)
-    yield ""
     yield from _answers(report["questions"])
-    yield ""
-    spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in report["seconds"].items())
-    yield _row("seconds", spent)
+    yield _row("seconds", ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in spent))
     device = f", {report['peak_device_mib']} MiB on the GPU" if report["peak_device_mib"] else ""
     yield _row("memory", f"{report['peak_mib']} MiB at most{device}")
     yield _row("result", "both paths agree" if report["agree"] else "the paths differ")
@@ -74,7 +69,8 @@ def _difference(found: Mapping[str, Any]) -> str:
 def _answers(questions: list[dict[str, Any]]) -> Iterator[str]:
     """Each question with malmm's answer, and transformers' where it is another."""
     agree, right = (sum(one[key] for one in questions) for key in ("agree", "right"))
-    yield _row("answers", f"{agree} of {len(questions)} agree, {right} right")
+    about = "a red star that moves to the right"
+    yield _row("answers", f"{agree} of {len(questions)} agree, {right} right; about {about}")
     for one in questions:
         yield _row("", one["question"])
         mark = "right" if one["right"] else "wrong"

@@ -37,6 +37,19 @@ def checked(malmm, tmp_path, monkeypatch):
     return check
 
 
+def test_the_ids_of_an_answer_are_those_that_were_generated(published):
+    """Its text may read back as others: a space that it begins with is not shown."""
+    folder = published("smolvlm")
+    model, part = registry.load(folder), registry.part(folder, "check")
+    frames = torch.from_numpy(clip.frames(*model.frame_size(*clip.SIZE)))
+    texts = [question.text for question in clip.QUESTIONS]
+    asked = part.asked(model, folder, frames, torch.arange(len(frames)).double(), texts)
+    ours = part.ours(model, asked, 8)
+    theirs = part.theirs(folder, asked, torch.device("cpu"), torch.float32, 8)
+    assert [one.tokens for one in ours] == [other.tokens for other in theirs]
+    assert ours[0].tokens != model.texts.ids(ours[0].answer)
+
+
 @pytest.mark.parametrize("architecture", ADAPTERS)
 def test_both_paths_agree(checked, published, architecture):
     code, report = checked(published(architecture))
@@ -128,6 +141,25 @@ def test_what_is_printed_fits_on_a_screen(malmm, published, tmp_path, monkeypatc
     assert again.err.startswith("error: model.check.json: exists")
     again = malmm("models", "check", published("internvl"), *CPU, "-q", "--overwrite", "--json")
     assert again.out == Path("model.check.json").read_text("utf-8")
+
+
+def test_the_longest_summary_fits_too(checked, published):
+    _, report = checked(published("internvl"))
+    first = {"question": 2, "token": 1, "malmm": "a" * 99, "transformers": "日" * 99}
+    report |= {
+        "repository": "o" * 90,
+        "revision": "c" * 40,
+        "form": "f" * 99,
+        "processor": "p" * 99,
+    }
+    report["prompts"] |= {"equal": False, "first_difference": first}
+    report["pixels"] = {"largest_difference": None, "allowed": 1e-4, "agree": False}
+    for one in report["questions"]:
+        one |= {"malmm": "日本 " * 40, "transformers": "b\n" * 99}
+    lines = summary(report).splitlines()
+    assert len(lines) <= 24
+    assert max(map(cell_len, lines)) <= 80
+    assert lines[-1] == "result      both paths agree"
 
 
 @pytest.mark.parametrize(

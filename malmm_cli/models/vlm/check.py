@@ -99,7 +99,8 @@ def asked(
 @torch.no_grad()
 def ours(model: VisionLanguage, about: Asked, new: int) -> list[Reading]:
     """How malmm reads each prompt, and its greedy answer of at most `new` tokens."""
-    model = replace(model, adapter=about.adapter)
+    noting = _Noting(about.texts.tokenizer, about.texts.ends)
+    model = replace(model, adapter=about.adapter, texts=noting)
     context = model.context(about.memory)
     greedy = Decoding(max_new_tokens=new, beams=1, repetition_penalty=1.0)
     answers = model.generate(context, about.prompts, greedy)
@@ -108,7 +109,7 @@ def ours(model: VisionLanguage, about: Asked, new: int) -> list[Reading]:
             prompt_ids(about.adapter, about.texts, about.memory, prompt),
             model.logits(context, prompt).cpu(),
             answer,
-            model.texts.ids(answer),
+            noting.noted[answer],
         )
         for prompt, (answer, *_) in zip(about.prompts, answers, strict=True)
     ]
@@ -128,6 +129,19 @@ def theirs(
         behind = len(about.texts.ids(about.adapter.question(prompt)))
         found.append(_read(net, about.texts, _placed(given, device, dtype, net), behind, new))
     return found
+
+
+class _Noting(Texts):
+    """Notes the ids of what it decodes, by text: a text may read back as other ids."""
+
+    def __init__(self, tokenizer: Any, ends: Sequence[int]) -> None:
+        super().__init__(tokenizer, ends)
+        self.noted: dict[str, list[int]] = {}
+
+    def decode(self, ids: Tensor) -> list[str]:
+        texts = super().decode(ids)
+        self.noted |= zip(texts, ids.tolist(), strict=True)
+        return texts
 
 
 def prompt_ids(adapter: Adapter, texts: Texts, memory: Memory, prompt: str) -> list[int]:
