@@ -42,12 +42,12 @@ QUESTIONS = (
         tuple(colour for colour in COLOURS if colour != "red"),
     ),
     Question(
-        f"Which shape is it: a star, a square, a triangle or a heart? {_ONE}",
+        f"Is the shape a star, a square or a heart? {_ONE}",
         ("star",),
         tuple(shape for shape in SHAPES if shape != "star"),
     ),
     Question(
-        f"Does the shape move to the left or to the right? {_ONE}",
+        f"Does the shape move left or right? {_ONE}",
         ("right", "rightward", "rightwards"),
         ("left", "leftward", "leftwards"),
     ),
