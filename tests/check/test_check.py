@@ -95,6 +95,22 @@ def test_a_template_without_a_video_is_refused(refused, published, tmp_path):
     refused("models", "check", other, *CPU, "-q", code=1, says=says, hint="published files")
 
 
+def test_what_transformers_cannot_load_is_an_error(refused, published, monkeypatch):
+    folder = published("internvl")
+    registry.load(
+        folder, device=torch.device("cpu"), dtype=torch.float32, quantize=None, spread=False
+    )
+
+    def unreadable(*_, **__):
+        raise OSError("no file named\nmodel.safetensors")
+
+    monkeypatch.setattr(
+        transformers.InternVLForConditionalGeneration, "from_pretrained", unreadable
+    )
+    says = "transformers itself cannot load it: no file named"
+    refused("models", "check", folder, *CPU, "-q", code=1, says=says, hint="published files")
+
+
 def test_a_weight_that_is_loaded_wrongly_is_found(checked, published, monkeypatch):
     def load(folder, **options):
         model = registry.part(folder, "load").load(folder, **options)
@@ -149,7 +165,6 @@ def test_the_longest_summary_fits_too(checked, published):
     report |= {
         "repository": "o" * 90,
         "revision": "c" * 40,
-        "form": "f" * 99,
         "processor": "p" * 99,
     }
     report["prompts"] |= {"equal": False, "first_difference": first}

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from malmm_cli.errors import ModelError, first_line
 from malmm_cli.models.base import Reading
-from malmm_cli.models.config import quiet, valid_config
+from malmm_cli.models.config import quiet
 from malmm_cli.models.vlm.adapter import Adapter
 from malmm_cli.models.vlm.memory import Memory
 from malmm_cli.models.vlm.model import VisionLanguage
@@ -119,10 +119,21 @@ def ours(model: VisionLanguage, about: Asked, new: int) -> list[Reading]:
 def theirs(
     folder: Path, about: Asked, device: torch.device, dtype: torch.dtype, new: int
 ) -> list[Reading]:
-    """How transformers' class reads each prompt, loaded by its own `from_pretrained`."""
+    """How transformers' class reads each prompt, loaded by its own `from_pretrained`.
+
+    Raises ModelError where that cannot load it.
+    """
     kind: Any = getattr(transformers, about.adapter.kind)
-    with valid_config(folder):
-        net = kind.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
+    try:
+        with quiet():
+            net = kind.from_pretrained(
+                folder, dtype=dtype, local_files_only=True, use_safetensors=True
+            )
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(
+            f"{folder}: transformers itself cannot load it: {first_line(error)[:300]}",
+            hint="use the published files, or another version of transformers",
+        ) from error
     net = net.to(device).eval()
     found = []
     for prompt, given in zip(about.prompts, about.inputs, strict=True):
