@@ -59,7 +59,8 @@ def run(
     logits = verdict.logits(ours, theirs, dtype)
     questions = verdict.answers(clip.QUESTIONS, ours, theirs, dtype)
     pixels = verdict.pixels(asked.pixels) if asked.processor else None
-    agree = prompts["equal"] and logits["agree"] and all(one["agree"] for one in questions)
+    # logits agree only where prompts do
+    agree = logits["agree"] and all(one["agree"] for one in questions)
     return {
         **about,
         "processor": asked.processor,
