@@ -28,7 +28,7 @@ COMMANDS = [
     *(["caption"], ["ask"], ["remember"], ["batch"], ["frames"], ["convert"], ["doctor"]),
     *(["train"], ["eval"], ["synth"]),
     *(["models"], ["models", "list"], ["models", "pull"], ["models", "info"], ["models", "use"]),
-    ["models", "rm"],
+    *(["models", "check"], ["models", "rm"]),
     ["help"],
     *(["cache"], ["cache", "list"], ["cache", "rm"]),
     *(["bench"], ["bench", "step"], ["bench", "drift"], ["bench", "decode"], ["bench", "model"]),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from helpers.commands import FAST, SAMPLE
+from helpers.hub_models import publish_vlm
 from jsonschema import Draft202012Validator
 
 import malmm_cli
@@ -164,6 +165,14 @@ def test_models_and_doctor(malmm):
         assert_valid(found, name)
         assert_valid(found)
     assert_valid(json.loads(malmm("models", "--json").out))
+
+
+def test_a_check(malmm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = publish_vlm(tmp_path, "someone/model", "smolvlm")
+    found = json.loads(malmm("models", "check", folder, "-q", "--device", "cpu", "--json").out)
+    assert_valid(found, "check")
+    assert_valid(found)
 
 
 def test_evaluations(malmm, tmp_path, monkeypatch):

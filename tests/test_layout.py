@@ -23,7 +23,7 @@ PACKAGE = REPOSITORY / "malmm_cli"
 
 # a file imports only modules listed below its own
 ORDER = [
-    *("__main__", "cli", "bench", "doctor", "batch", "train", "evaluate", "pipeline"),
+    *("__main__", "cli", "check", "bench", "doctor", "batch", "train", "evaluate", "pipeline"),
     *("models", "datasets", "hub", "media", "memory", "checkpoints", "formats"),
     *("calls", "settings", "files", "processes", "events", "types", "text", "errors"),
 ]

@@ -11,12 +11,13 @@ import typer
 from malmm_cli.cli import completion, config
 from malmm_cli.cli.console import emit, note
 from malmm_cli.cli.model_table import on_disk, size, table
+from malmm_cli.cli.models_check import check
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import CapacityError, ModelError, UsageError
 from malmm_cli.files.escapes import on_one_line
 from malmm_cli.formats import SCHEMA
 
-app = typer.Typer(help="List, download, describe and remove models.", rich_markup_mode=None)
+app = typer.Typer(help="List, download, describe, check and remove models.", rich_markup_mode=None)
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Name = Annotated[
@@ -29,7 +30,7 @@ _Name = Annotated[
 
 @app.callback(invoke_without_command=True)
 def models(context: typer.Context, json: _Json = False) -> None:
-    """List, download, describe and remove models.
+    """List, download, describe, check and remove models.
 
     Without a command it lists those with a short name; any repository or folder of these kinds of
     models works too.
@@ -145,6 +146,9 @@ def use(name: _Name) -> None:
         note(f"note: {now.origin} is set to {now.value}, which comes before the config file")
     if not here:
         note(f"{name} is not downloaded; while online, run: malmm models pull {name}")
+
+
+app.command("check")(check)
 
 
 @app.command("rm")

@@ -6,6 +6,7 @@ Nothing is imported of a family before it is asked for, and its `defaults` need 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from malmm_cli.settings import Defaults
 if TYPE_CHECKING:
     from malmm_cli.models.base import VideoModel
 
-__all__ = ["FAMILIES", "REFERENCE", "defaults", "load", "module", "part"]
+__all__ = ["FAMILIES", "REFERENCE", "defaults", "having", "load", "module", "part"]
 
 # `model_type` → the folder of its family. The published Vicuna processors name the video classes by
 # mistake; weights are the same.
@@ -32,10 +33,12 @@ FAMILIES = {
 # step is measured in it.
 REFERENCE = "instructblip"
 
+_PACKAGE = "malmm_cli.models"
+
 
 def module(family: str, name: str) -> ModuleType:
     """A module of a family."""
-    return import_module(f"malmm_cli.models.{family}.{name}")
+    return import_module(f"{_PACKAGE}.{family}.{name}")
 
 
 def part(folder: Path, name: str) -> ModuleType:
@@ -43,6 +46,11 @@ def part(folder: Path, name: str) -> ModuleType:
     from malmm_cli.checkpoints.layout import read_config  # not needed for help
 
     return module(FAMILIES[read_config(folder)["model_type"]], name)
+
+
+def having(name: str) -> list[str]:
+    """The `model_type`s whose family has a module of that name, which is not imported."""
+    return [kind for kind, family in FAMILIES.items() if find_spec(f"{_PACKAGE}.{family}.{name}")]
 
 
 def defaults(model_type: str | None = None) -> Defaults:

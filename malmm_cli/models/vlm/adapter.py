@@ -52,7 +52,8 @@ class Adapter(ABC):
     `kind` is the class in transformers, and `since` the oldest version that goes on from a cache:
     before 5.2 `generate` does not count on from positions that it is given. `marks` are
     the tokens of its prompt's form, which its tokenizer and its template must know; the first ends
-    an answer.
+    an answer. A conversation begins with `opening`, and its template, given `variables`, puts
+    `video` behind that for a video, whose own text ends with `closing`.
     """
 
     config: Any = field(repr=False)
@@ -67,6 +68,10 @@ class Adapter(ABC):
     recurrent: ClassVar[bool] = False  # a cache cannot be read beside padding
     template: ClassVar[tuple[str, ...]]  # what a folder's chat template has in it
     unused: ClassVar[tuple[str, ...]] = ()  # how names of tensors begin that nothing needs
+    opening: ClassVar[str] = "<|im_start|>user\n"
+    video: ClassVar[str] = "<video>"
+    closing: ClassVar[str] = ""
+    variables: ClassVar[Mapping[str, Any]] = {}
 
     @property
     def processor(self) -> Mapping[str, Any]:
@@ -99,9 +104,26 @@ class Adapter(ABC):
         """Mean and spread of the pixels, by channel."""
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
+    @property
+    def token(self) -> int:
+        """The id that stands for each token of a slot in transformers' own prompts."""
+        return int(getattr(self.config, "video_token_id", self.config.image_token_id))
+
+    @property
+    def forms(self) -> Mapping[str, Adapter]:
+        """Adapters that write prompts as other versions do, by what differs; itself the first."""
+        return {"": self}
+
     @abstractmethod
     def frame_size(self, width: int, height: int) -> tuple[int, int]:
         """Return (width, height) of the frames that `encode` takes of such a video."""
+
+    def normalised(self, frames: Tensor) -> Tensor:
+        """Return the pixels (T k, 3, H, W) float32 of frames (T k, H, W, 3) uint8."""
+        mean, spread = (
+            torch.tensor(values, device=frames.device)[:, None, None] for values in self.pixels
+        )
+        return (frames.permute(0, 3, 1, 2) / 255 - mean) / spread
 
     @abstractmethod
     def encode(self, net: Any, pixels: Tensor) -> Tensor:
@@ -109,6 +131,13 @@ class Adapter(ABC):
 
         The levels follow the rows, which the projector made.
         """
+
+    def inputs(self, pixels: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        """Return what transformers' class takes beside the ids (1, L) of its own prompt.
+
+        `pixels` (T k, 3, H, W) are normalised frames; no names but those of its `forward`.
+        """
+        return {"pixel_values": pixels}
 
     @abstractmethod
     def prefix(self, spans: Sequence[tuple[float, float]]) -> list[str]:

@@ -21,7 +21,7 @@ from malmm_cli.models.vlm.prefix import ahead, widened
 from malmm_cli.models.vlm.texts import Texts
 from malmm_cli.settings import Decoding
 
-__all__ = ["generate", "likelihoods"]
+__all__ = ["generate", "likelihoods", "logits"]
 
 
 @torch.no_grad()
@@ -115,3 +115,14 @@ def likelihoods(
         torch.tensor([len(row) for row in part], device=device)[:, None] for part in (asked, rows)
     )
     return chosen.where((place >= begins) & (place < ends), 0.0).sum(1)
+
+
+@torch.no_grad()
+def logits(
+    adapter: Adapter, net: Any, texts: Texts, prefix: Tokens, cache: Any, prompt: str
+) -> Tensor:
+    """Logits (l, V) float32 at each of the l tokens of a question behind the prefix."""
+    asked = torch.tensor([texts.ids(adapter.question(prompt))], device=prefix.embeds.device)
+    tokens = Tokens(net.get_input_embeddings()(asked), ahead(prefix, torch.ones_like(asked)))
+    found: Tensor = net.get_output_embeddings()(adapter.read(net, tokens, widened(cache, 1)))
+    return found[0].float()

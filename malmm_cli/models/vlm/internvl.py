@@ -60,7 +60,7 @@ class InternVL(Adapter):
         """The number of each slot, in order; its form has no place for seconds."""
         opened = [f"Frame{number}: <img>" for number in range(1, len(spans) + 1)]
         first, *others = opened
-        return [f"<|im_start|>user\n{first}", *(f"</img>\n{text}" for text in others), "</img>"]
+        return [f"{self.opening}{first}", *(f"</img>\n{text}" for text in others), "</img>"]
 
     def question(self, prompt: str) -> str:
         """The rest of the user's turn, and the beginning of the answer."""

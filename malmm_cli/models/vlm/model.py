@@ -86,12 +86,7 @@ class VisionLanguage:
     @torch.no_grad()
     def encode(self, frames: Tensor, seconds: Tensor) -> Features:
         """Frames (T k, H, W, 3) uint8 RGB, shown at `seconds` (T k,), to T features of k each."""
-        mean, std = (
-            torch.tensor(values, device=self.device)[:, None, None]
-            for values in self.adapter.pixels
-        )
-        pixels = (frames.to(self.device).permute(0, 3, 1, 2) / 255 - mean) / std
-        found = self.adapter.encode(self.net, pixels)
+        found = self.adapter.encode(self.net, self.adapter.normalised(frames.to(self.device)))
         rows, levels = found[..., : self.adapter.width], found[..., self.adapter.width :]
         riders = {"levels": levels} if self.adapter.levels else {}
         if self._axes:
@@ -177,6 +172,13 @@ class VisionLanguage:
             scores = answers.likelihoods(self.adapter, self.net, self.texts, tokens, cache, *asked)
             found[which] = scores.cpu()
         return found
+
+    @torch.no_grad()
+    def logits(self, context: Context, prompt: str) -> Tensor:
+        """The logits (l, V) float32 at each of the l tokens of a prompt behind the first prefix."""
+        _, tokens, cache = next(self._prefixes(context))
+        parts = (self.adapter, self.net, self.texts, tokens, cache)
+        return answers.logits(*parts, prompt)
 
     def looks_at(self, context: Context, prompts: Sequence[str]) -> Tensor:
         """How much each prompt looks at each slot of its context, (B, S) float32."""

@@ -18,7 +18,7 @@ from malmm_cli.checkpoints.preprocessor import BOTH, PICTURES, VIDEOS, read_pixe
 from malmm_cli.errors import ModelError
 from malmm_cli.models.vlm.adapter import Adapter
 
-__all__ = ["check_processor", "check_template"]
+__all__ = ["check_processor", "check_template", "template_of"]
 
 TEMPLATES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json", BOTH)
 _LARGEST = 1_000_000  # bytes of a template
@@ -39,8 +39,7 @@ def check_processor(folder: Path, adapter: Adapter) -> None:
 
 def check_template(folder: Path, adapter: Adapter) -> None:
     """Raise ModelError where no template is there, or it lacks what the prompt is made of."""
-    texts = {name: _template(folder / name) for name in TEMPLATES if (folder / name).exists()}
-    found = {name: text for name, text in texts.items() if text}
+    found = _templates(folder)
     if not found:
         raise ModelError(
             f"{folder}: has no chat template, so it may not be a model that answers",
@@ -52,6 +51,17 @@ def check_template(folder: Path, adapter: Adapter) -> None:
                 f"{folder / name}: lacks {', '.join(lacking)}: not the form of {adapter.kind}",
                 hint="malmm writes that model's own prompt, which this template contradicts",
             )
+
+
+def template_of(folder: Path) -> str:
+    """The chat template that transformers reads of a folder."""
+    return next(iter(_templates(folder).values()))
+
+
+def _templates(folder: Path) -> dict[str, str]:
+    """The templates in a folder by their files, that which comes before the others first."""
+    texts = {name: _template(folder / name) for name in TEMPLATES if (folder / name).exists()}
+    return {name: text for name, text in texts.items() if text}
 
 
 def _differs(path: Path, key: str, told: Any, made: Any) -> ModelError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ class Qwen35(Qwen3VL):
     kind = "Qwen3_5ForConditionalGeneration"
     since = "5.7"  # earlier ones read no more than one token on from a state
     recurrent = True
+    variables: ClassVar = {"enable_thinking": False}
     unused = ("mtp.",)  # predicts several tokens at once; transformers' class has no such part
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -36,6 +36,7 @@ class Qwen3VL(Adapter):
     template = ("<|im_start|>", "<|im_end|>", "<|vision_start|>")
     frames_per_feature = 2
     axes = 3
+    video = "<|vision_start|><|video_pad|><|vision_end|>"
 
     @property
     def processor(self) -> Mapping[str, Any]:
@@ -56,6 +57,12 @@ class Qwen3VL(Adapter):
     def most(self) -> int:
         """The most tokens of a pair."""
         return MOST
+
+    @property
+    def forms(self) -> Mapping[str, Qwen3VL]:
+        """Without and with `outer`."""
+        more = "a pair of marks around the whole video, as of transformers 5.12"
+        return {"": self, more: replace(self, outer=True)}
 
     @property
     def side(self) -> int:
@@ -80,6 +87,13 @@ class Qwen3VL(Adapter):
         rows = torch.cat([found.pooler_output, *self._levels(found)], dim=-1)
         return rows.view(len(grid), -1, rows.shape[-1])
 
+    def inputs(self, pixels: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        """All pairs as one grid; 2 marks the tokens of a video."""
+        grids, patches = self._patches(pixels)
+        grid = grids[:1] * torch.tensor([len(grids), 1, 1], device=grids.device)
+        types = {"mm_token_type_ids": (ids == self.token) * 2}
+        return {"pixel_values_videos": patches, "video_grid_thw": grid, **types}
+
     def places(self, height: int, width: int) -> Tensor:
         """Row and column of each token of a frame of that many pixels, (P, 2)."""
         rows, columns = torch.arange(height // self.side), torch.arange(width // self.side)
@@ -91,7 +105,7 @@ class Qwen3VL(Adapter):
         first, *others = opened
         begin, end = ("<|vision_start|>", "<|vision_end|>") if self.outer else ("", "")
         return [
-            f"<|im_start|>user\n{begin}{first}",
+            f"{self.opening}{begin}{first}",
             *(f"<|vision_end|>{text}" for text in others),
             f"<|vision_end|>{end}",
         ]

@@ -26,6 +26,8 @@ class SmolVLM(Adapter):
     parts: ClassVar = {"vision_config": "model.vision_model.", "text_config": "model.text_model."}
     sees = ("model.vision_model.", "model.connector.")
     template = ("<|im_start|>", "<end_of_utterance>", "Assistant:")
+    opening = "<|im_start|>User: "
+    closing = "\n\n"
 
     @property
     def processor(self) -> Mapping[str, Any]:
@@ -50,13 +52,17 @@ class SmolVLM(Adapter):
         rows: Tensor = net.model.connector(seen)
         return rows
 
+    def inputs(self, pixels: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        """One video in a batch."""
+        return {"pixel_values": pixels[None]}
+
     def prefix(self, spans: Sequence[tuple[float, float]]) -> list[str]:
         """How many frames of how long a video, then the minute and second of each."""
         moments = [int((start + end) / 2) for start, end in spans]
         length = timedelta(seconds=int(spans[-1][1]))
         opened = [f"\nFrame from {at // 60:02d}:{at % 60:02d}:{OPENED}" for at in moments]
         intro = (
-            "<|im_start|>User: You are provided the following series of "
+            f"{self.opening}You are provided the following series of "
             f"{number_word(len(spans))} frames from a {length} [H:MM:SS] video.\n"
         )
         first, *others = opened
@@ -64,7 +70,7 @@ class SmolVLM(Adapter):
 
     def question(self, prompt: str) -> str:
         """The rest of the user's turn, and the beginning of the answer."""
-        return f"\n\n{prompt}<end_of_utterance>\nAssistant:"
+        return f"{self.closing}{prompt}<end_of_utterance>\nAssistant:"
 
     def language(self, net: Any) -> Any:
         """The language model."""

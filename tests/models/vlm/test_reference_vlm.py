@@ -16,7 +16,7 @@ import transformers
 from safetensors.torch import load_file
 
 from malmm_cli.models import registry
-from malmm_cli.models.vlm import random_init
+from malmm_cli.models.vlm import check, random_init
 from malmm_cli.models.vlm.adapter import Tokens
 from malmm_cli.models.vlm.load import ADAPTERS, _numbers
 from malmm_cli.models.vlm.prefix import ahead, widened
@@ -87,16 +87,9 @@ def test_the_prompt_its_logits_and_the_answer_are_transformers_own(path, shape, 
     model = as_published(made(name), version)
     due = {k.partition(".")[2]: v for k, v in load_file(path).items() if k.startswith(f"{shape}.")}
     memory, context = watched(model, shape)
-    slots = memory.given()
-    spans = [tuple(span) for span in slots.seconds.mean(1).tolist()]
-    config = model.adapter.config
-    pad = getattr(config, "video_token_id", config.image_token_id)
-    ids = []
-    for index, text in enumerate(model.adapter.prefix(spans)):
-        ids += model.texts.ids(text)
-        ids += [pad] * slots.rows.shape[1] if index < len(spans) else []
+    ids = check.prompt_ids(model.adapter, model.texts, memory, MAKE.PROMPT)
     asked = model.texts.ids(model.adapter.question(MAKE.PROMPT))
-    assert [*ids, *asked] == due["ids"].tolist()
+    assert ids == due["ids"].tolist()
 
     (which, tokens, kept) = next(model._prefixes(context))
     assert which == [0]
@@ -105,7 +98,7 @@ def test_the_prompt_its_logits_and_the_answer_are_transformers_own(path, shape, 
         model.net.get_input_embeddings()(question), ahead(tokens, question.ge(0).long())
     )
     with torch.no_grad():
-        cache = transformers.DynamicCache(config=config.get_text_config())
+        cache = transformers.DynamicCache(config=model.net.config.get_text_config())
         whole = model.adapter.read(model.net, tokens, cache)
         after = model.adapter.read(model.net, behind, widened(kept, 1))
         logits = MAKE.projected(model.net.lm_head(torch.cat([whole, after], 1))[0])
