@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from helpers.commands import SAMPLE, Done
+from malmm_cli.models.base import Features
 from malmm_cli.train import Batch, Recipe, Sample, Samples
 
 # Options of a run that takes a second or two.
@@ -60,10 +61,15 @@ def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool
     return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
+def shown(rows: torch.Tensor) -> Features:
+    """Features of one frame a second."""
+    return Features(rows, torch.arange(len(rows)).double()[:, None].expand(-1, 2))
+
+
 def made_up(videos: int = 3, prompts: int = 2, frames=lambda video: 4) -> tuple[list, dict]:
     """Samples about videos that never were, and their features by clip."""
     torch.manual_seed(1)
-    features = {f"v{i}": torch.randn(frames(i), 65, 96) for i in range(videos)}
+    features = {f"v{i}": shown(torch.randn(frames(i), 65, 96)) for i in range(videos)}
     samples = [
         Sample(f"{clip} {j}", clip, QUESTIONS[j], (ANSWERS[(i + j) % 3],))
         for i, clip in enumerate(features)
