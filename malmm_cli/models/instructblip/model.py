@@ -250,9 +250,10 @@ class InstructBlip(LanguagePart):
         rows = torch.stack([video.rows for video in videos]).to(self.device)
         ids, mask = (x.to(self.device) for x in self.texts.instructions(prompts))
         how = {**asdict(options), "total": rows.shape[1]}
-        return Context(
-            self.remember_for_training(rows, ids, mask, position_gradient=position_gradient, **how)
+        tokens = self.remember_for_training(
+            rows, ids, mask, position_gradient=position_gradient, **how
         )
+        return Context(tokens, [self.texts.cut(prompt) for prompt in prompts])
 
     def remember_for_training(
         self,
