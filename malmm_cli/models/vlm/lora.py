@@ -6,6 +6,7 @@ so that nothing changes at first. What was learnt is merged into W when a model 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
 def add(language: Any, rank: int, seed: int) -> None:
     """Put adapters of a rank into all linear layers of a language model, which has no head."""
+    # peft imports it where it is there, and it would tell of kernels that are not
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     with quiet():
         import peft  # an extra; takes seconds
 
