@@ -103,7 +103,7 @@ def train(
     events = Terminal.of(options)
     # of several processes only the first shows what it does
     with nullcontext() if is_beside() else events.stage(str(output), ""):
-        from malmm_cli.train import Recipe, ToldElsewhereError, job  # torch takes seconds
+        from malmm_cli.train import Recipe  # torch takes seconds
 
         recipe = Recipe(
             steps=steps,
@@ -120,10 +120,7 @@ def train(
         )
         how: dict[str, Any] = {"validation": validation, "save_every": save_every, "cache": cache}
         how |= {**_shared(options), "keep_features": not no_cache, "events": events}
-        try:
-            job.run(data, output, recipe=recipe, **how)
-        except ToldElsewhereError as error:  # a process that another one reports for
-            raise typer.Exit(error.exit_code) from None
+        _run(data, output, recipe=recipe, **how)
 
 
 def _check(data: Path, options: RunOptions, own: dict[str, Any]) -> None:
@@ -135,6 +132,16 @@ def _check(data: Path, options: RunOptions, own: dict[str, Any]) -> None:
     check_training(options.model, own | {"quantize": options.quantize})
     check_file(data)
     check_absent(options.model, **options.placement())
+
+
+def _run(data: Path, output: Path, **how: Any) -> None:
+    """Train, and end silently in a process that another one reports for."""
+    from malmm_cli.train import ToldElsewhereError, job
+
+    try:
+        job.run(data, output, **how)
+    except ToldElsewhereError as error:
+        raise typer.Exit(error.exit_code) from None
 
 
 def _shared(options: RunOptions) -> dict[str, Any]:
