@@ -64,7 +64,8 @@ class RunOptions:
         int | None, _option(metavar="N", help="Maximum number of frames with --fps.")
     ] = None
     start: Annotated[
-        str | None, _option("--from", metavar="T", help="Start at T: seconds, 90s, 1h2m or [HH:]MM:SS.")
+        str | None,
+        _option("--from", metavar="T", help="Start at T: seconds, 90s, 1h2m or [HH:]MM:SS."),
     ] = None
     end: Annotated[str | None, _option("--to", metavar="T", help="End at T.")] = None
     decoder: Annotated[

@@ -14,7 +14,7 @@ from malmm_cli.cli.terminal import Terminal
 
 _SHARED = (
     *("model", "frames", "fps", "max_frames", "decoder", "memory", "policy", "merge", "mean"),
-    *("banks", "device", "dtype", "quantize", "offline", "quiet", "no_progress"),
+    *("fill", "banks", "device", "dtype", "quantize", "offline", "quiet", "no_progress"),
 )
 
 
@@ -41,8 +41,17 @@ _Rate = Annotated[float, _option("X", "Peak learning rate.")]
 _Warmup = Annotated[int | None, _option("N", "Warm-up steps.  [default: 1000, or a tenth of all]")]
 _Decay = Annotated[float, _option("X", "Weight decay (matrices only).")]
 _Clip = Annotated[float | None, _option("X", "Maximum gradient norm.  [default: unlimited]")]
-_Positions = Annotated[int, _option("N", "Rows of the position table for a model without one.")]
-_PositionGradient = Annotated[str, _option("all|last", "Frames that train the position table.")]
+_Positions = Annotated[
+    int | None,
+    _option("N", "Rows of the position table for a model without one.  [default: 120]"),
+]
+_PositionGradient = Annotated[
+    str | None, _option("all|last", "Frames that train the position table.  [default: all]")
+]
+_Lora = Annotated[
+    int | None,
+    _option("RANK", "Train low-rank adapters of the language model too (vision-language models)."),
+]
 _Seed = Annotated[int, _option("N", "Random seed.")]
 _SaveEvery = Annotated[int, _option("N", "Steps between checkpoints.")]
 _Cache = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder for cached features.")]
@@ -65,8 +74,9 @@ def train(
     warmup: _Warmup = None,
     weight_decay: _Decay = 0.05,
     clip: _Clip = None,
-    positions: _Positions = 120,
-    position_gradient: _PositionGradient = "all",
+    positions: _Positions = None,
+    position_gradient: _PositionGradient = None,
+    lora: _Lora = None,
     seed: _Seed = 42,
     save_every: _SaveEvery = 500,
     cache: _Cache = None,
@@ -76,20 +86,24 @@ def train(
 ) -> None:
     """Train a model on questions and answers.
 
-    Trains the Q-Former, query tokens, position table and projection; the image encoder and the
-    language model stay frozen. Rerun the same command to resume an interrupted run.
+    Trains what is between the image encoder and the language model, which stay frozen: Q-Former,
+    query tokens, position table and projection, or the projector of a vision-language model. Rerun
+    the same command to resume an interrupted run.
 
     \b
     malmm train tasks.jsonl -o my-model --validation held-out.jsonl
     malmm train tasks.jsonl -o my-model --model tiny --steps 200 --batch-size 8
+    malmm train tasks.jsonl -o my-model --model smolvlm2-500m --lora 16
     malmm ask video.mp4 "what moves?" --model ./my-model
     """
     with said_by_first():
-        _check(data, options)
+        own: dict[str, Any] = {"positions": positions, "position_gradient": position_gradient}
+        own["lora"] = lora
+        _check(data, options, own)
     events = Terminal.of(options)
     # of several processes only the first shows what it does
     with nullcontext() if is_beside() else events.stage(str(output), ""):
-        from malmm_cli.train import Recipe, ToldElsewhereError, job  # torch takes seconds
+        from malmm_cli.train import Recipe  # torch takes seconds
 
         recipe = Recipe(
             steps=steps,
@@ -101,26 +115,33 @@ def train(
             warmup=warmup,
             weight_decay=weight_decay,
             clip=clip,
-            positions=positions,
-            position_gradient=position_gradient,
             seed=seed,
+            **own,
         )
-        own: dict[str, Any] = {"validation": validation, "save_every": save_every, "cache": cache}
-        own |= {**_shared(options), "keep_features": not no_cache, "events": events}
-        try:
-            job.run(data, output, recipe=recipe, **own)
-        except ToldElsewhereError as error:  # a process that another one reports for
-            raise typer.Exit(error.exit_code) from None
+        how: dict[str, Any] = {"validation": validation, "save_every": save_every, "cache": cache}
+        how |= {**_shared(options), "keep_features": not no_cache, "events": events}
+        _run(data, output, recipe=recipe, **how)
 
 
-def _check(data: Path, options: RunOptions) -> None:
-    """Refuse what shows to be wrong before torch is imported."""
+def _check(data: Path, options: RunOptions, own: dict[str, Any]) -> None:
+    """Refuse what shows to be wrong before torch is imported; `own` are `Recipe.own`."""
     from malmm_cli.datasets.tasks import check_file
-    from malmm_cli.pipeline.precheck import check_absent
+    from malmm_cli.pipeline.precheck import check_absent, check_training
 
     options.settings("ask")  # refuses wrong values, as far as the model is known
+    check_training(options.model, own | {"quantize": options.quantize})
     check_file(data)
     check_absent(options.model, **options.placement())
+
+
+def _run(data: Path, output: Path, **how: Any) -> None:
+    """Train, and end silently in a process that another one reports for."""
+    from malmm_cli.train import ToldElsewhereError, job
+
+    try:
+        job.run(data, output, **how)
+    except ToldElsewhereError as error:
+        raise typer.Exit(error.exit_code) from None
 
 
 def _shared(options: RunOptions) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ class Spec:
     says how the names of the tensors begin that features ("encoder") and the slots of a memory file
     ("reader") depend on; `heads` is the number of the encoder's attention heads. `bits` are those
     that the language model is stored in, None where it is not quantized. `extends` says whether
-    a restored memory can observe more.
+    a restored memory can observe more. `training` is that of the family's `Defaults`.
     """
 
     family: str
@@ -66,6 +66,7 @@ class Spec:
     means: tuple[str, ...] = ("weighted",)
     fills: tuple[str, ...] = ("mean",)
     looks_again: bool = False
+    training: tuple[str, ...] = ()
     bits: int | None = None
     extends: bool = False
     frames_per_feature: int = 1
@@ -273,11 +274,24 @@ class VideoModel(Protocol[M]):
 
 @runtime_checkable
 class Trainable(VideoModel[M], Protocol[M]):
-    """A family that can be trained: encoder and language model stay frozen, what is between learns.
+    """A family that can be trained: its encoder stays frozen, and what comes after it may learn."""
 
-    Its `observe` also takes rows (V, T, P, C) of V videos that are as long, at once; memories then
-    have B prompts, B / V of each video, side by side.
-    """
+    stacks_videos: bool
+    """Whether it is trained on several videos at once, of as many features each."""
+
+    def encoder(self) -> VideoModel[Any]:
+        """Return the model whose `encode` makes what training starts from.
+
+        That is this one, or one that ends before the first part that learns. Only what is asked of
+        an encoder can be asked of it.
+        """
+
+    def prepare(self, *, positions: int, lora: int | None, seed: int) -> None:
+        """Add the parts that learn and that the weights lack; they change nothing at first.
+
+        Each family has some of them: a table of `positions` frame positions, and adapters of rank
+        `lora` (None: no adapters) in the language model, whose first values follow from `seed`.
+        """
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return the parameters that learn, by their names in the folder of weights."""
@@ -288,31 +302,37 @@ class Trainable(VideoModel[M], Protocol[M]):
     def eval(self) -> object:
         """Switch dropout off everywhere, as `torch.nn.Module` does."""
 
-    def add_positions(self, rows: int) -> None:
-        """Give the model a table of `rows` frame positions, all zero, if it has none."""
-
     def train_reader(self, mode: bool) -> None:
         """Switch dropout of the parts that learn on or off."""
 
-    def tokens_for_training(
+    def training_context(
         self,
-        rows: Tensor,
+        videos: Sequence[Features],
         prompts: Sequence[str],
         options: MemoryOptions,
         *,
         position_gradient: str,
-    ) -> Tensor:
-        """Return the context's tokens (B, n, D) for rows (V, T, P, C), with gradient.
+    ) -> Context:
+        """Return the context of V whole videos for B prompts, with gradient.
 
-        `position_gradient` "last" lets the position table learn at the last frame only, "all" at
-        every frame.
+        The first B / V prompts are about the first video, and so on. Videos are as `encoder` makes
+        them; one, unless the family `stacks_videos`. `position_gradient` "last" lets a position
+        table learn at the last frame only, "all" at every frame.
         """
 
-    def loss(self, tokens: Tensor, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
-        """Return the mean cross-entropy () of answers after tokens (B, n, D) and prompts."""
+    def loss(self, context: Context, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
+        """Return the mean cross-entropy () of the tokens of answers after context and prompts."""
+
+    def merged(
+        self, base: Mapping[str, Tensor], trained: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the tensors of a folder of weights that `trained` ones take the place of.
+
+        `base` holds the folder's own; names are those of `trainable`.
+        """
 
     def visual_tokens(self, options: MemoryOptions, features: int) -> int:
-        """Return the number of tokens that the language model gets for that many features."""
+        """Return how many tokens, at most, a context has after that many features."""
 
     def text_tokens(self, prompt: str, answers: Sequence[str] = ()) -> int:
         """Return how many tokens it reads of a prompt and the longest of its answers."""

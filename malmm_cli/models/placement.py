@@ -10,7 +10,10 @@ from importlib.util import find_spec
 from malmm_cli.errors import UsageError
 from malmm_cli.text.words import known_names
 
-__all__ = ["DTYPES", "QUANTIZED", "check_packages", "check_placement", "dtype_on_cpu", "is_cpu"]
+__all__ = [
+    *("DTYPES", "QUANTIZED"),
+    *("check_lora", "check_packages", "check_placement", "dtype_on_cpu", "is_cpu"),
+]
 
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZED = ("8bit", "4bit")
@@ -45,6 +48,12 @@ def check_packages(quantize: str | None, *, spread: bool = False) -> None:
         raise UsageError(
             f"--quantize needs {' and '.join(absent)}", hint="pip install 'malmm[quantize]'"
         )
+
+
+def check_lora(rank: int | None) -> None:
+    """Raise UsageError where low-rank adapters are asked for and peft is not installed."""
+    if rank is not None and find_spec("peft") is None:
+        raise UsageError("--lora needs peft", hint="pip install 'malmm[lora]'")
 
 
 def is_cpu(device: str) -> bool:

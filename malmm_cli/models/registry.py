@@ -73,6 +73,7 @@ def defaults(model_type: str | None = None) -> Defaults:
         means=known("means"),
         fills=known("fills"),
         looks_again=any(one.looks_again for one in found),
+        training=known("training"),
     )
 
 

@@ -51,7 +51,9 @@ class Model:
         """The default settings of its family."""
         spec = self.net.spec
         memory = (spec.policies, spec.banks, spec.merges, spec.means, spec.fills)
-        return Defaults(spec.defaults, *memory, looks_again=spec.looks_again)
+        return Defaults(
+            spec.defaults, *memory, looks_again=spec.looks_again, training=spec.training
+        )
 
     @public
     def settings(

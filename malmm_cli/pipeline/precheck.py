@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from malmm_cli import hub
 from malmm_cli.checkpoints.layout import read_config
 from malmm_cli.errors import CapacityError
-from malmm_cli.models.placement import check_packages, dtype_on_cpu, is_cpu
+from malmm_cli.models.placement import check_lora, check_packages, dtype_on_cpu, is_cpu
+from malmm_cli.pipeline.defaults import defaults_of
 from malmm_cli.processes.machine import free_memory
 from malmm_cli.settings import Settings
 
-__all__ = ["check_absent", "check_model"]
+__all__ = ["check_absent", "check_model", "check_training"]
 
 
 def check_model(name: str, settings: Settings) -> None:
@@ -55,6 +57,16 @@ def check_absent(
         hub.check_memory(name, parameters, dtype, free, quantize)
     if hub.is_offline(asked=offline):
         hub.locate(name, offline=True)  # says what is missing
+
+
+def check_training(name: str, given: Mapping[str, Any]) -> None:
+    """Check options of training that not every family has, by `Defaults.training`.
+
+    Raises UsageError for those that the model's lacks, as far as it is known before it is loaded,
+    and where a package is missing.
+    """
+    defaults_of(name).check_training(given)
+    check_lora(given["lora"])
 
 
 def _context(folder: Path) -> int | None:

@@ -119,7 +119,8 @@ class Defaults:
     """The defaults of a model family: its settings by task, "caption" and "ask".
 
     `policies`, `banks`, `merges`, `means` and `fills` are those that its memory has; `looks_again`
-    says whether it can look at moments again.
+    says whether it can look at moments again. `training` names the options of training that it has
+    and another family may lack.
     """
 
     tasks: Mapping[str, Settings]
@@ -129,6 +130,7 @@ class Defaults:
     means: tuple[str, ...] = ("weighted",)
     fills: tuple[str, ...] = ("mean",)
     looks_again: bool = False
+    training: tuple[str, ...] = ()
 
     def settings(
         self, task: str, settings: Settings | None = None, **changes: Unpack[Changes]
@@ -156,6 +158,15 @@ class Defaults:
         if settings.look_again and not self.looks_again:
             raise UsageError("--look-again: not available for this model", hint="leave it out")
         return settings
+
+    def check_training(self, given: Mapping[str, Any]) -> None:
+        """Raise UsageError for an option of training, not None, that the family lacks."""
+        for name, value in given.items():
+            if value is not None and name not in self.training:
+                raise UsageError(
+                    f"{flag(name)} {value}: not available for training this model",
+                    hint="leave it out",
+                )
 
 
 def changed(settings: Settings, **changes: Any) -> Settings:

@@ -1,4 +1,4 @@
-"""Fine-tuning of what a model has between its encoder and its language model.
+"""Fine-tuning of what a model has behind its encoder.
 
 run(DATA.jsonl, FOLDER, ...)   files of tasks in, a model folder out: what `malmm train` does
 fit(net, source, ...)          only the loop, for features that come from elsewhere

@@ -49,7 +49,7 @@ def check_folder(folder: Path, training: Path) -> None:
     check_new_folder(folder)
 
 
-def check_gradient(settings: Settings, position_gradient: str) -> None:
+def check_gradient(settings: Settings, position_gradient: str | None) -> None:
     """Raise UsageError where the position table cannot learn at every frame.
 
     An entry's count tells its share of each frame only for a weighted mean.
@@ -135,10 +135,14 @@ def check_lengths(
         if new:
             length = max(length, net.text_tokens(sample.prompt) + new)
         if visual + length > limit:
+            shorter = replace(memory, length=1)
+            remedy = ", or use a memory: --memory 20" if every else ""
+            if not every and net.visual_tokens(shorter, features) < visual:
+                remedy = ", or use a shorter --memory"
             raise CapacityError(
                 f"{sample.id}: {visual} visual tokens and {length} text tokens make "
                 f"{visual + length}; the language model reads {limit}",
-                hint="shorten the text" + (", or use a memory: --memory 20" if every else ""),
+                hint="shorten the text" + remedy,
             )
 
 

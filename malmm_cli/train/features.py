@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from malmm_cli.errors import MediaError, ModelError
 from malmm_cli.events import Events
@@ -42,7 +41,7 @@ class Chosen:
 
 
 class ClipFeatures:
-    """Rows (T, P, C) float16 of clips, from a feature cache in `folder`, or encoded.
+    """Features of clips, float16, from a feature cache in `folder`, or encoded.
 
     Without a folder every clip is encoded each time. `events` get a note on each damaged video.
     """
@@ -64,12 +63,12 @@ class ClipFeatures:
         self._events = events
         self._keys: dict[Clip, str] = {}
 
-    def __call__(self, clip: Hashable) -> Tensor:
-        """The rows of a clip, from the cache; encoded where they are missing or damaged."""
+    def __call__(self, clip: Hashable) -> Features:
+        """The features of a clip, from the cache; encoded where they are missing or damaged."""
         assert isinstance(clip, Clip)
         if self._cache is not None and (entry := self._cache.find(self._key(clip))) is not None:
             try:
-                return Features.joined(list(entry.chunks())).rows
+                return Features.joined(list(entry.chunks()))
             except DamagedError:  # it is rebuilt
                 pass
         return self._encode(clip)
@@ -105,7 +104,7 @@ class ClipFeatures:
             self._keys[clip] = feature_key(file, chosen.decoder, self._model, chosen.times)
         return self._keys[clip]
 
-    def _encode(self, clip: Clip) -> Tensor:
+    def _encode(self, clip: Clip) -> Features:
         settings = changed(self._settings, start=clip.start, end=clip.end)
         found = encode(clip.video, self._model, settings)
         chunks = list(found.chunks)
@@ -113,10 +112,10 @@ class ClipFeatures:
             raise MediaError(f"{clip.video}: no frame could be decoded", kind="NoPicture")
         for warning in found.warnings:
             self._events.note(f"{clip.video}: {warning}")
-        rows = Features.joined(chunks).rows.to(DTYPE).cpu()
-        if not rows.isfinite().all():
+        features = Features.joined(chunks).to("cpu", DTYPE)
+        if not features.rows.isfinite().all():
             raise ModelError(
                 f"{clip.video}: features are NaN or infinite in {DTYPE}",
                 hint="try --dtype float32; if that does not help, the weights are damaged",
             )
-        return rows
+        return features

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -26,6 +26,7 @@ from malmm_cli.errors import UsageError
 from malmm_cli.events import SILENT, Events
 from malmm_cli.models.base import Trainable
 from malmm_cli.models.device import pick_device, pick_dtype
+from malmm_cli.models.placement import check_lora
 from malmm_cli.pipeline import loading
 from malmm_cli.pipeline.defaults import defaults_of
 from malmm_cli.pipeline.model import Model
@@ -83,21 +84,21 @@ class Training:
         model = self._load(workers, events)
         if model.defaults != plan.defaults:  # unknown before the download
             plan = self._plan(model.defaults, workers, events)
-        base = model.folder
         net = _trainable(model)
+        self._prepare(net, model.folder)
         checks.check_lengths(net, plan.samples, plan.chosen, plan.settings)
         new = longest_answer(net, plan.held_out)
         checks.check_lengths(net, plan.held_out, plan.chosen, plan.settings, new=new)
         store = (self.cache or self._training / "features") if self.keep_features else None
-        features = ClipFeatures(model, plan.settings, plan.chosen, store, own)
+        seeing = replace(model, net=net.encoder())
+        features = ClipFeatures(seeing, plan.settings, plan.chosen, store, own)
         missing = [clip for clip in plan.chosen if not features.has(clip)] if store else []
         self._check_room(model, store, sum(map(features.size, missing)))
         with self._held(workers):
             self._encode(features, missing, workers, events)
-            self._prepare(net, base)
             learnt = self._learn(model, plan, features, workers, events)
             if workers.first:
-                export(learnt, base, self.folder)
+                export(net, learnt, model.folder, self.folder)
                 events.note(
                     f"{self.folder} is a model: malmm ask VIDEO QUESTION --model {self.folder}"
                 )
@@ -108,6 +109,7 @@ class Training:
 
     def _check(self, workers: Workers) -> None:
         self.recipe.check()
+        check_lora(self.recipe.lora)
         if self.save_every < 1:
             raise UsageError(f"--save-every {self.save_every}: must be at least 1")
         if self.cache and not self.keep_features:
@@ -140,7 +142,9 @@ class Training:
         settings = changed(self.settings or defaults.tasks["ask"], **self.changes)
         samples, held_out = _samples(self.data, defaults), _samples(self.validation, defaults)
         self._check_dtype(workers)
-        checks.check_gradient(settings, self.recipe.position_gradient)
+        defaults.check_training({**self.recipe.own, "quantize": self.quantize})
+        if "position_gradient" in defaults.training:
+            checks.check_gradient(settings, self.recipe.settled().position_gradient)
         clips: dict[Clip, str] = {}
         for sample in (*samples, *held_out):
             clips.setdefault(_clip(sample), sample.id)
@@ -216,8 +220,10 @@ class Training:
         yield from self.folder.glob("model*.safetensors")
 
     def _prepare(self, net: Trainable[Any], base: Path) -> None:
-        """Give net a position table where it has none, and what will learn its exact values."""
-        net.add_positions(self.recipe.positions)
+        """Add the parts that net lacks, and give what will learn its exact values."""
+        recipe = self.recipe.settled()
+        assert recipe.positions is not None
+        net.prepare(positions=recipe.positions, lora=recipe.lora, seed=recipe.seed)
         stored = read_state(base)
         for name, parameter in net.trainable().items():
             if name in stored:

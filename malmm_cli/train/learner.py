@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -14,8 +14,8 @@ from torch import Tensor
 from malmm_cli.checkpoints.state import fill
 from malmm_cli.datasets.metrics import is_right
 from malmm_cli.errors import ModelError
-from malmm_cli.models.base import Features, Trainable
-from malmm_cli.settings import Decoding, MemoryOptions, Settings
+from malmm_cli.models.base import Context, Trainable
+from malmm_cli.settings import Decoding, Settings
 from malmm_cli.train.recipe import BETAS, Recipe
 from malmm_cli.train.samples import Batch
 from malmm_cli.train.workers import Workers
@@ -44,10 +44,10 @@ class Validated:
 
 
 class Learner:
-    """A model whose `trainable` parameters learn: what is between encoder and language model.
+    """A model whose `trainable` parameters learn.
 
-    The encoder and the language model stay as they are, frozen and in eval mode. What learns is
-    float32, and computes in `dtype` where that is another. `steps` are those of the whole run.
+    Everything else stays as it is, frozen and in eval mode. What learns is float32, and computes in
+    `dtype` where that is another. `steps` are those of the whole run.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Learner:
         self.net = net
         self.parameters = net.trainable()
         self.steps = steps
-        self._recipe = recipe
+        self._recipe = recipe.settled()
         self._settings = settings
         self._dtype = dtype
         self._workers = workers or Workers()
@@ -91,7 +91,7 @@ class Learner:
         torch.manual_seed(random.getrandbits(63))
         self.net.train_reader(True)
         lost, count, ids = 0.0, 0, list[str]()
-        for batch in batches:
+        for batch in self._pieces(batches):
             loss = self.loss(batch)
             if not loss.isfinite():
                 raise self._fault(number, batch)
@@ -109,14 +109,9 @@ class Learner:
 
     def loss(self, batch: Batch) -> Tensor:
         """The loss () of a batch, with gradient."""
-        net = self.net
-        rows, options = self._ready(batch)
         mixed = self._dtype != torch.float32
-        with torch.autocast(net.device.type, dtype=self._dtype, enabled=mixed):
-            tokens = net.tokens_for_training(
-                rows, batch.prompts, options, position_gradient=self._recipe.position_gradient
-            )
-            return net.loss(tokens, batch.prompts, batch.answers)
+        with torch.autocast(self.net.device.type, dtype=self._dtype, enabled=mixed):
+            return self.net.loss(self._context(batch), batch.prompts, batch.answers)
 
     def take(self, state: dict[str, Tensor], where: str) -> None:
         """Put what was learnt elsewhere into the model; ModelError where it does not fit."""
@@ -126,12 +121,9 @@ class Learner:
     def validate(self, batches: Iterable[Batch], decoding: Decoding) -> Validated:
         """How well samples are answered: by loss, and by what is generated."""
         lost = right = count = 0.0
-        for batch in batches:
-            rows, options = self._ready(batch)
-            memory = self.net.start(batch.prompts, options, rows.shape[1])
-            self.net.observe(memory, Features(rows, torch.zeros(rows.shape[1], 2)))
-            context = self.net.context(memory)
-            loss = self.net.loss(context.tokens, batch.prompts, batch.answers)
+        for batch in self._pieces(batches):
+            context = self._context(batch)
+            loss = self.net.loss(context, batch.prompts, batch.answers)
             found = self.net.generate(context, batch.prompts, decoding)
             lost += loss.item() * len(batch.samples)
             count += len(batch.samples)
@@ -142,10 +134,17 @@ class Learner:
         lost, right, count = self._workers.total(lost, right, count)
         return Validated(lost / count, right / count)
 
-    def _ready(self, batch: Batch) -> tuple[Tensor, MemoryOptions]:
-        """Rows (V, T, P, C) where and how the model computes, and the memory for them."""
-        options = self._settings.memory.within(batch.features.shape[1])
-        return batch.features.to(self.net.device).float(), options
+    def _pieces(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches, in parts that the model can be trained on at once."""
+        for batch in batches:
+            yield from (batch,) if self.net.stacks_videos else batch.by_video()
+
+    def _context(self, batch: Batch) -> Context:
+        videos = [video.to(self.net.device, torch.float32) for video in batch.videos]
+        options = self._settings.memory.within(len(videos[0].rows))
+        gradient = self._recipe.position_gradient
+        assert gradient is not None
+        return self.net.training_context(videos, batch.prompts, options, position_gradient=gradient)
 
     def _learn(self, rate: float, samples: float, fault: str) -> None:
         """Step along the mean gradient of `samples`; ModelError if it is NaN or infinite."""

@@ -60,7 +60,8 @@ def fit(
     """
     workers = workers or Workers()
     learner = Learner(net, recipe, settings, steps=steps, dtype=dtype, workers=workers)
-    provenance = {**asdict(recipe), "steps": steps, **_memory(settings), **(provenance or {})}
+    same = {**asdict(recipe.settled()), "steps": steps, **_memory(settings)}
+    provenance = same | (provenance or {})
     done, best = _resume(folder, learner, provenance, events)
     _check_alike(workers, provenance | {"done": done})
     kept = _Kept(folder, learner, provenance, workers)

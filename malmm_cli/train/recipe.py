@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Annotated
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -20,6 +20,9 @@ POSITION_GRADIENTS = ("all", "last")
 FIRST_RATE = 1e-8
 BETAS = (0.9, 0.999)
 
+# Values of the options that only some families have, where they are not given.
+_USUAL: dict[str, Any] = {"positions": 120, "position_gradient": "all"}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -29,8 +32,11 @@ class Recipe:
     `together` of one video come side by side and share its visual bank. Training lasts `steps`, or
     `epochs` where that is None. The rate rises to `lr` over `warmup` steps (None: 1000, but at most
     a tenth of all) and falls to 0 along a cosine. `clip` limits the norm of the gradient.
-    `positions` is the length of the table that a model without one gets; see
-    `Trainable.tokens_for_training` for `position_gradient`.
+
+    Only some families of models have the rest: see `own`. `positions` is the length of the table
+    that a model without one gets (None: 120); see `Trainable.training_context` for
+    `position_gradient` (None: "all"). `lora` is the rank of adapters in the language model, which
+    has none without it.
     """
 
     steps: Annotated[int, Meta(ge=1)] | None = None
@@ -42,9 +48,21 @@ class Recipe:
     warmup: Annotated[int, Meta(ge=0)] | None = None
     weight_decay: Annotated[float, Meta(ge=0, le=1e300)] = 0.05
     clip: Annotated[float, Meta(gt=0, le=1e300)] | None = None
-    positions: Annotated[int, Meta(ge=0)] = 120
-    position_gradient: str = "all"
+    positions: Annotated[int, Meta(ge=0)] | None = None
+    position_gradient: str | None = None
+    lora: Annotated[int, Meta(ge=1, le=1024)] | None = None
     seed: Annotated[int, Meta(ge=0)] = 42
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The options that only some families have, by `Defaults.training`; None if not given."""
+        names = ("positions", "position_gradient", "lora")
+        return {name: getattr(self, name) for name in names}
+
+    def settled(self) -> Recipe:
+        """Return the same with the usual values where such options were not given."""
+        usual = {name: value for name, value in _USUAL.items() if getattr(self, name) is None}
+        return replace(self, **usual)
 
     def check(self) -> None:
         """Raise UsageError for a value that is not valid."""
@@ -53,10 +71,11 @@ class Recipe:
         except SchemaError as error:
             option, value = error.field.replace("_", "-"), getattr(self, error.field)
             raise UsageError(f"--{option} {value}: {error.reason}") from error
-        if self.position_gradient not in POSITION_GRADIENTS:
+        gradient = self.position_gradient
+        if gradient is not None and gradient not in POSITION_GRADIENTS:
             raise UsageError(
-                f"unknown position gradient {self.position_gradient!r}",
-                hint=known_names(self.position_gradient, POSITION_GRADIENTS),
+                f"unknown position gradient {gradient!r}",
+                hint=known_names(gradient, POSITION_GRADIENTS),
             )
 
     def rate(self, step: int, steps: int) -> float:

@@ -1,7 +1,6 @@
 """Training samples in batches, in an order that follows from seed and step.
 
-Letters: V videos, B prompts (B / V of each video, side by side), T frames, P patch tokens,
-C encoder width.
+Letters: V videos, B prompts (B / V of each video, side by side).
 """
 
 from __future__ import annotations
@@ -12,9 +11,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
 
-import torch
-from torch import Tensor
-
+from malmm_cli.models.base import Features
 from malmm_cli.train.recipe import Recipe
 
 __all__ = ["Batch", "Sample", "Samples", "Source", "batches"]
@@ -32,12 +29,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Features (V, T, P, C) of videos, and B samples: B / V of each video, side by side.
+    """The features of V videos, of one shape, and B samples: B / V of each, side by side.
 
     Of several answers to a sample the first is learnt.
     """
 
-    features: Tensor
+    videos: tuple[Features, ...]
     samples: tuple[Sample, ...]
 
     @property
@@ -55,12 +52,17 @@ class Batch:
         """The answer of each sample that is to be learnt."""
         return [sample.answers[0] for sample in self.samples]
 
+    def by_video(self) -> Iterator[Batch]:
+        """Each video with its samples as a batch of its own."""
+        each = len(self.samples) // len(self.videos)
+        for index, video in enumerate(self.videos):
+            yield Batch((video,), self.samples[index * each : (index + 1) * each])
+
     def apart(self) -> Iterator[Batch]:
         """Each sample as a batch of its own."""
-        each = len(self.samples) // len(self.features)
-        for index, sample in enumerate(self.samples):
-            video = index // each
-            yield Batch(self.features[video : video + 1], (sample,))
+        for one in self.by_video():
+            for sample in one.samples:
+                yield Batch(one.videos, (sample,))
 
 
 class Source(Protocol):
@@ -73,14 +75,14 @@ class Source(Protocol):
 class Samples:
     """A source of samples, each seen once in an epoch.
 
-    `features` gives those of a clip, (T, P, C). Of `processes` that learn side by side, the one
+    `features` gives those of a clip. Of `processes` that learn side by side, the one
     with number `process` draws its own part of each step.
     """
 
     def __init__(
         self,
         samples: Sequence[Sample],
-        features: Callable[[Hashable], Tensor],
+        features: Callable[[Hashable], Features],
         recipe: Recipe,
         *,
         process: int = 0,
@@ -135,18 +137,18 @@ class Samples:
         return [sample for group in groups for sample in group]
 
 
-def batches(samples: Iterable[Sample], features: Callable[[Hashable], Tensor]) -> Iterator[Batch]:
+def batches(samples: Iterable[Sample], features: Callable[[Hashable], Features]) -> Iterator[Batch]:
     """Batches of samples whose videos have equally many frames, and prompts, each."""
     by_clip: dict[Hashable, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_clip[sample.clip].append(sample)
-    alike: dict[tuple[int, int], list[tuple[Tensor, list[Sample]]]] = defaultdict(list)
+    alike: dict[Hashable, list[tuple[Features, list[Sample]]]] = defaultdict(list)
     for clip, own in by_clip.items():
         seen = features(clip)
-        alike[len(seen), len(own)].append((seen, own))
+        alike[seen.rows.shape, len(own)].append((seen, own))
     for found in alike.values():
         together = tuple(sample for _, own in found for sample in own)
-        yield Batch(torch.stack([seen for seen, _ in found]), together)
+        yield Batch(tuple(seen for seen, _ in found), together)
 
 
 def _part(samples: Sequence[Sample], number: int, size: int) -> Sequence[Sample]:

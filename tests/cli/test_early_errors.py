@@ -22,6 +22,7 @@ MEMORY = Path(__file__).parents[1] / "golden" / "version-1.malmm"
 TINY = ("caption", "clip.mp4", "--model", "tiny")
 FOLDER = ("caption", "clip.mp4", "--model")
 EVAL = ("eval", "good.jsonl", "--model", "tiny")
+TRAIN = ("train", "good.jsonl", "-o", "M", "--model")
 REBUILD = "rebuild it: malmm remember VIDEO -o FILE"
 MAKE = "make one: malmm remember VIDEO -o FILE"
 
@@ -90,6 +91,8 @@ WRONG = [
     ((*EVAL, "--ablate", "--picture", "a.jpg"), 2, "--picture a.jpg: must end in .png", None),
     ((*EVAL, "--ablate", "--variants", "empty"), 2, "empty: contains no folder", "expected names"),
     ((*EVAL, "--variants", "empty"), 2, "--variants goes with --ablate", None),
+    ((*TRAIN, "tiny", "--lora", "8"), 2, "--lora 8: not available for training", "leave it out"),
+    ((*TRAIN, "qwen3-vl-2b", "--positions", "9"), 2, "--positions 9: not avail", "leave it out"),
     ((*TINY, "--frames"), 2, "'--frames'", "`malmm caption -h`"),
     ((*TINY, "--fames", "3"), 2, "--fames", "`malmm caption -h`"),
     (("caption",), 2, "VIDEO", "`malmm caption -h`"),

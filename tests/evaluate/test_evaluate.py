@@ -20,6 +20,7 @@ from malmm_cli.evaluate.plan import Plan
 from malmm_cli.evaluate.predictions import Prediction
 from malmm_cli.evaluate.runner import run as evaluate
 from malmm_cli.evaluate.scores import Rule, ages, score
+from malmm_cli.models.context import Context
 from malmm_cli.models.generation import likelihoods
 from malmm_cli.models.instructblip.defaults import ASK, CAPTION
 from malmm_cli.models.instructblip.model import InstructBlip
@@ -373,7 +374,7 @@ def test_likelihoods_are_those_of_the_loss(load_once, request, one_thread, folde
         one = tokens[k : k + 1], [prompts[k]], [answer]
         torch.testing.assert_close(likelihoods(net, *one)[0], together[k], atol=1e-4, rtol=1e-4)
         with torch.no_grad():
-            loss = net.loss(*one)
+            loss = net.loss(Context(one[0]), *one[1:])
         length = int((net.embed_with_answers(*one)[2] != -100).sum())
         torch.testing.assert_close(together[k], -loss * length, atol=1e-4, rtol=1e-4)
 

@@ -200,10 +200,11 @@ def test_training_features(clip, tmp_path):
     folder = tmp_path / "features"
     features = ClipFeatures(model, SETTINGS, chosen, folder, warnings.append)
     assert not features.has(part)
-    rows = features(part)
-    assert rows.shape == (6, 2, SPEC.width)
+    made = features(part)
+    assert made.rows.shape == (6, 2, SPEC.width)
     assert features.has(part)
-    assert torch.equal(features(part), rows)
+    for name, kept in features(part).as_dict().items():
+        assert torch.equal(kept, made.as_dict()[name])
     assert features.size(part) == 6 * 80
     fixed = ClipFeatures(replace(model, net=Fixed()), SETTINGS, chosen, folder, warnings.append)
     assert fixed.size(part) == 6 * 2 * (SPEC.width + SPEC.riders["deep"]) * 2

@@ -8,7 +8,20 @@ import subprocess
 import sys
 
 import pytest
-from helpers.training import QUICK, same, state_of, steps_logged, tasks, write_tasks
+from helpers.training import (
+    FILL,
+    INTERRUPT,
+    KILL,
+    QUICK,
+    assert_equal,
+    child,
+    environment,
+    same,
+    state_of,
+    steps_logged,
+    tasks,
+    write_tasks,
+)
 from safetensors.torch import load_file, save_file
 
 from malmm_cli.checkpoints.state import read_state
@@ -17,24 +30,6 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits a
 
 STEPS = 8
 OPTIONS = ("--steps", STEPS, "--save-every", "2", "--warmup", "2", "--lr", "0.001", *QUICK)
-
-# A process that stops itself at a point that no clock could hit.
-START = """
-import os, resource, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from malmm_cli.train import learner, run
-step = learner.Learner.step
-def stopping(self, number, batches):
-    if number == 5:
-        {action}
-    return step(self, number, batches)
-learner.Learner.step = stopping
-from malmm_cli.__main__ import main
-main()
-"""
-KILL = "os.kill(os.getpid(), signal.SIGKILL)"
-INTERRUPT = "[os.kill(os.getpid(), signal.{}) for _ in range({})]"
-FILL = "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
 
 
 @pytest.fixture(scope="module")
@@ -53,32 +48,6 @@ def undisturbed(run, command, tmp_path):
     done = run(*command, "-o", tmp_path / "undisturbed")
     assert done.code == 0, done.err
     return tmp_path / "undisturbed"
-
-
-def environment():
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-
-
-def child(action, *arguments):
-    code = START.format(action=action)
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-
-
-def assert_equal(ours, theirs):
-    assert same(state_of(ours), state_of(theirs)), "the checkpoints differ"
-    assert same(read_state(ours), read_state(theirs)), "the models differ"
-    logs = [
-        [{k: v for k, v in line.items() if k != "seconds"} for line in steps_logged(folder)]
-        for folder in (ours, theirs)
-    ]
-    assert logs[0] == logs[1]
 
 
 def test_after_a_kill_it_ends_the_same(run, command, undisturbed, tmp_path):

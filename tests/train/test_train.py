@@ -196,17 +196,17 @@ def test_prompts_of_one_video_come_together_and_share_its_features():
     drawn = source(samples, features, Recipe(batch_size=4, together=2))
     for step in range(drawn.steps_per_epoch):
         for batch in drawn.draw(step):
-            each = len(batch.samples) // len(batch.features)
+            each = len(batch.samples) // len(batch.videos)
             for index, sample in enumerate(batch.samples):
-                assert torch.equal(batch.features[index // each], features[sample.clip])
-    sizes = [len(b.features) for s in range(3) for b in drawn.draw(s)]
+                assert batch.videos[index // each] is features[sample.clip]
+    sizes = [len(b.videos) for s in range(3) for b in drawn.draw(s)]
     assert sum(sizes) < len(samples)
 
 
 def test_videos_of_other_lengths_go_into_other_batches():
     samples, features = made_up(videos=3, frames=lambda video: 4 + video % 2)
     drawn = list(source(samples, features, Recipe(batch_size=6)).draw(0))
-    assert sorted(batch.features.shape[1] for batch in drawn) == [4, 5]
+    assert sorted(len(batch.videos[0].rows) for batch in drawn) == [4, 5]
     assert sorted(ids(drawn)) == sorted(sample.id for sample in samples)
 
 
@@ -349,7 +349,7 @@ def test_a_long_gradient_is_clipped(vicuna_folder):
 
 def test_a_sample_that_gives_no_number_is_named(vicuna_folder, tmp_path):
     samples, features = made_up(videos=3, prompts=1)
-    features["v1"][0, 0, 0] = torch.nan
+    features["v1"].rows[0, 0, 0] = torch.nan
     recipe = Recipe(batch_size=3)
     drawn = source(samples, features, recipe)
     with pytest.raises(ModelError) as error:
@@ -558,7 +558,7 @@ def test_features_that_are_kept_outlive_their_video(tmp_path, vicuna_folder):
     features = ClipFeatures(model, settings, chosen, tmp_path / "features", SILENT)
     before = features(Clip(str(video)))
     video.unlink()
-    assert torch.equal(features(Clip(str(video))), before)
+    assert torch.equal(features(Clip(str(video))).rows, before.rows)
     with pytest.raises(MediaError, match=r"b\.mp4: No such file"):
         features(Clip(str(tmp_path / "b.mp4")))
 
@@ -574,10 +574,10 @@ def test_defaults_of_the_command_are_those_of_the_recipe():
 
 def test_a_batch_comes_apart():
     samples, features = made_up(videos=2, prompts=2)
-    batch = Batch(torch.stack(list(features.values())), tuple(samples))
+    batch = Batch(tuple(features.values()), tuple(samples))
     for one, sample in zip(batch.apart(), samples, strict=True):
         assert one.samples == (sample,)
-        assert torch.equal(one.features[0], features[sample.clip])
+        assert one.videos == (features[sample.clip],)
 
 
 def test_recipes_refuse_by_themselves():

@@ -19,4 +19,5 @@ DEFAULTS = Defaults(
     banks=("both", "visual", "query", "none"),
     merges=("token", "frame"),
     means=("weighted", "plain"),
+    training=("positions", "position_gradient", "quantize"),
 )

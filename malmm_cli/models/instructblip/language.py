@@ -104,9 +104,9 @@ class LanguagePart(nn.Module):
         ids, mask = self.texts.prompts(prompts, side=side)
         return self._join(tokens, ids, mask)
 
-    def loss(self, tokens: Tensor, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
-        """Cross-entropy () of answers under tokens (B, n, D) and prompts; on the answers alone."""
-        embeds, attention, labels = self.embed_with_answers(tokens, prompts, answers)
+    def loss(self, context: Context, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
+        """Cross-entropy () of answers after context and prompts; on the answers alone."""
+        embeds, attention, labels = self.embed_with_answers(context.tokens, prompts, answers)
         out = self.language_model(inputs_embeds=embeds, attention_mask=attention, labels=labels)
         loss: Tensor = out.loss
         return loss

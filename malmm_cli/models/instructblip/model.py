@@ -10,7 +10,7 @@ C encoder width, n query tokens, D Q-Former width, E language model width, L pro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any
@@ -84,6 +84,7 @@ class InstructBlip(LanguagePart):
             banks=DEFAULTS.banks,
             merges=DEFAULTS.merges,
             means=DEFAULTS.means,
+            training=DEFAULTS.training,
             defaults=DEFAULTS.tasks,
             parts={
                 "encoder": ("vision_model.",),
@@ -220,10 +221,16 @@ class InstructBlip(LanguagePart):
         named = dict(self.named_parameters())
         return {name: named[name] for part in parts for name in named if name.startswith(part)}
 
-    def add_positions(self, rows: int) -> None:
-        """Give it a table of `rows` frame positions, all zero, if it has none."""
-        if self.position_embedding is None and rows:
-            table = nn.Embedding(rows, self.config.vision_config.hidden_size)
+    stacks_videos = True
+
+    def encoder(self) -> InstructBlip:
+        """The model itself: nothing before its memory learns."""
+        return self
+
+    def prepare(self, *, positions: int, lora: int | None = None, seed: int = 0) -> None:
+        """Give it a table of so many frame positions, all zero, if it has none."""
+        if self.position_embedding is None and positions:
+            table = nn.Embedding(positions, self.config.vision_config.hidden_size)
             nn.init.zeros_(table.weight)
             self.position_embedding = table.to(self.device)
 
@@ -231,20 +238,22 @@ class InstructBlip(LanguagePart):
         """Switch the Q-Former's dropout on or off."""
         self.qformer.train(mode)
 
-    def tokens_for_training(
+    def training_context(
         self,
-        rows: Tensor,
+        videos: Sequence[Features],
         prompts: Sequence[str],
         options: MemoryOptions,
         *,
         position_gradient: str,
-    ) -> Tensor:
-        """Tokens (B, n, D) of rows (V, T, P, C), with gradient: see `remember_for_training`."""
+    ) -> Context:
+        """The context of V videos, with gradient: see `remember_for_training`."""
+        rows = torch.stack([video.rows for video in videos]).to(self.device)
         ids, mask = (x.to(self.device) for x in self.texts.instructions(prompts))
         how = {**asdict(options), "total": rows.shape[1]}
-        return self.remember_for_training(
+        tokens = self.remember_for_training(
             rows, ids, mask, position_gradient=position_gradient, **how
         )
+        return Context(tokens, [self.texts.cut(prompt) for prompt in prompts])
 
     def remember_for_training(
         self,
@@ -280,6 +289,12 @@ class InstructBlip(LanguagePart):
         memory.hidden = self.qformer.embeddings(self.query_tokens, ids)
         newest = self.placed(features[:, last], memory)
         return self.qformer.step(newest, memory, self.num_queries)
+
+    def merged(
+        self, base: Mapping[str, Tensor], trained: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """What was trained, as it is."""
+        return dict(trained)
 
     def bytes_for(self, work: Work) -> int:
         """Bytes that are held at once for some work."""

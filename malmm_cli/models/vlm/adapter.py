@@ -44,6 +44,16 @@ class Tokens:
         levels = None if self.levels is None else self.levels[:, own]
         return Tokens(embeds, positions, visual, levels)
 
+    def before(self, words: Tokens) -> Tokens:
+        """Return these (1, L, C) before each of words (B, l, C), which have no slots."""
+        number, length = words.embeds.shape[:2]
+        embeds = torch.cat([self.embeds.expand(number, -1, -1), words.embeds], 1)
+        positions = torch.cat([self.positions.expand(-1, number, -1), words.positions], 2)
+        visual = self.visual
+        if visual is not None:
+            visual = torch.cat([visual, visual.new_zeros(length)])
+        return Tokens(embeds, positions, visual, self.levels)
+
 
 @dataclass(frozen=True)
 class Adapter(ABC):
@@ -62,7 +72,8 @@ class Adapter(ABC):
     since: ClassVar[str]
     marks: ClassVar[tuple[str, ...]]
     parts: ClassVar[Mapping[str, str]]  # of the configuration: how names of their tensors begin
-    sees: ClassVar[tuple[str, ...]]  # how the names of encoder and projector begin
+    encoder: ClassVar[tuple[str, ...]]  # how the names of its tensors begin
+    projector: ClassVar[tuple[str, ...]]  # likewise
     frames_per_feature: ClassVar[int] = 1
     axes: ClassVar[int] = 1
     recurrent: ClassVar[bool] = False  # a cache cannot be read beside padding
@@ -139,6 +150,20 @@ class Adapter(ABC):
         """
         return {"pixel_values": pixels}
 
+    @property
+    @abstractmethod
+    def joined(self) -> int:
+        """Patches of the encoder that the projector makes one token of."""
+
+    @property
+    def projected_width(self) -> int:
+        """Columns that a part of the projector takes at a time."""
+        return int(self.config.vision_config.hidden_size) * self.joined
+
+    @abstractmethod
+    def projectors(self, net: Any) -> list[Any]:
+        """Return the parts of the projector: the one that makes rows, then one for each level."""
+
     @abstractmethod
     def prefix(self, spans: Sequence[tuple[float, float]]) -> list[str]:
         """Return the S + 1 texts around S slots, whose pictures are shown from and to `spans`.
@@ -167,7 +192,10 @@ class Adapter(ABC):
         return torch.arange(number)[None], number
 
     def read(self, net: Any, tokens: Tokens, cache: Any) -> Tensor:
-        """Return what the language model makes of tokens behind those in the cache, (B, L, C)."""
+        """Return what the language model makes of tokens, (B, L, C).
+
+        They come after those in the cache; None where they are the first, and are not kept.
+        """
         hidden: Tensor = self._called(net, tokens, cache).last_hidden_state
         return hidden
 
@@ -181,7 +209,7 @@ class Adapter(ABC):
             inputs_embeds=tokens.embeds,
             position_ids=tokens.positions if self.axes > 1 else tokens.positions[0],
             past_key_values=cache,
-            use_cache=True,
+            use_cache=cache is not None,
             **self.beside(tokens),
             **how,
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from malmm_cli.models.base import OnText
 from malmm_cli.models.config import quiet
@@ -21,7 +22,7 @@ from malmm_cli.models.vlm.prefix import ahead, widened
 from malmm_cli.models.vlm.texts import Texts
 from malmm_cli.settings import Decoding
 
-__all__ = ["generate", "likelihoods", "logits"]
+__all__ = ["generate", "likelihoods", "logits", "loss"]
 
 
 @torch.no_grad()
@@ -99,22 +100,13 @@ def likelihoods(
     answers: Sequence[str],
 ) -> Tensor:
     """Log-likelihood (B,) float32 of each answer, and of its end, behind its prompt."""
-    device = prefix.embeds.device
-    asked = [texts.ids(adapter.question(prompt)) for prompt in prompts]
-    told = [[*texts.ids(answer), texts.end] for answer in answers]
-    rows = [[*one, *other] for one, other in zip(asked, told, strict=True)]
-    ids, mask = (x.to(device) for x in texts.padded(rows, side="right"))
-    # What comes after a token is never read by it, so padding on the right needs no mask.
-    tokens = Tokens(net.get_input_embeddings()(ids), ahead(prefix, torch.ones_like(mask)))
-    hidden = adapter.read(net, tokens, widened(cache, len(rows)))
+    ids, told = _with_answers(adapter, texts, prompts, answers)
+    ids, told = ids.to(prefix.embeds.device), told.to(prefix.embeds.device)
+    hidden = adapter.read(net, _after(net, prefix, ids), widened(cache, len(ids)))
     logits: Tensor = net.get_output_embeddings()(hidden[:, :-1])
     scores = logits.float().log_softmax(-1)
     chosen = scores.gather(-1, ids[:, 1:, None])[..., 0]
-    place = torch.arange(1, ids.shape[1], device=device)
-    begins, ends = (
-        torch.tensor([len(row) for row in part], device=device)[:, None] for part in (asked, rows)
-    )
-    return chosen.where((place >= begins) & (place < ends), 0.0).sum(1)
+    return chosen.where(told[:, 1:], 0.0).sum(1)
 
 
 @torch.no_grad()
@@ -126,3 +118,44 @@ def logits(
     tokens = Tokens(net.get_input_embeddings()(asked), ahead(prefix, torch.ones_like(asked)))
     found: Tensor = net.get_output_embeddings()(adapter.read(net, tokens, widened(cache, 1)))
     return found[0].float()
+
+
+def loss(
+    adapter: Adapter,
+    net: Any,
+    texts: Texts,
+    prefix: Tokens,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+) -> Tensor:
+    """Mean cross-entropy () of the tokens of answers, and of their ends, with gradient.
+
+    The prefix is read together with each question, since gradient goes through it.
+    """
+    ids, told = _with_answers(adapter, texts, prompts, answers)
+    ids, told = ids.to(prefix.embeds.device), told.to(prefix.embeds.device)
+    tokens = prefix.before(_after(net, prefix, ids))
+    hidden = adapter.read(net, tokens, None)[:, -ids.shape[1] - 1 : -1]
+    logits: Tensor = net.get_output_embeddings()(hidden[told])
+    return F.cross_entropy(logits.float(), ids[told])
+
+
+def _with_answers(
+    adapter: Adapter, texts: Texts, prompts: Sequence[str], answers: Sequence[str]
+) -> tuple[Tensor, Tensor]:
+    """Ids (B, l) of questions with their answers, and which of them are told, (B, l) bool."""
+    asked = [texts.ids(adapter.question(prompt)) for prompt in prompts]
+    told = [[*texts.ids(answer), texts.end] for answer in answers]
+    rows = [[*one, *other] for one, other in zip(asked, told, strict=True)]
+    ids, _ = texts.padded(rows, side="right")
+    place = torch.arange(ids.shape[1])
+    begins, ends = (torch.tensor([len(row) for row in part])[:, None] for part in (asked, rows))
+    return ids, (place >= begins) & (place < ends)
+
+
+def _after(net: Any, prefix: Tokens, ids: Tensor) -> Tokens:
+    """Words of ids (B, l), padded on the right, behind a prefix.
+
+    What comes after a token is never read by it, so padding on the right needs no mask.
+    """
+    return Tokens(net.get_input_embeddings()(ids), ahead(prefix, torch.ones_like(ids)))

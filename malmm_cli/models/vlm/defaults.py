@@ -25,4 +25,5 @@ DEFAULTS = Defaults(
     means=("weighted", "plain"),
     fills=("mean", "keep"),
     looks_again=True,
+    training=("lora",),
 )

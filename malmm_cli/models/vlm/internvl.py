@@ -22,7 +22,8 @@ class InternVL(Adapter):
         "vision_config": "model.vision_tower.",
         "text_config": "model.language_model.",
     }
-    sees = ("model.vision_tower.", "model.multi_modal_projector.")
+    encoder = ("model.vision_tower.",)
+    projector = ("model.multi_modal_projector.",)
     template = ("<|im_start|>", "<|im_end|>")
 
     @property
@@ -55,6 +56,15 @@ class InternVL(Adapter):
         found = net.model.get_image_features(pixel_values=pixels.to(net.dtype), return_dict=True)
         rows: Tensor = found.pooler_output
         return rows
+
+    @property
+    def joined(self) -> int:
+        """A square of them."""
+        return int(1 / self.config.downsample_ratio) ** 2
+
+    def projectors(self, net: Any) -> list[Any]:
+        """Behind the joining of patches."""
+        return [net.model.multi_modal_projector]
 
     def prefix(self, spans: Sequence[tuple[float, float]]) -> list[str]:
         """The number of each slot, in order; its form has no place for seconds."""

@@ -19,12 +19,12 @@ from malmm_cli.models.theirs import load_theirs
 from malmm_cli.models.tokens import read_tokenizer
 from malmm_cli.models.vlm.adapter import Adapter
 from malmm_cli.models.vlm.internvl import InternVL
-from malmm_cli.models.vlm.model import VisionLanguage
 from malmm_cli.models.vlm.processor import check_processor, check_template
 from malmm_cli.models.vlm.qwen3_5 import Qwen35
 from malmm_cli.models.vlm.qwen3_vl import Qwen3VL
 from malmm_cli.models.vlm.smolvlm import SmolVLM
 from malmm_cli.models.vlm.texts import Texts
+from malmm_cli.models.vlm.trainable import TrainableVisionLanguage
 
 __all__ = ["ADAPTERS", "load"]
 
@@ -44,7 +44,7 @@ def load(
     dtype: torch.dtype = torch.float32,
     quantize: str | None = None,
     spread: bool = False,
-) -> VisionLanguage:
+) -> TrainableVisionLanguage:
     """The model in a folder of the published layout, ready to run; raises ModelError.
 
     Every parameter is loaded by name and shape: none missing, none left over. `quantize` stores
@@ -73,7 +73,7 @@ def load(
     if not options:
         net.to(device)
     bits = {"8bit": 8, "4bit": 4}.get(quantize or "")
-    return VisionLanguage(net, adapter, texts, bits)
+    return TrainableVisionLanguage(net, adapter, texts, bits)
 
 
 def _class(adapter: type[Adapter]) -> Any:

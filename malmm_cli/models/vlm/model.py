@@ -41,7 +41,8 @@ class VisionLanguage:
     def spec(self) -> Spec:
         """What never changes about it."""
         vision = self.adapter.config.vision_config
-        beside = (("levels", self.adapter.levels * self.adapter.width), ("place", self._axes))
+        seen_by = (*self.adapter.encoder, *self.adapter.projector)
+        beside = (("levels", self._level_columns), ("place", self._axes))
         return Spec(
             "vlm",
             patches=self.adapter.patches,
@@ -52,9 +53,10 @@ class VisionLanguage:
             merges=DEFAULTS.merges,
             means=DEFAULTS.means,
             fills=DEFAULTS.fills,
+            training=DEFAULTS.training,
             looks_again=DEFAULTS.looks_again,
             defaults=DEFAULTS.tasks,
-            parts={"encoder": self.adapter.sees, "reader": self.adapter.sees},
+            parts={"encoder": seen_by, "reader": seen_by},
             heads=getattr(vision, "num_heads", None) or vision.num_attention_heads,
             bits=self.bits,
             extends=True,
@@ -87,13 +89,23 @@ class VisionLanguage:
     def encode(self, frames: Tensor, seconds: Tensor) -> Features:
         """Frames (T k, H, W, 3) uint8 RGB, shown at `seconds` (T k,), to T features of k each."""
         found = self.adapter.encode(self.net, self.adapter.normalised(frames.to(self.device)))
-        rows, levels = found[..., : self.adapter.width], found[..., self.adapter.width :]
-        riders = {"levels": levels} if self.adapter.levels else {}
+        return self.apart(self.placed(found, frames, seconds))
+
+    def placed(self, rows: Tensor, frames: Tensor, seconds: Tensor) -> Features:
+        """Rows (T, P, *) that were made of frames, with their places in time and in the picture."""
+        riders = {}
         if self._axes:
             place = self.adapter.places(*frames.shape[1:3]).to(rows)
             riders["place"] = place.expand(len(rows), -1, -1)
-        shown = seconds.view(len(rows), -1)[:, [0, -1]]
-        return Features(rows, shown, riders)
+        return Features(rows, seconds.view(len(rows), -1)[:, [0, -1]], riders)
+
+    def apart(self, features: Features) -> Features:
+        """The same with the levels, which follow in its rows, as a rider."""
+        if not self.adapter.levels:
+            return features
+        widths = [self.adapter.width, self._level_columns]
+        rows, levels = torch.split(features.rows, widths, dim=-1)
+        return features._replace(rows=rows, riders={"levels": levels, **features.riders})
 
     def check(
         self, prompts: Sequence[str], options: MemoryOptions, decoding: Decoding, features: int
@@ -129,11 +141,11 @@ class VisionLanguage:
         """Let memory take in features that follow those it has seen."""
         memory.observe(features.to(self.device))
 
+    @torch.no_grad()
     def context(self, memory: Memory) -> Context:
         """The prefix of what memory holds now, the same for all prompts."""
         return self.shown(memory.given(), memory.prompts)
 
-    @torch.no_grad()
     def shown(self, slots: Slots, number: int) -> Context:
         """The prefix of some slots, for so many prompts."""
         tokens = prefix.laid_out(self.adapter, self.texts, self._embedding, slots)
@@ -189,6 +201,7 @@ class VisionLanguage:
             found |= dict(zip(which, second_look.attended(*parts, asked), strict=True))
         return torch.stack([found[k] for k in range(len(prompts))])
 
+    @torch.no_grad()
     def look_again(self, memory: Memory, features: Features, prompts: Sequence[str]) -> Context:
         """A context with these features frame by frame among half of what memory holds.
 
@@ -210,12 +223,12 @@ class VisionLanguage:
         """Each prefix that differs: the prompts behind it, its tokens (1, L, C), its cache."""
         left = [*range(len(context))]
         while left:
-            tokens = self._tokens(context, left[0])
+            tokens = self.prefix_of(context, left[0])
             same = [k for k in left if torch.equal(context.tokens[k], tokens.embeds[0])]
             yield same, tokens, self._cache(context, tokens)
             left = [k for k in left if k not in same]
 
-    def _tokens(self, context: Context, index: int) -> Tokens:
+    def prefix_of(self, context: Context, index: int) -> Tokens:
         """The prefix of one prompt."""
         extras = {name: extra[index] for name, extra in context.extras.items()}
         levels = extras["levels"].transpose(0, 1) if "levels" in extras else None
@@ -230,6 +243,10 @@ class VisionLanguage:
             known = (tokens.embeds, prefix.prefilled(self.adapter, self.net, tokens))
             context.kept["prefix"] = known
         return known[1]
+
+    @property
+    def _level_columns(self) -> int:
+        return self.adapter.levels * self.adapter.width
 
     @property
     def _axes(self) -> int:

@@ -32,7 +32,8 @@ class Qwen3VL(Adapter):
     since = "5.2"
     marks = ("<|im_end|>", "<|im_start|>", "<|vision_start|>", "<|vision_end|>")
     parts: ClassVar = {"vision_config": "model.visual.", "text_config": "model.language_model."}
-    sees = ("model.visual.",)
+    encoder = ("model.visual.patch_embed.", "model.visual.pos_embed.", "model.visual.blocks.")
+    projector = ("model.visual.merger.", "model.visual.deepstack_merger_list.")
     template = ("<|im_start|>", "<|im_end|>", "<|vision_start|>")
     frames_per_feature = 2
     axes = 3
@@ -93,6 +94,21 @@ class Qwen3VL(Adapter):
         grid = grids[:1] * torch.tensor([len(grids), 1, 1], device=grids.device)
         types = {"mm_token_type_ids": (ids == self.token) * 2}
         return {"pixel_values_videos": patches, "video_grid_thw": grid, **types}
+
+    @property
+    def joined(self) -> int:
+        """A square of them."""
+        return int(self.config.vision_config.spatial_merge_size**2)
+
+    @property
+    def projected_width(self) -> int:
+        """Those of a patch: it joins them itself."""
+        return int(self.config.vision_config.hidden_size)
+
+    def projectors(self, net: Any) -> list[Any]:
+        """The last merger, and that of each level."""
+        encoder = net.model.visual
+        return [encoder.merger, *(encoder.deepstack_merger_list if self.levels else ())]
 
     def places(self, height: int, width: int) -> Tensor:
         """Row and column of each token of a frame of that many pixels, (P, 2)."""

@@ -14,7 +14,7 @@ from malmm_cli.models.vlm.adapter import Adapter
 from malmm_cli.models.vlm.texts import Texts
 from malmm_cli.settings import Decoding, MemoryOptions
 
-__all__ = ["bytes_for", "check", "check_asked"]
+__all__ = ["bytes_for", "check", "check_asked", "given"]
 
 
 def check(
@@ -64,6 +64,13 @@ def check_asked(
             "language model reads",
             hint="use a shorter memory, shorten the prompt, or lower --max-new-tokens",
         )
+
+
+def given(adapter: Adapter, texts: Texts, options: MemoryOptions, features: int) -> int:
+    """How many tokens, about, the language model is given of a video with so many features."""
+    slots = _slots(options, features)
+    some = min(slots, _limit(adapter) // adapter.most + 1)  # no more can fit
+    return prefix.length(adapter, texts, some, adapter.most) + (slots - some) * adapter.most
 
 
 def bytes_for(adapter: Adapter, texts: Texts, size: int, work: Work) -> int:

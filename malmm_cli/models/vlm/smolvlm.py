@@ -24,7 +24,8 @@ class SmolVLM(Adapter):
     since = "5.2"
     marks = ("<end_of_utterance>", "<|im_start|>", MARK, "<global-img>")
     parts: ClassVar = {"vision_config": "model.vision_model.", "text_config": "model.text_model."}
-    sees = ("model.vision_model.", "model.connector.")
+    encoder = ("model.vision_model.",)
+    projector = ("model.connector.",)
     template = ("<|im_start|>", "<end_of_utterance>", "Assistant:")
     opening = "<|im_start|>User: "
     closing = "\n\n"
@@ -55,6 +56,15 @@ class SmolVLM(Adapter):
     def inputs(self, pixels: Tensor, ids: Tensor) -> dict[str, Tensor]:
         """One video in a batch."""
         return {"pixel_values": pixels[None]}
+
+    @property
+    def joined(self) -> int:
+        """A square of them."""
+        return int(self.config.scale_factor**2)
+
+    def projectors(self, net: Any) -> list[Any]:
+        """Behind the joining of patches."""
+        return [net.model.connector.modality_projection]
 
     def prefix(self, spans: Sequence[tuple[float, float]]) -> list[str]:
         """How many frames of how long a video, then the minute and second of each."""

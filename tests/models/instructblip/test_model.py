@@ -8,6 +8,7 @@ import transformers
 from helpers.memories import remember, start
 
 from malmm_cli.errors import CapacityError, ModelError, UsageError
+from malmm_cli.models.context import Context
 from malmm_cli.models.device import pick_dtype
 from malmm_cli.models.generation import generate
 from malmm_cli.models.instructblip import random_init
@@ -249,7 +250,7 @@ def test_training_form_is_the_inference_form(folders, language):
         close(trained, watch(net, features, PROMPTS[:2], **options), 2e-5)
     net.requires_grad_(True)
     tokens = net.remember_for_training(features, ids, mask, length=3)
-    loss = net.loss(tokens, PROMPTS[:2], ["a red circle", "left"])
+    loss = net.loss(Context(tokens), PROMPTS[:2], ["a red circle", "left"])
     loss.backward()
     assert loss.isfinite()
     first = net.qformer.encoder.layer[0].attention.attention

@@ -19,6 +19,7 @@ from helpers.reference import (
 )
 from safetensors.torch import load_file
 
+from malmm_cli.models.context import Context
 from malmm_cli.models.generation import generate
 from malmm_cli.models.instructblip.convert import rename
 from malmm_cli.settings import Decoding
@@ -129,7 +130,8 @@ def test_training_loss_and_gradients(given):
     seen = encoded.view(*pixels.shape[:2], *encoded.shape[1:])
     ids, mask = net.texts.instructions(given.entry["prompts"])
     tokens = net.remember_for_training(seen, ids, mask, length=given.entry["M"])
-    loss = net.loss(tokens, given.entry["prompts"], given.entry["train_text_output"])
+    answers = given.entry["train_text_output"]
+    loss = net.loss(Context(tokens), given.entry["prompts"], answers)
     loss.backward()
     assert abs(loss.item() - given.train_loss.item()) < TOLERANCE
     due = given.entry["train_grad_norm"]
