@@ -10,7 +10,7 @@ import torch
 
 from malmm_cli.check.clip import Question
 from malmm_cli.errors import ModelError
-from malmm_cli.models.base import Reading
+from malmm_cli.models.reading import Reading
 
 __all__ = ["LARGEST", "PIXELS", "answers", "logits", "pixels", "prompts"]
 

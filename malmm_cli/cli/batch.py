@@ -244,9 +244,7 @@ def _report(summary: Summary, events: Events) -> None:
 def _how_to_retry(summary: Summary) -> str:
     broken, blocked = summary.failed_for_good, summary.blocked
     if blocked == summary.failed:
-        return (
-            "later runs skip these videos while such files are beside them; rename or remove them"
-        )
+        return "later runs skip these videos while such files are beside them"
     if broken + blocked == summary.failed:
         return "later runs skip files that are broken themselves, unless --retry-failed is given"
     more = "; files that are broken themselves need --retry-failed" if broken else ""

@@ -27,7 +27,6 @@ __all__ = [
     "LooksAgain",
     "Memory",
     "OnText",
-    "Reading",
     "Slots",
     "Spec",
     "Trainable",
@@ -132,21 +131,6 @@ class Features(NamedTuple):
         """Read what `as_dict` made; raises KeyError where rows or seconds are missing."""
         riders = {k.removeprefix("riders."): v for k, v in tensors.items() if k[:7] == "riders."}
         return Features(tensors["rows"], tensors["seconds"], riders)
-
-
-class Reading(NamedTuple):
-    """What one path through a model makes of a prompt about a video: l of L tokens are behind it.
-
-    `ids` (L) are those of the prompt, `logits` (l, V) float32 those at the tokens behind the video,
-    `answer` the greedy answer and `tokens` (n) its ids, `steps` (n, V) float32 the logits that each
-    of these was chosen by, where they are known. Tensors are on the CPU.
-    """
-
-    ids: list[int]
-    logits: Tensor
-    answer: str
-    tokens: list[int]
-    steps: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from malmm_cli.check import clip, verdict
 from malmm_cli.cli.check_summary import summary
 from malmm_cli.errors import ModelError
 from malmm_cli.models import registry
-from malmm_cli.models.base import Reading
+from malmm_cli.models.reading import Reading
 from malmm_cli.models.vlm.load import ADAPTERS
 
 CPU = ("--device", "cpu")

@@ -20,8 +20,8 @@ import transformers
 from torch import Tensor
 
 from malmm_cli.errors import ModelError, first_line
-from malmm_cli.models.base import Reading
 from malmm_cli.models.config import quiet
+from malmm_cli.models.reading import Reading
 from malmm_cli.models.vlm.adapter import Adapter
 from malmm_cli.models.vlm.memory import Memory
 from malmm_cli.models.vlm.model import VisionLanguage

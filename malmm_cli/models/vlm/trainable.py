@@ -36,9 +36,8 @@ class _Unprojected(VisionLanguage):
 
     def encode(self, frames: Tensor, seconds: Tensor) -> Features:
         """Frames (T k, H, W, 3) uint8 RGB, shown at `seconds` (T k,), to T features of k each."""
-        rows = projector.unprojected(
-            self.adapter, self.net, self.adapter.normalised(frames.to(self.device))
-        )
+        pixels = self.adapter.normalised(frames.to(self.device))
+        rows = projector.unprojected(self.adapter, self.net, pixels)
         return self.placed(rows, frames, seconds)
 
     def bytes_for(self, work: Work) -> int:
