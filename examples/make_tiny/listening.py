@@ -43,8 +43,9 @@ def train_listening(
             hard_texts_of(scene, chance) if chance.random() < 0.5 else texts_of(scene, chance, 7)
             for scene in scenes
         ]
+        given = torch.stack(tokens).float()
         with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16()):
-            loss, right = told_of(model, torch.stack(tokens).float(), texts)
+            loss, right = told_of(model, given, texts)
         training.learn(loss, captions=right[0], answers=right[1])
     speaker.set_attn_implementation("sdpa")
     speaker.eval().requires_grad_(False)
@@ -66,7 +67,7 @@ def heard(model: InstructBlip, videos: Videos, path: Path | None, log=print) -> 
             options = {"position_gradient": "all", "length": slots, "total": frames}
             tokens = model.remember_for_training(features, ids, mask, **options)
             stored.append(model.language_projection(tokens).half())
-            if len(stored) % 10 == 0:
+            if len(stored) % 10 == 0 or len(stored) == ROUNDS:
                 log(f"heard {len(stored)}/{ROUNDS}")
                 if path:
                     keep(stored, path)
