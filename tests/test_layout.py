@@ -43,7 +43,17 @@ OWNERS = {
 }
 # inside models: registry and capacity → one folder per family → these
 BELOW_FAMILIES = {
-    *("base", "config", "context", "device", "generation", "placement", "theirs", "tokens"),
+    *(
+        "base",
+        "config",
+        "context",
+        "device",
+        "generation",
+        "placement",
+        "reading",
+        "theirs",
+        "tokens",
+    ),
 }
 
 FAMILIES = {
