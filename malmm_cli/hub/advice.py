@@ -47,7 +47,7 @@ def fitting(
             if here or known is None:
                 return f"this would fit: {_in_form(dtype, bits, '' if here else name)}"
             return f"{_described(known)} fits with {_in_form(dtype, bits, short)}"
-    return recommended(memory, but=short)
+    return recommended(memory, but=short, named=True)
 
 
 def _in_form(dtype: str, bits: str | None, missing: str) -> str:
@@ -61,19 +61,22 @@ def _in_form(dtype: str, bits: str | None, missing: str) -> str:
 def instead(memory: int | None = None) -> str:
     """Say which model to use in place of the default, and how."""
     memory = machine.free_memory() if memory is None else memory
-    return recommended(memory, because=f" is smaller and newer than {DEFAULT}")
+    because = f" is smaller and newer than {DEFAULT}"
+    return recommended(memory, because=because, named=True)
 
 
-def recommended(memory: int, *, but: str = "", because: str = " fits") -> str:
+def recommended(memory: int, *, but: str = "", because: str = " fits", named: bool = False) -> str:
     """Say which model to use in `memory` bytes: the first choice that fits as it is.
 
     If none does, the first that fits with a quantised language model. `but` is left out. `because`
-    is what is said of one that fits as it is.
+    is what is said of one that fits as it is. Where another model may have been `named` by
+    --model, which stands above the default, say that too.
     """
     for known, dtype, bits in _candidates(but):
         if _needed(known, dtype, bits) <= memory:
             if bits is None:  # "auto" finds the number type
-                return f"{_described(known)}{because}; run: malmm models use {known.name}"
+                option = f", or give --model {known.name}" if named else ""
+                return f"{_described(known)}{because}; run: malmm models use {known.name}{option}"
             return f"{_described(known)} fits with {_in_form(dtype, bits, known.name)}"
     smallest, dtype, bits = min(_candidates(), key=lambda found: _needed(*found))
     needed = size_text(_needed(smallest, dtype, bits))

@@ -52,7 +52,7 @@ def test_a_missing_extra_is_installed_first(monkeypatch):
 
 INSTEAD = (
     "qwen3-vl-2b (4.3 GB, Apache-2.0) is smaller and newer than vicuna-7b; "
-    "run: malmm models use qwen3-vl-2b"
+    "run: malmm models use qwen3-vl-2b, or give --model qwen3-vl-2b"
 )
 
 
@@ -75,7 +75,7 @@ def test_a_missing_default_is_answered_by_the_newer_model_that_fits(monkeypatch)
     monkeypatch.setenv("MALMM_FAKE_MEMORY", "64GB")
     assert hub.pulling("vicuna-7b") == INSTEAD
     monkeypatch.setenv("MALMM_FAKE_MEMORY", "3GB")
-    assert hub.pulling("vicuna-7b").endswith("; run: malmm models use qwen3.5-0.8b")
+    assert hub.pulling("vicuna-7b").endswith("use qwen3.5-0.8b, or give --model qwen3.5-0.8b")
     assert hub.pulling("vicuna-13b").endswith("while online, run: malmm models pull vicuna-13b")
 
 
@@ -116,7 +116,7 @@ def test_a_repository_of_a_known_model_gets_the_hint_of_its_name(monkeypatch):
                 hub.check_memory(name, 7_913_726_720, "bfloat16", memory * GB)
             hints.append(error.value.hint)
     assert hints[:2] == hints[2:]
-    assert hints[0].endswith("; run: malmm models use qwen3-vl-2b")
+    assert hints[0].endswith("use qwen3-vl-2b, or give --model qwen3-vl-2b")
 
 
 def test_a_pull_that_cannot_fit_is_not_advised_again(malmm, monkeypatch, tmp_path):
@@ -127,4 +127,4 @@ def test_a_pull_that_cannot_fit_is_not_advised_again(malmm, monkeypatch, tmp_pat
     hint = done.err.splitlines()[-1]
     assert hint.startswith("hint: ")
     assert "flan-t5-xxl" not in hint
-    assert hint.endswith("; run: malmm models use qwen3-vl-2b")
+    assert hint.endswith("use qwen3-vl-2b, or give --model qwen3-vl-2b")

@@ -219,7 +219,7 @@ def test_too_little_memory_is_told_before_the_first_byte(client, hub, clip):
     )
     assert hint == (
         "qwen3-vl-2b (4.3 GB, Apache-2.0) is smaller and newer than vicuna-7b; "
-        "run: malmm models use qwen3-vl-2b"
+        "run: malmm models use qwen3-vl-2b, or give --model qwen3-vl-2b"
     )
     assert not hub.sent()
 

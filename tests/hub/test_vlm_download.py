@@ -104,7 +104,7 @@ def test_the_default_is_announced_with_a_newer_one(client, hub, clip):
     note, first, *_ = err.splitlines()
     assert note == (
         "note: qwen3-vl-2b (4.3 GB, Apache-2.0) is smaller and newer than vicuna-7b; "
-        "run: malmm models use qwen3-vl-2b"
+        "run: malmm models use qwen3-vl-2b, or give --model qwen3-vl-2b"
     )
     assert first.startswith("vicuna-7b: downloading ")
     _, err = client(*command)
