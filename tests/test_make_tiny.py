@@ -125,12 +125,7 @@ def test_the_stages_make_a_model_folder_and_are_not_run_twice(stage, tmp_path, m
     reader = stage("reader")
     monkeypatch.setattr(pictures, "PART", 4)
     monkeypatch.setattr(reader, "PART", 4)
-    listening = stage("listening")
-    for where in (reader, listening):
-        monkeypatch.setattr(where, "lengths", lambda chance, longest: (16, 4))
-    for name in ("ROUNDS", "TOGETHER"):
-        monkeypatch.setattr(listening, name, 2)
-    monkeypatch.setattr(main, "train_listening", partial(main.train_listening, batch=2))
+    monkeypatch.setattr(reader, "lengths", lambda chance, longest: (16, 4))
     monkeypatch.setattr(main, "VIDEOS", 4)
     monkeypatch.setattr(main, "train_encoder", partial(main.train_encoder, batch=4))
     monkeypatch.setattr(main, "STEPS", dict.fromkeys(main.STEPS, 2))
@@ -141,11 +136,6 @@ def test_the_stages_make_a_model_folder_and_are_not_run_twice(stage, tmp_path, m
     learnt = [torch.load(work / f"{name}.pt") for name in ("language", "fluency")]
     assert torch.equal(*(one[main.WORDS] for one in learnt)), "the reader learnt other words"
     model = registry.load(folder)
-    final = torch.load(work / "listening.pt")
-    said = "language_model.lm_head.weight"
-    assert torch.equal(model.state_dict()[said], final[said].half().float())
-    assert not torch.equal(final[said], learnt[1][said])
-    assert len(torch.load(work / "heard.pt")) == 2
     assert torch.equal(model.state_dict()[main.WORDS], learnt[1][main.WORDS].half().float())
     assert model.position_embedding.weight.shape == (64, 96)
     assert (folder / "model.safetensors").stat().st_size < 7e6

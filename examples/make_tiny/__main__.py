@@ -13,8 +13,7 @@ goes on after a stop, in the middle of a stage too. Stages 1 and 2 need no other
    are drawn, seeded, none with the combinations that tests are made of;
 4. pictures: so are whole videos, and the encoder's features of them kept;
 5. reader: with both frozen, the Q-Former learns to write timelines of what its memory holds, first
-   with the visual bank alone, which is quick, then with both;
-6. listening: the language model goes on with the timelines that this Q-Former writes.
+   with the visual bank alone, which is quick, then with both.
 
 `malmm train` goes on from there with whatever is to be learnt besides.
 """
@@ -26,11 +25,10 @@ from pathlib import Path
 
 import torch
 from encoder import SIGHT, train_encoder
-from listening import train_listening
 from model import export, new_model
 from pictures import make_pictures
 from reader import BOTH, READER, READING, Videos, train_reader
-from stages import LANGUAGE, claim, logger, speak, stage
+from stages import claim, logger, speak, stage
 
 STEPS = {
     "language": 2000,
@@ -38,10 +36,9 @@ STEPS = {
     "encoder": 6000,
     "reader": 3000,
     "reader both": 1200,
-    "listening": 600,
 }
 VIDEOS = 2500
-VERSION = 3  # of what the stages learn; a folder of another one is of no use to these
+VERSION = 2  # of what the stages learn; a folder of another one is of no use to these
 WORDS = "language_model.model.embed_tokens.weight"
 
 
@@ -75,7 +72,6 @@ def main(target: Path, work: Path) -> None:
     for lesson in (READER, BOTH):
         learn(lesson.name, READING, train_reader, videos=videos, lesson=lesson)
     model.load_state_dict(_learnt(work / "fluency.pt", speaking), strict=False)
-    learn("listening", LANGUAGE, train_listening, videos=videos)
     export(model, work / "untrained", target)
 
 

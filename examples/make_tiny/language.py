@@ -120,21 +120,16 @@ def train_language(
 
 
 def _loss(model: InstructBlip, told: Tensor, texts, columns: list[int], noise: float):
-    """What `told_of` says of timelines (B, WINDOWS, words) with noise."""
-    rows = model.language_model.get_input_embeddings().weight[columns]
-    tokens = spoken(told, rows)
-    tokens = tokens + torch.randn_like(tokens) * rows.detach().pow(2).mean().sqrt() * noise
-    return told_of(model, tokens, texts)
-
-
-def told_of(model: InstructBlip, tokens: Tensor, texts: list[list[tuple[str, str]]]):
     """Cross-entropy of texts, and the shares of captions and answers that are all right.
 
-    Tokens (B, TOKENS, C) are read once, captions and answers then go on from there. Both weigh the
-    same: by words, long captions would drown short answers.
+    The timelines (B, WINDOWS, words) are read once, captions and answers then go on from there.
+    Both weigh the same: by words, long captions would drown short answers.
     """
     speaker = model.language_model
     embed = speaker.get_input_embeddings()
+    rows = embed.weight[columns]
+    tokens = spoken(told, rows)
+    tokens = tokens + torch.randn_like(tokens) * rows.detach().pow(2).mean().sqrt() * noise
     known = speaker.model(inputs_embeds=tokens, use_cache=True).past_key_values
     captions = [(k, *pairs[0]) for k, pairs in enumerate(texts)]
     answers = [(k, *pair) for k, pairs in enumerate(texts) for pair in pairs[1:]]
