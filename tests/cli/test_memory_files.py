@@ -62,7 +62,7 @@ def test_a_file_brings_its_model(malmm, remember, loaded):
 def test_a_file_of_version_1_brings_its_model_whatever_it_is_called(malmm, tmp_path):
     shutil.copy(OLD, tmp_path / "old.mp4")
     done = malmm("ask", tmp_path / "old.mp4", "what comes first?", "-q")
-    assert (done.code, done.out) == (0, "black moon\n")
+    assert (done.code, done.out) == (0, "blue cross\n")
 
 
 def test_a_folder_is_found_again_from_anywhere(malmm, remember, vicuna_folder, monkeypatch):
@@ -178,7 +178,7 @@ def test_help_and_pages_know_one_suffix(malmm):
     texts = [page.read_text("utf-8") for page in pages]
     texts += [malmm(command, "--help").out for command in ("ask", "caption", "remember")]
     assert any("lecture.memory" in text for text in texts)
-    assert not [text for text in texts if re.search(r"\w\.malmm\b", text)]
+    assert not [text for text in texts if re.search(r"\w\.malmm\b(?!`)", text)]
 
 
 def test_a_file_says_which_model_in_its_metadata(remember):

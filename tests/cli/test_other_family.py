@@ -199,7 +199,7 @@ def test_what_the_family_lacks_is_refused_before_it_is_loaded(
     refused(*given, "--policy", "last", code=2, says="--policy last: not available", hint=hint)
     if arguments[0] != "remember":
         says = "--banks query: not available"
-        refused(*given, "--banks", "query", code=2, says=says, hint="use one of visual")
+        refused(*given, "--banks", "query", code=2, says=says, hint="use visual")
 
 
 def test_what_a_loaded_model_lacks_is_refused(folder):
