@@ -518,3 +518,9 @@ def test_a_traceback_has_the_hint():
     with pytest.raises(malmm_cli.MalmmError) as caught:
         malmm_cli.load("vicuna7b")
     assert caught.value.__notes__ == [f"hint: {caught.value.hint}"]
+
+
+def test_a_question_in_the_place_of_the_video():
+    with pytest.raises(malmm_cli.UsageError, match="no such file") as error:
+        malmm_cli.ask("what moves?", str(SAMPLE), model="tiny")
+    assert error.value.hint == "video comes first: malmm_cli.ask(video, questions)"

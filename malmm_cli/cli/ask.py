@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from functools import partial
 from typing import Annotated
@@ -16,7 +15,7 @@ from malmm_cli.cli.questions import LISTED, with_listed
 from malmm_cli.cli.running import failing, load_model, probed, results, streams_words
 from malmm_cli.cli.terminal import Terminal
 from malmm_cli.errors import UsageError
-from malmm_cli.settings import prompts_for
+from malmm_cli.settings import check_order, prompts_for
 
 
 @with_options("ask")
@@ -45,7 +44,7 @@ def ask(
     malmm ask cooking.memory "What is fried first?"
     malmm ask match.mp4 "Who scores?" --fps 2 --from 44:00 --to 46:30
     """
-    _check_order(video, questions)
+    check_order(video, questions, 'VIDEO comes first: malmm ask video.mp4 "question"')
     options = for_memory_files(options, [video], context)
     settings = options.settings("ask")
     several = len(questions) > 1 or LISTED in questions
@@ -72,14 +71,6 @@ def ask(
             answers = ask(opened, questions, model=model, settings=settings, events=events)
         for answer in answers:
             add(answer, streamed=streams)
-
-
-def _check_order(video: str, questions: list[str]) -> None:
-    """Raise UsageError where a question stands in the place of the video."""
-    if not os.path.exists(video) and any(map(os.path.isfile, questions)):
-        raise UsageError(
-            f"{video}: no such file", hint='VIDEO comes first: malmm ask video.mp4 "question"'
-        )
 
 
 def _note_words(questions: list[str]) -> None:

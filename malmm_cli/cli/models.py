@@ -137,14 +137,16 @@ def use(name: _Name) -> None:
     """
     from malmm_cli import hub
 
-    here, before = hub.describe(name, files=False)["here"], config.read().get("model")
+    about, before = hub.describe(name, files=False), config.read().get("model")
     lasting = hub.lasting(name)
     file = config.write("model", lasting)
     was = "" if before in (None, lasting) else f"; before: {before}"
     note(f"default model: {lasting}, in {file}{was}")
     if (now := config.origin_of("model")).origin != str(file):
         note(f"note: {now.origin} is set to {now.value}, which comes before the config file")
-    if not here:
+    if about["note"]:
+        note(f"note: {name} is {about['note']}")
+    if not about["here"]:
         note(f"{name} is not downloaded; while online, run: malmm models pull {name}")
 
 

@@ -25,6 +25,7 @@ from malmm_cli.settings import (
     Decoding,
     Settings,
     caption_prompt,
+    check_order,
     check_questions,
     prompts_for,
 )
@@ -72,6 +73,7 @@ def ask(
     """
     questions = [questions] if isinstance(questions, str) else questions
     check_questions(questions)
+    check_order(video, questions, "video comes first: malmm_cli.ask(video, questions)")
     check = partial(prompts_for, questions)
     opened, model, settings = given("ask", video, model, settings, events, changes, check=check)
     prompts = prompts_for(questions, settings)

@@ -42,6 +42,7 @@ __all__ = [
     "caption_prompt",
     "changed",
     "check_paths",
+    "check_order",
     "check_questions",
     "flag",
     "prompts_for",
@@ -215,6 +216,12 @@ def check_questions(questions: object) -> None:
     """Raise UsageError for anything but a list of strings."""
     if not isinstance(questions, list | tuple) or not all(isinstance(q, str) for q in questions):
         raise UsageError(f"questions must be a list of strings, not {questions!r}")
+
+
+def check_order(video: object, questions: Sequence[str], hint: str) -> None:
+    """Raise UsageError with the hint where a question stands in the place of the video."""
+    if isinstance(video, str) and not os.path.exists(video) and any(map(os.path.isfile, questions)):
+        raise UsageError(f"{video}: no such file", hint=hint)
 
 
 def prompts_for(questions: Sequence[str], settings: Settings) -> list[str]:

@@ -191,7 +191,8 @@ def test_use_says_what_it_did_and_what_is_left_to_do(malmm, write, monkeypatch):
         "qwen3-vl-2b is not downloaded; while online, run: malmm models pull qwen3-vl-2b",
     ]
     assert malmm("models", "use", "tiny").err.splitlines() == [
-        f"default model: tiny, in {file}; before: qwen3-vl-2b"
+        f"default model: tiny, in {file}; before: qwen3-vl-2b",
+        "note: tiny is trained on `malmm synth` videos only; it knows nothing else",
     ]
     monkeypatch.setenv("MALMM_MODEL", "vicuna-7b")
     assert malmm("models", "use", "tiny").err.splitlines() == [
