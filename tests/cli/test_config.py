@@ -198,6 +198,7 @@ def test_use_says_what_it_did_and_what_is_left_to_do(malmm, write, monkeypatch):
     assert malmm("models", "use", "tiny").err.splitlines() == [
         f"default model: tiny, in {file}",
         "note: MALMM_MODEL is set to vicuna-7b, which comes before the config file",
+        "note: tiny is trained on `malmm synth` videos only; it knows nothing else",
     ]
 
 
