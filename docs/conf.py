@@ -7,6 +7,7 @@ author = copyright = "The malmm developers"
 extensions = ["myst_parser"]
 myst_heading_anchors = 4
 html_theme = "furo"
+suppress_warnings = ["misc.highlighting_failure"]  # JSON of which a part is left out, as …
 html_title = "malmm"
 
 
