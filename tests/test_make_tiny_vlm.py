@@ -1,6 +1,5 @@
 """The stages that make the small vision-language model, each for a step or two."""
 
-import importlib
 import importlib.util
 import sys
 from functools import partial

@@ -1,4 +1,4 @@
-"""Stages 2 and 3: the language model learns to answer from slots, of a perfect eye and of ours.
+"""Stages 2 and 4: the language model learns to answer from slots, of a perfect eye and of ours.
 
 The bank is the real one: rows of frames go through it, and what it holds in the end is laid out in
 the model's own prompt. Only what fills the rows differs.
