@@ -14,7 +14,7 @@ from _thread import allocate_lock, start_new_thread
 from contextlib import suppress
 from typing import NoReturn
 
-from malmm_cli.processes import interrupts
+from malmm_cli.processes import interrupts, pulse
 from malmm_cli.processes.ending import kill_own
 from malmm_cli.processes.standard_streams import fill_streams
 
@@ -22,6 +22,7 @@ from malmm_cli.processes.standard_streams import fill_streams
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     fill_streams()
+    pulse.begin(sys.argv[1:], getattr(sys.stderr, "encoding", ""))
     interrupts.own(_end)
     try:
         from malmm_cli.cli import run

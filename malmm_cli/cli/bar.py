@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from malmm_cli.cli.colors import forced
-from malmm_cli.cli.streams import drawing
+from malmm_cli.cli.streams import spinning
 from malmm_cli.files.escapes import on_one_line
+from malmm_cli.processes import pulse
 
 __all__ = ["Bar", "above", "bar"]
 
@@ -71,7 +72,7 @@ def bar(*, shown: bool) -> Iterator[Bar | None]:
         Left(),
     )
     global _drawn
-    console = Console(file=drawing(), no_color=forced() is False)
+    console = Console(file=spinning(), no_color=forced() is False)
     drawn = progress.Progress(*columns, console=console, transient=True, redirect_stdout=False)
     with drawn:
         _drawn = drawn
@@ -79,6 +80,7 @@ def bar(*, shown: bool) -> Iterator[Bar | None]:
             yield Bar(drawn)
         finally:
             _drawn = None
+    pulse.rest()
 
 
 @contextmanager
@@ -91,6 +93,7 @@ def above() -> Iterator[None]:
         yield
         return
     _drawn.stop()
+    pulse.rest()
     try:
         yield
     finally:

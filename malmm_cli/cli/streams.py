@@ -9,9 +9,10 @@ from typing import Any, TextIO
 
 from malmm_cli.errors import OutputError
 from malmm_cli.files.escapes import for_terminal
+from malmm_cli.processes import pulse
 from malmm_cli.processes.standard_streams import fill_streams
 
-__all__ = ["drawing", "open_streams"]
+__all__ = ["drawing", "open_streams", "spinning"]
 
 
 def open_streams() -> None:
@@ -24,17 +25,22 @@ def open_streams() -> None:
     sys.stdin = io.TextIOWrapper(stdin, sys.getfilesystemencoding(), "surrogateescape")
     stdout = io.BufferedWriter(_Results(sys.stdout, 1))
     sys.stdout = _Text(stdout, "utf-8", "backslashreplace", line_buffering=True)
-    sys.stderr = _errors(_Text)
+    sys.stderr = _errors(_Text, _Messages)
 
 
 def drawing() -> TextIO:
     """Standard error for what draws on a terminal, which has to obey that."""
-    return _errors(io.TextIOWrapper)
+    return _errors(io.TextIOWrapper, _Messages)
 
 
-def _errors(kind: type[io.TextIOWrapper]) -> io.TextIOWrapper:
+def spinning() -> TextIO:
+    """As `drawing`, for a line with a spinner in front that is drawn again and again."""
+    return _errors(io.TextIOWrapper, _Spinner)
+
+
+def _errors(kind: type[io.TextIOWrapper], below: type[_Messages]) -> io.TextIOWrapper:
     encoding = sys.stderr.encoding if sys.stderr else "utf-8"
-    stderr = io.BufferedWriter(_Messages(sys.__stderr__, 2))
+    stderr = io.BufferedWriter(below(sys.__stderr__, 2))
     return kind(stderr, encoding, "backslashreplace", line_buffering=True)
 
 
@@ -81,6 +87,7 @@ class _Raw(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         """Write something, as soon as there is room."""
+        pulse.rest()
         while (done := self._raw.write(data)) is None:
             select.select([], [self], [])
         return int(done)
@@ -108,3 +115,13 @@ class _Messages(_Raw):
             return super().write(data)
         except OSError:
             return len(data)
+
+
+class _Spinner(_Messages):
+    """Standard error for a line whose spinner moves on even if nothing is written any more."""
+
+    def write(self, data: Any) -> int:
+        """Write the line, and leave the spinner to itself."""
+        done = super().write(data)
+        pulse.wake()
+        return done

@@ -57,6 +57,57 @@ def test_messages_stand_above_the_bar(tmp_path, color):
     ]
 
 
+HELD_UP = """
+import ctypes, sys
+from malmm_cli.processes import pulse
+pulse.begin(sys.argv[1:], "utf-8")
+from malmm_cli.cli.bar import bar
+from malmm_cli.cli.console import note
+from malmm_cli.cli.streams import open_streams
+
+def hold():  # the interpreter's lock, as native libraries do that are loaded
+    ctypes.PyDLL(None).usleep(900_000)
+
+open_streams()
+hold()
+note("begun")
+hold()
+with bar(shown=True) as shown:
+    if shown:
+        shown.show("loading")
+    hold()
+    note("inside")
+print("done", flush=True)
+hold()
+"""
+TURNED = "\r⠋\r⠙"  # by the pulse: the bar writes whole lines
+
+
+def test_a_spinner_turns_while_the_interpreter_is_held_up(tmp_path):
+    seen = on_terminal(HELD_UP, folder=tmp_path)
+    assert seen.code == 0, seen.text
+    assert seen.lines == ["begun", "inside", "done"]
+    starting, rest = seen.text.split("begun")
+    assert "⠋ starting\r⠙ starting" in starting, "before there is a bar"
+    between, _, rest = rest.partition("loading")
+    assert "starting" not in between and TURNED not in between, "nothing behind a line"
+    shown, _, rest = rest.partition("inside")
+    assert TURNED in shown, "in the place of the bar's own"
+    assert TURNED not in rest.partition("done")[2]
+
+
+@pytest.mark.parametrize("option", ["-q", "--no-progress"])
+def test_nothing_turns_that_is_to_be_hidden(tmp_path, option):
+    seen = on_terminal(HELD_UP.replace("shown=True", "shown=False"), option, folder=tmp_path)
+    assert "⠙" not in seen.text, seen.text
+
+
+def test_what_turns_ends_with_a_command_that_is_killed(tmp_path):
+    ends = HELD_UP.replace('note("begun")', "import os; os.kill(os.getpid(), 9)")
+    seen = on_terminal(ends, folder=tmp_path)  # to the end of all that have the terminal
+    assert (seen.code, seen.lines) == (-9, [])
+
+
 def test_the_screen_of_these_tests():
     moved = "one\r\ntwo\rT\x1b[1A\x1b[2Kx\r\n\n\x1b[31mred\x1b[0m"
     assert screen(moved) == [" x", "Two", "red"]
