@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 from malmm_cli.errors import MediaError, UsageError
-from malmm_cli.media.files import check, kind_of, shown
+from malmm_cli.media.files import check, is_text, kind_of, shown
 from malmm_cli.media.inventory import decoders
 from malmm_cli.media.limits import MAX_PIXELS, check_size
 from malmm_cli.settings import DECODERS
@@ -104,6 +104,8 @@ def _probe_program(path: str, max_pixels: int, failure: MediaError) -> Track:
     from malmm_cli.media import ffmpeg
 
     if failure.kind == "Unsupported":  # programs older than that do not even notice
+        raise failure
+    if failure.kind == "NotAVideo" and is_text(path):  # no program makes pictures of that
         raise failure
     try:
         return ffmpeg.probe(path, max_pixels)

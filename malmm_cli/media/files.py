@@ -17,6 +17,7 @@ __all__ = [
     "TEXTS",
     "check",
     "head",
+    "is_text",
     "kind_of",
     "nameless",
     "not_a_stream",
@@ -41,6 +42,7 @@ EBML = b"\x1a\x45\xdf\xa3"
 PLAYLISTS = {"concat", "dash", "hls", "imf", "sdp", "webvtt"}
 TEXTS = {"tty", "bin", "xbin", "adf", "idf"}
 
+_TEXT = re.compile(rb"[\t\n\f\r -~\x80-\xff]*")
 _SEARCHED, _PACKETS = 2**16, 5  # bytes that are searched for that many consecutive packets
 # the mark, no error, and something in it: a payload, an adaptation field, or both
 _PACKET = re.compile(rb"G[\0-\x7f].[^\0-\x0f\x40-\x4f\x80-\x8f\xc0-\xcf]", re.S)
@@ -84,6 +86,11 @@ def kind_of(path: str) -> Kind:
     if beginning[4:8] == b"ftyp":
         return "heif" if beginning[8:12] in HEIF else "movie"
     return "movie" if beginning.startswith(EBML) else "other"
+
+
+def is_text(path: str) -> bool:
+    """Whether the first bytes of a file are those of plain text."""
+    return _TEXT.fullmatch(head(path)) is not None
 
 
 def head(path: str) -> bytes:

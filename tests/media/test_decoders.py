@@ -209,6 +209,23 @@ def test_the_program_does_not_draw_text(tmp_path: Path) -> None:
         assert caught.value.kind == "NotAVideo"
 
 
+def test_text_is_not_even_given_to_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def fail(path: str, max_pixels: int) -> None:
+        asked.append(path)
+        raise MediaError(f"{path}: not a video", kind="NotAVideo")
+
+    monkeypatch.setattr(ffmpeg, "probe", fail)
+    for name, content in {"a.mp4": "Größe: 3 €\r\n" * 200, "b.mp4": "\0\1" * 500}.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        with pytest.raises(MediaError):
+            media.probe(tmp_path / name)
+    assert asked == [str(tmp_path / "b.mp4")]
+
+
 def test_sound_only_stays_so_with_the_program(tmp_path: Path) -> None:
     with pytest.raises(MediaError) as caught:
         media.probe(write_sound(tmp_path / "a.wav"), "ffmpeg")
