@@ -52,8 +52,9 @@ def glimpses(
 ) -> tuple[np.ndarray, np.ndarray]:
     """So many frames with and without a shape, four of a scene; and labels, (N, 11) float32.
 
-    With `hard` more of them have a look that is hard to see by, see `style_of`. In every second scene no colour has a name: what a shape does is then to be told whatever its
-    colour. None is near one with a name, so combinations that are held out stay unseen.
+    With `hard` more of them have a look that is hard to see by, see `style_of`. In every second
+    scene no colour has a name: what a shape does is then to be told whatever its colour. None is
+    near one with a name, so combinations that are held out stay unseen.
     """
     frames: list[np.ndarray] = []
     labels: list[tuple[float, ...]] = []
