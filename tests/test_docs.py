@@ -11,11 +11,13 @@ import os
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
+import typer
 
 from malmm_cli import cli
 
@@ -23,17 +25,16 @@ REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "commands.md"
 MAN = REPOSITORY / "docs" / "malmm.1"
 CODE = REPOSITORY / "docs" / "code.md"
-COMMANDS = [
-    [],
-    *(["caption"], ["ask"], ["remember"], ["batch"], ["frames"], ["convert"], ["doctor"]),
-    *(["train"], ["eval"], ["synth"]),
-    *(["models"], ["models", "list"], ["models", "pull"], ["models", "info"], ["models", "use"]),
-    *(["models", "check"], ["models", "rm"]),
-    ["help"],
-    *(["cache"], ["cache", "list"], ["cache", "rm"]),
-    *(["bench"], ["bench", "step"], ["bench", "drift"], ["bench", "decode"], ["bench", "model"]),
-    *(["bench", "video"], ["bench", "growth"], ["bench", "all"]),
-]
+
+
+def commands(command: Any, *above: str) -> Iterator[list[str]]:
+    """The words of a command and of all below it."""
+    yield [*above]
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands(below, *above, name)
+
+
+COMMANDS = list(commands(typer.main.get_command(cli.app)))
 
 
 def help_text(command: list[str], columns: int = 100) -> str:

@@ -3,32 +3,27 @@
 import importlib.util
 import json
 import random
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.stages import EXAMPLES, importing
 
 from malmm_cli.datasets.synthetic import Event, Scene
 from malmm_cli.datasets.tasks import read_tasks
 from malmm_cli.media import probe
 from malmm_cli.models import registry
 
-STAGES = Path(__file__).parents[1] / "examples" / "make_tiny"
+STAGES = EXAMPLES / "make_tiny"
 
 
 @pytest.fixture
 def stage(monkeypatch):
-    """Imports a file of the folder, which is no package, as its own __main__ does."""
-    monkeypatch.syspath_prepend(str(STAGES))
-    names = [path.stem for path in STAGES.glob("[!_]*.py")]
-    others = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    yield importlib.import_module
-    for name in names:
-        sys.modules.pop(name, None)
-    sys.modules.update(others)
+    """Imports a file of the folder."""
+    with importing(monkeypatch, STAGES) as one:
+        yield one
 
 
 def script(path):

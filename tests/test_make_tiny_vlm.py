@@ -1,33 +1,25 @@
 """The stages that make the small vision-language model, each for a step or two."""
 
 import importlib.util
-import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
+from helpers.stages import EXAMPLES, importing
 
 from malmm_cli.datasets.synthetic import Event, Scene
 from malmm_cli.hub import locate
 from malmm_cli.memory.rule import Rule
 from malmm_cli.models import registry
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 FOLDERS = [EXAMPLES / "make_tiny_vlm", EXAMPLES / "make_tiny"]
 
 
 @pytest.fixture
 def stage(monkeypatch):
-    """Imports a file of the folders, which are no packages, as their own __main__ does."""
-    names = [path.stem for folder in FOLDERS for path in folder.glob("[!_]*.py")]
-    others = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    for folder in reversed(FOLDERS):
-        monkeypatch.syspath_prepend(str(folder))
-    yield importlib.import_module
-    for name in names:
-        sys.modules.pop(name, None)
-    sys.modules.update(others)
+    """Imports a file of the folders."""
+    with importing(monkeypatch, *FOLDERS) as one:
+        yield one
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from malmm_cli.cli.check_summary import summary
 from malmm_cli.cli.console import emit
 from malmm_cli.cli.options import RunOptions, with_options
 from malmm_cli.cli.terminal import Terminal
+from malmm_cli.errors import OutputError
 from malmm_cli.files.escapes import to_json
 from malmm_cli.files.jsonl import encoded
 from malmm_cli.formats import check_writable, open_whole
@@ -69,9 +70,15 @@ def check(
         name, device=options.device, dtype=dtype, offline=options.offline, events=events
     )
     text = to_json(report, indent=2) + "\n"
-    with open_whole(target, replace=options.overwrite) as file:
-        file.write(encoded(text))
     emit(text if options.json else summary(report))
+    try:
+        with open_whole(target, replace=options.overwrite) as file:
+            file.write(encoded(text))
+    except OutputError as error:
+        if not options.json:
+            emit(text)
+        error.hint = "the report is printed on stdout instead"
+        raise
     events.note(f"report: {target}")
     if not report["agree"]:
         raise typer.Exit(1)

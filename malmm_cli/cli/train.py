@@ -97,8 +97,11 @@ def train(
     malmm ask video.mp4 "what moves?" --model ./my-model
     """
     with said_by_first():
-        own: dict[str, Any] = {"positions": positions, "position_gradient": position_gradient}
-        own["lora"] = lora
+        own: dict[str, Any] = {
+            "positions": positions,
+            "position_gradient": position_gradient,
+            "lora": lora,
+        }
         _check(data, options, own)
     events = Terminal.of(options)
     # of several processes only the first shows what it does

@@ -13,7 +13,7 @@ import torch
 import transformers
 from rich.cells import cell_len
 
-from malmm_cli.check import clip, verdict
+from malmm_cli.check import clip, runner, verdict
 from malmm_cli.cli.check_summary import summary
 from malmm_cli.errors import ModelError
 from malmm_cli.models import registry
@@ -157,6 +157,25 @@ def test_what_is_printed_fits_on_a_screen(malmm, published, tmp_path, monkeypatc
     assert again.err.startswith("error: model.check.json: exists")
     again = malmm("models", "check", published("internvl"), *CPU, "-q", "--overwrite", "--json")
     assert again.out == Path("model.check.json").read_text("utf-8")
+
+
+def test_a_report_that_cannot_be_written_is_printed(malmm, published, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = runner.run
+
+    def late(*given, **more):  # another program makes a file meanwhile
+        Path("report.json").write_text("precious")
+        return run(*given, **more)
+
+    monkeypatch.setattr(runner, "run", late)
+    name = published("internvl")
+    for options in ([], ["--json"]):
+        Path("report.json").unlink(missing_ok=True)
+        done = malmm("models", "check", name, *CPU, "-q", "-o", "report.json", *options)
+        assert done.code == 1
+        assert Path("report.json").read_text() == "precious"
+        assert "hint: the report is printed on stdout instead" in done.err
+        assert json.loads(done.out[done.out.index("{") :])["agree"]
 
 
 def test_the_longest_summary_fits_too(checked, published):
