@@ -97,11 +97,8 @@ def train(
     malmm ask video.mp4 "what moves?" --model ./my-model
     """
     with said_by_first():
-        own: dict[str, Any] = {
-            "positions": positions,
-            "position_gradient": position_gradient,
-            "lora": lora,
-        }
+        own: dict[str, Any] = {"positions": positions, "position_gradient": position_gradient}
+        own["lora"] = lora
         _check(data, options, own)
     events = Terminal.of(options)
     # of several processes only the first shows what it does
