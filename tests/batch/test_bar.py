@@ -31,7 +31,7 @@ def screen(tmp_path, monkeypatch):
 def _make_screen(monkeypatch):
     screen = Screen()
     monkeypatch.setattr(sys, "stderr", Screen())
-    monkeypatch.setattr(bar, "drawing", lambda: screen)
+    monkeypatch.setattr(bar, "spinning", lambda: screen)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
 
