@@ -94,7 +94,8 @@ def test_a_process_stops_before_the_machine_is_out_of_memory(monkeypatch, t5_fol
     monkeypatch.setenv("MALMM_FAKE_MEMORY", "0.3GB")
     how = {"model": str(t5_folder), "device": "cpu", "dtype": "float32", "memory": 0}
     row = child.in_child("growth", **how, frames=300)
-    assert row["failed"] == "not enough memory (0.3 GB were free)"
+    assert row["failed"].startswith("not enough memory on cpu in float32 to ")
+    assert row["failed"].endswith(" (0.3 GB were free)")
 
 
 def test_a_process_that_the_system_killed(monkeypatch):
