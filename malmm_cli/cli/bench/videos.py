@@ -43,6 +43,15 @@ _Questions = Annotated[
         help="Number of questions to measure; repeatable.",
     ),
 ]
+_Calls = Annotated[
+    list[int] | None,
+    typer.Option(
+        metavar="N",
+        min=2,
+        rich_help_panel=PANEL,
+        help="Number of questions to ask in one run and in as many; repeatable.",
+    ),
+]
 _Compare = Annotated[
     int,
     typer.Option(
@@ -68,15 +77,7 @@ def video(
         ),
     ] = None,
     questions: _Questions = None,
-    calls: Annotated[
-        list[int] | None,
-        typer.Option(
-            metavar="N",
-            min=2,
-            rich_help_panel=PANEL,
-            help="Number of questions to ask in one run and in as many; repeatable.",
-        ),
-    ] = None,
+    calls: _Calls = None,
     compare: _Compare = 120,
     options: RunOptions,
 ) -> None:
@@ -117,15 +118,22 @@ def video(
             emit(tables.video_row(table, row))
     asked = list(benches.questions(runs[0], questions)) if questions else []
     called = list(benches.calls(runs[0], calls)) if calls else []
-    machine = benches.machine()
+    _finish(options, {"videos": rows, "questions": asked, "calls": called}, benches.machine())
+
+
+def _finish(
+    options: RunOptions, found: dict[str, list[dict[str, Any]]], machine: dict[str, Any]
+) -> None:
+    """Print all of it as JSON, or what comes below the table of videos."""
+    from malmm_cli.bench import tables
+
     if options.json:
-        content = {"videos": rows, "questions": asked, "calls": called, "machine": machine}
-        emit(json_format.dumps(content, indent=2) + "\n")
+        emit(json_format.dumps({**found, "machine": machine}, indent=2) + "\n")
         return
-    for table, found in ((tables.questions_table(), asked), (tables.calls_table(), called)):
-        for row in found:
+    for name, table in (("questions", tables.questions_table()), ("calls", tables.calls_table())):
+        for row in found[name]:
             emit(table.row(row))
-    if called:
+    if called := found["calls"]:
         note(f"as many: {called[0]['measured']} runs measured, their mean times the questions")
     note_machine(machine)
 
