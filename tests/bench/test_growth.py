@@ -109,10 +109,11 @@ def test_the_table(malmm, reads_4096):
     done = malmm("bench", "growth", "--model", "tiny")
     assert done.code == 0, done.err
     heading, *rows = done.out.splitlines()
-    assert heading.split() == ["memory", "frames", "tokens", "peak", "MiB", "device", "MiB"]
+    heads = ["memory", "frames", "tokens", "peak", "MiB", "device", "MiB", "ratio"]
+    assert heading.split() == heads
     assert [rows[0].split(), rows[1].split()] == [
-        ["10", "20", "32", "400"],
-        ["none", "20", "640", "400"],
+        ["10", "20", "32", "400", "1.000"],
+        ["none", "20", "640", "400", "1.000"],
     ]
     assert rows[-3].split() == ["none", "200"]
     assert rows[-2].startswith("  fails: 6400 visual tokens")
