@@ -51,6 +51,7 @@ BELOW_FAMILIES = {
         "generation",
         "placement",
         "reading",
+        "shortage",
         "theirs",
         "tokens",
     ),

@@ -128,7 +128,7 @@ def test_the_stages_make_a_model_folder_and_are_not_run_twice(stage, tmp_path, m
         monkeypatch.setattr(main, name, replace(getattr(reader, name), videos=2))
     folder, work = tmp_path / "made", tmp_path / "elsewhere" / "work"
     main.main(folder, work)
-    learnt = [torch.load(work / f"{name}.pt") for name in ("language", "fluency")]
+    learnt = [torch.load(work / f"{name}.pt") for name in ("language", "practice")]
     assert torch.equal(*(one[main.WORDS] for one in learnt)), "the reader learnt other words"
     model = registry.load(folder)
     assert torch.equal(model.state_dict()[main.WORDS], learnt[1][main.WORDS].half().float())

@@ -29,7 +29,7 @@ def main(work: Path, folder: Path, seeds: list[int], start: int, steps: int) -> 
     kept.mkdir(parents=True, exist_ok=True)
     log = logger(kept)
     model = new_model(kept / f"untrained.{seeds[0]}")
-    for name, parts in (("encoder", SIGHT), ("fluency", LANGUAGE)):
+    for name, parts in (("encoder", SIGHT), ("practice", LANGUAGE)):
         state = torch.load(work / f"{name}.pt", weights_only=True)
         model.load_state_dict({k: v for k, v in state.items() if k.startswith(parts)}, strict=False)
     videos = Videos.encoded(model, work / "pictures", work / "features", log)

@@ -77,27 +77,16 @@ class Worker:
         try:
             before = _identity(job.video)
             known = _identity(job.video, full=True) if self._setup.full_hash else before
-            results = self._with_less(job)
+            results = _results(job, self._model)
             if _identity(job.video) != before:
                 message = f"{job.video}: the file was changed while it was read"
                 raise MediaError(message, kind="Changed")
             outcome = Outcome(tuple(results), known)
         except Exception as error:
             outcome = replace(failed(job, _explained(job, error)), identity=known)
+        if isinstance(outcome.error, CapacityError):
+            _release()
         return replace(outcome, seconds=time.monotonic() - begun, memory=_memory())
-
-    def _with_less(self, job: Job) -> Sequence[Result]:
-        """Where memory does not suffice: once more, with a quarter of the frames at a time."""
-        try:
-            return _results(job, self._model)
-        except CapacityError:
-            _release()
-            less = replace(self._model, chunk=max(1, self._model.chunk // 4))
-        try:
-            return _results(job, less)
-        except CapacityError:
-            _release()
-            raise
 
 
 def _explained(job: Job, error: Exception) -> MalmmError:
@@ -130,11 +119,10 @@ def _identity(video: str, *, full: bool = False) -> str | None:
 
 
 def _release() -> None:
-    """Give back what PyTorch keeps of a GPU's memory."""
-    import torch
+    """Leave the memory of a device to others that share it."""
+    from malmm_cli.models.shortage import release
 
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    release()
 
 
 def _memory() -> int:

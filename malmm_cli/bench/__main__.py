@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from malmm_cli.bench.decoding import measure_decoding
+from malmm_cli.bench.forms import FORMS
 from malmm_cli.bench.growth import measure_growth
 from malmm_cli.bench.size import measure_model
 from malmm_cli.bench.steps import measure_step
-from malmm_cli.bench.video import FORMS
 
 MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "decoding": measure_decoding,

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from malmm_cli.bench.child import wait
 
-__all__ = ["fastest", "matrix_rate"]
+__all__ = ["fastest", "matrix_rate", "work_of"]
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -29,3 +31,11 @@ def fastest(run: Callable[[], Any], device: torch.device, repeats: int = 5) -> f
         wait(device)
         spent.append(time.perf_counter() - begun)
     return min(spent[1:])
+
+
+def work_of(run: Callable[[], Any]) -> float:
+    """Floating point operations of the matrix products of a run, which is done once."""
+    plain = sdpa_kernel(SDPBackend.MATH)  # products of other kernels are not all counted
+    with plain, FlopCounterMode(display=False) as counter:
+        run()
+    return float(counter.get_total_flops())

@@ -49,15 +49,21 @@ def growth(
     `frames` are by default `FRAMES`, until the form without a memory fails; the most frames that
     its language model can read then come before those that it cannot. A row has `memory`, `frames`,
     `tokens` (of the video, given to the language model), `context` (those that it reads in all;
-    None: any number), `peak_mib`, `peak_device_mib`, `failed`, why it did, or None, `device` and
+    None: any number), `peak_mib`, `peak_device_mib`, `ratio` (of the peak, on the GPU if there is
+    one, to that of the same memory's first row), `failed`, why it did, or None, `device` and
     `dtype`. What is not known of a form that failed is None.
     """
+    first: dict[int, int] = {}
 
     def measured(number: int) -> Iterator[dict[str, Any]]:
         for length in (memory, 0):
             how = {"model": model, "device": device, "dtype": dtype}
             row = {"memory": length, "frames": number}
-            yield {**row, **in_child("growth", **how, memory=length, frames=number)}
+            row |= in_child("growth", **how, memory=length, frames=number)
+            peak = row["peak_device_mib"] or row["peak_mib"]
+            known = peak if row["peak_mib"] is not None and row["failed"] is None else None
+            ratio = round(known / first.setdefault(length, known), 3) if known else None
+            yield {**row, "ratio": ratio}
 
     done = 0
     for number in frames or FRAMES:

@@ -43,12 +43,12 @@ VIDEOS = """## Whole videos
 `malmm bench video`: `malmm` runs like `malmm ask`, greedily, with one question; `encoder-step` is
 the same on decoded frames; `decode` only decodes; `bound` is the time of the encoder's arithmetic
 at this machine's rate for large matrix products; `naive` reads all pixels first, then steps through
-the frames and projects the whole bank again each time; `transformers` is InstructBLIP-Video on the
-same weights, which has no memory and passes the tokens of every frame to the language model. Times
-are in seconds; `before text` is everything before generation. In `malmm`, decoding runs in
-parallel, and `decode` is the time spent waiting for it. `ratio` is, for `malmm`, its `before text`
-over the larger of those of `encoder-step` and `decode`; for the others, their `before text` over
-malmm's.
+the frames and projects the whole bank again each time; `transformers` is its own class on the same
+weights (InstructBLIP-Video for InstructBLIP), which has no memory and passes the tokens of every
+frame to the language model. Times are in seconds; `before text` is everything before generation. In
+`malmm`, decoding runs in parallel, and `decode` is the time spent waiting for it. `ratio` is, for
+`malmm`, its `before text` over the larger of those of `encoder-step` and `decode`; for the others,
+their `before text` over malmm's.
 """
 QUESTIONS = """## Many questions about one video
 

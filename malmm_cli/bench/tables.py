@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from malmm_cli.bench.page import STAGES
@@ -11,6 +11,7 @@ from malmm_cli.files.escapes import on_one_line
 
 __all__ = [
     "Table",
+    "calls_table",
     "decoding_table",
     "drift_table",
     "growth_row",
@@ -87,7 +88,15 @@ def model_table() -> Table:
 def questions_table() -> Table:
     """For rows of `questions`."""
     columns = {"form": ("form", 11), "questions": ("questions", 9)}
-    return Table({**columns, "before": ("before text", 11), "ratio": ("ratio", 7)})
+    before = {"before": ("before text", 11), "ratio": ("ratio", 7)}
+    reading = {"reading": ("with reading", 12), "reading_ratio": ("its ratio", 9)}
+    return Table({**columns, **before, **reading})
+
+
+def calls_table() -> Table:
+    """For rows of `calls`."""
+    columns = {"questions": ("questions", 9), "together": ("one run", 9)}
+    return Table({**columns, "apart": ("as many", 9), "ratio": ("ratio", 7)})
 
 
 def video_table() -> Table:
@@ -102,16 +111,29 @@ def video_row(table: Table, row: Mapping[str, Any]) -> str:
     """The lines of a row of `videos`, below what is said of its video once."""
     title = f"{on_one_line(row['video'])}: {row['frames']} frames of {row['duration']:g} s"
     cells = {**row, **row["seconds"], "peak_device_mib": row["peak_device_mib"] or None}
-    share = row.get("encoder_share")
-    reached = f"bound: the encoder alone reaches {share:.0%} of this rate\n" if share else ""
-    return table.row(cells, title) + reached
+    return table.row(cells, title) + "".join(f"{row['form']}: {x}\n" for x in _more(row))
+
+
+def _more(row: Mapping[str, Any]) -> Iterator[str]:
+    """What a row of `videos` says beside its cells."""
+    if "encoder_share" in row:
+        yield f"the encoder alone reaches {row['encoder_share']:.0%} of this rate"
+    if "encoder_ratio" in row:
+        yield f"{row['encoder_ratio']:.0%} of the rate of its encoder alone"
+    if row["form"] == "malmm" and "hour" in row:
+        yield f"an hour at one frame a second takes {row['hour']:.4g} min before text"
+    if "first" in row:
+        other = f", {row['first_ratio']:.3g} times malmm's" if "first_ratio" in row else ""
+        yield f"first token after {row['first']:.4g} s{other}"
+    if "peak_ratio" in row:
+        yield f"peak memory {row['peak_ratio']:.3g} times malmm's"
 
 
 def growth_table() -> Table:
     """For rows of `growth`."""
     columns = {"memory": ("memory", 6), "frames": ("frames", 7), "tokens": ("tokens", 8)}
     peaks = {"peak_mib": ("peak MiB", 8), "peak_device_mib": ("device MiB", 10)}
-    return Table({**columns, **peaks})
+    return Table({**columns, **peaks, "ratio": ("ratio", 6)})
 
 
 def growth_row(table: Table, row: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ _NEW = 16  # tokens of an answer, at most
 Report = dict[str, Any]
 
 
-@capacity()
+@capacity(without=("memory", "frames", "beams", "max_new_tokens", "quantize", "model"))
 def run(
     name: str,
     *,

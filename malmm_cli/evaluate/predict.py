@@ -7,16 +7,16 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from malmm_cli.errors import MalmmError
 from malmm_cli.evaluate.plan import Plan, Run, provenance
 from malmm_cli.evaluate.predictions import Kept, Prediction, digest, kept
 from malmm_cli.events import SILENT, Events
 from malmm_cli.models.base import Context
 from malmm_cli.models.device import Clock
-from malmm_cli.pipeline import answer, loading, watch
+from malmm_cli.models.shortage import Step
+from malmm_cli.pipeline import answer, watch
 from malmm_cli.pipeline.features import VideoFeatures, encode
+from malmm_cli.pipeline.loading import capacity, no_help
 from malmm_cli.pipeline.look_again import shown
 from malmm_cli.pipeline.model import Model
 from malmm_cli.pipeline.watch import Watched
@@ -108,7 +108,8 @@ def _answer(
     """Add a group's predictions to the file; `encoded` holds features from before."""
     for tasks in _alike(group, plan):
         try:
-            predictions, seen = _predict(tasks, model, plan, encoded)
+            with capacity(without=no_help(plan.settings(tasks[0]).memory)):
+                predictions, seen = _predict(tasks, model, plan, encoded)
             events.timing(tasks[0].video, seen.frames, seen.info.duration, seen.seconds)
         except Exception as error:  # a fault of ours too: the other videos are to be done
             failure = _as_malmm_error(tasks[0].video, error)
@@ -129,7 +130,6 @@ def _as_malmm_error(video: str, error: Exception) -> MalmmError:
     return MalmmError(f"{video}: {type(error).__name__}: {error}", kind="Unexpected")
 
 
-@loading.capacity()
 def _predict(
     tasks: list[Task], model: Model, plan: Plan, encoded: Encoded | None
 ) -> tuple[list[Prediction], Watched]:
@@ -195,12 +195,15 @@ def _prediction(
 
 def _weigh(model: Model, context: Context, prompt: str, choices: Sequence[str]) -> dict[str, float]:
     """The log-likelihood of each choice after the context of the one prompt."""
-    size = max(VISUAL // context.tokens.shape[1], 1)
-    scores = []
-    for part in (choices[begin : begin + size] for begin in range(0, len(choices), size)):
-        shared = context.chosen([0] * len(part))
-        scores.append(model.net.score(shared, [prompt] * len(part), part))
-    return dict(zip(choices, torch.cat(scores).tolist(), strict=True))
+    size = min(max(VISUAL // context.tokens.shape[1], 1), len(choices))
+    step = Step(model.net, size, "weigh {}", "choice")
+    scores = list[float]()
+    while len(scores) < len(choices):
+        with step:
+            part = choices[len(scores) : len(scores) + step.size]
+            shared = context.chosen([0] * len(part))
+            scores += model.net.score(shared, [prompt] * len(part), part).tolist()
+    return dict(zip(choices, scores, strict=True))
 
 
 def _encode(video: str, model: Model, settings: Settings, encoded: Encoded) -> VideoFeatures:

@@ -11,12 +11,13 @@ from malmm_cli.events import SILENT, Events
 from malmm_cli.models.base import Context, VideoModel
 from malmm_cli.models.capacity import answers_at_once
 from malmm_cli.models.device import Clock
+from malmm_cli.models.shortage import Step
 from malmm_cli.pipeline.features import Video, VideoFeatures, path_of
 from malmm_cli.pipeline.given import ModelGiven, given
-from malmm_cli.pipeline.loading import capacity
+from malmm_cli.pipeline.loading import capacity, no_help
 from malmm_cli.pipeline.look_again import Span, check_can_look, shown
 from malmm_cli.pipeline.memory_file import read_memory_file
-from malmm_cli.pipeline.memory_header import is_memory_file
+from malmm_cli.pipeline.memory_header import SAMPLING, is_memory_file
 from malmm_cli.pipeline.model import Model
 from malmm_cli.pipeline.remembering import recall
 from malmm_cli.pipeline.watch import Watched, watch_whole
@@ -29,9 +30,13 @@ from malmm_cli.settings import (
     check_questions,
     prompts_for,
 )
+from malmm_cli.text.words import counted
 from malmm_cli.types import Result, Segment
 
 __all__ = ["answered", "ask", "caption"]
+
+# Tokens of a video from which on they, and not the prompt, decide what an answer takes.
+LONG = 256
 
 
 def caption(
@@ -97,13 +102,27 @@ def answered(
     streams = events.streams and len(prompts) == 1 and decoding.beams == 1
     on_text = events.text if streams else None
     found: list[list[str]] = []
-    for begin in range(0, len(prompts), size):
-        part = slice(begin, begin + size)
-        found += net.generate(
-            context.chosen(range(len(prompts))[part]), prompts[part], decoding, on_text
-        )
-        events.progress("answering", len(found), len(prompts), "texts")
+    step = _answering(net, context, min(size, len(prompts)), decoding)
+    while len(found) < len(prompts):
+        with step:
+            part = slice(len(found), len(found) + step.size)
+            own = context.chosen(range(len(prompts))[part])
+            found += net.generate(own, prompts[part], decoding, on_text)
+            events.progress("answering", len(found), len(prompts), "texts")
     return found
+
+
+def _answering(net: VideoModel[Any], context: Context, size: int, decoding: Decoding) -> Step:
+    """The step in which so many prompts are answered at a time."""
+    tokens, new = context.tokens.shape[1], decoding.max_new_tokens
+    doing = f"answer {{}} after {counted(tokens, 'token')} of the video"
+    less = {"max_new_tokens": f"--max-new-tokens below {new}"} if new > 1 else {}
+    if decoding.beams > 1:
+        doing += f" with {decoding.beams} beams"
+        less = {"beams": "fewer --beams", **less}
+    if tokens > LONG:
+        less |= {"memory": "a smaller --memory", "frames": "fewer --frames"}
+    return Step(net, size, doing, "prompt", remedies=less)
 
 
 @capacity()
@@ -117,7 +136,8 @@ def _results(
 ) -> list[Result]:
     path = path_of(video)
     kept = read_memory_file(path, model) if is_memory_file(path) else None
-    with events.stage(path, ""):
+    lacking = no_help(settings.memory) if kept is None else SAMPLING
+    with events.stage(path, ""), capacity(without=lacking):
         check_can_look(settings, has_video=kept is None)
         if kept:
             settings = kept.settings(settings)

@@ -8,7 +8,7 @@ depend on, and what becomes of those is left out: chunks give what the whole vid
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -17,9 +17,10 @@ import torch
 
 from malmm_cli.models.base import Features, Spec, VideoModel
 from malmm_cli.models.device import Clock
+from malmm_cli.models.shortage import Step
 from malmm_cli.types import Frame
 
-__all__ = ["encode_chunks", "frames_in", "margin"]
+__all__ = ["encode_chunks", "encoding", "frames_in", "margin"]
 
 T = TypeVar("T")
 
@@ -30,22 +31,32 @@ def encode_chunks(
     """Encode the frames of a video, at most `size` new ones at a time, but at least a feature's.
 
     The last frame is repeated where the last feature lacks some. "decode" of the clock is the time
-    waited for frames, "encode" that of the model.
+    waited for frames, "encode" that of the model. Where memory runs out, chunks are smaller from
+    then on; CapacityError where those do not fit either.
     """
-    spec = net.spec
-    size = max(size // spec.frames_per_feature, 1) * spec.frames_per_feature
-    windows = _windows(_filled(frames, spec.frames_per_feature), size, margin(spec))
+    spec, window, begin = net.spec, list[Frame](), 0
+    per, around = spec.frames_per_feature, margin(spec)
+    step = encoding(net, max(size // per, 1) * per)
+    rest = _filled(frames, per)
     while True:
         with clock("decode"):
-            window, begin = next(windows, ([], 0))
-        if not window:
+            lacking = begin + step.size + around - len(window)
+            window += islice(rest, max(lacking, 0))
+        if len(window) <= begin:
             return
-        with clock("encode"):
-            pixels = torch.from_numpy(np.stack([frame.pixels for frame in window]))
-            seconds = torch.tensor([frame.seconds for frame in window], dtype=torch.float64)
-            features = net.encode(pixels, seconds)
-        first, end = (spec.features(frame) for frame in (begin, begin + size))
-        yield features.some(slice(first, end))
+        step.size = min(step.size, len(window) - begin)
+        end, features = begin + step.size, None
+        with clock("encode"), step:
+            features = _encoded(net, window[: end + around])
+        if features is not None:
+            yield features.some(slice(spec.features(begin), spec.features(end)))
+            begin = min(end, around)
+            window = window[end - begin :]
+
+
+def encoding(net: VideoModel[Any], size: int) -> Step:
+    """Return the step in which so many frames are encoded at a time."""
+    return Step(net, size, "encode {}", "frame", least=net.spec.frames_per_feature)
 
 
 def margin(spec: Spec) -> int:
@@ -69,12 +80,6 @@ def _filled(frames: Iterable[T], per: int) -> Iterator[T]:
         yield frame
 
 
-def _windows(frames: Iterator[T], size: int, around: int) -> Iterator[tuple[list[T], int]]:
-    """Yield chunks with so many frames around them, and where in its window each chunk begins."""
-    window = list(islice(frames, size + around))
-    begin = 0
-    while len(window) > begin:
-        yield window, begin
-        end = begin + size
-        begin = min(end, around)
-        window = [*window[end - begin :], *islice(frames, size)]
+def _encoded(net: VideoModel[Any], frames: Sequence[Frame]) -> Features:
+    pixels = torch.from_numpy(np.stack([frame.pixels for frame in frames]))
+    return net.encode(pixels, torch.tensor([f.seconds for f in frames], dtype=torch.float64))

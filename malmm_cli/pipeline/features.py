@@ -78,7 +78,7 @@ class VideoFeatures:
         return replace(self, chunks=[last], skipped=self.total - len(last.rows))
 
 
-@capacity()
+@capacity(without=("beams", "memory"))
 def encode(video: Video, model: Model, settings: Settings) -> VideoFeatures:
     """All frames of a video that settings choose, decoded and encoded, held in memory."""
     with closing(open_features(video, model, settings)) as found:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
@@ -17,27 +18,48 @@ from malmm_cli.hub import DEFAULT
 from malmm_cli.models import registry
 from malmm_cli.models.capacity import frames_at_once, free_memory
 from malmm_cli.models.device import language_options, limit_threads, pick_device, pick_dtype
+from malmm_cli.models.shortage import ShortageError, is_out_of_memory
 from malmm_cli.pipeline.model import Model
+from malmm_cli.settings import MemoryOptions
 
-__all__ = ["DEFAULT", "capacity", "load", "must_spread"]
+__all__ = ["DEFAULT", "capacity", "load", "must_spread", "no_help"]
+
+
+# What helps where it is not known what memory ran out for.
+_LESS = {
+    "beams": "fewer --beams",
+    "memory": "a smaller --memory",
+    "frames": "fewer --frames",
+    "model": "a smaller --model",
+}
 
 
 @contextmanager
-def capacity() -> Iterator[None]:
-    """Tell of too little memory by CapacityError; PyTorch has several ways to say so."""
+def capacity(
+    *, without: Collection[str] = (), remedies: Mapping[str, str] = MappingProxyType(_LESS)
+) -> Iterator[None]:
+    """Tell of too little memory by CapacityError, and name none of the settings `without`.
+
+    `remedies` say what would help, by names of settings, where that is not known better.
+    """
     try:
         yield
+    except ShortageError as error:
+        error.leave_out(without)
+        raise
     except (MemoryError, RuntimeError) as error:
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not (known or "allocate memory" in str(error)):
+        if not is_out_of_memory(error):
             raise
-        raise CapacityError(
-            "not enough memory",
-            hint="try fewer beams, a smaller --memory or another --model",
-        ) from error
+        shortage = ShortageError("not enough memory", remedies=remedies)
+        shortage.leave_out(without)
+        raise shortage from error
 
 
-@capacity()
+def no_help(memory: MemoryOptions) -> tuple[str, ...]:
+    """The settings that do not change how much is held: with a memory, the number of frames."""
+    return ("memory",) if memory.gives_every_frame else ("frames",)
+
+
 def load(
     name: str | Path = DEFAULT,
     *,
@@ -66,13 +88,16 @@ def load(
 
     with events.stage("download", "bytes"):
         located = hub.locate(name, offline=offline, check_memory=spread, events=events)
-    net = registry.load(
-        located.folder,
-        device=where,
-        dtype=number,
-        quantize=quantize,
-        spread=spread(hub.describe(name)["parameters"]),
-    )
+    parameters = hub.describe(name)["parameters"]
+    spreads, free = spread(parameters), free_memory(where)
+    try:
+        net = registry.load(
+            located.folder, device=where, dtype=number, quantize=quantize, spread=spreads
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise _too_large(name, parameters, dtype, quantize, where, free) from error
     return Model(
         net=net,
         name=located.name,
@@ -82,6 +107,22 @@ def load(
         origin=located.origin,
         chunk=frames_at_once(net),
         folder=located.folder,
+    )
+
+
+def _too_large(
+    name: str, parameters: int, dtype: str, quantize: str | None, where: torch.device, free: int
+) -> CapacityError:
+    """The error for a model that cannot be loaded, though its weights may fit in `free` bytes."""
+    try:
+        hub.check_memory(name, parameters, dtype, free, quantize)
+    except CapacityError as error:
+        return error
+    needed = hub.describe(name)["memory"][quantize or dtype]
+    return CapacityError(
+        f"not enough memory on {where} to load {name} in {quantize or dtype}: its weights need "
+        f"{hub.size_text(needed)}, loading them more, and {hub.size_text(free)} was free",
+        hint=hub.fits(name, parameters, needed - 1),
     )
 
 

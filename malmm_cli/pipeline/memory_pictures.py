@@ -25,6 +25,7 @@ from malmm_cli.errors import MediaError
 from malmm_cli.media import Reader
 from malmm_cli.media.geometry import Pixels, resize
 from malmm_cli.models.base import Features, VideoModel
+from malmm_cli.pipeline.chunks import encoding
 from malmm_cli.types import MediaInfo
 
 __all__ = ["LONGEST", "Pictures", "taken"]
@@ -79,17 +80,19 @@ class Pictures:
 
         `size` is that of its frames; so many of them are encoded at once.
         """
-        spec = net.spec
-        number = 1 if spec.halo else max(chunk // spec.frames_per_feature, 1)
-        slots, parts = [*self._slots()], []
-        for begin in range(0, len(slots), number):
-            some = slots[begin : begin + number]
-            frames = [file for files in some for file in _spread(files, spec.frames_per_feature)]
-            pixels = torch.from_numpy(np.stack([resize(_pixels(file), size) for file in frames]))
-            ends = self.shown[begin : begin + number]
-            shares = torch.linspace(0, 1, spec.frames_per_feature, dtype=torch.float64)
-            seconds = torch.lerp(ends[:, :1], ends[:, 1:], shares).flatten()
-            parts.append(net.encode(pixels, seconds).to("cpu", torch.float32))
+        spec, per = net.spec, net.spec.frames_per_feature
+        slots, parts, begin = [*self._slots()], list[Features](), 0
+        step = encoding(net, min(1 if spec.halo else max(chunk // per, 1), len(slots)) * per)
+        while begin < len(slots):
+            with step:
+                some = slice(begin, begin + step.size // per)
+                frames = [file for files in slots[some] for file in _spread(files, per)]
+                pixels = np.stack([resize(_pixels(file), size) for file in frames])
+                ends, shares = self.shown[some], torch.linspace(0, 1, per, dtype=torch.float64)
+                seconds = torch.lerp(ends[:, :1], ends[:, 1:], shares).flatten()
+                found = net.encode(torch.from_numpy(pixels), seconds).to("cpu", torch.float32)
+                parts.append(found)
+                begin += len(found.rows)
         return Features.joined(parts)
 
     def _slots(self) -> Iterator[tuple[bytes, ...]]:

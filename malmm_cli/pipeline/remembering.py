@@ -29,7 +29,7 @@ from malmm_cli.pipeline.memory_header import SAMPLING, check
 from malmm_cli.pipeline.memory_onto import model_for, sampling_for
 from malmm_cli.pipeline.memory_pictures import taken
 from malmm_cli.pipeline.model import Model
-from malmm_cli.pipeline.watch import Watched, read_context, watch, watch_on
+from malmm_cli.pipeline.watch import Watched, read_context, remembering, watch, watch_on
 from malmm_cli.settings import Changes, Settings
 from malmm_cli.types import MediaInfo
 
@@ -38,7 +38,7 @@ __all__ = ["recall", "remember"]
 MOST_WARNINGS = 20
 
 
-@capacity()
+@capacity(without=("beams", "frames"))
 def remember(
     video: Video,
     model: ModelGiven = None,
@@ -83,12 +83,15 @@ def recall(
     with clock("encode") if kept.pictures else nullcontext():
         slots = kept.as_slots(model)
     size = prompts_at_once(model.net, prompts, settings, features=number, chunk=number)
-    contexts = []
-    for begin in range(0, len(prompts), size):
-        part = prompts[begin : begin + size]
-        with clock("remember"):
-            memory = model.net.restore(part, settings.memory, slots, kept.features)
-        contexts.append(read_context(memory, model, seconds))
+    step = remembering(model.net, min(size, len(prompts)), settings.memory)
+    contexts, done = list[Context](), 0
+    while done < len(prompts):
+        with step:
+            part = prompts[done : done + step.size]
+            with clock("remember"):
+                memory = model.net.restore(part, settings.memory, slots, kept.features)
+            contexts.append(read_context(memory, model, seconds))
+            done += len(part)
     info = MediaInfo(
         path=kept.videos[0]["name"],
         decoder="",

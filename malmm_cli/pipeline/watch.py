@@ -6,24 +6,26 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Unpack
+from typing import Any, Unpack
 
 from malmm_cli.errors import MediaError, ModelError, UsageError
 from malmm_cli.events import SILENT, Events
-from malmm_cli.models.base import Context, Features, Memory, Spec
+from malmm_cli.models.base import Context, Features, Memory, Spec, VideoModel
 from malmm_cli.models.capacity import is_kept, prompts_at_once
 from malmm_cli.models.device import Clock
+from malmm_cli.models.shortage import Step
 from malmm_cli.pipeline.chunks import frames_in
 from malmm_cli.pipeline.features import Video, VideoFeatures, open_features, replayed
 from malmm_cli.pipeline.given import ModelGiven, check_video, given
-from malmm_cli.pipeline.loading import capacity
+from malmm_cli.pipeline.loading import capacity, no_help
 from malmm_cli.pipeline.model import Model
-from malmm_cli.settings import Changes, Settings
+from malmm_cli.settings import Changes, MemoryOptions, Settings
 from malmm_cli.types import MediaInfo
 
 __all__ = [
     "Watched",
     "read_context",
+    "remembering",
     "watch",
     "watch_on",
     "watch_whole",
@@ -68,7 +70,12 @@ def watch(
     if not isinstance(prompts, list | tuple) or not all(isinstance(p, str) for p in prompts):
         raise UsageError(f"prompts must be a list of strings, not {prompts!r}")
     video, model, settings = given("caption", video, model, settings, events, changes)
-    return _watch(video, prompts, model, settings, events)
+    return _told(_watch(video, prompts, model, settings, events))
+
+
+def _told(seen: Iterator[Watched]) -> Iterator[Watched]:
+    with capacity(without=("beams",)):
+        yield from seen
 
 
 def watch_on(
@@ -137,29 +144,46 @@ def watch_whole(
 ) -> tuple[Watched, Context]:
     """A video watched to its end, and the context for the language model.
 
-    Prompts are processed in groups if their query banks do not fit in memory together. Their
-    features come from the cache, if there is one, or are held in the machine's memory; the video is
-    decoded once more for each part where they do not fit there.
+    Prompts are processed in groups if their query banks do not fit in memory together, and in
+    smaller ones if memory runs out. Their features come from the cache, if there is one, or are
+    held in the machine's memory; the video is decoded once more for each part where they do not fit
+    there.
     """
     with ExitStack() as stack:
         found = stack.enter_context(_opened(video, model, settings))
         number, chunk = found.total - found.skipped, model.net.spec.features(model.chunk)
         size = prompts_at_once(model.net, prompts, settings, features=number, chunk=chunk)
-        parts = [prompts[begin : begin + size] for begin in range(0, len(prompts), size)]
+        step = remembering(model.net, min(size, len(prompts)), settings.memory)
         held = model.cache is None and is_kept(model.net, number)
-        if len(parts) > 1 and held and not isinstance(video, VideoFeatures):
-            found = replayed(found)
+        again = isinstance(video, VideoFeatures)
+        if step.size < len(prompts) and held and not again:
+            found, again = replayed(found), True
         contexts, spent = list[Context](), dict[str, float]()
-        for index, part in enumerate(parts):
-            if index and not held and not isinstance(video, VideoFeatures):
+        done, begun = 0, False
+        while done < len(prompts):
+            if begun and not again:
                 spent = {stage: spent.get(stage, 0.0) + s for stage, s in found.seconds.items()}
                 found = stack.enter_context(_opened(video, model, settings))
-            update = _Part(events, index, len(parts))
-            (seen,) = deque(_watch(found, part, model, settings, update), maxlen=1)
-            contexts.append(read_context(seen.memory, model, seen.seconds))
+            begun, left = True, -(-(len(prompts) - done) // step.size)
+            update = _Part(events, len(contexts), len(contexts) + left)
+            with step:
+                part = prompts[done : done + step.size]
+                (seen,) = deque(_watch(found, part, model, settings, update), maxlen=1)
+                contexts.append(read_context(seen.memory, model, seen.seconds))
+                done += len(part)
     for stage, seconds in spent.items():
         seen.seconds[stage] = seen.seconds.get(stage, 0.0) + seconds
     return seen, Context.joined(contexts)
+
+
+def remembering(net: VideoModel[Any], size: int, memory: MemoryOptions) -> Step:
+    """The step in which a video is remembered for so many prompts at a time."""
+    doing = "remember the video for {}"
+    if memory.keeps_banks:
+        doing += f" in banks of {memory.length}"
+    less = {"memory": "a smaller --memory", "frames": "fewer --frames"}
+    less = {name: text for name, text in less.items() if name not in no_help(memory)}
+    return Step(net, size, doing, "prompt", remedies=less)
 
 
 def read_context(memory: Memory, model: Model, seconds: dict[str, float]) -> Context:

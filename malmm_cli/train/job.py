@@ -41,6 +41,13 @@ from malmm_cli.train.workers import Workers, joined
 
 __all__ = ["Training", "run"]
 
+# What helps where memory runs out in a step of training.
+_LESS = {
+    "batch_size": "a smaller --batch-size",
+    "memory": "a smaller --memory",
+    "model": "a smaller --model",
+}
+
 
 @dataclass(frozen=True)
 class Training:
@@ -77,7 +84,7 @@ class Training:
             # one process reports for all, but each reports damaged videos that it has encoded
             self._run(workers, events if workers.first else SILENT, own=events)
 
-    @loading.capacity()
+    @loading.capacity(remedies=_LESS)
     def _run(self, workers: Workers, events: Events, own: Events) -> None:
         self._check(workers)
         plan = self._plan(defaults_of(self.model), workers, events)

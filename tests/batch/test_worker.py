@@ -57,17 +57,17 @@ def cramped(monkeypatch, work):
 
 
 def test_too_little_memory_means_smaller_chunks_once(work, job, cramped):
-    tried = cramped(4)
+    tried = cramped(2)
     outcome = work(job)
     assert outcome.error is None
-    assert tried == [8, 4, 4]
+    assert tried == [8, 2, 2, 2, 2]
     assert outcome.items[0].frames == 8
 
 
 def test_too_little_memory_for_those_too_is_recorded(work, job, cramped):
-    tried = cramped(2)
+    tried = cramped(1)
     outcome = work(job)
-    assert tried == [8, 4]
+    assert tried == [8, 2]
     assert outcome.error.kind == "CapacityError"
     cramped(8)
     assert work(job).error is None, "and the next one is tried in full"

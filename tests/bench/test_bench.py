@@ -11,8 +11,10 @@ from helpers.memories import remember, start
 from PIL import Image
 
 from malmm_cli.bench import child, drift, size
+from malmm_cli.bench.bound import work_of
 from malmm_cli.errors import MalmmError
 from malmm_cli.models.instructblip import random_init
+from malmm_cli.models.instructblip.sizes import feature_shape
 from malmm_cli.processes import machine as hardware
 
 
@@ -86,21 +88,7 @@ def test_a_model_of_few_text_layers_takes_that_much_less(malmm, machine, monkeyp
     assert malmm("bench", "model", "vicuna-7b", tmp_path / "new", *options).code == 1
 
 
-@pytest.fixture
-def here(monkeypatch, load_once, one_thread):
-    """Measures in this process."""
-    from malmm_cli.bench import steps, video
-    from malmm_cli.bench.__main__ import MEASURES
-    from malmm_cli.models import registry
-
-    def in_child(name, **arguments):
-        return json.loads(json.dumps(MEASURES[name](**arguments)))
-
-    monkeypatch.setattr(registry, "load", load_once)
-    for module in (steps, video):
-        monkeypatch.setattr(module, "in_child", in_child)
-
-
+BETWEEN = ("malmm", "bound", "transformers", "naive", "encoder-step", "decode")  # lines below rows
 ONE = ("--frames", "4", "--memory", "2")
 ROW = {"form": "none", "memory": 0, "seconds": 0.1, "ratio": 1.0, "peak_mib": 9}
 
@@ -120,6 +108,10 @@ def test_a_video_stage_by_stage(malmm, here, clip, t5_folder):
     naive = rows["naive"]["before"] / rows["malmm"]["before"]
     assert rows["naive"]["ratio"] == round(naive, 3)
     assert rows["bound"]["encoder_share"] > 0
+    assert rows["malmm"]["before"] < rows["malmm"]["first"]
+    assert rows["transformers"]["before"] < rows["transformers"]["first"]
+    assert "encoder_ratio" in rows["malmm"]
+    assert {"first_ratio", "peak_ratio"} <= rows["transformers"].keys()
     asked = [(row["form"], row["questions"]) for row in told["questions"]]
     assert asked == [("malmm", 1), ("malmm", 2), ("memory file", 2)]
     assert told["questions"][0]["ratio"] == 1
@@ -180,6 +172,8 @@ def large(monkeypatch):
         "peak_mib": 99999,
         "peak_device_mib": 81559,
         "visual": 3.21,
+        "first": 86500.123,
+        "read": 12345.678,
         "encoder_share": 0.93,
     }
     plain = {**row, "seconds": 12345.67, "cpu": 98765.43, "ratio": 1.0, "differs": 12.34}
@@ -206,7 +200,7 @@ def test_tables_are_aligned_and_fit_a_terminal(malmm, large, clip, what, monkeyp
         assert len(line) <= 80
         if line.startswith(("form ", "reader ", "numbers ")):
             tables.append([])
-        if line.split(":")[0] not in (clip.name, "bound"):  # which stand between
+        if line.split(":")[0] not in (clip.name, *BETWEEN):
             tables[-1].append(line)
     assert tables.pop(0) == []
     assert len(tables) == (2 if what == "video" else 1)
@@ -226,10 +220,11 @@ def test_what_is_left_out_is_told(malmm, here, clip, write_model):
     assert done.out == ""
     assert "naive not measured: 4 frames, more than 3" in done.err
     assert "transformers not measured: 4 frames, more than 3" in done.err
-    title, heading, row = malmm(*run, "--frames", "2").out.splitlines()
+    title, heading, row, first = malmm(*run, "--frames", "2").out.splitlines()
     assert title == f"{clip}: 2 frames of 2 s"
     assert heading.split()[:3] == ["form", "open", "decode"]
     assert row.startswith("transformers ")
+    assert first.startswith("transformers: first token after ")
     done = malmm(*run, "--frames", "30")
     assert done.out == ""
     assert "the language model reads 256" in done.err
@@ -256,17 +251,15 @@ def test_contenders_agree(load_once, t5_folder, vicuna_folder, one_thread):
 
 
 def test_the_arithmetic_of_the_encoder(load_once, vicuna_folder):
-    """Counted by PyTorch while it computes."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from malmm_cli.models.instructblip import forms
-
+    """By the formula of a vision transformer."""
     net = load_once(vicuna_folder)
     frame = torch.zeros(1, net.image_size, net.image_size, 3, dtype=torch.uint8)
-    plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)  # it counts these
-    with plain, FlopCounterMode(display=False) as counter:
-        net.encode_frames(frame)
-    assert forms.encoder_work(net) == pytest.approx(counter.get_total_flops(), rel=0.02)
+    vision, (patches, width) = net.config.vision_config, feature_shape(net.config)
+    linear = 4 * width**2 + 2 * width * vision.intermediate_size
+    layer = 2 * patches * linear + 4 * patches**2 * width
+    cut = 2 * patches * width * 3 * vision.patch_size**2
+    work = vision.num_hidden_layers * layer + cut
+    assert work_of(lambda: net.encode_frames(frame)) == pytest.approx(work, rel=0.02)
 
 
 def test_rounding_does_not_pile_up(one_thread):

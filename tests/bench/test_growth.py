@@ -94,7 +94,8 @@ def test_a_process_stops_before_the_machine_is_out_of_memory(monkeypatch, t5_fol
     monkeypatch.setenv("MALMM_FAKE_MEMORY", "0.3GB")
     how = {"model": str(t5_folder), "device": "cpu", "dtype": "float32", "memory": 0}
     row = child.in_child("growth", **how, frames=300)
-    assert row["failed"] == "not enough memory (0.3 GB were free)"
+    assert row["failed"].startswith("not enough memory on cpu in float32 to ")
+    assert row["failed"].endswith(" (0.3 GB were free)")
 
 
 def test_a_process_that_the_system_killed(monkeypatch):
@@ -108,10 +109,11 @@ def test_the_table(malmm, reads_4096):
     done = malmm("bench", "growth", "--model", "tiny")
     assert done.code == 0, done.err
     heading, *rows = done.out.splitlines()
-    assert heading.split() == ["memory", "frames", "tokens", "peak", "MiB", "device", "MiB"]
+    heads = ["memory", "frames", "tokens", "peak", "MiB", "device", "MiB", "ratio"]
+    assert heading.split() == heads
     assert [rows[0].split(), rows[1].split()] == [
-        ["10", "20", "32", "400"],
-        ["none", "20", "640", "400"],
+        ["10", "20", "32", "400", "1.000"],
+        ["none", "20", "640", "400", "1.000"],
     ]
     assert rows[-3].split() == ["none", "200"]
     assert rows[-2].startswith("  fails: 6400 visual tokens")

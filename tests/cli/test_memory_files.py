@@ -62,7 +62,7 @@ def test_a_file_brings_its_model(malmm, remember, loaded):
 def test_a_file_of_version_1_brings_its_model_whatever_it_is_called(malmm, tmp_path):
     shutil.copy(OLD, tmp_path / "old.mp4")
     done = malmm("ask", tmp_path / "old.mp4", "what comes first?", "-q")
-    assert (done.code, done.out) == (0, "blue cross\n")
+    assert (done.code, done.out) == (0, "black moon\n")
 
 
 def test_a_folder_is_found_again_from_anywhere(malmm, remember, vicuna_folder, monkeypatch):

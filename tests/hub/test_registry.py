@@ -12,6 +12,7 @@ from malmm_cli.hub.registry import DEFAULT, KNOWN, memory_by_form, memory_needed
 from malmm_cli.hub.snapshot import read_weights
 from malmm_cli.models import registry
 from malmm_cli.models.instructblip import random_init as instructblip_init
+from malmm_cli.models.instructblip.published import published_config as older_config
 from malmm_cli.models.vlm import random_init as vlm_init
 from malmm_cli.models.vlm.load import ADAPTERS
 from malmm_cli.models.vlm.published import published_config
@@ -48,12 +49,12 @@ def test_parameters_of_vision_language_models(name):
 @pytest.mark.parametrize("name", OLDER)
 def test_parameters_of_the_first_models(name):
     layout = FAMILIES[KNOWN[name].model_type]
-    shapes = instructblip_init.shapes(instructblip_init.published_config(name))
+    shapes = instructblip_init.shapes(older_config(name))
     sizes = {key: prod(shape) for key, shape in shapes}
     assert sum(sizes.values()) == KNOWN[name].parameters
     assert KNOWN[name].whole == sum(
         prod(shape)
-        for key, shape in instructblip_init.shapes(instructblip_init.published_config(name))
+        for key, shape in instructblip_init.shapes(older_config(name))
         if not layout.quantizes(key, shape)
     )
 

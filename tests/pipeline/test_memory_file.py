@@ -222,9 +222,9 @@ def test_a_file_of_version_1():
     assert kept.seconds[0, 0, 0] == kept.first
     assert (kept.seconds[-1] - kept.last).abs().max() < 1e-5
     said = {
-        "what comes first?": "blue cross",
+        "what comes first?": "black moon",
         "what does the red star do?": "nothing",
-        "which colour does the circle have?": "rises",
+        "which colour does the circle have?": "nothing",
     }
     answers = malmm_cli.ask(path, list(said), model=tiny)
     assert {answer.question: answer.text for answer in answers} == said
@@ -238,9 +238,9 @@ def test_a_file_of_version_2(refused):
     assert (kept.frames, kept.features, len(kept.counts), kept.holds) == (12, 12, 4, "rows")
     assert kept.videos == [{"name": "shapes.mp4", "begins": 0.0}]
     said = {
-        "what comes first?": "blue cross",
+        "what comes first?": "black moon",
         "what does the red star do?": "nothing",
-        "which colour does the circle have?": "rises",
+        "which colour does the circle have?": "nothing",
     }
     answers = malmm_cli.ask(path, list(said), model=tiny)
     assert {answer.question: answer.text for answer in answers} == said

@@ -45,12 +45,13 @@ def growth(
     """Compare growth with and without a memory bank.
 
     Asks one question about more and more frames of noise, with the bank and with none. `tokens` are
-    those of the video that the language model is given, `MiB` is peak memory. Without --frames, the
-    number grows until the form without a memory fails; its last row says why. Peaks vary by a few
-    per cent.
+    those of the video that the language model is given, `MiB` is peak memory, `ratio` that of the
+    peak to the first row's with the same memory. Without --frames, the number grows until the form
+    without a memory fails; its last row says why. Peaks vary by a few per cent.
 
     \b
     malmm bench growth --model tiny --plot growth.png
+    malmm bench growth --model random-2b/ --frames 200 --frames 10000
     """
     settings = check_growth(replace(options, memory=memory))
     if plot is not None:

@@ -83,13 +83,13 @@ def model(
 
     \b
     malmm bench model vicuna-7b random-7b/
+    malmm bench model qwen3-vl-2b random-2b/ --frames 2
     """
     from malmm_cli import bench as benches
     from malmm_cli.bench import tables
     from malmm_cli.hub import KNOWN
-    from malmm_cli.models.registry import FAMILIES, REFERENCE
 
-    published = [k.name for k in KNOWN.values() if FAMILIES.get(k.model_type or "") == REFERENCE]
+    published = [known.name for known in KNOWN.values() if known.repository]
     if name not in published:
         raise UsageError(f"unknown model {name!r}", hint=known_names(name, published))
     row = benches.model(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["everything", "video"]
 
-_OPTIONS = ("model", "frames", "fps", "memory", "device", "dtype", "json")
+_OPTIONS = ("model", "frames", "fps", "memory", "max_new_tokens", "device", "dtype", "json")
 _FORMS = ("encoder-step", "decode", "malmm", "bound", "naive", "transformers")
 _Questions = Annotated[
     list[int] | None,
@@ -41,6 +41,15 @@ _Questions = Annotated[
         min=2,
         rich_help_panel=PANEL,
         help="Number of questions to measure; repeatable.",
+    ),
+]
+_Calls = Annotated[
+    list[int] | None,
+    typer.Option(
+        metavar="N",
+        min=2,
+        rich_help_panel=PANEL,
+        help="Number of questions to ask in one run and in as many; repeatable.",
     ),
 ]
 _Compare = Annotated[
@@ -68,6 +77,7 @@ def video(
         ),
     ] = None,
     questions: _Questions = None,
+    calls: _Calls = None,
     compare: _Compare = 120,
     options: RunOptions,
 ) -> None:
@@ -79,16 +89,18 @@ def video(
     malmm: as `malmm ask` does it      encoder-step: on decoded frames
     decode: only decoding              bound: only the encoder's arithmetic
     naive: all pixels first, then one frame at a time, projecting the whole bank
-    transformers: InstructBLIP-Video on the same weights, which has no memory
+    transformers: its own class on the same weights, which has no memory
 
     `before` is the time before generation, `rate` its frames per second, `MiB` and `GPU` are peak
     memory. `ratio` is malmm's `before` over the larger of encoder-step's and decode's; for the
     baselines, their `before` over malmm's. --questions also times several questions, to the
-    video and to a memory file. Keep the machine idle. For full sizes, pass --model the folder of
-    `malmm bench model`.
+    video and to a memory file; `with reading` adds the reading of prompts. --calls times whole
+    runs: one that asks all questions, and as many of one question, of which three are measured.
+    Keep the machine idle. For full sizes, pass --model the folder of `malmm bench model`.
 
     \b
     malmm bench video short.mp4 long.mp4 --model tiny --fps 1 --questions 10
+    malmm bench video long.mp4 --model tiny --form malmm --calls 20
     """
     from malmm_cli import bench as benches
     from malmm_cli.bench import tables
@@ -105,14 +117,24 @@ def video(
         elif not options.json:
             emit(tables.video_row(table, row))
     asked = list(benches.questions(runs[0], questions)) if questions else []
-    machine = benches.machine()
+    called = list(benches.calls(runs[0], calls)) if calls else []
+    _finish(options, {"videos": rows, "questions": asked, "calls": called}, benches.machine())
+
+
+def _finish(
+    options: RunOptions, found: dict[str, list[dict[str, Any]]], machine: dict[str, Any]
+) -> None:
+    """Print all of it as JSON, or what comes below the table of videos."""
+    from malmm_cli.bench import tables
+
     if options.json:
-        content = {"videos": rows, "questions": asked, "machine": machine}
-        emit(json_format.dumps(content, indent=2) + "\n")
+        emit(json_format.dumps({**found, "machine": machine}, indent=2) + "\n")
         return
-    table = tables.questions_table()
-    for row in asked:
-        emit(table.row(row))
+    for name, table in (("questions", tables.questions_table()), ("calls", tables.calls_table())):
+        for row in found[name]:
+            emit(table.row(row))
+    if called := found["calls"]:
+        note(f"as many: {called[0]['measured']} runs measured, their mean times the questions")
     note_machine(machine)
 
 
@@ -210,6 +232,7 @@ def _runs(options: RunOptions, videos: Sequence[str], compare: int) -> list[Run]
             fps=settings.sampling.fps,
             memory=settings.memory.length,
             compare=compare,
+            max_new_tokens=options.max_new_tokens,
         )
         for path in videos
     ]

@@ -7,6 +7,7 @@ transformers' Q-Former, which has no memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,12 +18,11 @@ from malmm_cli.memory.bank import PlainBank
 from malmm_cli.models.instructblip.memory import Memory
 from malmm_cli.models.instructblip.model import InstructBlip
 from malmm_cli.models.instructblip.qformer import QFormer, no_projections
-from malmm_cli.models.instructblip.sizes import feature_shape
 from malmm_cli.settings import Decoding
 
 __all__ = [
-    *("CHUNK", "encoder_work", "naive_step", "parameters", "plain_step", "published_context"),
-    *("published_generate", "published_model", "step", "transformers_step"),
+    *("CHUNK", "heard", "naive_step", "plain_step", "published_answers", "published_context"),
+    *("published_model", "step", "transformers_step"),
 ]
 
 # Frames that the form `slots` observes at a time; their outputs are read once.
@@ -124,6 +124,27 @@ def published_model(net: InstructBlip) -> Any:
     return theirs.eval()
 
 
+def heard(net: InstructBlip) -> tuple[Any, Any]:
+    """The part of the language model that reads tokens first, and its head."""
+    model = net.language_model
+    part = model.get_decoder() if net.texts.decoder_only else model.get_encoder()
+    return part, model.get_output_embeddings()
+
+
+@torch.no_grad()
+def published_answers(
+    net: InstructBlip,
+    theirs: Any,
+    folder: Path,
+    frames: Tensor,
+    seconds: Tensor,
+    prompts: Sequence[str],
+    decoding: Decoding,
+) -> list[str]:
+    """What InstructBLIP-Video says of frames (T, H, W, 3) uint8; it knows nothing of seconds."""
+    return _generated(net, published_context(net, theirs, frames, prompts), prompts, decoding)
+
+
 @torch.no_grad()
 def published_context(
     net: InstructBlip, theirs: Any, frames: Tensor, prompts: Sequence[str]
@@ -138,34 +159,18 @@ def published_context(
     return joined
 
 
-@torch.no_grad()
-def published_generate(
+def _generated(
     net: InstructBlip, tokens: Tensor, prompts: Sequence[str], decoding: Decoding
-) -> None:
+) -> list[str]:
     """Let the language model answer after `published_context`, tokens (B, n, E)."""
     side = "left" if net.texts.decoder_only else "right"
     ids, mask = (x.to(net.device) for x in net.texts.prompts(prompts, side=side))
     words = net.language_model.get_input_embeddings()(ids)
-    net.language_model.generate(
+    found = net.language_model.generate(
         inputs_embeds=torch.cat([tokens.to(words.dtype), words], dim=1),
         attention_mask=torch.cat([mask.new_ones(tokens.shape[:2]), mask], dim=1),
         max_new_tokens=decoding.max_new_tokens,
         do_sample=False,
         pad_token_id=net.texts.padding,
     )
-
-
-def encoder_work(net: InstructBlip) -> float:
-    """Floating point operations of the image encoder for one frame."""
-    vision, (patches, width) = net.config.vision_config, feature_shape(net.config)
-    linear = 4 * width**2 + 2 * width * vision.intermediate_size
-    layer = 2 * patches * linear + 4 * patches**2 * width
-    cut = 2 * patches * width * 3 * vision.patch_size**2
-    return float(vision.num_hidden_layers * layer + cut)
-
-
-def parameters(config: Any) -> int:
-    """How many parameters a model of config has, which is not built."""
-    with torch.device("meta"):
-        net = transformers.InstructBlipForConditionalGeneration(config)
-    return sum(parameter.numel() for parameter in net.parameters())
+    return net.texts.decode(found)

@@ -29,7 +29,7 @@ from malmm_cli.models.vlm.processor import template_of
 from malmm_cli.models.vlm.texts import Texts
 from malmm_cli.settings import Decoding, MemoryOptions
 
-__all__ = ["Asked", "asked", "ours", "prompt_ids", "theirs"]
+__all__ = ["Asked", "asked", "made", "ours", "placed", "prompt_ids", "theirs"]
 
 _FPS = 1000.0  # transformers' processors count frames, not seconds
 
@@ -75,7 +75,8 @@ def asked(
         reason = first_line(error).replace(str(folder), "the folder")
         processor = None
         without = reason if find_spec("torchvision") else "no torchvision"
-        inputs = [_made(adapter, texts, folder, memory, pixels, text) for text in prompts]
+        around = _around(adapter, memory)
+        inputs = [made(adapter, texts, folder, around, pixels, text) for text in prompts]
     due = [given["input_ids"][0].tolist() for given in inputs]
     notes = [
         note
@@ -138,7 +139,7 @@ def theirs(
     found = []
     for prompt, given in zip(about.prompts, about.inputs, strict=True):
         behind = len(about.texts.ids(about.adapter.question(prompt)))
-        found.append(_read(net, about.texts, _placed(given, device, dtype, net), behind, new))
+        found.append(_read(net, about.texts, placed(given, device, dtype, net), behind, new))
     return found
 
 
@@ -211,10 +212,18 @@ def _processed(
     return {name: value for name, value in given.items() if isinstance(value, Tensor)}
 
 
-def _made(
-    adapter: Adapter, texts: Texts, folder: Path, memory: Memory, pixels: Tensor, text: str
+def made(
+    adapter: Adapter,
+    texts: Texts,
+    folder: Path,
+    slots: tuple[int, list[str]],
+    pixels: Tensor,
+    text: str,
 ) -> dict[str, Tensor]:
-    """Inputs by the folder's chat template, around malmm's own text and pixels of the video."""
+    """Inputs by the folder's chat template, around malmm's own text and pixels of the video.
+
+    `slots` says how many tokens one has, and the texts around them.
+    """
     with quiet():
         written = texts.tokenizer.apply_chat_template(
             _turn(text),
@@ -229,7 +238,7 @@ def _made(
             f"{folder}: its chat template has no {adapter.video} for a video",
             hint="use the published files",
         )
-    patches, (first, *others) = _around(adapter, memory)
+    patches, (first, *others) = slots
     token = texts.tokenizer.convert_ids_to_tokens(adapter.token) * patches
     video = token.join([first.removeprefix(adapter.opening), *others]) + adapter.closing
     ids = torch.tensor([texts.ids(f"{before}{video}{behind}")])
@@ -245,7 +254,7 @@ def _difference(adapter: Adapter, pixels: Tensor, given: dict[str, Tensor]) -> f
     return float((given[name] - made[name]).abs().max())
 
 
-def _placed(
+def placed(
     given: dict[str, Tensor], device: torch.device, dtype: torch.dtype, net: Any
 ) -> dict[str, Tensor]:
     """Inputs that the class of this version takes, on its device."""

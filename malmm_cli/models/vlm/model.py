@@ -18,6 +18,7 @@ from torch import Tensor
 
 from malmm_cli.memory.spans import Slots, feature_seconds
 from malmm_cli.models.base import Context, Features, OnText, Spec, Work
+from malmm_cli.models.shortage import Step
 from malmm_cli.models.vlm import answers, prefix, second_look, sizes
 from malmm_cli.models.vlm.adapter import Adapter, Tokens
 from malmm_cli.models.vlm.defaults import DEFAULTS
@@ -240,9 +241,18 @@ class VisionLanguage:
         """The cache of a prefix, which the context keeps for all prompts to come."""
         known = context.kept.get("prefix")
         if known is None or not torch.equal(known[0], tokens.embeds):
-            known = (tokens.embeds, prefix.prefilled(self.adapter, self.net, tokens))
-            context.kept["prefix"] = known
+            known = context.kept["prefix"] = (tokens.embeds, self._prefilled(tokens))
         return known[1]
+
+    def _prefilled(self, tokens: Tokens) -> Any:
+        """The cache of a prefix; read anew in smaller pieces where memory runs out."""
+        length = tokens.embeds.shape[1]
+        doing = f"read the video's {length} tokens, {{}}"
+        less = {"memory": "a smaller --memory", "frames": "fewer --frames"}
+        step = Step(self, min(prefix.CHUNK, length), doing, "token", remedies=less)
+        while True:
+            with step:
+                return prefix.prefilled(self.adapter, self.net, tokens, step.size)
 
     @property
     def _level_columns(self) -> int:

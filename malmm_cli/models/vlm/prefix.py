@@ -60,12 +60,12 @@ def length(adapter: Adapter, texts: Texts, slots: int, patches: int) -> int:
     return sum(len(texts.ids(part)) for part in text) + slots * patches
 
 
-def prefilled(adapter: Adapter, net: Any, tokens: Tokens) -> Any:
-    """The language model's cache of a prefix, read CHUNK tokens at a time."""
+def prefilled(adapter: Adapter, net: Any, tokens: Tokens, size: int = CHUNK) -> Any:
+    """The language model's cache of a prefix, read so many tokens at a time."""
     cache = DynamicCache(config=net.config.get_text_config())
     with quiet():  # it tells of kernels that are not installed
-        for begin in range(0, tokens.embeds.shape[1], CHUNK):
-            adapter.read(net, tokens.some(slice(begin, begin + CHUNK)), cache)
+        for begin in range(0, tokens.embeds.shape[1], size):
+            adapter.read(net, tokens.some(slice(begin, begin + size)), cache)
     return cache
 
 

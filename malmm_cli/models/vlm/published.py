@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import transformers
 
 from malmm_cli.models.vlm.load import ADAPTERS
 
-__all__ = ["published_config"]
+__all__ = ["parameters", "published_config"]
 
 _QWEN_VISION = {
     "patch_size": 16,
@@ -60,6 +61,13 @@ def published_config(name: str, text_layers: int | None = None) -> Any:
     tied = content["text_config"].get("tie_word_embeddings", False)
     config = getattr(transformers, ADAPTERS[kind].kind).config_class
     return config.from_dict({**content, "tie_word_embeddings": tied})
+
+
+def parameters(config: Any) -> int:
+    """How many parameters a model of config has, which is not built."""
+    with torch.device("meta"):
+        net = getattr(transformers, ADAPTERS[config.model_type].kind)(config)
+    return sum(parameter.numel() for parameter in net.parameters())
 
 
 def _text(name: str, layers: int | None) -> dict[str, Any]:

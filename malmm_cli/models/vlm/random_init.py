@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
 
 from malmm_cli.checkpoints.state import write_state
 from malmm_cli.models.vlm.load import ADAPTERS
@@ -151,14 +152,15 @@ def write(
         config.vision_end_token_id = known["<|vision_end|>"]
     kind = getattr(transformers, ADAPTERS[name].kind)
     config.architectures = [ADAPTERS[name].kind]
-    torch.manual_seed(seed)
-    net = kind(config)
-    _enliven(net, seed)
-    with torch.no_grad():  # an answer does not end by chance
-        net.get_input_embeddings().weight[text.eos_token_id] = 0.0
-    state = {key: value.to(dtype) for key, value in net.state_dict().items()}
-    if getattr(config, "tie_word_embeddings", False) or text.tie_word_embeddings:
-        state.pop("lm_head.weight", None)
+    with torch.device("meta"):  # a model that is built would hold all numbers in single precision
+        net = kind(config)
+    words_in = net.get_input_embeddings().weight
+    state = {}
+    for key, value in net.named_parameters():  # tied ones once
+        drawn = _drawn(key, value.shape, seed)
+        if value is words_in:  # an answer does not end by chance
+            drawn[text.eos_token_id] = 0.0
+        state[key] = drawn.to(dtype)
     write_state(folder, state, max_shard_size=max_shard_size)
     tokenizer.save_pretrained(folder)
     _write_json(folder / "config.json", config.to_dict())
@@ -166,19 +168,16 @@ def write(
     (folder / "chat_template.jinja").write_text(_template(name), encoding="utf-8")
 
 
-@torch.no_grad()
-def _enliven(net: Any, seed: int) -> None:
+def _drawn(name: str, shape: torch.Size, seed: int) -> Tensor:
     """Values large enough for what is seen to reach what is said; a name's are always the same."""
-    for name, value in net.named_parameters():
-        generator = torch.Generator().manual_seed(seed + zlib.crc32(name.encode()))
-        drawn = torch.randn(value.shape, generator=generator)
-        if value.ndim == 1:  # gains are about 1, everything else about 0
-            value.copy_(drawn * 0.1 + name.endswith("weight"))
-        else:
-            embeds = "embed" in name and "patch" not in name
-            # a recurrent layer amplifies what single precision rounds off
-            times = 1.0 if "linear_attn" in name else 2.0
-            value.copy_(drawn * (0.3 if embeds else times * value[0].numel() ** -0.5))
+    generator = torch.Generator().manual_seed(seed + zlib.crc32(name.encode()))
+    drawn = torch.randn(shape, generator=generator)
+    if len(shape) == 1:  # gains are about 1, everything else about 0
+        return drawn * 0.1 + name.endswith("weight")
+    embeds = "embed" in name and "patch" not in name
+    # a recurrent layer amplifies what single precision rounds off
+    times = 1.0 if "linear_attn" in name else 2.0
+    return drawn * (0.3 if embeds else times * shape[1:].numel() ** -0.5)
 
 
 def _tokenizer(name: str, words: list[str], bare: list[str]) -> Any:

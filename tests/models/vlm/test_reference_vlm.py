@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from malmm_cli.settings import Decoding, MemoryOptions
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vlm"
 FILES = sorted(GOLDEN.glob("*.safetensors"))
+TOLERANCE = 1e-5  # of the largest logit
 
 
 def script():
@@ -81,6 +83,22 @@ def test_there_are_files_of_every_architecture():
     assert {path.stem.rpartition("-")[0] for path in FILES} == set(ADAPTERS)
 
 
+def test_the_table_in_the_docs_has_these_files_and_what_is_compared():
+    page = (GOLDEN.parents[2] / "docs" / "vision-language.md").read_text("utf-8")
+    heading, _, *rows = page.split("each of them:\n\n")[1].split("\n\n")[0].splitlines()
+    versions = re.findall(r"transformers (\S+)", heading)
+    shown = set()
+    for row in rows:
+        name, *cells = [cell.strip(" `") for cell in row.strip("|").split("|")]
+        shown |= {f"{name}-{v}" for v, cell in zip(versions, cells, strict=True) if cell == "yes"}
+    assert shown == {path.stem for path in FILES}
+    numbers = [str(number) for number, *_ in MAKE.SHAPES.values()]
+    assert f"{len(numbers)} videos of noise: {', '.join(numbers[:-1])} and {numbers[-1]}" in page
+    assert f"greedy answer of {MAKE.NEW} tokens" in page
+    assert f"in {MAKE.NUMBERS} columns" in page
+    assert f"within {TOLERANCE:.0e}".replace("e-0", "e-") in page
+
+
 @pytest.mark.parametrize(("path", "shape"), [*by_shape()])
 def test_the_prompt_its_logits_and_the_answer_are_transformers_own(path, shape, made, one_thread):
     name, _, version = path.stem.rpartition("-")
@@ -103,7 +121,7 @@ def test_the_prompt_its_logits_and_the_answer_are_transformers_own(path, shape, 
         after = model.adapter.read(model.net, behind, widened(kept, 1))
         logits = MAKE.projected(model.net.lm_head(torch.cat([whole, after], 1))[0])
     scale = due["logits"].abs().max()
-    assert (logits - due["logits"]).abs().max() < 1e-5 * scale
+    assert (logits - due["logits"]).abs().max() < TOLERANCE * scale
 
     answer = due["answer"].tolist()
     assert len(answer) == MAKE.NEW
