@@ -4,15 +4,17 @@
     malmm ask examples/shapes.mp4 "what does the red star do?" --model ./my-model --frames 60
 
 What is learnt is kept in my-model.work/ (or the folder after --work), with a log; the same command
-goes on after a stop, in the middle of a stage too. Stages 1 and 2 need no other and run beside 3 to
-5; of what they learn, 5 needs only the words' embeddings, which 2 leaves as they are.
+goes on after a stop, in the middle of a stage too. Stages 1 to 3 need no other and run beside 4 to
+7; of what they learn, 7 needs only the words' embeddings, which 2 and 3 leave as they are.
 
 1. language: a small LLaMA learns to answer questions from timelines made of words;
 2. fluency: with two more layers in its middle it goes on with full scenes and hard questions;
-3. encoder: the image encoder learns to tell colour, shape and motion in each patch of frames that
+3. practice: as fluency, from noisier timelines;
+4. encoder: the image encoder learns to tell colour, shape and motion in each patch of frames that
    are drawn, seeded, none with the combinations that tests are made of;
-4. pictures: so are whole videos, and the encoder's features of them kept;
-5. reader: with both frozen, the Q-Former learns to write timelines of what its memory holds, first
+5. looks: it goes on, with more of the looks that are hard to see by;
+6. pictures: whole videos are drawn, and the encoder's features of them kept;
+7. reader: with both frozen, the Q-Former learns to write timelines of what its memory holds, first
    with the visual bank alone, which is quick, then with both.
 
 `malmm train` goes on from there with whatever is to be learnt besides.
@@ -33,12 +35,14 @@ from stages import claim, logger, speak, stage
 STEPS = {
     "language": 2000,
     "fluency": 5000,
+    "practice": 3000,
     "encoder": 6000,
-    "reader": 3000,
-    "reader both": 1200,
+    "looks": 3000,
+    "reader": 3500,
+    "reader both": 700,
 }
 VIDEOS = 2500
-VERSION = 2  # of what the stages learn; a folder of another one is of no use to these
+VERSION = 3  # of what the stages learn; a folder of another one is of no use to these
 WORDS = "language_model.model.embed_tokens.weight"
 
 
@@ -65,13 +69,14 @@ def main(target: Path, work: Path) -> None:
         stage(name, model, parts, train, work, STEPS[name], **options)
 
     learn("encoder", SIGHT, train_encoder)
+    learn("looks", SIGHT, train_encoder, hard=True)
     make_pictures(work / "pictures", VIDEOS, log)
     videos = Videos.encoded(model, work / "pictures", work / "features", log)
     language = _learnt(work / "language.pt", speaking)
     model.load_state_dict({WORDS: language[WORDS]}, strict=False)
     for lesson in (READER, BOTH):
         learn(lesson.name, READING, train_reader, videos=videos, lesson=lesson)
-    model.load_state_dict(_learnt(work / "fluency.pt", speaking), strict=False)
+    model.load_state_dict(_learnt(work / "practice.pt", speaking), strict=False)
     export(model, work / "untrained", target)
 
 

@@ -1,4 +1,4 @@
-"""Stages 1 and 2: the language model learns to answer from timelines made of words."""
+"""Stages 1 to 3: the language model learns to answer from timelines made of words."""
 
 import math
 import random
@@ -87,12 +87,15 @@ def train_language(
     log=print,
     kept: Path | None = None,
     *,
+    name: str = "language",
     fluent: bool = False,
+    noise: float = 0.4,
     batch: int = 12,
     rate: float = 2e-3,
 ) -> None:
     """Train the language model in place on `batch` scenes a step, eight texts about each.
 
+    Tokens get noise of up to so many times their own size.
     Scenes get fuller as it learns. One that is `fluent` goes on with full ones, and the words keep
     their embeddings: what the Q-Former learns to write stays readable.
     """
@@ -100,7 +103,6 @@ def train_language(
     speaker = model.language_model.train().requires_grad_(True)
     speaker.get_input_embeddings().requires_grad_(not fluent)
     speaker.set_attn_implementation("eager")  # quicker than the fused one in bfloat16
-    name = "fluency" if fluent else "language"
     training = Training(name, speaker.named_parameters(), steps, rate, log=log, kept=kept)
     for step, chance in training:
         most = 15 if fluent else 3 + min(12, int(20 * step / steps))
@@ -111,9 +113,9 @@ def train_language(
             perfect = timeline(words_shown(scene, seconds, column), column)
             told.append(blurred(perfect, chance, blur))
             texts.append(hard_texts_of(scene, chance) if fluent else texts_of(scene, chance, 7))
-        noise = chance.uniform(0.0, 0.2 if fluent else 0.4)
+        loud = chance.uniform(0.0, noise)
         with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16()):
-            loss, right = _loss(model, torch.stack(told), texts, columns, noise)
+            loss, right = _loss(model, torch.stack(told), texts, columns, loud)
         training.learn(loss, captions=right[0], answers=right[1])
     speaker.set_attn_implementation("sdpa")
     speaker.eval().requires_grad_(False)

@@ -42,11 +42,14 @@ class Style:
     quality: int = 85
 
 
-def style_of(chance: random.Random) -> Style:
-    """A style; a third are plain, most of the others differ from that in one way."""
+def style_of(chance: random.Random, *, hard: bool = False) -> Style:
+    """A style; a third are plain, most of the others differ from that in one way.
+
+    With `hard` that is more often a background or strong colours, which are the hardest to see by.
+    """
     style = Style(quality=chance.randint(70, 95))
     ways = chance.choices((0, 1, 2), (35, 45, 20))[0]
-    for change in chance.sample((_sized, _barred, _backed, _coloured, _worn), ways):
+    for change in chance.sample(HARD_CHANGES if hard else CHANGES, ways):
         style = change(style, chance)
     return style
 
@@ -118,10 +121,25 @@ def _coloured(style: Style, chance: random.Random) -> Style:
     return replace(style, saturation=chance.uniform(0.5, 1.6))
 
 
+def _strongly_coloured(style: Style, chance: random.Random) -> Style:
+    """As `_coloured`, at the ends of its ranges."""
+    way = chance.choice(("brightness", "hue", "hue", "saturation"))
+    if way == "brightness":
+        ends = chance.choice(((0.45, 0.6), (1.3, 1.55)))
+        return replace(style, brightness=chance.uniform(*ends))
+    if way == "hue":
+        return replace(style, hue=chance.choice((-1, 1)) * chance.uniform(22.0, 32.0))
+    return replace(style, saturation=chance.uniform(0.45, 0.6))
+
+
 def _worn(style: Style, chance: random.Random) -> Style:
     if chance.random() < 0.5:
         return replace(style, blur=chance.uniform(0.005, 0.02))
     return replace(style, quality=chance.randint(15, 60))
+
+
+CHANGES = (_sized, _barred, _backed, _coloured, _worn)
+HARD_CHANGES = (*CHANGES, _backed, _backed, _strongly_coloured, _strongly_coloured)
 
 
 def _colours(style: Style) -> np.ndarray:

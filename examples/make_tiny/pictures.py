@@ -43,22 +43,25 @@ def scene_of(number: int, most: int = 14):
 def draw(number: int) -> np.ndarray:
     """Frames (T, SIDE, SIDE, 3) uint8 of a video."""
     scene, seconds = scene_of(number)
-    style = style_of(random.Random(f"style {number}"))
+    style = style_of(random.Random(f"style {number}"), hard=True)
     return np.stack([shown(scene, t, style) for t in (seconds * (1 - 1e-6)).tolist()])
 
 
-def glimpses(chance: random.Random, busy: int, idle: int) -> tuple[np.ndarray, np.ndarray]:
+def glimpses(
+    chance: random.Random, busy: int, idle: int, *, hard: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """So many frames with and without a shape, four of a scene; and labels, (N, 11) float32.
 
-    In every second scene no colour has a name: what a shape does is then to be told whatever its
-    colour. None is near one with a name, so combinations that are held out stay unseen.
+    With `hard` more of them have a look that is hard to see by, see `style_of`. In every second
+    scene no colour has a name: what a shape does is then to be told whatever its colour. None is
+    near one with a name, so combinations that are held out stay unseen.
     """
     frames: list[np.ndarray] = []
     labels: list[tuple[float, ...]] = []
     wanted = {True: busy, False: idle}
     while any(wanted.values()):
         scene, _ = random_scene(chance, 14)
-        style = style_of(chance)
+        style = style_of(chance, hard=hard)
         paint = PAINT if chance.random() < 0.5 else dict.fromkeys(PAINT, _nameless(chance))
         event = chance.choice(scene.events)
         times = [chance.uniform(event.start, event.end) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Stage 5: the Q-Former learns to write timelines of what its memory holds."""
+"""Stage 7: the Q-Former learns to write timelines of what its memory holds."""
 
 import random
 from dataclasses import dataclass

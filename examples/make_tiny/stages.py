@@ -42,7 +42,7 @@ def logger(work: Path) -> Callable[[str], None]:
 
 
 def stage(
-    name: str, model: Any, parts: tuple[str, ...], train, work: Path, steps: int, **options
+    name: str, model: Any, parts: tuple[str, ...], train, work: Path, steps: int, /, **options
 ) -> None:
     """Train unless that is done; the model then has what was learnt, the parameters of its parts.
 
@@ -57,11 +57,12 @@ def stage(
 
 
 def speak(work: Path, steps: dict[str, int], threads: int) -> None:
-    """Both stages of the language model; fluency.pt in the folder has what it learnt."""
+    """The stages of the language model; practice.pt in the folder has what it learnt."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     shallow, deep = new_model(work / "shallow", layers=4), new_model(work / "deep")
     stage("language", shallow, LANGUAGE, train_language, work, steps["language"])
     deepen(shallow, deep)
-    options = {"fluent": True, "rate": 1e-3}
-    stage("fluency", deep, LANGUAGE, train_language, work, steps["fluency"], **options)
+    for name, rate, noise in (("fluency", 1e-3, 0.2), ("practice", 6e-4, 0.3)):
+        options = {"fluent": True, "rate": rate, "noise": noise, "name": name}
+        stage(name, deep, LANGUAGE, train_language, work, steps[name], **options)
