@@ -22,7 +22,8 @@ from malmm_cli.cli.terminal import Terminal
 from malmm_cli.processes import machine
 malmm_cli.hub.patience.WAITS = (0.05, 0.05, 0.05)
 {}
-sys.exit(cli.run(sys.argv[1:]))
+from malmm_cli.__main__ import main
+main()
 """
 
 
