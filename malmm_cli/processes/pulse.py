@@ -43,6 +43,7 @@ def begin(arguments: list[str], encoding: str) -> None:
         ours.close()
         _draw(theirs, "utf" in encoding.lower())
     theirs.close()
+    ours.settimeout(1.0)
     _state.line, _state.awake = ours, True
 
 
@@ -57,16 +58,17 @@ def rest() -> None:
     """Something else will be written: return when nothing is drawn any more."""
     if _state.line and _state.awake:
         _state.awake = False
-        _tell(_REST)
-        with suppress(OSError):
-            _state.line.recv(1)
+        _tell(_REST, answered=True)
 
 
-def _tell(word: bytes) -> None:
+def _tell(word: bytes, *, answered: bool = False) -> None:
+    """Say a word to the process; one that was killed or stopped is given up."""
     assert _state.line
     try:
         _state.line.send(word)
-    except OSError:  # somebody killed it
+        if answered:
+            _state.line.recv(1)
+    except OSError:
         _state.line = None
 
 

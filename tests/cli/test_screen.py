@@ -109,6 +109,15 @@ def test_what_turns_ends_with_a_command_that_is_killed(tmp_path):
     assert (seen.code, seen.lines) == (-9, [])
 
 
+@pytest.mark.parametrize("sign", ["SIGKILL", "SIGSTOP"])
+def test_a_command_goes_on_without_what_turns(tmp_path, sign):
+    gone = f"import psutil, signal; psutil.Process().children()[0].send_signal(signal.{sign})"
+    ends = HELD_UP.replace('hold()\nnote("begun")', f"hold()\n{gone}\nhold()\nnote('begun')", 1)
+    ends += "\npsutil.Process().children()[0].kill()"
+    seen = on_terminal(ends, folder=tmp_path)
+    assert (seen.code, seen.lines[-1]) == (0, "done"), seen.text
+
+
 def test_the_screen_of_these_tests():
     moved = "one\r\ntwo\rT\x1b[1A\x1b[2Kx\r\n\n\x1b[31mred\x1b[0m"
     assert screen(moved) == [" x", "Two", "red"]
