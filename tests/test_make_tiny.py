@@ -120,7 +120,7 @@ def test_the_stages_make_a_model_folder_and_are_not_run_twice(stage, tmp_path, m
     reader = stage("reader")
     monkeypatch.setattr(pictures, "PART", 4)
     monkeypatch.setattr(reader, "PART", 4)
-    monkeypatch.setattr(reader, "lengths", lambda chance, longest: (16, 4))
+    monkeypatch.setattr(reader, "lengths", lambda chance, lesson: (16, 4))
     monkeypatch.setattr(main, "VIDEOS", 4)
     monkeypatch.setattr(main, "train_encoder", partial(main.train_encoder, batch=4))
     monkeypatch.setattr(main, "STEPS", dict.fromkeys(main.STEPS, 2))
