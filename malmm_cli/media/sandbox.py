@@ -19,12 +19,14 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from malmm_cli import errors
 from malmm_cli.errors import MalmmError, MediaError
 from malmm_cli.media.files import shown
 from malmm_cli.media.limits import MAX_PIXELS, beyond
 from malmm_cli.media.sandbox_child import serve
+from malmm_cli.media.sound import RATE, Sound, SoundTrack
 from malmm_cli.processes.children import exit_of, start_apart
 from malmm_cli.processes.ending import kill_tree
 from malmm_cli.types import Frame, MediaInfo
@@ -101,6 +103,39 @@ class Sandbox:
         finally:
             if not whole:
                 self.close()  # its other pictures are in the way
+        for warning in reply["warnings"]:
+            if on_warning:
+                on_warning(warning)
+
+    def probe_sound(self, path: str | os.PathLike[str], number: int | None = None) -> Sound:
+        """As `media.sound.probe_sound`, on the clock of the pictures if they were probed last."""
+        path = os.fspath(path)
+        reply = self._ask(path, {"do": "probe sound", "path": path, "number": number})
+        return Sound(path=path, track=SoundTrack(**reply.pop("track")), **reply)
+
+    def read_sound(
+        self,
+        sound: Sound,
+        rate: int | None = RATE,
+        *,
+        mix: bool = True,
+        start: float = 0.0,
+        stop: float | None = None,
+        on_warning: Callable[[str], None] | None = None,
+    ) -> Iterator[NDArray[np.float32]]:
+        """As `media.sound.read_sound`, of the sound that was probed last."""
+        request = {"rate": rate, "mix": mix, "start": start, "stop": stop}
+        reply = self._ask(sound.path, {"do": "read sound", **request})
+        whole = False
+        try:
+            while "channels" in reply:
+                data = np.frombuffer(self._receive_bytes(sound.path), np.float32)
+                yield data.reshape(reply["channels"], -1)
+                reply = self._receive(sound.path)
+            whole = True
+        finally:
+            if not whole:
+                self.close()  # its other chunks are in the way
         for warning in reply["warnings"]:
             if on_warning:
                 on_warning(warning)

@@ -7,12 +7,14 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
 from malmm_cli import media
 from malmm_cli.errors import CapacityError, MalmmError
+from malmm_cli.media.sound import Sound, probe_sound, read_sound
 from malmm_cli.processes.children import begin_apart
 from malmm_cli.types import MediaInfo
 
@@ -38,6 +40,7 @@ def serve(talk: Connection, memory: int) -> None:
         import_module(f"malmm_cli.media.{name}")
     cramped = memory > 0 and not _limit(memory)
     info: MediaInfo | None = None
+    heard: Sound | None = None
 
     def send(reply: dict[str, Any], data: bytes | None = None) -> None:
         talk.send_bytes(json.dumps(reply).encode())
@@ -50,9 +53,17 @@ def serve(talk: Connection, memory: int) -> None:
             try:
                 if cramped:
                     raise MemoryError
-                if request.pop("do") == "probe":
+                do = request.pop("do")
+                if do == "probe":
                     info = media.probe(request["path"], request["decoder"], request["pixels"])
                     send(_metadata(info), info.seconds.tobytes())
+                elif do == "probe sound":
+                    pictures = info if info and info.path == request["path"] else None
+                    heard = probe_sound(request["path"], request["number"], pictures)
+                    send(_about(heard))
+                elif do == "read sound":
+                    assert heard is not None
+                    _listen(heard, request, send)
                 else:
                     assert info is not None
                     _read(info, request["seconds"], request["size"], send)
@@ -75,6 +86,20 @@ def _read(
         reply = {"seconds": frame.seconds, "source_seconds": frame.source_seconds}
         send({**reply, "height": height, "width": width}, frame.pixels.tobytes())
     send({"warnings": warnings}, None)
+
+
+def _listen(
+    sound: Sound, request: dict[str, Any], send: Callable[[dict[str, Any], bytes | None], None]
+) -> None:
+    warnings: list[str] = []
+    for chunk in read_sound(sound, **request, on_warning=warnings.append):
+        send({"channels": chunk.shape[0]}, chunk.tobytes())
+    send({"warnings": warnings}, None)
+
+
+def _about(sound: Sound) -> dict[str, Any]:
+    kept = ("stream", "rate", "layout", "channels", "origin", "longest")
+    return {"track": asdict(sound.track), **{name: getattr(sound, name) for name in kept}}
 
 
 def _metadata(info: MediaInfo) -> dict[str, Any]:
