@@ -1,0 +1,1 @@
+"""Video-LLaMA: a video language model that also hears."""
