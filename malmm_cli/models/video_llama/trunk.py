@@ -1,4 +1,4 @@
-"""ImageBind's audio trunk, and its vision trunk, through which the authors trained the audio branch.
+"""ImageBind's audio trunk, and its vision trunk: the authors trained the audio branch through it.
 
 Written from a description of the published network; parameters map by `trunk_keys`.
 """
