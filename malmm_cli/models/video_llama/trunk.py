@@ -90,7 +90,11 @@ class _Attention(nn.Module):
         if self.extra:
             key = torch.cat([key, self.bias_k.expand(len(key), -1, -1)], 1)
             value = torch.cat([value, self.bias_v.expand(len(value), -1, -1)], 1)
-        split = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query, key, value))
+        count = len(tokens)
+        split = (
+            x.reshape(count, -1, self.heads, x.shape[-1] // self.heads).transpose(1, 2)
+            for x in (query, key, value)
+        )
         mixed = functional.scaled_dot_product_attention(*split)
         projected: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return projected
