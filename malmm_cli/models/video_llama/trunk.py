@@ -90,14 +90,15 @@ class _Attention(nn.Module):
         if self.extra:
             key = torch.cat([key, self.bias_k.expand(len(key), -1, -1)], 1)
             value = torch.cat([value, self.bias_v.expand(len(value), -1, -1)], 1)
-        count = len(tokens)
-        split = (
-            x.reshape(count, -1, self.heads, x.shape[-1] // self.heads).transpose(1, 2)
-            for x in (query, key, value)
+        mixed = functional.scaled_dot_product_attention(
+            self._split(query), self._split(key), self._split(value)
         )
-        mixed = functional.scaled_dot_product_attention(*split)
         projected: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return projected
+
+    def _split(self, parts: Tensor) -> Tensor:
+        batch, length, width = parts.shape
+        return parts.reshape(batch, length, self.heads, width // self.heads).transpose(1, 2)
 
 
 class _Block(nn.Module):
