@@ -58,9 +58,7 @@ def generate(
 
 
 @torch.no_grad()
-def likelihoods(
-    net: Any, texts: Texts, inputs: Sequence[Tensor], answers: Sequence[str]
-) -> Tensor:
+def likelihoods(net: Any, texts: Texts, inputs: Sequence[Tensor], answers: Sequence[str]) -> Tensor:
     """Log-likelihood (B,) float32 of each answer, and of its end, after its input (L, E)."""
     told = [[*texts.ids(answer), texts.end] for answer in answers]
     rows = [

@@ -32,8 +32,10 @@ _PARTS = {
     "audio_qformer_config": "audio.qformer.",
     "text_config": "language_model.",
 }
-_NUMBERS = ("query_tokens", "video_query_tokens", "audio_query_tokens")
-_NUMBERS += ("frame_positions", "clip_positions")
+_NUMBERS = (
+    *("query_tokens", "video_query_tokens", "audio_query_tokens"),
+    *("frame_positions", "clip_positions"),
+)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ __all__ = ["ASK", "CAPTION", "DEFAULTS"]
 CAPTION = Settings(
     "Describe the video in detail.",
     Sampling(frames=None, fps=1.0),
-    MemoryOptions(length=32, banks="visual"),
+    MemoryOptions(length=32, banks="visual", merge="frame"),
     Decoding(max_new_tokens=300, beams=1, repetition_penalty=1.0),
 )
 ASK = replace(CAPTION, prompt="{}")
@@ -19,6 +19,6 @@ DEFAULTS = Defaults(
     {"caption": CAPTION, "ask": ASK},
     policies=("mbc", "ward", "fifo", "average", "last", "random", "uniform"),
     banks=("visual",),
-    merges=("token", "frame"),
+    merges=("frame", "token"),
     means=("weighted", "plain"),
 )

@@ -97,9 +97,7 @@ def read_texts(folder: Path, config: Configuration) -> Texts:
             f"{folder}: the tokenizer is not one of LLaMA's, which write a space as ▁",
             hint=remedy(folder),
         )
-    return Texts(
-        tokenizer, FORMS[config.conversation], token_ids(config.text_config.eos_token_id)
-    )
+    return Texts(tokenizer, FORMS[config.conversation], token_ids(config.text_config.eos_token_id))
 
 
 def build(

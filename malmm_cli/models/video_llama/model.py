@@ -1,4 +1,4 @@
-"""Video-LLaMA with a memory: frames → tokens of each → a bank → a few tokens for the language model.
+"""Video-LLaMA with a memory: frames → tokens of each → a bank → a few tokens in a prompt.
 
 The vision tower, the Q-Formers and the language model are transformers' own. The second Q-Former
 reads whatever the bank holds, 32 tokens for any length of video; the third one does the same with

@@ -18,9 +18,7 @@ SYSTEM = (
     "Follow the instructions carefully and explain your answers in detail."
 )
 
-_HEARD = (
-    f"Close your eyes, open your ears and you imagine only based on the sound that: {PLACE}."
-)
+_HEARD = f"Close your eyes, open your ears and you imagine only based on the sound that: {PLACE}."
 _SEEN_TOO = f"Close your ears, open your eyes and you see that <Video>{PLACE}</Video>."
 _BOTH = "Now answer my question based on what you have just seen and heard."
 _ONLY_HEARD = "Now answer my question based on what you have just heard."

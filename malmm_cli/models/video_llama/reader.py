@@ -37,7 +37,8 @@ class Reader(nn.Module):
             slots.counts, track.seen, length=track.options.length, rows=table.num_embeddings
         )
         rows = slots.rows.to(table.weight) + table(places)
-        return self(rows.flatten(0, 1)[None])[0]
+        found: Tensor = self(rows.flatten(0, 1)[None])[0]
+        return found
 
     def each(self, rows: Tensor) -> Tensor:
         """What it makes of features (T, P, C) one by one, without positions: (T, n, D)."""

@@ -1,4 +1,4 @@
-"""Whole conversations against the authors' code: prompts, input, logits, greedy ids of all turns."""
+"""Whole conversations against the authors' code: prompts, input, logits, greedy ids."""
 
 import pytest
 import torch

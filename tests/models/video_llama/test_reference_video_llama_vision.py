@@ -30,7 +30,9 @@ def test_pictures(file, one_thread):
         close(found.last_hidden_state, given["image_embeds_after_ln_vision"])
         rows = net.asked(found.last_hidden_state)
     close(rows, given["blip2_qformer_out"])
-    for video, expected in zip(rows.view(batch, time, *rows.shape[1:]), given["inputs_llama"]):
+    for video, expected in zip(
+        rows.view(batch, time, *rows.shape[1:]), given["inputs_llama"], strict=True
+    ):
         close(tokens(net, video), expected)
 
 
@@ -41,7 +43,9 @@ def test_patches_instead_of_pictures(file, one_thread):
         rows = net.asked(given["image_embeds"])
     close(rows, given["blip2_qformer_out"])
     batch = len(given["inputs_llama"])
-    for video, expected in zip(rows.view(batch, -1, *rows.shape[1:]), given["inputs_llama"]):
+    for video, expected in zip(
+        rows.view(batch, -1, *rows.shape[1:]), given["inputs_llama"], strict=True
+    ):
         close(tokens(net, video), expected)
 
 
@@ -50,7 +54,10 @@ def test_clips_of_sound(file, one_thread):
     given, net = tensors(file), model()
     table = net.audio.position_embedding.weight
     for added, out, expected in zip(
-        given["audio_position_added"], given["audio_qformer_out"], given["inputs_llama"]
+        given["audio_position_added"],
+        given["audio_qformer_out"],
+        given["inputs_llama"],
+        strict=True,
     ):
         memory = net.start(["?"], MemoryOptions(32, banks="visual"))
         net.hear(memory, features((added - table[: len(added)])[:, None]))
