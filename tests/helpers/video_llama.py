@@ -76,13 +76,28 @@ def only(form: str) -> dict[str, Tensor]:
 
 
 def conversations() -> list[tuple[str, str]]:
-    """(case, file) of each conversation; none is a failure."""
-    found = [
-        (case, next(file for file in files("conversation") if file.endswith(f"{case}.safetensors")))
-        for case in index()["e2e"]
-    ]
+    """(case, file) of each conversation that is described; none is a failure."""
+    found = [(name, _file_of(case)) for name, case in index()["e2e"].items()]
     assert found, f"{FOLDER} describes no conversation"
     return found
+
+
+def _file_of(case: dict[str, Any]) -> str:
+    """The one file whose first greedy steps are those of the case, in all turns."""
+
+    def matches(stored: dict[str, Tensor]) -> bool:
+        for number, turn in enumerate(case["turns"]):
+            scores, embeds = (
+                stored.get(f"turn{number}_{name}") for name in ("step_scores", "inputs_embeds")
+            )
+            if scores is None or embeds is None or embeds.shape[1] != turn["inputs_embeds_len"]:
+                return False
+            if scores.argmax(-1).tolist() != turn["greedy_ids"][: len(scores)]:
+                return False
+        return True
+
+    (name,) = (file for file in files("conversation") if matches(tensors(file)))
+    return name
 
 
 def close(ours: Tensor, theirs: Tensor, tolerance: float = TOLERANCE) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 from tokenizers.pre_tokenizers import Metaspace
@@ -32,7 +33,7 @@ class Texts:
         known = tokenizer.get_vocab()
         spelled = [[known.get(piece) for piece in stop] for stop in form.stops]
         self.stops = [ids for ids in spelled if None not in ids]
-        self._silent = special_ids(tokenizer) | set(self.ends)
+        self._silent = special_ids(tokenizer)
 
     @property
     def end(self) -> int:
@@ -60,7 +61,8 @@ class Texts:
         return [self._text(row) for row in ids.tolist()]
 
     def _text(self, row: list[int]) -> str:
-        kept = [number for number in row if number not in self._silent]
+        told = takewhile(lambda number: number not in self.ends, row)
+        kept = [number for number in told if number not in self._silent]
         text = self.tokenizer.decode(kept, skip_special_tokens=True)
         text = text.split(self.form.end)[0].split(self.form.role)[-1]
         return one_line(text)
