@@ -39,7 +39,7 @@ STEPS = {
     "encoder": 6000,
     "looks": 3000,
     "reader": 3500,
-    "reader both": 700,
+    "reader both": 2500,
 }
 VIDEOS = 2500
 VERSION = 3  # of what the stages learn; a folder of another one is of no use to these

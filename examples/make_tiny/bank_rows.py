@@ -19,7 +19,8 @@ from reader import READING, Lesson, Videos, train_reader
 from stages import LANGUAGE, logger, stage
 
 BANKS = ("both", "visual", "query", "none")
-START = Lesson("start", "none", videos=32, pointed=True)
+# without a bank only the newest frame is read: of videos of all lengths, that is any window of time
+START = Lesson("start", "none", videos=32, usual=(), shortest=1, pointed=True)
 
 
 def main(work: Path, folder: Path, seeds: list[int], start: int, steps: int) -> None:
@@ -29,7 +30,7 @@ def main(work: Path, folder: Path, seeds: list[int], start: int, steps: int) -> 
     kept.mkdir(parents=True, exist_ok=True)
     log = logger(kept)
     model = new_model(kept / f"untrained.{seeds[0]}")
-    for name, parts in (("encoder", SIGHT), ("practice", LANGUAGE)):
+    for name, parts in (("looks", SIGHT), ("practice", LANGUAGE)):
         state = torch.load(work / f"{name}.pt", weights_only=True)
         model.load_state_dict({k: v for k, v in state.items() if k.startswith(parts)}, strict=False)
     videos = Videos.encoded(model, work / "pictures", work / "features", log)

@@ -24,20 +24,23 @@ READING = ("qformer", "query_tokens", "position_embedding", "language_projection
 class Lesson:
     """What a reader learns with: `videos` a step, of 60 frames or fewer; of more frames, fewer.
 
-    `longest` counts the frames of a video. With `pointed` every query begins by looking for shapes
-    in its own windows of time, see `point`.
+    Videos have one of the `usual` numbers of frames, or from `shortest` to 60; those of a lesson
+    with a `longest` above 100 have up to that now and then. With `pointed` every query begins by
+    looking for shapes in its own windows of time, see `point`.
     """
 
     name: str
     banks: str
     rate: float = 1e-3
     videos: int = 8
+    usual: tuple[int, ...] = (100, 60, 60, 60)
+    shortest: int = 16
     longest: int = 100
     pointed: bool = False
 
 
 READER = Lesson("reader", "visual", videos=32, longest=600, pointed=True)
-BOTH = Lesson("reader both", "both", rate=4e-4)
+BOTH = Lesson("reader both", "both", rate=6e-4)
 
 
 class Videos:
@@ -169,11 +172,11 @@ def _busy(scene, seconds: Tensor) -> Tensor:
     return shown
 
 
-def lengths(chance: random.Random, longest: int) -> tuple[int, int]:
+def lengths(chance: random.Random, lesson: Lesson) -> tuple[int, int]:
     """How many frames to look at, and how many slots to remember them in."""
-    frames = chance.choice((100, 60, 60, 60, chance.randint(16, 60)))
-    if longest > 100 and chance.random() < 0.3:
-        frames = chance.randint(100, longest)
+    frames = chance.choice((*lesson.usual, chance.randint(lesson.shortest, 60)))
+    if lesson.longest > 100 and chance.random() < 0.3:
+        frames = chance.randint(100, lesson.longest)
     return frames, 20 if frames > 60 or chance.random() < 0.3 else 10
 
 
@@ -203,7 +206,7 @@ def train_reader(
     training = Training(lesson.name, parameters.items(), steps, lesson.rate, log=log, kept=kept)
     asked = [prompt for scene, _ in videos.scenes for prompt, _ in texts_of(scene, chance, 3)]
     for _, chance in training:
-        frames, slots = lengths(chance, lesson.longest)
+        frames, slots = lengths(chance, lesson)
         frames = min(frames, videos.longest)
         count = max(4, lesson.videos * 60 // max(frames, 60))
         features, shown = videos.spliced(chance, count, frames, column)
