@@ -1,6 +1,7 @@
 """The stages that make the small vision-language model, each for a step or two."""
 
 import importlib.util
+import random
 from functools import partial
 
 import pytest
@@ -49,14 +50,26 @@ def test_a_moment_is_few_tokens(model):
 def test_a_perfect_eye_writes_words_where_a_shape_is(stage, model):
     cells, shape = stage("cells"), stage("shape")
     meaning = shape.meanings(model)
-    event = Event(0.0, 10.0, "red", "star", "spins", x=0.25, y=0.25, radius=0.1)
+    event = Event(0.0, 10.0, "red", "star", "spins", x=0.25, y=0.25, radius=0.1, number=3)
     scene = Scene(0, 20.0, (event,))
     rows = cells.frames_written(scene, torch.tensor([5.0, 15.0]), meaning)
-    due = meaning["red"] + meaning["star"] + meaning["spins"]
+    due = meaning["red"] + meaning["star"] + meaning["spins"] + meaning["three"]
     assert rows.shape == (2, shape.CELLS, 128)
     assert torch.allclose(rows[0, 0], due)
     assert torch.allclose(rows[0, -1], meaning["nothing"])
     assert torch.allclose(rows[1], meaning["nothing"].expand(shape.CELLS, -1))
+
+
+def test_labels_are_written_as_scenes_are(stage, model):
+    cells, pictures, shape = stage("cells"), stage("pictures"), stage("shape")
+    meaning = shape.meanings(model)
+    scene, _ = cells.signed_scene(random.Random(5), 6)
+    event = scene.events[0]
+    assert event.number, "the seed is of a scene with numbers"
+    second = (event.start + event.end) / 2
+    known = torch.tensor([pictures.label(scene, second, pictures.Style())])
+    told = cells.written(known, meaning)
+    assert torch.allclose(told, cells.frames_written(scene, torch.tensor([second]), meaning))
 
 
 def test_videos_are_remembered_together_as_each_alone(stage):

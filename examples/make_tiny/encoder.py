@@ -92,7 +92,7 @@ def _loss(told, known: Tensor, rows: Tensor):
         each = F.cross_entropy(guess[inside], due, reduction="none", ignore_index=NAMELESS)
         loss = loss + (each * weight).sum() / weight[due != NAMELESS].sum()
         right.append((guess[:, 0].argmax(-1) == known[:, k])[named].float().mean().item())
-    due = known[:, None, 8:].expand(*inside.shape, 3)[inside]
+    due = known[:, None, 8:11].expand(*inside.shape, 3)[inside]
     loss = loss + F.mse_loss(rgb[inside], due)
     loss = loss + 0.3 * F.cross_entropy(
         row.flatten(0, 1), rows[:, None].expand_as(row).flatten(0, 1)

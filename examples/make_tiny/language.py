@@ -25,7 +25,13 @@ from malmm_cli.models.instructblip.defaults import ASK, CAPTION
 from malmm_cli.models.instructblip.model import InstructBlip
 
 EASY = ("early", "middle", "late", "absent")
-LATE = (("ordered",), 3), (("compared", "counted"), 3), (("returning", "linked"), 3), (EASY, 6)
+LATE = (
+    (("ordered",), 3),
+    (("compared", "counted"), 3),
+    (("returning", "linked"), 3),
+    (("detail",), 2),
+    (EASY, 6),
+)
 HARD = 0.4  # of the scenes are of the hard world
 SHORTEST = {"plain": 10, "hard": 30}  # seconds
 FULLEST = {"plain": 15, "hard": 10}  # events

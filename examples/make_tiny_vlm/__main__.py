@@ -22,6 +22,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "make_tiny"))
 
+from cells import signed_scene
 from eye import EYE, train_eye
 from model import ORIGIN
 from pictures import make_pictures
@@ -52,7 +53,7 @@ def main(target: Path, work: Path) -> None:
     torch.set_num_threads(half)
     model = new_model(work / "untrained")
     stage("eye", model, EYE, train_eye, work, STEPS["eye"])
-    make_pictures(work / "pictures", VIDEOS, log)
+    make_pictures(work / "pictures", VIDEOS, log, scenes=signed_scene)
     eyed(model, work / "pictures", work / "rows", log)
     while speaking.is_alive():
         speaking.join(1)

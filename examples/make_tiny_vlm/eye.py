@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import torch
-from cells import covered, written
+from cells import covered, signed_scene, written
 from pictures import NAMELESS, glimpses
-from shape import meanings
+from shape import DIGITS, meanings
 from torch import Tensor, nn
 from torch.nn import functional as F
 from training import Training
@@ -22,7 +22,7 @@ class Heads(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.sizes = (1, len(COLOURS), len(SHAPES), len(MOTIONS))
+        self.sizes = (1, len(COLOURS), len(SHAPES), len(MOTIONS), 1 + len(DIGITS))
         self.read = nn.Linear(width, sum(self.sizes))
 
     def forward(self, rows: Tensor):
@@ -48,7 +48,7 @@ def train_eye(
     training = Training("eye", parts.named_parameters(), steps, rate, log=log, kept=kept)
     mean, std = (torch.tensor(x)[:, None, None] for x in model.adapter.pixels)
     for _, chance in training:
-        frames, labels = glimpses(chance, batch * 3 // 4, batch // 4)
+        frames, labels = glimpses(chance, batch * 3 // 4, batch // 4, scenes=signed_scene)
         pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
         pixels = pixels * (0.9 + 0.2 * torch.rand(batch, 1, 1, 1))
         with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16()):
@@ -69,7 +69,8 @@ def _loss(rows: Tensor, read, known: Tensor, due: Tensor):
     apart = ((rows - due).pow(2).mean(-1) * weight).sum() / weight.sum()
     loss = apart / due.var() + F.binary_cross_entropy_with_logits(presence[..., 0], inside.float())
     right = {"written": 1 - (apart / due.var()).item()}
-    for k, (name, guess) in enumerate(zip(("colour", "shape", "motion"), rest, strict=True)):
+    columns = {"colour": 0, "shape": 1, "motion": 2, "number": 11}
+    for (name, k), guess in zip(columns.items(), rest, strict=True):
         asked = inside & (named[:, None] if name == "colour" else True)
         wanted = known[:, k].long()[:, None].expand_as(inside)[asked]
         loss = loss + F.cross_entropy(guess[asked], wanted)

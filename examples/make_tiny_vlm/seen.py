@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cells import signed_scene
 from pictures import PART, scene_of
 from tongue import Draw, Seen
 from training import keep
@@ -42,7 +43,7 @@ def watched(folder: Path) -> Draw:
             rows = parts[part][index]
             if frames <= len(rows) <= 4 * frames:
                 break
-        scene, seconds = scene_of(numbers[part] + index)
+        scene, seconds = scene_of(numbers[part] + index, signed_scene)
         picked = torch.linspace(0, len(rows) - 1, frames).round().long()
         return scene, seconds[picked] * (1 - 1e-6), rows[picked].float()
 

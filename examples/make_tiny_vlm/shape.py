@@ -16,6 +16,7 @@ from torch import Tensor
 
 from malmm_cli.checkpoints.state import write_state
 from malmm_cli.datasets.synthetic import COLOURS, MOTIONS, SHAPES, words
+from malmm_cli.datasets.synthetic.telling import NUMBERS as COUNTED
 from malmm_cli.files.atomic import new_folder
 from malmm_cli.hub import locate
 from malmm_cli.models import registry
@@ -27,6 +28,7 @@ CELLS = GRID**2
 SIDE = 64  # pixels
 PATCH = 8
 IDLE = "nothing"
+DIGITS = COUNTED[1:]  # that stand under shapes
 FORM = (
     "User: You are provided the following series of frames from a video. Frame Describe Assistant"
 )
@@ -100,7 +102,7 @@ def meanings(model: VisionLanguage) -> dict[str, Tensor]:
     told = {word for motion in MOTIONS for word in motion.split()}
     return {
         word: embeddings[model.texts.ids(f" {word}")].mean(0)
-        for word in (*COLOURS, *SHAPES, "teal", *sorted(told), IDLE)
+        for word in (*COLOURS, *SHAPES, "teal", *sorted(told), *DIGITS, IDLE)
     }
 
 

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from cells import frames_written
-from language import hard_texts_of, random_scene, texts_of
+from cells import frames_written, signed_scene
+from language import hard_texts_of, texts_of
 from shape import CELLS, meanings, new_model
 from stages import stage
 from torch import Tensor
@@ -43,7 +43,7 @@ def perfect(model: VisionLanguage) -> Draw:
 
     def draw(chance: random.Random, most: int, frames: int) -> Seen:
         while True:
-            scene, seconds = random_scene(chance, most, (*COLOURS, SPARE_COLOUR))
+            scene, seconds = signed_scene(chance, most, (*COLOURS, SPARE_COLOUR))
             if frames / 3 <= len(seconds) <= 3 * frames:
                 break
         seconds = torch.linspace(0, scene.seconds, frames) * (1 - 1e-6)

@@ -72,6 +72,7 @@ FAMILIES = {
     "qwen3_5": Layout((), "Qwen3VLProcessor", True),
     "smolvlm": Layout((), "SmolVLMProcessor", True),
     "internvl": Layout((), "InternVLProcessor", True),
+    "video_llama": Layout((), "Blip2Processor", False, "language_model."),
 }
 
 # What people call the ways to quantise, where `quant_method` is not spelled so.

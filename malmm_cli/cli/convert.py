@@ -22,7 +22,7 @@ def convert(
     ] = "vicuna-7b",
     offline: Annotated[bool, typer.Option("--offline", help="Do not access the network.")] = False,
 ) -> None:
-    """Convert a checkpoint of the MA-LMM authors.
+    """Convert a checkpoint of the authors of MA-LMM or Video-LLaMA.
 
     The result is a folder for --model.
 
@@ -41,21 +41,30 @@ def convert(
             hint="give the path of a .pth or .safetensors file",
         )
     from malmm_cli import hub
+    from malmm_cli.checkpoints.layout import read_config
+    from malmm_cli.checkpoints.others import listed, read_tensors
     from malmm_cli.files.atomic import new_folder
     from malmm_cli.formats import check_new_folder
     from malmm_cli.models import registry
 
-    converting = registry.module(registry.REFERENCE, "convert")
     check_new_folder(folder)
-    laid = converting.read_checkpoint(checkpoint)
+    tensors = read_tensors(checkpoint)
     events = Terminal()
     with events.stage("download", "bytes"):
         located = hub.locate(base, offline=offline, events=events)
+    kind = read_config(located.folder)["model_type"]
+    if kind not in registry.having("convert"):
+        raise UsageError(
+            f"{base}: nothing can be converted to a model of type {kind}",
+            hint=f"give a --base of type {' or '.join(registry.having('convert'))}",
+        )
+    converting = registry.part(located.folder, "convert")
+    laid = converting.rename(tensors, where=str(checkpoint))
     with new_folder(folder) as new:
         where = f"{checkpoint} over {located.name}"
         done = converting.lay_over(laid, located.folder, new, where=where)
     note(f"{folder}: {done.taken} tensors of {checkpoint}")
     if done.kept:
-        note(f"from the base {located.name}: {', '.join(converting.listed(done.kept))}")
+        note(f"from the base {located.name}: {', '.join(listed(done.kept))}")
     if not done.positions:
         note("no position table (image_pe.weight): the model does not know the order of the frames")

@@ -45,7 +45,8 @@ def synth(
     ] = None,
     fps: Annotated[float, _option("N", "Frames per second.")] = 8.0,
     world: Annotated[
-        str, _option("plain|hard", "hard has short bursts, drift and distractors.")
+        str,
+        _option("plain|hard|signs", "hard: bursts, drift, distractors; signs: numbers to read."),
     ] = "plain",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only print errors.")] = False,
     no_progress: Annotated[

@@ -27,6 +27,7 @@ FAMILIES = {
     "qwen3_5": "vlm",
     "smolvlm": "vlm",
     "internvl": "vlm",
+    "video_llama": "video_llama",
 }
 
 # The family that MA-LMM's authors built on: their checkpoints are converted to it, and the memory's

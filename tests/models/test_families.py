@@ -14,6 +14,8 @@ from malmm_cli.checkpoints import layout
 from malmm_cli.models import registry
 from malmm_cli.models.base import Context, VideoModel
 from malmm_cli.models.instructblip import random_init as instructblip_init
+from malmm_cli.models.video_llama import random_init as video_llama_init
+from malmm_cli.models.video_llama.prompts import FORMS
 from malmm_cli.models.vlm import random_init as vlm_init
 from malmm_cli.models.vlm.load import ADAPTERS
 
@@ -39,10 +41,19 @@ def vlm(architecture: str) -> Callable[[Path], VideoModel]:
     return make
 
 
+def video_llama(conversation: str) -> Callable[[Path], VideoModel]:
+    def make(folder: Path) -> VideoModel:
+        video_llama_init.write(folder, video_llama_init.tiny_config(conversation), WORDS)
+        return registry.load(folder)
+
+    return make
+
+
 FAMILIES: dict[str, Callable[[Path], VideoModel]] = {
     "instructblip": instructblip,
     "instructblip without positions": instructblip_without_positions,
     **{f"vlm {name}": vlm(name) for name in ADAPTERS},
+    **{f"video_llama {name}": video_llama(name) for name in FORMS},
 }
 OURS: dict[str, Callable[[Path], VideoModel]] = {"toy": lambda _: Toy()}  # only for tests
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from malmm_cli.datasets.synthetic.scene import Distractor, Event, Scene
 
-__all__ = ["PAINT", "SIZE", "Background", "Look", "look", "pale", "picture", "render"]
+__all__ = ["PAINT", "SIZE", "Background", "Look", "look", "lowest", "pale", "picture", "render"]
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 Points = list[tuple[float, float]]
@@ -38,6 +38,16 @@ PAINT: dict[str, Paint] = {
     "teal": (16, 150, 150),
     "yellow": (238, 206, 20),
 }
+
+# The digits 1 to 4 as strokes between points (across, down) of a box 2 wide and 3 high.
+STROKES: tuple[Points, ...] = (
+    [(0.3, 0.7), (1, 0), (1, 3)],
+    [(0, 0.6), (0.5, 0), (1.5, 0), (2, 0.6), (2, 1), (0, 3), (2, 3)],
+    [(0, 0), (2, 0), (1, 1.2), (2, 1.9), (1.6, 2.8), (0.8, 3), (0, 2.6)],
+    [(1.5, 3), (1.5, 0), (0, 2.1), (2, 2.1)],
+)
+DIGIT = 0.75  # its height, as a share of its shape's radius
+BELOW = 1.2  # so many radii below the middle of its shape it begins
 
 TRAVEL = 0.44  # of width or height: how far a shape moves
 TRAIL = ((0.16, 0.22), (0.08, 0.42))  # what was so much of the event ago is still so visible
@@ -162,6 +172,12 @@ def look(event: Event, done: float) -> Look:
     raise ValueError(f"nothing {event.motion}")
 
 
+def lowest(event: Event) -> float:
+    """How far down the number under the event's shape comes, as a share of the height."""
+    ends = (look(event, 0.0), look(event, 1.0))
+    return max(shown.y + shown.radius * BELOW for shown in ends) + event.radius * DIGIT
+
+
 def _backdrop(
     scene: Scene, second: float, size: tuple[int, int], background: Background
 ) -> Image.Image:
@@ -199,7 +215,27 @@ def _draw(image: Image.Image, event: Event, done: float, paint: Paint) -> None:
     for ago, visible in TRAIL:
         if done > ago:
             _paste(image, event.shape, look(event, done - ago), paint, visible)
-    _paste(image, event.shape, look(event, done), paint, 1.0)
+    shown = look(event, done)
+    _paste(image, event.shape, shown, paint, 1.0)
+    if event.number:
+        _number(image, event, shown, paint)
+
+
+def _number(image: Image.Image, event: Event, shown: Look, paint: Paint) -> None:
+    """Write the event's number under its shape, as visible as that is, of a size that stays."""
+    width, height = image.size
+    unit = event.radius * height * DIGIT / 3
+    wide, high = math.ceil(2 * unit) + 4, math.ceil(3 * unit) + 4
+    left = round(shown.x * width - wide / 2)
+    top = round((shown.y + shown.radius * BELOW) * height)
+    mask = Image.new("L", (wide * SUPERSAMPLING, high * SUPERSAMPLING))
+    points = [
+        ((2 + u * unit) * SUPERSAMPLING, (2 + v * unit) * SUPERSAMPLING)
+        for u, v in STROKES[event.number - 1]
+    ]
+    thick = max(round(0.6 * unit * SUPERSAMPLING), SUPERSAMPLING)
+    ImageDraw.Draw(mask).line(points, fill=round(255 * shown.opacity), width=thick, joint="curve")
+    image.paste(paint, (left, top), mask.reduce(SUPERSAMPLING))
 
 
 def _paste(image: Image.Image, shape: str, shown: Look, paint: Paint, visible: float) -> None:

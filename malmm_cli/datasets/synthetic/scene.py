@@ -44,7 +44,7 @@ class Event:
     """From `start` to `end` seconds a shape of one colour does one thing.
 
     `x`, `y` is the middle of it, as shares of width and height; `radius` a share of the height;
-    `angle` its tilt in radians.
+    `angle` its tilt in radians. A `number` from 1 to 4 stands under it, 0 for none.
     """
 
     start: float
@@ -56,6 +56,7 @@ class Event:
     y: float = 0.5
     radius: float = 0.18
     angle: float = 0.0
+    number: int = 0
 
     @property
     def name(self) -> str:

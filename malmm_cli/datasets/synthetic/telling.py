@@ -19,6 +19,7 @@ ASKED_IN_VAIN = 0.15
 KINDS = (
     *("early", "middle", "late", "ordered", "counted", "compared", "absent"),
     *("returning", "linked"),  # of the hard world alone
+    "detail",  # of the world with signs alone
 )
 
 
@@ -79,6 +80,7 @@ _PHRASES = (
     "how many times does a thing come",
     "do the and the do the same",
     "does the do the same both times",
+    "what number is under the",
 )
 
 
@@ -197,6 +199,18 @@ def _linked(scene: Scene, chance: random.Random, _: Sequence[str]) -> Iterator[A
         yield Asked(asked, "yes" if same else "no", "linked", (first.start, second.end))
 
 
+def _detail(scene: Scene, chance: random.Random, _: Sequence[str]) -> Iterator[Asked]:
+    """What number is under a shape; rare numbers as often as common ones."""
+    by_number: dict[int, list[Event]] = {}
+    for event in scene.once():
+        by_number.setdefault(event.number, []).append(event)
+    while by_number:
+        number = chance.choice(sorted(by_number))
+        event = chance.choice(by_number[number])
+        asked = f"what number is under the {event.name}?"
+        yield Asked(asked, NUMBERS[number], "detail", (event.start, event.end))
+
+
 def _pairs(scene: Scene) -> list[tuple[Event, Event]]:
     """The two times of each object that comes twice."""
     by_name: dict[str, list[Event]] = {}
@@ -250,4 +264,6 @@ def _ways(scene: Scene) -> dict[str, _Ask]:
     }
     if scene.world == "hard":
         ways |= {"returning": _returning, "linked": _linked}
+    if all(event.number for event in scene.events):
+        ways["detail"] = _detail
     return ways

@@ -6,15 +6,19 @@ import hashlib
 import random
 from collections.abc import Sequence
 
-from malmm_cli.datasets.synthetic import hard, plain
+from malmm_cli.datasets.synthetic import hard, plain, signs
 from malmm_cli.datasets.synthetic.scene import COLOURS, SPARE_COLOUR, SPLITS, Scene
 from malmm_cli.errors import UsageError
 from malmm_cli.text.words import known_names
 
 __all__ = ["WORLDS", "intended_frames", "scenario"]
 
-_ARRANGED = {"plain": plain.arrange, "hard": hard.arrange}
-_FRAMES = {"plain": plain.intended_frames, "hard": hard.intended_frames}
+_ARRANGED = {"plain": plain.arrange, "hard": hard.arrange, "signs": signs.arrange}
+_FRAMES = {
+    "plain": plain.intended_frames,
+    "hard": hard.intended_frames,
+    "signs": plain.intended_frames,
+}
 
 WORLDS = tuple(_ARRANGED)
 

@@ -1,1 +1,1 @@
-"""Video-LLaMA: a video language model that also hears."""
+"""Video-LLaMA (EMNLP 2023 demo): a language model that sees per-frame tokens and hears clips."""
