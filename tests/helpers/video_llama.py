@@ -39,6 +39,9 @@ FORMS: dict[str, Callable[[set[str]], bool]] = {
     "features": lambda names: {"image_embeds", "inputs_llama"} <= names,
     "audio": lambda names: {"audio_position_added", "inputs_llama"} <= names,
     "clips": lambda names: "embedding_normalised_x20" in names,
+    "sound": lambda names: {"waveform_int16", "mel"} <= names,
+    "imagebind": lambda names: "modality_preprocessors.audio.cls_token" in names,
+    "frames": lambda names: {"frames_uint8_btchw", "embedding_normalised"} <= names,
     "media": lambda names: {"frames_uint8_cthw", "image_uint8_hwc"} <= names,
     "conversation": lambda names: {"media_0", "turn0_inputs_embeds"} <= names,
 }

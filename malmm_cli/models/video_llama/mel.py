@@ -33,8 +33,11 @@ def log_mel(clip: Tensor) -> Tensor:
         frames = frames - frames.mean(1, keepdim=True)
         before = torch.cat([frames[:, :1], frames[:, :-1]], 1)
         frames = (frames - PREEMPHASIS * before) * torch.hann_window(FRAME, periodic=False)
-        power = torch.fft.rfft(functional.pad(frames, (0, PADDED - FRAME))).abs() ** 2
-        found = (power @ _bands().T).clamp_min(FLOOR).log()[:FRAMES]
+        # in float64: the rounding of float32 differs between processors, and the logarithm of
+        # nearly nothing magnifies it
+        padded = functional.pad(frames.double(), (0, PADDED - FRAME))
+        power = torch.fft.rfft(padded).abs() ** 2
+        found = (power @ _bands().T.double()).float().clamp_min(FLOOR).log()[:FRAMES]
         spectrum[: len(found)] = found
     return ((spectrum.T - MEAN) / SCALE)[None]
 
@@ -64,11 +67,12 @@ def resample(wave: Tensor, source: int, target: int = RATE) -> Tensor:
         return wave
     base = min(source, target) * ROLLOFF
     width = math.ceil(WIDTH * source / base)
-    places = torch.arange(-width, width + source, dtype=torch.float64)[None] / source
-    phases = torch.arange(0, -target, -1)[:, None] / target  # float32, as in the reference
+    # all in float32, as in the reference
+    places = torch.arange(-width, width + source)[None] / source
+    phases = torch.arange(0, -target, -1)[:, None] / target
     times = ((phases + places) * base).clamp(-WIDTH, WIDTH)
     window = torch.cos(times * math.pi / WIDTH / 2) ** 2
-    kernel = (torch.sinc(times) * window * base / source).float()[:, None]
+    kernel = (torch.sinc(times) * window * (base / source))[:, None]
     padded = functional.pad(wave, (width, width + source))
     found = functional.conv1d(padded[:, None], kernel, stride=source)  # (C, target, blocks)
     length = math.ceil(target * wave.shape[1] / source)

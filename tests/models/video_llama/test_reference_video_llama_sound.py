@@ -1,68 +1,46 @@
 """Spectrograms, clips, resampler and ImageBind's trunks against the authors' code."""
 
-import json
-import os
-from functools import cache
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import load_file
+from helpers.video_llama import close, files, index, only, tensors
 
 from malmm_cli.models.video_llama.clips import authors_bounds, authors_clips, stream_clips
 from malmm_cli.models.video_llama.mel import log_mel, resample
 from malmm_cli.models.video_llama.trunk import Trunk, trunk_keys
 
-NEXT = Path(__file__).parents[1] / "golden" / "video_llama"
-FOLDER = Path(os.environ.get("MALMM_GOLDEN") or NEXT)
-TOLERANCE, MEL_TOLERANCE = 5e-5, 5e-4  # the logarithm of nearly nothing magnifies rounding
+# The reference computes in float32 on another processor, and the logarithm of nearly nothing
+# magnifies its rounding: one value in 1,000 differs by more than 2e-5, one of all by 1.1e-4.
+MEL_TOLERANCE = 2e-4
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
 DEVIATION = torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]
 
 
-@cache
-def about():
-    names = ("description.json", "index.json", "golden.json")
-    found = [FOLDER / name for name in names if (FOLDER / name).is_file()]
-    return json.loads(found[0].read_text("utf-8")) if found else {"files": {}}
-
-
-def holding(*tensors):
-    """Files with these tensors; a folder without the set of this family has none."""
-    files = about()["files"].items()
-    return [name for name, entry in files if set(tensors) <= set(entry.get("tensors", {}))]
-
-
-WAVES = holding("waveform_int16", "mel")
-
-
 def ours(name):
     """(waveform at 16 kHz, number of clips, the tensors) of a file."""
-    stored = load_file(FOLDER / name)
+    stored = tensors(name)
     wave = stored["waveform_int16"].float() / 32768
     clips = stored["mel"].shape[1]
-    for entry in about()["audio_clips"].values():
+    for entry in index()["audio_clips"].values():
         length = round(wave.shape[1] * 16000 / entry["sample_rate"])
         if (entry["channels"], entry["n_samples_16k"]) == (len(wave), length):
             return resample(wave, entry["sample_rate"]), entry["clip_sample_ranges"], stored
     return wave, [list(b) for b in authors_bounds(wave.shape[1], clips)], stored
 
 
-@pytest.mark.parametrize("name", WAVES)
+@pytest.mark.parametrize("name", files("sound"))
 def test_clips_and_spectrograms(name):
     wave, ranges, stored = ours(name)
     assert [list(bounds) for bounds in authors_bounds(wave.shape[1], len(ranges))] == ranges
     if "resampled_16k" in stored:
         theirs = stored["resampled_16k"]
-        torch.testing.assert_close(wave[:, : theirs.shape[1]], theirs, atol=5e-6, rtol=0)
+        torch.testing.assert_close(wave[:, : theirs.shape[1]], theirs, atol=1e-6, rtol=0)
     mel = torch.stack([log_mel(clip) for clip in authors_clips(wave, len(ranges))])[None]
     torch.testing.assert_close(mel, stored["mel"], atol=MEL_TOLERANCE, rtol=0)
 
 
 def trunk(modality):
-    (name,) = holding("modality_preprocessors.audio.cls_token")
-    state = trunk_keys(load_file(FOLDER / name), modality)
-    config, audio = about()["config"], modality == "audio"
+    state = trunk_keys(only("imagebind"), modality)
+    config, audio = index()["config"], modality == "audio"
     made = Trunk(
         audio=audio,
         width=state["cls_token"].shape[-1],
@@ -76,23 +54,23 @@ def trunk(modality):
     return made.eval()
 
 
-@pytest.mark.parametrize("name", holding("embedding_normalised_x20"))
+@pytest.mark.parametrize("name", files("clips"))
 def test_audio_trunk(name):
-    theirs = load_file(FOLDER / name)["embedding_normalised_x20"][0]
+    theirs = tensors(name)["embedding_normalised_x20"][0]
     count = len(theirs)
-    mels = [load_file(FOLDER / wave)["mel"][0] for wave in WAVES]
+    mels = [tensors(wave)["mel"][0] for wave in files("sound")]
     (mel,) = [mel for mel in mels if len(mel) == count]
     with torch.no_grad():
-        torch.testing.assert_close(trunk("audio")(mel), theirs, atol=TOLERANCE, rtol=0)
+        close(trunk("audio")(mel), theirs)
 
 
-@pytest.mark.parametrize("name", holding("embedding_normalised", "frames_uint8_btchw"))
+@pytest.mark.parametrize("name", files("frames"))
 def test_vision_trunk(name):
-    stored = load_file(FOLDER / name)
+    stored = tensors(name)
     frames = (stored["frames_uint8_btchw"][0].float() / 255 - MEAN) / DEVIATION
     with torch.no_grad():
         found = trunk("vision")(frames[:, :, None].expand(-1, -1, 2, -1, -1))
-    torch.testing.assert_close(found, stored["embedding_normalised"][0], atol=TOLERANCE, rtol=0)
+    close(found, stored["embedding_normalised"][0])
 
 
 def test_streamed_clips_hear_all_of_a_sound():
