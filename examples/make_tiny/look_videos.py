@@ -66,7 +66,7 @@ def main(folder: Path, videos: int, seed: int) -> None:
             options = differing(random.Random(f"{look} {seed} {k}"))
             fps = options.pop("fps", FPS)
             style = Style(**options)
-            name = f"videos/{look.replace(' ', '-')}-{k}.mp4"
+            name = f"videos/{look.replace(' ', '-')}-{seed}-{k}.mp4"
             times = np.arange(round(scene.seconds * fps)) / fps
             path = folder / name
             if not path.exists():
