@@ -2,11 +2,17 @@
 
 import importlib.util
 import json
+import os
 import random
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from helpers.stages import EXAMPLES, importing
@@ -162,6 +168,40 @@ def test_a_folder_with_stages_of_another_version_is_refused_by_name(stage, tmp_p
     fresh = tmp_path / "new.work"
     for _ in range(2):
         stages.claim(fresh, {"version": 2, "steps": {}, "videos": 3500})
+
+
+STARTED = """
+import multiprocessing, os, sys, time
+from pathlib import Path
+from stages import end_with_parent
+
+def child(path):
+    end_with_parent()
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(600)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    context.Process(target=child, args=(sys.argv[1],), daemon=True).start()
+    time.sleep(600)
+"""
+
+
+def test_the_process_of_the_language_model_ends_with_the_one_that_started_it(tmp_path):
+    script, number = tmp_path / "started.py", tmp_path / "number"
+    script.write_text(STARTED)
+    paths = os.pathsep.join(map(str, (STAGES, EXAMPLES.parent)))
+    command = [sys.executable, script, number]
+    started = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths})
+    try:
+        while not (number.exists() and number.read_text()):
+            assert started.poll() is None
+            time.sleep(0.05)
+    finally:
+        started.kill()
+        started.wait()
+    with suppress(psutil.NoSuchProcess):  # ended already
+        psutil.Process(int(number.read_text())).wait(20)
 
 
 def test_a_stage_that_was_stopped_goes_on_as_if_it_had_not_been(stage, tmp_path, monkeypatch):

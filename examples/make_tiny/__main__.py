@@ -65,6 +65,7 @@ def main(target: Path, work: Path) -> None:
     model = new_model(work / "untrained")
 
     def learn(name: str, parts: tuple[str, ...], train, **options) -> None:
+        _check(speaking)
         torch.set_num_threads(half if speaking.is_alive() else cores)
         stage(name, model, parts, train, work, STEPS[name], **options)
 
@@ -84,9 +85,14 @@ def _learnt(path: Path, speaking: BaseProcess) -> dict[str, torch.Tensor]:
     """What the other process keeps in path, as soon as that is there."""
     while speaking.is_alive() and not path.exists():
         speaking.join(1)
-    if not path.exists():
-        raise SystemExit("the stages of the language model failed; run the same command again")
+    _check(speaking)
     return torch.load(path, weights_only=True)
+
+
+def _check(speaking: BaseProcess) -> None:
+    """Stop at once if the other process failed: nothing here is of use without it."""
+    if speaking.exitcode:
+        raise SystemExit("the stages of the language model failed; run the same command again")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """Stages that are done once, and those of the language model, which need no other part."""
 
 import json
+import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -10,6 +13,8 @@ from language import train_language
 from model import deepen, new_model
 from torch import nn
 from training import keep
+
+from malmm_cli.files.atomic import new_file
 
 LANGUAGE = ("language_model",)
 
@@ -27,7 +32,8 @@ def claim(work: Path, recipe: dict[str, Any]) -> None:
             "remove it or give another folder: --work FOLDER"
         )
     work.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(recipe), encoding="utf-8")
+    with new_file(path) as file:
+        file.write(json.dumps(recipe).encode())
 
 
 def logger(work: Path) -> Callable[[str], None]:
@@ -56,8 +62,21 @@ def stage(
     net.load_state_dict(torch.load(path, weights_only=True), strict=False)
 
 
+def end_with_parent() -> None:
+    """Let this process end as soon as the one that started it has, however that ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "no process started this one"
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
+
+
 def speak(work: Path, steps: dict[str, int], threads: int) -> None:
     """The stages of the language model; practice.pt in the folder has what it learnt."""
+    end_with_parent()
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     shallow, deep = new_model(work / "shallow", layers=4), new_model(work / "deep")

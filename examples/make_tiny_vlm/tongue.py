@@ -13,7 +13,7 @@ import torch
 from cells import frames_written, signed_scene
 from language import hard_texts_of, texts_of
 from shape import CELLS, meanings, new_model
-from stages import stage
+from stages import end_with_parent, stage
 from torch import Tensor
 from training import Training
 from transformers import DynamicCache
@@ -55,6 +55,7 @@ def perfect(model: VisionLanguage) -> Draw:
 
 def speak(work: Path, steps: int, threads: int) -> None:
     """Stage 2, in a process of its own."""
+    end_with_parent()
     torch.set_num_threads(threads)
     model = new_model(work / "spoken")
     options = {"draw": perfect(model), "title": "tongue"}
