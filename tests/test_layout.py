@@ -54,6 +54,7 @@ BELOW_FAMILIES = {
         "shortage",
         "theirs",
         "tokens",
+        "vocabulary",
     ),
 }
 

@@ -24,7 +24,7 @@ from malmm_cli.errors import ModelError, first_line
 
 __all__ = [
     *("ANOTHER", "NUMBERS", "Converted"),
-    *("check_numbers", "gathered", "listed", "read_tensors"),
+    *("check_numbers", "check_parts", "gathered", "listed", "read_tensors"),
 ]
 
 ANOTHER = "use another checkpoint, or save this one again"
@@ -142,6 +142,29 @@ def check_numbers(state: Mapping[str, Tensor], where: str) -> None:
     if broken := {name for name, value in state.items() if not value.float().isfinite().all()}:
         names = ", ".join(listed(gathered(broken, state.keys())))
         raise ModelError(f"{where}: NaN or infinite values in {names}", hint=ANOTHER)
+
+
+def check_parts(
+    laid: Mapping[str, Tensor], known: Set[str], parts: Mapping[str, str], where: str, *, hint: str
+) -> None:
+    """Raise ModelError for a part of the model of which laid has something, but not all.
+
+    `parts` are called by their values; a name of those `known` belongs to the first key that it
+    begins with.
+    """
+
+    def part_of(name: str) -> str:
+        return next((part for part in parts if name.startswith(part)), name)
+
+    for part in dict.fromkeys(map(part_of, laid)):
+        expected = {name for name in known if part_of(name) == part}
+        if missing := expected - laid.keys():
+            names = ", ".join(listed(gathered(missing, known)))
+            raise ModelError(
+                f"{where}: the checkpoint has {len(expected - missing)} of the {len(expected)} "
+                f"tensors of {parts.get(part, part)}; missing {names}",
+                hint=f"a part must be complete or absent; {hint}",
+            )
 
 
 def listed(parts: Mapping[str, int]) -> list[str]:

@@ -11,8 +11,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -26,7 +26,7 @@ from malmm_cli.errors import MalmmError, MediaError
 from malmm_cli.media.files import shown
 from malmm_cli.media.limits import MAX_PIXELS, beyond
 from malmm_cli.media.sandbox_child import serve
-from malmm_cli.media.sound import RATE, Sound, SoundTrack
+from malmm_cli.media.sound_track import RATE, Sound, SoundTrack
 from malmm_cli.processes.children import exit_of, start_apart
 from malmm_cli.processes.ending import kill_tree
 from malmm_cli.types import Frame, MediaInfo
@@ -91,21 +91,11 @@ class Sandbox:
         decoded = len(seconds) * info.width * info.height * 3
         if decoded > self.limits.decoded:
             raise beyond(info.path, "TooLarge", _bytes(decoded), _bytes(self.limits.decoded))
-        reply = self._ask(info.path, {"do": "read", "seconds": list(seconds), "size": size})
-        whole = False
-        try:
-            while "height" in reply:
-                data = np.frombuffer(self._receive_bytes(info.path), np.uint8)
-                pixels = data.reshape(reply["height"], reply["width"], 3)
-                yield Frame(reply["seconds"], reply["source_seconds"], pixels)
-                reply = self._receive(info.path)
-            whole = True
-        finally:
-            if not whole:
-                self.close()  # its other pictures are in the way
-        for warning in reply["warnings"]:
-            if on_warning:
-                on_warning(warning)
+        request = {"do": "read", "seconds": list(seconds), "size": size}
+        with closing(self._parts(info.path, request, on_warning)) as parts:
+            for about, data in parts:
+                pixels = np.frombuffer(data, np.uint8).reshape(about["height"], about["width"], 3)
+                yield Frame(about["seconds"], about["source_seconds"], pixels)
 
     def probe_sound(self, path: str | os.PathLike[str], number: int | None = None) -> Sound:
         """As `media.sound.probe_sound`, on the clock of the pictures if they were probed last."""
@@ -124,18 +114,26 @@ class Sandbox:
         on_warning: Callable[[str], None] | None = None,
     ) -> Iterator[NDArray[np.float32]]:
         """As `media.sound.read_sound`, of the sound that was probed last."""
-        request = {"rate": rate, "mix": mix, "start": start, "stop": stop}
-        reply = self._ask(sound.path, {"do": "read sound", **request})
+        how = {"rate": rate, "mix": mix, "start": start, "stop": stop}
+        request = {"do": "read sound", **how}
+        with closing(self._parts(sound.path, request, on_warning)) as parts:
+            for about, data in parts:
+                yield np.frombuffer(data, np.float32).reshape(about["channels"], -1)
+
+    def _parts(
+        self, path: str, request: dict[str, Any], on_warning: Callable[[str], None] | None
+    ) -> Generator[tuple[dict[str, Any], bytes]]:
+        """Yield what the child says of each part of its answer, and the part; warnings at last."""
+        reply = self._ask(path, request)
         whole = False
         try:
-            while "channels" in reply:
-                data = np.frombuffer(self._receive_bytes(sound.path), np.float32)
-                yield data.reshape(reply["channels"], -1)
-                reply = self._receive(sound.path)
+            while "warnings" not in reply:
+                yield reply, self._receive_bytes(path)
+                reply = self._receive(path)
             whole = True
         finally:
             if not whole:
-                self.close()  # its other chunks are in the way
+                self.close()  # its other parts are in the way
         for warning in reply["warnings"]:
             if on_warning:
                 on_warning(warning)

@@ -14,7 +14,7 @@ from typing import Any
 
 from malmm_cli import media
 from malmm_cli.errors import CapacityError, MalmmError
-from malmm_cli.media.sound import Sound, probe_sound, read_sound
+from malmm_cli.media.sound_track import Sound
 from malmm_cli.processes.children import begin_apart
 from malmm_cli.types import MediaInfo
 
@@ -35,6 +35,7 @@ def serve(talk: Connection, memory: int) -> None:
         "nvdec",
         "pillow",
         "pyav",
+        "sound",
         "track",
     ):  # half loaded, they fail in odd ways
         import_module(f"malmm_cli.media.{name}")
@@ -58,6 +59,8 @@ def serve(talk: Connection, memory: int) -> None:
                     info = media.probe(request["path"], request["decoder"], request["pixels"])
                     send(_metadata(info), info.seconds.tobytes())
                 elif do == "probe sound":
+                    from malmm_cli.media.sound import probe_sound  # and PyAV
+
                     pictures = info if info and info.path == request["path"] else None
                     heard = probe_sound(request["path"], request["number"], pictures)
                     send(_about(heard))
@@ -91,6 +94,8 @@ def _read(
 def _listen(
     sound: Sound, request: dict[str, Any], send: Callable[[dict[str, Any], bytes | None], None]
 ) -> None:
+    from malmm_cli.media.sound import read_sound
+
     warnings: list[str] = []
     for chunk in read_sound(sound, **request, on_warning=warnings.append):
         send({"channels": chunk.shape[0]}, chunk.tobytes())

@@ -23,54 +23,15 @@ from malmm_cli.media.files import PLAYLISTS, TEXTS, check, shown
 from malmm_cli.media.packets import open_file
 from malmm_cli.media.sound_clock import Piece, on_clock
 from malmm_cli.media.sound_decoding import Decoder, seconds_of
-from malmm_cli.media.timeline import DAY, Splices
+from malmm_cli.media.sound_track import RATE, Sound, SoundTrack
+from malmm_cli.media.timeline import DAY
 from malmm_cli.media.track import Track
 from malmm_cli.text.words import counted
 from malmm_cli.types import MediaInfo
 
-__all__ = ["RATE", "Sound", "SoundTrack", "probe_sound", "read_sound", "sound_tracks"]
+__all__ = ["probe_sound", "read_sound", "sound_tracks"]
 
-RATE = 16_000  # samples a second that audio encoders are trained at
 WARM_UP = 0.2  # seconds to decode before an edit, whose first samples depend on earlier ones
-
-
-@dataclass(frozen=True)
-class SoundTrack:
-    """A sound track: its `number`, from 1, and what the file says about it.
-
-    `codec` is FFmpeg's name, empty for an unknown one; `rate` in samples a second and `channels`
-    are 0 where the header does not tell.
-    """
-
-    number: int
-    codec: str
-    rate: int
-    channels: int
-    language: str
-    title: str
-    default: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sound:
-    """The sound track that is read, and its place on the clock of the pictures.
-
-    `rate` and `layout` are those of the first samples. `origin` is the file's own time, in
-    seconds, of second 0. `edits` are those of an edit list, empty for none; `splices` as in
-    `Track`, with the `unit` of its shifts.
-    """
-
-    path: str
-    track: SoundTrack
-    stream: int
-    rate: int
-    layout: str
-    channels: int
-    origin: float
-    longest: float
-    edits: tuple[Edit, ...] = ()
-    splices: Splices | None = None
-    unit: float = 1.0
 
 
 def sound_tracks(path: str | os.PathLike[str]) -> tuple[SoundTrack, ...]:

@@ -13,6 +13,7 @@ SCENES = [scenario(seed, 60, world="signs") for seed in range(40)]
 def test_every_shape_has_a_number_and_no_caption_tells_it():
     numbers = Counter(event.number for scene in SCENES for event in scene.events)
     assert set(numbers) == {1, 2, 3, 4}
+    assert {scene.world for scene in SCENES} == {"signs"}
     assert max(numbers.values()) < 2 * min(numbers.values())
     assert all(event.number == 0 for event in scenario(0, 60).events)
     for scene in SCENES:

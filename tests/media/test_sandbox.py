@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import psutil
@@ -32,6 +34,11 @@ def _generous(request):
 
 def child_of(sandbox):
     return psutil.Process(sandbox._child.pid)
+
+
+def test_decoders_are_imported_in_the_child_only():
+    program = "import sys, malmm_cli.media.sandbox; sys.exit('av' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 @pytest.mark.parametrize("size", [None, (24, 16)])

@@ -28,7 +28,8 @@ def arrange(
     colours: Sequence[str],
 ) -> Scene:
     """A scene of the plain world, with numbers; raises UsageError as that does."""
-    return signed(plain.arrange(chance, seed, seconds, split, events, colours), chance)
+    scene = plain.arrange(chance, seed, seconds, split, events, colours)
+    return replace(signed(scene, chance), world="signs")
 
 
 def signed(scene: Scene, chance: random.Random) -> Scene:

@@ -10,17 +10,11 @@ from itertools import combinations
 
 from malmm_cli.datasets.synthetic.scene import COLOURS, MOTIONS, SHAPES, SPARE_COLOUR, Event, Scene
 
-__all__ = ["KINDS", "NUMBERS", "Asked", "caption", "questions", "words"]
+__all__ = ["NUMBERS", "Asked", "caption", "questions", "words"]
 
 NUMBERS = ("zero", "one", "two", "three", "four")
 # Of the questions after what is absent: so often that "nothing" is as rare as every other answer.
 ASKED_IN_VAIN = 0.15
-
-KINDS = (
-    *("early", "middle", "late", "ordered", "counted", "compared", "absent"),
-    *("returning", "linked"),  # of the hard world alone
-    "detail",  # of the world with signs alone
-)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ For the bundled model, for tests, and for measuring sizes without their weights.
 from __future__ import annotations
 
 import json
-import string
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,11 @@ from torch import Tensor, nn
 
 from malmm_cli.checkpoints.state import write_state
 from malmm_cli.models.instructblip.qformer import QFormer
+from malmm_cli.models.vocabulary import LETTERS, llama_tokenizer
 
 __all__ = ["SHARED", "shapes", "tiny_config", "write"]
 
-_BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 SHARED = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # T5's `shared`
-_LETTERS = [*string.ascii_letters, *string.digits, *string.punctuation]
 
 
 def tiny_config(language: str) -> Any:
@@ -100,7 +98,7 @@ def write(
     known = sorted(set(words))
     folder.mkdir(parents=True, exist_ok=True)
     if config.use_decoder_only_language_model:
-        language = _language_bpe(known)
+        language = llama_tokenizer(known, bos_token="</s>", pad_token="</s>")
     else:
         language = _language_unigram(known)
     instruction = _instruction_wordpiece(known)
@@ -160,32 +158,16 @@ def _without_words(tokenizer: Any, words: list[str]) -> list[int]:
     return [number for piece, number in tokenizer.get_vocab().items() if piece not in whole]
 
 
-def _language_bpe(words: list[str]) -> Any:
-    """Byte-pair encoding in LLaMA's form: <unk> <s> </s>, 256 bytes, letters, then beginnings.
-
-    Merges run through each word from its left, so every beginning of a word is a piece.
-    """
-    pieces = ["<unk>", "<s>", "</s>", *_BYTES, "▁", *_LETTERS]
-    merges = {}
-    for word in words:
-        for end in range(1, len(word) + 1):
-            merges["▁" + word[: end - 1], word[end - 1]] = "▁" + word[:end]
-    vocab = {piece: number for number, piece in enumerate([*pieces, *merges.values()])}
-    return transformers.LlamaTokenizer(
-        vocab=vocab, merges=list(merges), bos_token="</s>", pad_token="</s>"
-    )
-
-
 def _language_unigram(words: list[str]) -> Any:
     """A unigram model in T5's form: <pad> </s> <unk>, words, then letters at a higher price."""
-    priced = [(f"▁{word}", -6.0) for word in words] + [(piece, -9.0) for piece in ["▁", *_LETTERS]]
+    priced = [(f"▁{word}", -6.0) for word in words] + [(piece, -9.0) for piece in ["▁", *LETTERS]]
     special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     return transformers.T5Tokenizer(vocab=[*special, *priced], extra_ids=0)
 
 
 def _instruction_wordpiece(words: list[str]) -> Any:
     """Word pieces in BERT's form: words, and letters to spell with."""
-    letters = [letter for letter in _LETTERS if letter == letter.lower()]
+    letters = [letter for letter in LETTERS if letter == letter.lower()]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
     pieces += [f"##{letter}" for letter in letters] + [w for w in words if w not in letters]
     return transformers.BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)})

@@ -8,11 +8,11 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-__all__ = ["CLIP_SECONDS", "RATE", "authors_bounds", "authors_clips", "stream_clips"]
+from malmm_cli.models.video_llama.mel import FRAME, RATE
 
-RATE = 16_000
+__all__ = ["CLIP_SECONDS", "authors_bounds", "authors_clips", "stream_clips"]
+
 CLIP_SECONDS = 2
-LEAST = 400  # samples; a shorter rest has no frame of the spectrogram
 
 
 def authors_bounds(samples: int, clips: int = 8) -> list[tuple[int, int]]:
@@ -60,7 +60,7 @@ def stream_clips(chunks: Iterable[Tensor]) -> Iterator[tuple[float, float, Tenso
             first, whole = first + length, whole[:, length:]
         kept = [whole]
     rest = torch.cat(kept, 1) if kept else torch.zeros(1, 0)
-    if rest.shape[1] >= LEAST:
+    if rest.shape[1] >= FRAME:  # else there is no frame of a spectrogram
         yield _clip(first, rest)
 
 

@@ -14,8 +14,8 @@ from malmm_cli.checkpoints.layout import copy_beside_weights, read_config
 from malmm_cli.checkpoints.others import (
     Converted,
     check_numbers,
+    check_parts,
     gathered,
-    listed,
     read_tensors,
 )
 from malmm_cli.checkpoints.state import check, read_state, write_state, wrong_shapes
@@ -63,7 +63,7 @@ def lay_over(laid: Mapping[str, Tensor], base: Path, folder: Path, *, where: str
     shapes = {name: value.shape for name, value in state.items()}
     unknown = laid.keys() - known
     check((), unknown, wrong_shapes(laid, shapes), where, hint=_BASE, most=len(unknown))
-    _check_parts(laid, known, where)
+    check_parts(laid, known, _PARTS, where, hint=_BASE)
     whole = {**state, **laid}
     config = _hearing(config, laid)
     check_state(whole, config, base, where=where, hint=_BASE)
@@ -115,23 +115,6 @@ def _check_widths(laid: Mapping[str, Tensor], config: Configuration, where: str)
                 f"{where}: the checkpoint's {branch} branch is for a language model of width "
                 f"{len(bias.flatten())}, but the base's has {width}",
                 hint="published 7B models have 4096, 13B models 5120: use a --base of that size",
-            )
-
-
-def _check_parts(laid: Mapping[str, Tensor], known: set[str], where: str) -> None:
-    """Raise ModelError for a part of the model of which laid has something, but not all."""
-
-    def part_of(name: str) -> str:
-        return next((part for part in _PARTS if name.startswith(part)), name)
-
-    for part in dict.fromkeys(map(part_of, laid)):
-        expected = {name for name in known if part_of(name) == part}
-        if missing := expected - laid.keys():
-            names = ", ".join(listed(gathered(missing, known)))
-            raise ModelError(
-                f"{where}: the checkpoint has {len(expected - missing)} of the {len(expected)} "
-                f"tensors of {_PARTS.get(part, part)}; missing {names}",
-                hint="a part must be complete or absent; " + _BASE,
             )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["log_mel", "resample"]
+__all__ = ["FRAME", "RATE", "log_mel", "resample"]
 
 RATE, FRAME, SHIFT, PADDED = 16_000, 400, 160, 512  # samples
 BANDS, FRAMES = 128, 204

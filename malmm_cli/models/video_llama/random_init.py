@@ -6,24 +6,20 @@ For tests, and for measuring sizes without the published weights.
 from __future__ import annotations
 
 import json
-import string
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor
 
 from malmm_cli.checkpoints.state import write_state
 from malmm_cli.models.video_llama.config import Configuration
 from malmm_cli.models.video_llama.parts import shapes
+from malmm_cli.models.vocabulary import llama_tokenizer
 
 __all__ = ["preprocessor", "tiny_config", "write"]
-
-_BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
-_LETTERS = [*string.ascii_letters, *string.digits, *string.punctuation]
 
 
 def tiny_config(conversation: str = "llama-2", *, hears: bool = True) -> Configuration:
@@ -82,7 +78,7 @@ def write(
     Its tokenizer knows the words given and spells all others. The same seed gives the same files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer(sorted(set(words)))
+    tokenizer = llama_tokenizer(sorted(set(words)), legacy=True)
     text = config.text_config
     text.vocab_size = max(text.vocab_size, len(tokenizer))
     state = {name: _drawn(name, shape, seed).to(dtype) for name, shape in shapes(config)}
@@ -117,20 +113,6 @@ def _drawn(name: str, shape: torch.Size, seed: int) -> Tensor:
     # each query looks somewhere else, so that positions of a frame do not change alike
     times = 4.0 if "crossattention.attention.query" in name else 1.5
     return drawn * (0.5 if embeds else times * shape[1:].numel() ** -0.5)
-
-
-def _tokenizer(words: list[str]) -> Any:
-    """Byte-pair encoding in LLaMA's form: <unk> <s> </s>, 256 bytes, letters, then beginnings.
-
-    Merges run through each word from its left, so every beginning of a word is a piece.
-    """
-    pieces = ["<unk>", "<s>", "</s>", *_BYTES, "▁", *_LETTERS]
-    merges = {}
-    for word in words:
-        for end in range(1, len(word) + 1):
-            merges["▁" + word[: end - 1], word[end - 1]] = "▁" + word[:end]
-    vocab = {piece: number for number, piece in enumerate([*pieces, *merges.values()])}
-    return transformers.LlamaTokenizer(vocab=vocab, merges=list(merges), legacy=True)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
